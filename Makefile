@@ -1,0 +1,65 @@
+# The commands of this project; `make` alone lists them. Python 3.11 or newer is all it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run serve test check fmt lock fault bench clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: $(VENV)/.stamp-run ## build .venv from the locked requirements
+
+run: setup ## serve on http://localhost:8000 with everything it needs
+	@exec $(BIN)/python -m service run
+
+serve: setup ## serve with Gunicorn, as in production (settings: docs/configuration.md)
+	@exec $(BIN)/python -m service serve
+
+test: $(VENV)/.stamp-test ## all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.stamp-test ## lint, formatting, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+fmt: $(VENV)/.stamp-test ## format, and mend what the linter can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+fault: $(VENV)/.stamp-test ## only the tests that kill, stall and cut real processes
+	$(BIN)/python -m pytest tests/fault -m fault
+
+bench: $(VENV)/.stamp-test ## measure; prints the figures of docs/performance.md
+	$(BIN)/python -m tests.load
+
+# Needs uv (https://docs.astral.sh/uv/). Without hashes or with other versions nothing installs.
+lock: ## renew both lock files from pyproject.toml
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate -o deploy/requirements.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --extra dev -c deploy/requirements.txt -o tests/requirements.txt
+
+clean: ## remove .venv, caches and the local store
+	rm -rf $(VENV) .chat .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find service tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The .pth line makes `.venv/bin/python -m service` work from any directory, without a build step.
+$(VENV)/.stamp-run: deploy/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("The service needs Python 3.11 \
+	or newer, and $(PYTHON) is %d.%d: make $(MAKECMDGOALS) PYTHON=python3.12" % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked requirements into $(VENV) ..."
+	@$(PIP) -r deploy/requirements.txt
+	@$(BIN)/python -c 'import pathlib, sysconfig; \
+	pathlib.Path(sysconfig.get_path("purelib"), "chat-service.pth").write_text("$(CURDIR)\n")'
+	@touch $@
+
+$(VENV)/.stamp-test: $(VENV)/.stamp-run tests/requirements.txt
+	@echo "Installing what the tests need ..."
+	@$(PIP) -r tests/requirements.txt
+	@touch $@

@@ -1,0 +1,271 @@
+"""`python -m service <command>`: the only way to start the service, and its tools.
+
+A wrong setting is one line per problem on stderr and exit code 2; anything else that keeps
+the service from starting is one sentence and exit code 1. Commands print to stdout, logs go
+to stderr. What a command does is in the module that it calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import os
+import re
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from typing import Final
+from urllib.parse import urlsplit
+
+from service import logs
+from service.local import LocalError, surroundings
+from service.settings import Settings, SettingsError, load_settings, unknown_names
+
+APP: Final = "service.app:create_app"
+
+_STORE_SECONDS: Final = 5.0  # Redis often starts beside us (compose, a node that boots)
+_OURSELVES: Final = ("127.0.0.1", "0.0.0.0", "::1", "::", "", "localhost")
+
+
+class Refused(Exception):
+    """The service cannot start; the message is one sentence."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = _parser()
+    wishes, rest = parser.parse_known_args(arguments)
+    if rest and wishes.command not in ("keys", "double"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if wishes.command == "double":
+        sys.argv = ["python -m service double", *rest]
+        import_module("service.double.__main__").main()
+        return 0
+    try:
+        settings = load_settings()
+        logs.configure(settings)
+        return _COMMANDS[wishes.command](settings, wishes, rest)
+    except SettingsError as error:
+        # One sentence per setting, and one line per sentence.
+        for line in re.split(r"(?<=\.) (?=(?:CHAT|GROQ)_[A-Z_]+: )", str(error)):
+            print(f"chat: {line}", file=sys.stderr)
+        return 2
+    except (Refused, LocalError) as refusal:
+        print(f"chat: {refusal}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service", description="The chat service.")
+    parser.add_argument("--app", default=APP, help=argparse.SUPPRESS)  # tests serve stand-ins
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser("run", help="serve on this machine, with all that is needed")
+    commands.add_parser("serve", help="serve with Gunicorn, as in production")
+    commands.add_parser("keys", help="create, list, rotate and revoke API keys", add_help=False)
+    commands.add_parser("double", help="serve the demo model alone", add_help=False)
+    commands.add_parser("openapi", help="print the OpenAPI document")
+    commands.add_parser("check", help="check the settings, the store and the models")
+    return parser
+
+
+# -- commands
+
+
+def _run(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+    if settings.workers > 1:
+        return _serve(settings, wishes, rest)
+    for name in unknown_names():
+        logs.get_logger("service").warning("settings.unknown", name=name)
+    _check_models(settings)
+    sockets = _bind(settings)
+    with surroundings(settings) as complete:
+        _check_store(complete)
+
+        from uvicorn.config import Config
+
+        from service.server import ChatServer, http_options
+
+        config = Config(wishes.app, factory=True, **http_options())
+        ChatServer(config, complete, on_ready=lambda: _announce(complete, sockets)).run(sockets)
+    return 0
+
+
+def _serve(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+    _check_models(settings)
+    for bound in _bind(settings):
+        bound.close()
+    with surroundings(settings) as complete:
+        if complete.redis_url is None:
+            raise Refused(
+                "Several workers need a Redis between them, and this machine has none:"
+                " set CHAT_REDIS_URL, or use `run` with CHAT_WORKERS=1."
+            )
+        _check_store(complete)
+
+        from service.master import ChatApplication
+
+        ChatApplication(f"{wishes.app}()").run()
+    return 0
+
+
+def _keys(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+    from service.keys_cli import main as keys
+
+    with surroundings(settings, double=False) as complete:
+        return keys(rest, complete)
+
+
+def _openapi(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+    import orjson
+
+    module, _, factory = wishes.app.partition(":")
+    document = getattr(import_module(module), factory)(settings).openapi()
+    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    return 0
+
+
+def _check_command(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+    _check_models(settings)
+    with surroundings(settings, double=False) as complete:
+        _check_store(complete)
+        print(f"The settings are right, the models are known, and the store at {_place(complete)} answers.")
+    return 0
+
+
+_COMMANDS: Final[dict[str, Callable[[Settings, argparse.Namespace, list[str]], int]]] = {
+    "run": _run,
+    "serve": _serve,
+    "keys": _keys,
+    "openapi": _openapi,
+    "check": _check_command,
+}
+
+
+# -- what has to be right before anything is served
+
+
+def _bind(settings: Settings) -> list[socket.socket]:
+    """The listening sockets of an address, as early as possible: a port in use is found at once."""
+    try:
+        addresses = socket.getaddrinfo(
+            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise Refused(f"CHAT_HOST {settings.host} is no address ({error.strerror}).") from error
+    bound: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(addresses):
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            listener.close()
+            if error.errno == errno.EADDRINUSE:
+                raise Refused(
+                    f"Port {settings.port} of {settings.host} is in use: stop what uses it, or set CHAT_PORT."
+                ) from error
+            if error.errno == errno.EADDRNOTAVAIL and bound:
+                continue  # "localhost" names ::1 also where IPv6 is off
+            raise Refused(
+                f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}):"
+                " set CHAT_HOST and CHAT_PORT."
+            ) from error
+        bound.append(listener)
+    return bound
+
+
+def _announce(settings: Settings, sockets: list[socket.socket]) -> None:
+    host = "localhost" if settings.host in _OURSELVES else settings.host
+    port = sockets[0].getsockname()[1]
+    logs.get_logger("service").info("service.ready", url=f"http://{host}:{port}")
+
+
+def _check_models(settings: Settings) -> None:
+    """Raise SettingsError unless the catalogue and the default model are right."""
+
+    def verdict() -> str:
+        from service.upstream.models import load_catalogue
+
+        try:
+            load_catalogue(settings.models_file, settings.model, settings.on_takeover)
+        except SettingsError as error:
+            return str(error)
+        return ""
+
+    if problem := _in_fork(verdict):
+        raise SettingsError(problem)
+
+
+def _check_store(settings: Settings) -> None:
+    """Raise Refused unless the store answers within some seconds."""
+
+    def verdict() -> str:
+        return asyncio.run(_store_problem(settings)) or ""
+
+    if problem := _in_fork(verdict):
+        raise Refused(
+            f"The store at {_place(settings)} cannot be reached ({problem}):"
+            " is it running, and is CHAT_REDIS_URL right?"
+        )
+
+
+def _place(settings: Settings) -> str:
+    """Where the store is, without the password."""
+    if settings.redis_url is None:
+        return "memory://"
+    url = urlsplit(settings.redis_url.get_secret_value())
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+
+def _in_fork(verdict: Callable[[], str]) -> str:
+    """What a function returns, found out in a fork.
+
+    Gunicorn's master must not import what a reload is to renew, and prometheus_client decides
+    at its import whether there are several workers.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = None
+        try:
+            said = verdict()
+        finally:
+            if said is None:
+                traceback.print_exc()
+                said = "the check itself failed"
+            os.write(writer, said.encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read().decode()
+    os.waitpid(child, 0)
+    return said
+
+
+async def _store_problem(settings: Settings) -> str | None:
+    from service.errors import StoreUnavailable
+    from service.store.client import Client
+
+    deadline = time.monotonic() + _STORE_SECONDS
+    while True:
+        client = Client(settings)
+        try:
+            await client.ping()
+        except StoreUnavailable as error:
+            problem = str(error.__cause__ or error).rstrip(".") or type(error.__cause__).__name__
+        else:
+            return None
+        finally:
+            await client.close()
+        if time.monotonic() > deadline:
+            return problem
+        await asyncio.sleep(0.25)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""The HTTP server of one process: uvicorn, taught to leave without cutting anything.
+
+Used by Gunicorn's workers (worker.py) and by `run`, which has one process. It adds to uvicorn
+a drain that the app can see, `scope["state"]["drain"]`, and an order of leaving:
+
+    the whole replica goes          only this worker is replaced (reload, recycling)
+    1 drain is set                  1 the listener closes, others hold the same socket
+    2 the listener stays open       2 kept connections serve one more request each
+      for the drain delay           3 drain is set
+    3 the listener closes
+    then: requests finish until the deadline, the rest is cancelled and awaited, the app's
+    lifespan ends.
+
+From the first step on every response asks its client to close the connection.
+Processes, signals of the master and the choice between the two columns are worker.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator
+from types import FrameType
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import Server
+
+from service.logs import get_logger
+from service.settings import Settings
+
+log = get_logger(__name__)
+
+KEEP_ALIVE_SECONDS: Final = 75  # longer than the 60 s of nginx and of most balancers: they close first
+LINGER_SECONDS: Final = 2.0  # for kept connections without a request, after the listener has closed
+CANCEL_SECONDS: Final = 2.0  # for cancelled requests to end, before the app's lifespan does
+FAREWELL_SECONDS: Final = 6.0  # for the app's lifespan: two bounded store calls of 2.5 s at most
+
+_TICK: Final = 0.05
+_BACKLOG: Final = 2048
+_MAX_HEAD: Final = 64 * 1024  # request line and headers; nginx allows 4 x 8 KiB + 1 KiB
+_HEAD_SECONDS: Final = 30.0  # for a new connection to send its first byte
+
+TOO_LONG: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 28\r\nconnection: close\r\n\r\nThe headers are over 64 KiB."
+)
+
+
+def grace_seconds(settings: Settings) -> float:
+    """How long a process may take to leave, from SIGTERM to its end."""
+    return settings.drain_delay + LINGER_SECONDS + settings.drain_seconds + CANCEL_SECONDS + FAREWELL_SECONDS
+
+
+def http_options() -> dict[str, Any]:
+    """What uvicorn is configured with, under Gunicorn and alone."""
+    return {
+        "loop": "uvloop",
+        "http": BoundedHttp,
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "log_config": None,
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_notify": 0,  # beat at each second's tick
+        "limit_max_requests": None,  # counted by worker.py
+        "backlog": _BACKLOG,
+    }
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """uvicorn's protocol with a bound on the head of a request, which httptools has not."""
+
+    _head: int | None = 0  # bytes of the head so far; None while a body is read
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(_HEAD_SECONDS, self.timeout_keep_alive_handler)
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head = None
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head is not None and not self.transport.is_closing():
+            self._head += len(data)
+            if self._head > _MAX_HEAD:
+                self.transport.write(TOO_LONG)
+                self.transport.close()
+
+
+class Drain(asyncio.Event):
+    """Set when the process begins to leave. `deadline` (loop time) is when requests are cut."""
+
+    deadline: float = float("inf")
+
+
+class ChatServer(Server):
+    """See the module. `replica_leaves` says which column applies and may change its mind."""
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        *,
+        replica_leaves: Callable[[], bool] = lambda: True,
+        on_ready: Callable[[], None] = lambda: None,
+        on_leaving: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(config)
+        self.settings = settings
+        self.clean = False  # True once the lifespan has ended as it should
+        self._replica_leaves = replica_leaves
+        self._on_ready = on_ready
+        self._on_leaving = on_leaving
+
+    # -- a life
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.drain = Drain()
+        self.lifespan.state["drain"] = self.drain
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_leaving()
+        beat = asyncio.create_task(self._beat(), name="drain-heartbeat")
+        try:
+            await self._leave()
+            await super().shutdown(sockets)
+            self.clean = not self.force_exit and not self.lifespan.error_occurred
+        finally:
+            beat.cancel()
+
+    async def _leave(self) -> None:
+        loop = asyncio.get_running_loop()
+        whole = self._replica_leaves()
+        first = self.settings.drain_delay if whole else LINGER_SECONDS
+        self.drain.deadline = loop.time() + first + self.settings.drain_seconds
+        log.info("server.leaving", replica_leaves=whole, connections=len(self.server_state.connections))
+        self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
+        await super().on_tick(0)  # puts them into the headers of every response from here on
+        if whole:
+            self.drain.set()
+            await self._wait(self.settings.drain_delay)
+        for _ in range(3):  # what the kernel has queued is accepted before the listener goes
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        await self._wait(LINGER_SECONDS, until=self._no_idle_connection)
+        self.drain.set()
+
+    async def _wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while loop.time() < end and not self.force_exit and not until():
+            if self._replica_leaves():
+                self.drain.set()
+            await asyncio.sleep(_TICK)
+
+    def _no_idle_connection(self) -> bool:
+        """True when each connection is busy with a request that will close it."""
+        return all(
+            isinstance(connection, HttpToolsProtocol)
+            and connection.cycle is not None
+            and not connection.cycle.response_complete
+            for connection in self.server_state.connections
+        )
+
+    async def _wait_tasks_to_complete(self) -> None:
+        # Not uvicorn's timeout_graceful_shutdown: that one does not await what it has cancelled.
+        try:
+            async with asyncio.timeout_at(self.drain.deadline):
+                await super()._wait_tasks_to_complete()
+        except TimeoutError:
+            tasks = set(self.server_state.tasks)
+            log.warning("server.requests_cut", requests=len(tasks))
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+
+    async def _beat(self) -> None:
+        """Heartbeat and Date header go on while the main loop no longer ticks.
+
+        Bounded, so that a lifespan that hangs is ended by the master for want of a heartbeat.
+        """
+        loop = asyncio.get_running_loop()
+        while loop.time() < self.drain.deadline + CANCEL_SECONDS + FAREWELL_SECONDS:
+            await super().on_tick(0)
+            await asyncio.sleep(1.0)
+
+    # -- signals
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.signal(signal.SIGQUIT, self.handle_quit)
+        try:
+            with super().capture_signals():
+                yield
+                # uvicorn would raise them again and turn a clean end into a death by signal.
+                self._captured_signals.clear()
+        finally:
+            signal.signal(signal.SIGQUIT, previous)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.force_exit and sig == signal.SIGINT:
+            os._exit(130)  # the third Ctrl-C: whoever presses it means it
+        super().handle_exit(sig, frame)
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = self.force_exit = True
