@@ -69,7 +69,7 @@ class Admin:
             case ("POST", "faults", []):
                 wishes = orjson.loads(body)
                 for fields in wishes if isinstance(wishes, list) else [wishes]:
-                    double.faults.add(Fault.parse(fields))
+                    double.faults.add(Fault.parse(_object(fields)))
                 return {"faults": double.faults.describe()}
             case ("DELETE", "faults", []):
                 double.faults.clear()
@@ -77,7 +77,7 @@ class Admin:
             case ("GET", "faults", []):
                 return {"faults": double.faults.describe()}
             case ("POST", "settings", []):
-                double.configure(double.settings.changed(orjson.loads(body)))
+                double.configure(double.settings.changed(_object(orjson.loads(body))))
                 return double.settings.describe()
             case ("GET", "settings", []):
                 return double.settings.describe()
@@ -85,12 +85,11 @@ class Admin:
 
     def _health(self) -> dict[str, object]:
         calls = self._double.calls
-        running = [call for call in calls if not call.end]
         return {
             "status": "ok",
             "calls": calls.total,
-            "open": len(running),
-            "tokens": calls.tokens + sum(call.tokens for call in running),
+            "open": len(calls.running),
+            "tokens": calls.tokens,
             "ends": calls.ends,
         }
 
@@ -114,3 +113,9 @@ class Admin:
             found = matching()
         limit = int(query.get("limit", 0))
         return {"calls": [call.describe() for call in (found[-limit:] if limit else found)]}
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError("the body has to be a JSON object")
+    return value

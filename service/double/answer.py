@@ -69,13 +69,12 @@ class Answer:
         kind = [("content-type", "text/event-stream"), ("cache-control", "no-cache")]
         self._call.status = 200
         await line.start(200, [*kind, *headers, *self._headers])
-        # An empty write makes the server send the headers now.
-        await line.write(b"")
-        strike_at = -2 if fault is None else min(fault.position, script.length)
+        strike_at = 0 if fault is None else min(fault.position, script.length)
         if fault is not None and strike_at < 0:
             await self._strike(fault)
+            fault = None
         await line.write(self._wire.role())
-        start = line.now() + script.first_delay
+        due = start = line.now() + script.first_delay
         batch: list[bytes] = []
         waiting = sent = 0
         for data, tokens in self._steps():
@@ -83,6 +82,7 @@ class Answer:
                 await self._flush(batch, waiting)
                 batch, waiting = [], 0
                 start += await self._strike(fault)
+                fault = None
             due = start + sent / script.rate if script.rate else start
             batch.append(data)
             waiting += tokens
@@ -91,8 +91,9 @@ class Answer:
                 await line.until(due)
                 await self._flush(batch, waiting)
                 batch, waiting = [], 0
+        await line.until(due)
         await self._flush(batch, waiting)
-        if fault is not None and sent == strike_at:
+        if fault is not None:
             await self._strike(fault)
         await line.finish(self._tail())
 

@@ -25,6 +25,7 @@ from service.double.wire import dumps
 
 _MODELS = "/openai/v1/models"
 _CHAT = "/openai/v1/chat/completions"
+_MAX_BODY = 20 * 1024 * 1024
 
 
 class Double:
@@ -110,6 +111,8 @@ class Double:
                 self.calls.close(call, "client_closed")
 
     async def _answer(self, line: Line, call: Call) -> None:
+        if len(call.body) > _MAX_BODY:
+            raise refusals.request_too_large()
         request = read_request(read_body(call.body), self.settings)
         call.model = request.model.id
         call.prompt_tokens = request.prompt_tokens

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -81,21 +81,33 @@ class Calls:
     def __init__(self, kept: int = 20_000) -> None:
         self._kept = kept
         self._calls: deque[Call] = deque()
+        self._running: dict[int, Call] = {}
         self._bytes = 0
         self._attempts: OrderedDict[str, int] = OrderedDict()
         self._changed = asyncio.Event()
+        self._tokens_of_ended = 0
         self.total = 0
-        self.tokens = 0
         self.ends: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Call]:
-        return iter(self._calls)
+        # A copy, because a test may look from another thread.
+        return iter(tuple(self._calls))
+
+    @property
+    def running(self) -> list[Call]:
+        return list(self._running.values())
+
+    @property
+    def tokens(self) -> int:
+        """All tokens sent, those of running calls included."""
+        return self._tokens_of_ended + sum(call.tokens for call in self.running)
 
     def open(self, body: bytes, headers: dict[str, str], authorized: bool, request_id: str) -> Call:
         self.total += 1
         shown = {name: value for name, value in headers.items() if name in _HEADERS}
         call = Call(self.total, body, shown, authorized, request_id)
         self._calls.append(call)
+        self._running[call.number] = call
         self._bytes += len(body)
         while len(self._calls) > self._kept or (self._bytes > _BYTES_KEPT and len(self._calls) > 1):
             self._bytes -= len(self._calls.popleft().body)
@@ -113,7 +125,8 @@ class Calls:
     def close(self, call: Call, end: End) -> None:
         call.end = end
         call.ended = time.time()
-        self.tokens += call.tokens
+        del self._running[call.number]
+        self._tokens_of_ended += call.tokens
         self.ends[end] = self.ends.get(end, 0) + 1
         self._notify()
 
@@ -122,21 +135,20 @@ class Calls:
         self._calls.clear()
         self._attempts.clear()
         self._bytes = 0
-        self.tokens = 0
+        self._tokens_of_ended = 0
         self.ends = {}
 
     def find(self, *, after: int = 0, contains: str = "", ended: bool = False) -> list[Call]:
         needle = orjson.dumps(contains)[1:-1]
         return [
             call
-            for call in self._calls
+            for call in self
             if call.number > after and (not ended or call.end) and (not needle or needle in call.body)
         ]
 
-    async def changed(self) -> None:
-        """Wait for the next call that begins or ends."""
-        event = self._changed
-        await event.wait()
+    def changed(self) -> Awaitable[object]:
+        """Done when the next call begins or ends, counted from now and not from the first await."""
+        return self._changed.wait()
 
     def _notify(self) -> None:
         # Whoever waits holds the old event, so nobody has to clear it.

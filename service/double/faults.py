@@ -3,7 +3,7 @@
 Refused before a stream (any of them also as a plain HTTP error):
   400 model_decommissioned context_length_exceeded tool_use_failed json_validate_failed
   output_parse_failed blocked_api_access unsupported_property 401 403 404 (= model_not_found)
-  unknown_url 413 (tokens; 413_itpm, 413_otpm) 413_bytes 422 424 429 (= 429_tpm) 429_rpm 429_rpd
+  unknown_url 413 (tokens a minute; 413_itpm 413_otpm) 413_bytes 422 424 429 (= 429_tpm) 429_rpm 429_rpd
   429_tpd 429_itpm 429_otpm 498 500 502 (HTML) 503 524 (HTML) html (200 that is a web page)
   `retry_after=61` sets the header and the "try again in" of a 429 and adds it to others.
 Connection:
@@ -12,7 +12,7 @@ Connection:
 Mid-stream, `after=k` tokens (default 5; -1 = before the role chunk):
   stall (for ever, or goes on after `seconds`) cut (FIN without the last chunk) cut_inside (FIN in
   the middle of an event) rst eof (clean end without finish_reason) done ([DONE] without
-  finish_reason) error_event (`event: error`, then the end; `code=`) error_data (bare
+  finish_reason) error_event (`event: error`, then the end; `code=` any refusal) error_data (bare
   {"error":...}) x_groq_error (x_groq.error in a chunk, then [DONE]) torn (half an event's JSON,
   then goes on) garbage (bytes that are no UTF-8, then goes on)
 The whole answer:
@@ -103,6 +103,9 @@ class Fault:
         if unknown := fields.keys() - known:
             raise ValueError(f"a fault has no {sorted(unknown)}; it has {sorted(known)}")
 
+        if fields.get("code") is not None and fields["code"] not in (*_LIMITED, *refusals.BY_NAME):
+            raise ValueError("code has to be the name of a fault that is a refusal")
+
         def number(name: str) -> float | None:
             value = fields.get(name)
             return None if value is None else float(str(value))
@@ -151,7 +154,9 @@ class Fault:
 
     def stream_error(self, model: str) -> dict[str, object]:
         """The error object of a fault inside a stream, with the status that HTTP no longer can have."""
-        refusal = refusals.BY_NAME.get(self.code or "tool_use_failed", refusals.BY_NAME["503"])(model)
+        refusal = replace(self, kind=self.code or "tool_use_failed").refusal(model)
+        if refusal is None:
+            raise ValueError(f"{self.code!r} is no refusal")
         return {**refusal.error, "status_code": refusal.status}
 
 

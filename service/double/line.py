@@ -108,6 +108,9 @@ class Line:
             await asyncio.sleep(0)
 
     async def finish(self, data: bytes = b"") -> None:
+        if self.size:
+            await self.write(data)
+            data = b""
         if self._gone:
             raise ClientGone
         await self._send({"type": "http.response.body", "body": data, "more_body": False})

@@ -245,6 +245,8 @@ def _check_content(item: dict[str, Any], where: str, role: str, model: Model) ->
             kind = part.get("type") if isinstance(part, dict) else None
             if kind == "image_url" and model.vision and role == "user":
                 continue
+            if not model.vision:
+                raise _unsatisfied(where, role, f"'{where}.content' : value must be a string")
             if kind != "text" or not isinstance(part.get("text"), str):
                 raise _unsatisfied(where, role, f"'{where}.content' : parts have to be text")
     elif content is not None and not isinstance(content, str):

@@ -28,7 +28,7 @@ from service.double.request import ChatRequest
 from service.double.settings import Settings
 from service.double.wire import ToolCall
 
-_DIRECTIVE: Final = re.compile(r"\[\[((?:fault|[a-z_]+)\b.*?)\]\]", re.DOTALL)
+_DIRECTIVE: Final = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 _SAY: Final = re.compile(r"(?:^|\s)say=(.*)\Z", re.DOTALL)
 _KEYS: Final = frozenset(
     "tokens seed vary echo reasoning tool args rate first_delay header_delay chunk finish cached continue "

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -48,6 +49,12 @@ class _Server(uvicorn.Server):
         if self._announce:
             print(f"double ready on {self.address} (pid {os.getpid()})", flush=True)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Nobody waits for the rest of a stream: its client sees the connection break.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets=sockets)
+
     @property
     def address(self) -> str:
         if self.config.uds:
@@ -83,10 +90,10 @@ def _config(double: Double, host: str, port: int, uds: str | None) -> uvicorn.Co
         ws="none",
         lifespan="off",
         access_log=False,
-        log_level="critical",
+        log_level="error",
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=0,
+        timeout_graceful_shutdown=1,
         backlog=4096,
     )
 
@@ -121,8 +128,10 @@ def running(double: Double, host: str = "127.0.0.1", port: int = 0, uds: str | N
     thread = threading.Thread(target=server.run, name="double", daemon=True)
     thread.start()
     try:
-        if not server.ready.wait(_START_SECONDS):
-            raise RuntimeError("the double did not start")
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.ready.wait(0.05):
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError("the double did not start")
         yield server.address
     finally:
         server.should_exit = True

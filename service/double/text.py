@@ -1,8 +1,8 @@
 """Deterministic text, cut into tokens as a model would stream it.
 
 Invariants: joining the tokens gives the text exactly; `expected_tokens(n, seed)` is a prefix
-of `expected_tokens(m, seed)` for n < m, and a position mark comes every sixteenth token or
-so is a position mark), so that a lost, doubled or swapped token never goes unnoticed.
+of `expected_tokens(m, seed)` for n < m, and every sixteenth token or so is a position mark, so
+that a lost, doubled or swapped stretch never goes unnoticed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _PHRASES: Final[tuple[tuple[str, ...], ...]] = (
     (" one", " two", " three", " four"),
 )
 _MARK_EVERY: Final = 16
+_QUOTED: Final = 600  # characters of a question that the demo repeats
 _PIECE: Final = re.compile(r"\s?\S{1,12}|\s", re.DOTALL)
 _LONG_PIECE: Final = re.compile(r".{1,40}", re.DOTALL)
 
@@ -82,7 +83,10 @@ def without_prefix(tokens: tuple[str, ...], prefix: str) -> tuple[str, ...] | No
 
 def demo_answer(question: str, earlier: int) -> str:
     """What somebody without a key sees: plainly a demo, and what was asked, in markdown."""
-    quoted = "\n".join(f"> {line}" for line in question.strip()[:600].splitlines()) or "> *(nothing)*"
+    asked = question.strip()
+    if len(asked) > _QUOTED:
+        asked = asked[:_QUOTED] + "…"
+    quoted = "\n".join(f"> {line}" for line in asked.splitlines()) or "> *(nothing)*"
     place = "This is your first message" if earlier == 0 else f"I can see {earlier} earlier messages"
     return (
         "Hello! 👋 I am the **local demo model**: there is no `GROQ_API_KEY`, so nothing was sent to Groq "
