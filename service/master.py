@@ -161,6 +161,7 @@ def child_exited(settings: Settings, server: Any, worker: Any) -> None:
     The work is done by a short-lived fork: the master neither waits for Redis nor has threads
     (which would not survive its next fork), and what the fork imports a reload can renew.
     """
+    worker.board.erase(worker.age)
     if os.fork():
         return  # reaped by the arbiter's waitpid(-1) as a child it does not know
     done = False

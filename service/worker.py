@@ -8,18 +8,21 @@ A worker whose master has died drains and ends; it does not hold the port as an 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import logging
 import mmap
 import os
 import signal
+import socket
 import sys
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
+from service.accept import Acceptor, Board
 from service.logs import get_logger
 from service.server import ChatServer, http_options
 from service.settings import load_settings
@@ -39,6 +42,7 @@ class Flag(enum.IntEnum):
 
 class ChatWorker(UvicornWorker):  # type: ignore[misc]
     CONFIG_KWARGS = http_options()
+    board = Board()  # made in the master, inherited by every worker
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         ours = logging.getLogger("uvicorn.error")
@@ -58,7 +62,6 @@ class ChatWorker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = WorkerServer(self)
-        # The sockets inside Gunicorn's wrappers: uvloop detaches those, and would close a wrapper twice.
         await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
@@ -83,10 +86,29 @@ class WorkerServer(ChatServer):
             worker.config,
             load_settings(),
             replica_leaves=self._whole_replica,
-            on_ready=lambda: worker.tell_master(Flag.READY),
             on_leaving=lambda: worker.tell_master(Flag.LEAVING),
         )
         self.worker = worker
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+
+        def protocol() -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        for listener in sockets or []:
+            self.servers.append(
+                Acceptor(
+                    listener,
+                    protocol,
+                    count=lambda: len(self.server_state.connections),
+                    board=self.worker.board,
+                    place=self.worker.age,
+                )  # type: ignore[arg-type]
+            )
+        self.worker.tell_master(Flag.READY)
 
     def _whole_replica(self) -> bool:
         worker = self.worker

@@ -1,0 +1,113 @@
+"""Request bodies and headers: bounded, strict JSON, checked before anything looks at them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+from fastapi import Request
+
+from service import ids
+from service.api.edge import BODY_SECONDS, edge_of
+from service.errors import ServiceError
+
+# Deeper than any request of ours; tools have the deepest (JSON schemas in JSON schemas).
+_MAX_DEPTH: Final = 64
+_MAX_KEY: Final = 255
+
+
+async def read_json(request: Request) -> Any:
+    """Raises unsupported_media_type, body_too_large, invalid_request."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise ServiceError("unsupported_media_type", "Send the body as application/json.")
+    limit = edge_of(request).settings.max_body_bytes
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise ServiceError(
+            "invalid_request", f"The body did not arrive within {BODY_SECONDS:.0f} s."
+        ) from None
+    if not body.strip():
+        return None
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise ServiceError(
+            "invalid_request", "The body is not valid JSON (in UTF-8, without lone surrogates)."
+        ) from None
+    _check(document, 0, nul=b"\\u0000" in body)
+    return document
+
+
+def _too_large(limit: int) -> ServiceError:
+    return ServiceError("body_too_large", f"The body has more than {limit} bytes.")
+
+
+def _check(value: Any, depth: int, *, nul: bool) -> None:
+    """Bounded nesting; no NUL in any string (it ends strings in too many places downstream)."""
+    if depth > _MAX_DEPTH:
+        raise ServiceError("invalid_request", f"The body is nested deeper than {_MAX_DEPTH} levels.")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if nul and "\0" in name:
+                raise _nul()
+            _check(item, depth + 1, nul=nul)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth + 1, nul=nul)
+    elif nul and isinstance(value, str) and "\0" in value:
+        raise _nul()
+
+
+def _nul() -> ServiceError:
+    return ServiceError("invalid_request", "A string holds a NUL character.")
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The `Idempotency-Key` header. Raises invalid_request."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= _MAX_KEY or ids.has_control(key):
+        raise ServiceError("invalid_request", f"An Idempotency-Key has 1 to {_MAX_KEY} printable characters.")
+    return key
+
+
+def on_busy(request: Request) -> str | None:
+    """The `X-On-Busy` header. Raises invalid_request."""
+    value = request.headers.get("x-on-busy")
+    if value is not None and value not in ("reject", "interrupt", "queue"):
+        raise ServiceError("invalid_request", "X-On-Busy is one of reject, interrupt, queue.")
+    return value
+
+
+def cursor(request: Request) -> int | None:
+    """`Last-Event-ID`, which wins over `?after=`. Raises bad_cursor."""
+    value = request.headers.get("last-event-id")
+    if value is None or value == "":
+        value = request.query_params.get("after")
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) < 16):
+        raise ServiceError("bad_cursor", "The cursor has to be the id of an event: an integer from 0.")
+    return int(value)
+
+
+def limit(request: Request, default: int, top: int) -> int:
+    """`?limit=`. Raises invalid_request."""
+    value = request.query_params.get("limit")
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= top):
+        raise ServiceError("invalid_request", f"limit is an integer from 1 to {top}.")
+    return int(value)

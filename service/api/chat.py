@@ -1,0 +1,32 @@
+"""The original contract: POST /chat and POST /chat-with-history, answered as text/plain."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import bodies, sending
+from service.api.edge import edge_of, principal_of
+from service.api.responses import TurnResponse
+from service.dialects import text
+
+router = APIRouter()
+
+
+@router.post("/chat", summary="Ask, and get the answer's text as it is generated")
+async def chat(request: Request) -> Response:
+    return await _answer(request, with_history=False)
+
+
+@router.post("/chat-with-history", summary="The same with earlier messages as context")
+async def chat_with_history(request: Request) -> Response:
+    return await _answer(request, with_history=True)
+
+
+async def _answer(request: Request, *, with_history: bool) -> Response:
+    principal = await principal_of(request)
+    send = text.parse(await bodies.read_json(request), principal.id, with_history=with_history)
+    attached = await sending.start(request, principal, send)
+    engine = edge_of(request).engine
+    return TurnResponse(
+        engine.readers, attached.ref, text.TextEncoder(), headers=sending.turn_headers(attached)
+    )  # fmt: skip

@@ -1,0 +1,41 @@
+"""What the HTTP edge shares: the settings, the engine and the gates, held by `app.state.edge`.
+
+Made once per worker when the lifespan starts. No chat rules here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import Request
+
+from service.api.auth import Authenticator, Principal
+from service.api.limits import Limits
+from service.engine.engine import Engine
+from service.settings import Settings
+
+# Reads that stall are bounded by this; a body of 1 MiB needs 0.1 s on a slow phone line.
+BODY_SECONDS: Final = 30.0
+
+
+@dataclass(slots=True)
+class Edge:
+    settings: Settings
+    engine: Engine
+    authenticator: Authenticator
+    limits: Limits
+    drain: asyncio.Event
+
+
+def edge_of(request: Request) -> Edge:
+    edge: Edge = request.app.state.edge
+    return edge
+
+
+async def principal_of(request: Request) -> Principal:
+    """Who is calling. Raises unauthenticated, forbidden, store_unavailable."""
+    principal = await edge_of(request).authenticator.identify(request)
+    request.scope["chat.principal"] = principal.id
+    return principal

@@ -1,0 +1,57 @@
+"""Exceptions to answers: the one place where errors become HTTP before the first byte."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service.dialects.errors import envelope, error_headers
+from service.errors import ServiceError
+
+_BY_STATUS: Final = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def respond(path: str, error: ServiceError) -> Response:
+    body, kind = envelope(path, error)
+    response = Response(body, status_code=error.status, headers=error_headers(error))
+    response.headers["content-type"] = kind
+    return response
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    request.scope["chat.code"] = error.code
+    return respond(request.url.path, error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _BY_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal")
+    sentence = {404: "There is nothing at this address.", 405: "This address does not take this method."}
+    known = ServiceError(
+        code, sentence.get(error.status_code, str(error.detail)), status=error.status_code,
+        headers=dict(error.headers or {}),
+    )  # fmt: skip
+    return await _service_error(request, known)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    return await _service_error(request, ServiceError("invalid_request", "A parameter is not valid."))
+
+
+def install(app: FastAPI) -> None:
+    handlers: dict[Any, Any] = {
+        ServiceError: _service_error,
+        HTTPException: _http_error,
+        RequestValidationError: _invalid,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)

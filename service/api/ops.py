@@ -1,0 +1,120 @@
+"""For operators and load balancers: who we are, are we alive, are we ready, what can be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import ORJSONResponse
+
+from service import __version__
+from service.api.edge import Edge, edge_of
+from service.errors import ServiceError, StoreUnavailable
+
+router = APIRouter()
+
+# A check older than this is made again; probes of many load balancers cost one PING a second.
+_FRESH_SECONDS: Final = 1.0
+
+
+class Readiness:
+    """Ready means: this replica can begin turns. Checked with bounds, cached for a second."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._at = float("-inf")
+        self._store: str = "ok"
+        self._lock = asyncio.Lock()
+
+    async def checks(self) -> dict[str, str]:
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            if loop.time() - self._at > _FRESH_SECONDS:
+                try:
+                    await self._edge.engine.store.ping()
+                    self._store = "ok"
+                except StoreUnavailable:
+                    self._store = "unavailable"
+                self._at = loop.time()
+        return {
+            "store": self._store,
+            "drain": "draining" if self._edge.engine.draining else "ok",
+            "upstream": self._edge.engine.governor.circuit() or "ok",
+        }
+
+
+def readiness_of(request: Request) -> Readiness:
+    edge = edge_of(request)
+    found: Readiness | None = getattr(request.app.state, "readiness", None)
+    if found is None:
+        found = request.app.state.readiness = Readiness(edge)
+    return found
+
+
+@router.get("/", summary="A sign of life; browsers get the chat page")
+async def root() -> dict[str, str]:
+    return {"message": "AI Chat Backend is running"}
+
+
+@router.get("/livez", summary="The process serves; nothing else is asked")
+async def livez() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get("/readyz", summary="Can this replica begin turns?")
+async def readyz(request: Request) -> Response:
+    checks = await readiness_of(request).checks()
+    ready = all(value == "ok" for value in checks.values())
+    return ORJSONResponse(
+        {"status": "ready" if ready else "unready", "checks": checks}, status_code=200 if ready else 503,
+        headers={} if ready else {"Retry-After": "1"},
+    )  # fmt: skip
+
+
+@router.get("/health", summary="Always 200 while the process serves; the details say the rest")
+async def health(request: Request) -> dict[str, Any]:
+    edge = edge_of(request)
+    checks = await readiness_of(request).checks()
+    return {
+        "status": "healthy",
+        "service": "ai-chat-backend",
+        "version": __version__,
+        "env": edge.settings.env,
+        "checks": checks,
+        "store": edge.settings.store_kind,
+        "upstream": edge.settings.upstream_kind,
+        "model": edge.engine.catalogue.default.id,
+        "turns_running": edge.engine.running,
+    }
+
+
+def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": 0,
+        "owned_by": model.owned_by,
+        "active": True,
+        "context_window": model.context_window,
+        "max_completion_tokens": model.max_completion_tokens,
+        "capabilities": sorted(model.capabilities),
+        "reasoning_efforts": list(model.reasoning_efforts),
+        "fallbacks": list(model.fallbacks),
+        "aliases": list(model.aliases),
+        "default": model is edge.engine.catalogue.default,
+    }
+
+
+@router.get("/v1/models", summary="The models, in OpenAI's list shape")
+async def list_models(request: Request) -> dict[str, Any]:
+    edge = edge_of(request)
+    return {"object": "list", "data": [model_resource(edge, model) for model in edge.engine.catalogue]}
+
+
+@router.get("/v1/models/{model_id:path}", summary="One model, by id or alias")
+async def get_model(request: Request, model_id: str) -> dict[str, Any]:
+    edge = edge_of(request)
+    if not model_id:
+        raise ServiceError("model_not_found", "There is no model of that name.")
+    return model_resource(edge, edge.engine.catalogue.resolve(model_id))

@@ -1,0 +1,134 @@
+"""Streaming a turn to one reader: plain ASGI, ready bytes, no work per token but a join.
+
+A dialect that holds gets its status line from the first thing to show: until then a refusal is
+an HTTP status. After the first byte only the dialect's error form or a broken connection is
+left. The client's leaving ends the reader and never the turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from service import events, metrics
+from service.dialects.base import Encoder
+from service.dialects.errors import from_event
+from service.engine.reader import Readers, Reconnect
+from service.errors import BrokenAnswer, ServiceError
+from service.events import Event
+from service.store.turns import TurnRef
+
+
+class TurnResponse(Response):
+    """Follows a turn from `after` on and sends what the encoder makes of it."""
+
+    def __init__(
+        self, readers: Readers, ref: TurnRef, encoder: Encoder, *, after: int = 0,
+        headers: dict[str, str] | None = None, lease: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            status_code=200, media_type=encoder.media_type,
+            headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no",
+                     **encoder.headers, **(headers or {})},
+        )  # fmt: skip
+        del self.headers["content-length"]
+        self._readers = readers
+        self._ref = ref
+        self._encoder = encoder
+        self._after = after
+        self._lease = lease
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gauge = metrics.readers_open.labels(dialect=self._encoder.name)
+        gauge.inc()
+        reading = asyncio.current_task()
+        leaving = asyncio.create_task(_left(receive, reading))
+        try:
+            await self._stream(send)
+        except asyncio.CancelledError:
+            if leaving.done() and not leaving.cancelled():
+                return  # the client has left
+            raise
+        except OSError:
+            return
+        finally:
+            leaving.cancel()
+            gauge.dec()
+            if self._lease is not None:
+                self._lease.close()
+
+    async def _begin(self, send: Send) -> None:
+        self._started = True
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+    async def _stream(self, send: Send) -> None:
+        encoder = self._encoder
+        held = encoder.opening()
+        if not encoder.holds:
+            await self._begin(send)
+            await send({"type": "http.response.body", "body": held, "more_body": True})
+            held = b""
+        try:
+            async with aclosing(self._readers.follow(self._ref, self._after)) as reader:
+                async for batch in reader:
+                    if not self._started:
+                        batch = _since_restart(batch)
+                        failure = _refusal(batch, encoder)
+                        if failure is not None:
+                            raise failure
+                    data = (
+                        b"".join([encoder.encode(event) for event in batch]) if batch else encoder.heartbeat
+                    )
+                    if not self._started:
+                        if batch:
+                            held += data
+                        if not any(event.terminal or encoder.shows(event) for event in batch):
+                            continue
+                        await self._begin(send)
+                        data, held = held, b""
+                    if data:
+                        await send({"type": "http.response.body", "body": data, "more_body": True})
+        except (ServiceError, Reconnect) as error:
+            if not self._started:
+                raise error if isinstance(error, ServiceError) else _gone() from None
+            farewell = encoder.reconnect() if isinstance(error, Reconnect) else encoder.failed(error)
+            if farewell is None:
+                raise BrokenAnswer("the log cannot be read on") from error
+            await send({"type": "http.response.body", "body": farewell, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _left(receive: Receive, reading: asyncio.Task[Any] | None) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+    if reading is not None:
+        reading.cancel()
+
+
+def _gone() -> ServiceError:
+    return ServiceError("draining", "This replica is shutting down; send it again.", retry_after=1)
+
+
+def _since_restart(batch: list[Event]) -> list[Event]:
+    """Text before the last restart is void: who has been shown nothing need not see it."""
+    for i in range(len(batch) - 1, -1, -1):
+        if batch[i].name == events.RESTARTED:
+            return [batch[0], *batch[i + 1 :]] if batch[0].name == events.STARTED else batch[i + 1 :]
+    return batch
+
+
+def _refusal(batch: list[Event], encoder: Encoder) -> ServiceError | None:
+    """The failure of a turn that has shown nothing yet."""
+    for event in batch:
+        if encoder.shows(event):
+            return None
+        if event.name == events.FAILED:
+            return from_event(event.data)
+    return None

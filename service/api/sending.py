@@ -1,0 +1,38 @@
+"""One way in for every route that starts a turn: principal -> known key? -> limits -> begin."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from fastapi import Request
+
+from service.api import bodies
+from service.api.auth import Principal
+from service.api.edge import edge_of
+from service.engine.sends import Attached, Send
+
+
+async def start(request: Request, principal: Principal, send: Send) -> Attached:
+    """The turn to read, new or known. Raises what the gates and the engine raise."""
+    edge = edge_of(request)
+    if send.key is None:
+        send.key = bodies.idempotency_key(request)
+    header = bodies.on_busy(request)
+    if header is not None and send.on_busy == "reject":
+        send.on_busy = cast("object", header)  # type: ignore[assignment]  # checked in bodies
+    send.traceparent = request.scope.get("chat.traceparent", "")
+    attached = await edge.engine.known(send)
+    if attached is None:
+        await edge.limits.check(request, principal, "sends")
+        attached = await edge.engine.begin(send)
+    request.scope["chat.session"] = attached.ref.session_id
+    request.scope["chat.turn"] = attached.ref.turn_id
+    return attached
+
+
+def turn_path(attached: Attached) -> str:
+    return f"/v1/sessions/{attached.ref.session_id}/turns/{attached.ref.turn_id}"
+
+
+def turn_headers(attached: Attached) -> dict[str, str]:
+    return {"X-Session-Id": attached.ref.session_id, "X-Turn-Id": attached.ref.turn_id}

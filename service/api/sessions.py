@@ -1,0 +1,259 @@
+"""The native API: sessions, messages, turns and their events."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import ORJSONResponse
+
+from service import ids, metrics
+from service.api import bodies, sending
+from service.api.edge import edge_of, principal_of
+from service.api.responses import TurnResponse
+from service.dialects import native
+from service.dialects.base import validate
+from service.engine.engine import Engine, session_not_found, turn_not_found
+from service.errors import ServiceError
+from service.store.sessions import Message, Session
+from service.store.turns import Turn, TurnRef
+
+router = APIRouter(prefix="/v1/sessions")
+
+# Items per page: unless asked, and at most.
+_PAGE: Final = 50
+_TOP: Final = 200
+_TOP_MESSAGES: Final = 1000
+
+
+def session_resource(session: Session) -> dict[str, Any]:
+    return {
+        "id": session.id,
+        "title": session.title,
+        "model": session.model,
+        "system_prompt": session.system_prompt,
+        "created": session.created,
+        "updated": session.updated,
+        "turns": session.turns,
+        "active_turn": session.active_turn,
+    }
+
+
+def message_resource(message: Message) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "role": message.role,
+        "content": message.content,
+        "turn_id": message.turn_id or None,
+        "state": message.state,
+        "created": message.created,
+    }
+
+
+async def turn_resource(engine: Engine, turn: Turn) -> dict[str, Any]:
+    resource: dict[str, Any] = {
+        "id": turn.ref.turn_id,
+        "session_id": turn.ref.session_id,
+        "state": turn.state,
+        "attempt": turn.attempt,
+        "text": await engine.text(turn),
+        "model": turn.model,
+        "usage": turn.usage or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        "finish_reason": turn.finish_reason,
+    }
+    if turn.error is not None:
+        resource["error"] = turn.error
+    return resource
+
+
+async def existing(engine: Engine, principal: str, session_id: str) -> Session:
+    """The session, which from now on has been named. Raises session_not_found."""
+    if not ids.is_session_id(session_id):
+        raise ServiceError("invalid_request", "The session id is not valid.")
+    session = await engine.store.sessions.get(principal, session_id)
+    if session is None:
+        raise session_not_found()
+    if not session.named:
+        await engine.store.sessions.update(principal, session_id, {})
+    return session
+
+
+def _ref(principal: str, session_id: str, turn_id: str) -> TurnRef:
+    if not ids.is_session_id(session_id) or not ids.is_session_id(turn_id):
+        raise turn_not_found()
+    return TurnRef(principal, session_id, turn_id)
+
+
+@router.get("", summary="The caller's sessions, newest first")
+async def list_sessions(request: Request) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    limit = bodies.limit(request, _PAGE, _TOP)
+    found, following = await edge.engine.store.sessions.page(
+        principal.id, limit, request.query_params.get("cursor") or None
+    )
+    return ORJSONResponse({"data": [session_resource(session) for session in found], "next": following})
+
+
+@router.post("", summary="Make a session, or name one that exists", status_code=201)
+async def create_session(request: Request) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    document = await bodies.read_json(request)
+    body = validate(native.SessionBody, {} if document is None else document)
+    await edge.limits.check(request, principal, "reads")
+    session_id = body.id or ids.new_session_id()
+    fields = {
+        "title": body.title,
+        "model": edge.engine.catalogue.resolve(body.model).id if body.model else None,
+        "system_prompt": body.system_prompt,
+    }
+    created = await edge.engine.store.sessions.create(
+        principal.id, session_id, {name: value for name, value in fields.items() if value}
+    )
+    session = await existing(edge.engine, principal.id, session_id)
+    return ORJSONResponse(
+        session_resource(session), status_code=201 if created else 200,
+        headers={"Location": f"/v1/sessions/{session_id}"},
+    )  # fmt: skip
+
+
+@router.get("/{session_id}", summary="One session")
+async def get_session(request: Request, session_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    return ORJSONResponse(session_resource(await existing(edge.engine, principal.id, session_id)))
+
+
+@router.patch("/{session_id}", summary="Change title, model or system prompt")
+async def patch_session(request: Request, session_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    body = validate(native.SessionPatch, await bodies.read_json(request))
+    await edge.limits.check(request, principal, "reads")
+    await existing(edge.engine, principal.id, session_id)
+    if body.model:
+        body.model = edge.engine.catalogue.resolve(body.model).id
+    fields = {name: getattr(body, name) or "" for name in body.model_fields_set}
+    if not await edge.engine.store.sessions.update(principal.id, session_id, fields):
+        raise session_not_found()
+    return ORJSONResponse(session_resource(await existing(edge.engine, principal.id, session_id)))
+
+
+@router.delete("/{session_id}", summary="Delete a session; a running turn is stopped", status_code=204)
+async def delete_session(request: Request, session_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    await edge.engine.delete(principal.id, session_id)
+    return Response(status_code=204)
+
+
+@router.get("/{session_id}/messages", summary="The messages, oldest first")
+async def list_messages(request: Request, session_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    limit = bodies.limit(request, _PAGE, _TOP_MESSAGES)
+    after = request.query_params.get("cursor") or None
+    if after is not None and not (after.isascii() and after.isdigit()):
+        raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
+    await existing(edge.engine, principal.id, session_id)
+    page, following = await edge.engine.store.sessions.messages(
+        principal.id, session_id, limit, int(after) if after else None
+    )
+    return ORJSONResponse({
+        "data": [message_resource(message) for message in page],
+        "next": None if following is None else str(following),
+    })  # fmt: skip
+
+
+@router.get("/{session_id}/export", summary="The whole session as JSON")
+async def export_session(request: Request, session_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    session = await existing(edge.engine, principal.id, session_id)
+    messages: list[dict[str, Any]] = []
+    after: int | None = None
+    while True:
+        page, after = await edge.engine.store.sessions.messages(principal.id, session_id, 500, after)
+        messages += [message_resource(message) for message in page]
+        if after is None:
+            break
+    return ORJSONResponse(
+        {"session": session_resource(session), "messages": messages},
+        headers={"Content-Disposition": f'attachment; filename="{session_id}.json"'},
+    )
+
+
+@router.post("/{session_id}/turns", summary="Send a message, regenerate or edit; the answer as SSE")
+async def create_turn(request: Request, session_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    if not ids.is_session_id(session_id):
+        raise ServiceError("invalid_request", "The session id is not valid.")
+    send = native.parse(await bodies.read_json(request), principal.id, session_id)
+    after = bodies.cursor(request)
+    attached = await sending.start(request, principal, send)
+    path = sending.turn_path(attached)
+    headers = {**sending.turn_headers(attached), "Location": f"{path}/events"}
+    if _wants_resource(request):
+        turn = await edge.engine.turn(attached.ref)
+        headers["Location"] = path
+        return ORJSONResponse(await turn_resource(edge.engine, turn), status_code=202, headers=headers)
+    if attached.fresh:
+        after = None
+    return await _events(request, attached.ref, after, headers)
+
+
+def _wants_resource(request: Request) -> bool:
+    prefer = request.headers.get("prefer", "")
+    accept = request.headers.get("accept", "")
+    return (
+        "respond-async" in prefer.lower() or accept.split(",")[0].split(";")[0].strip() == "application/json"
+    )
+
+
+async def _events(
+    request: Request, ref: TurnRef, after: int | None, headers: dict[str, str] | None = None
+) -> Response:
+    """From a cursor on: 204 at the terminal event, 409 beyond the last, 410 when no longer kept."""
+    readers = edge_of(request).engine.readers
+    if after is not None:
+        if not await readers.check(ref, after):
+            return Response(status_code=204, headers=headers)
+        metrics.reader_resumes.inc()
+    return TurnResponse(readers, ref, native.NativeEncoder(), after=after or 0, headers=headers)
+
+
+@router.get("/{session_id}/turns/{turn_id}", summary="One turn")
+async def get_turn(request: Request, session_id: str, turn_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    turn = await edge.engine.turn(_ref(principal.id, session_id, turn_id))
+    return ORJSONResponse(await turn_resource(edge.engine, turn))
+
+
+@router.get("/{session_id}/turns/{turn_id}/events", summary="The events of a turn, from a cursor on")
+async def get_events(request: Request, session_id: str, turn_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    after = bodies.cursor(request)
+    await edge.limits.check(request, principal, "reads")
+    ref = _ref(principal.id, session_id, turn_id)
+    await edge.engine.named(ref)
+    if after is None:
+        await edge.engine.readers.check(ref, 0)
+    return await _events(request, ref, after)
+
+
+@router.post("/{session_id}/turns/{turn_id}/stop", summary="Stop a turn; answers after it is sealed")
+async def stop_turn(request: Request, session_id: str, turn_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    turn = await edge.engine.stop(_ref(principal.id, session_id, turn_id))
+    return ORJSONResponse(await turn_resource(edge.engine, turn))

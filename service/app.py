@@ -1,0 +1,79 @@
+"""The application: settings in, ASGI out. Importing this module does nothing.
+
+`create_app()` puts the parts together; the lifespan opens them in the order of DESIGN (store,
+upstream, engine) and closes them in the reverse one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from service import __version__, logs, metrics
+from service.api import chat, handlers, ops, sessions
+from service.api.auth import Authenticator
+from service.api.edge import Edge
+from service.api.limits import Limits
+from service.api.middleware import EdgeMiddleware
+from service.engine.engine import Engine
+from service.settings import Settings, load_settings
+from service.store.store import Store
+from service.upstream.groq import Groq
+from service.upstream.models import load_catalogue
+
+EXPOSED = [
+    "Location", "Retry-After", "X-Request-Id", "X-Session-Id", "X-Turn-Id", "RateLimit-Limit",
+    "RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Limit", "X-RateLimit-Remaining",
+    "X-RateLimit-Reset", "x-should-retry", "x-vercel-ai-ui-message-stream",
+]  # fmt: skip
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Raises SettingsError where a setting makes no sense."""
+    settings = settings or load_settings()
+    logs.configure(settings)
+    catalogue = load_catalogue(settings.models_file, settings.model, settings.on_takeover)
+    metrics.prepare(__version__, [model.id for model in catalogue])
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        drain = getattr(app.state, "drain", None) or asyncio.Event()
+        store = Store(settings, logs.worker_name())
+        engine = Engine(settings, store, Groq(settings), catalogue, logs.worker_name())
+        await engine.open()
+        app.state.edge = Edge(settings, engine, Authenticator(settings), Limits(), drain)
+        watching = asyncio.create_task(_drain(app, engine, settings), name="drain")
+        yield {}
+        watching.cancel()
+        await engine.close()
+        await store.close()
+
+    app = FastAPI(
+        title="Chat service", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
+        description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
+    )  # fmt: skip
+    for router in (ops.router, chat.router, sessions.router):
+        app.include_router(router)
+    handlers.install(app)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_credentials="*" not in settings.cors_origins,
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED,
+        max_age=600,
+    )
+    app.add_middleware(EdgeMiddleware)
+    return app
+
+
+async def _drain(app: FastAPI, engine: Engine, settings: Settings) -> None:
+    """placeholder until engine/drain.py"""
+    await app.state.edge.drain.wait()
+    engine.draining = True

@@ -1,0 +1,74 @@
+"""Errors before the first byte: one ServiceError, three envelopes, chosen by the path.
+
+Ours is RFC 9457 problem+json; OpenAI's object under /v1/chat, /v1/models and /openai; one plain
+sentence under /api/chat, because useChat shows the body to the user as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import orjson
+
+from service.errors import CODES, ServiceError
+
+_OPENAI: Final = ("/v1/chat", "/v1/models", "/openai")
+_AISDK: Final = ("/api/chat",)
+
+# code -> OpenAI's `type`; everything else goes by status.
+_OPENAI_TYPES: Final = {401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+                        429: "rate_limit_error"}  # fmt: skip
+
+
+def _below(path: str, roots: tuple[str, ...]) -> bool:
+    return any(path == root or path.startswith(root + "/") for root in roots)
+
+
+def openai_error(error: ServiceError) -> dict[str, Any]:
+    """OpenAI's error object, for bodies and for `data:` lines in mid-stream."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    return {
+        "error": {
+            "message": error.message,
+            "type": _OPENAI_TYPES.get(error.status, kind),
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def envelope(path: str, error: ServiceError) -> tuple[bytes, str]:
+    """Body and content type."""
+    if _below(path, _OPENAI):
+        return orjson.dumps(openai_error(error)), "application/json"
+    if _below(path, _AISDK):
+        return error.message.encode(), "text/plain; charset=utf-8"
+    problem = {
+        "type": f"urn:chat:error:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
+    }
+    return orjson.dumps(problem), "application/problem+json"
+
+
+def error_headers(error: ServiceError) -> dict[str, str]:
+    headers = dict(error.headers)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.status in (408, 409, 429) or error.status >= 500:
+        # The SDKs of OpenAI and Groq repeat these by themselves; tell them where it is senseless.
+        if not error.retryable:
+            headers.setdefault("x-should-retry", "false")
+    return headers
+
+
+def from_event(body: dict[str, Any]) -> ServiceError:
+    """The error that a `turn.failed` event stands for."""
+    code = body.get("code", "internal")
+    return ServiceError(
+        code if code in CODES else "internal", body.get("message", ""), retryable=body.get("retryable"),
+        retry_after=body.get("retry_after"),
+    )  # fmt: skip

@@ -1,0 +1,128 @@
+"""The native dialect: Server-Sent Events with the log's own ids, names and bodies.
+
+`id:` is the last line of each event: a client that commits an id when it sees the line has then
+seen the whole event (a cut in between loses nothing). Readers resume with `Last-Event-ID`.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import Field, StrictBool, StrictInt, StrictStr
+
+from service import events
+from service.dialects.base import (
+    Body,
+    Completion,
+    Encoder,
+    MessageId,
+    SessionId,
+    Temperature,
+    query,
+    validate,
+)  # fmt: skip
+from service.engine.sends import Send
+from service.errors import ServiceError
+from service.events import Event
+
+# Readers of a replica that went away come back spread over this time (ms).
+_RETRY_MS: Final = (500, 1500)
+
+
+class Params(Body):
+    temperature: Temperature | None = None
+    top_p: Annotated[float, Field(ge=0, le=1, strict=False)] | None = None
+    max_completion_tokens: Completion | None = None
+    seed: StrictInt | None = None
+    stop: StrictStr | Annotated[list[StrictStr], Field(max_length=4)] | None = None
+    reasoning_effort: Literal["none", "default", "low", "medium", "high"] | None = None
+
+
+class Edit(Body):
+    message_id: MessageId
+    content: StrictStr
+
+
+class TurnBody(Body):
+    """`POST /v1/sessions/{s}/turns`: one of content, regenerate, edit."""
+
+    content: StrictStr | None = Field(None, examples=["Why is the sky blue?"])
+    regenerate: StrictBool | None = None
+    edit: Edit | None = None
+    message_id: MessageId | None = None
+    model: StrictStr | None = None
+    params: Params | None = None
+    on_busy: Literal["reject", "interrupt", "queue"] | None = None
+
+
+class SessionBody(Body):
+    """`POST /v1/sessions`"""
+
+    id: SessionId | None = None
+    title: Annotated[StrictStr, Field(max_length=200)] | None = None
+    model: StrictStr | None = None
+    system_prompt: StrictStr | None = None
+
+
+class SessionPatch(Body):
+    """`PATCH /v1/sessions/{s}`; null takes a value away."""
+
+    title: Annotated[StrictStr, Field(max_length=200)] | None = None
+    model: StrictStr | None = None
+    system_prompt: StrictStr | None = None
+
+
+def parse(body: Any, principal: str, session_id: str) -> Send:
+    """Raises query_empty, invalid_request."""
+    turn = validate(TurnBody, body)
+    ways = [turn.content is not None, bool(turn.regenerate), turn.edit is not None]
+    if sum(ways) > 1:
+        raise ServiceError("invalid_request", "Give one of content, regenerate and edit.")
+    params = turn.params.model_dump(exclude_none=True) if turn.params else {}
+    send = Send(
+        route="turns", principal=principal, content="", session_id=session_id, model=turn.model,
+        params=params, on_busy=turn.on_busy or "reject", message_id=turn.message_id,
+    )  # fmt: skip
+    if turn.edit is not None:
+        send.mode, send.must_exist = "edit", True
+        send.message_id, send.content = turn.edit.message_id, query(turn.edit.content, "edit.content")
+    elif turn.regenerate:
+        send.mode, send.must_exist = "regenerate", True
+    else:
+        send.content = query(turn.content, "content")
+    return send
+
+
+def frame(event: Event) -> bytes:
+    """The SSE frame of an event, encoded once for all its readers."""
+    data = event.frames.get("native")
+    if data is None:
+        if event.name in (events.DELTA, events.REASONING):
+            body = b'{"text":' + orjson.dumps(event.text) + b"}"
+        else:
+            body = event.payload[event.payload.index(b" ") + 1 :]
+        data = b"event: %b\ndata: %b\nid: %d\n\n" % (event.name.encode(), body, event.id)
+        event.frames["native"] = data
+    return data
+
+
+class NativeEncoder(Encoder):
+    name = "native"
+    media_type = "text/event-stream; charset=utf-8"
+    holds = False
+    heartbeat = b": heartbeat\n\n"
+    headers = {"X-Accel-Buffering": "no"}
+
+    def opening(self) -> bytes:
+        return b"retry: %d\n\n" % random.randint(*_RETRY_MS)
+
+    def shows(self, event: Event) -> bool:
+        return True
+
+    def encode(self, event: Event) -> bytes:
+        return frame(event)
+
+    def reconnect(self) -> bytes:
+        return b": this replica is shutting down, reconnect\nretry: %d\n\n" % random.randint(*_RETRY_MS)

@@ -1,0 +1,94 @@
+"""text/plain: the original contract. The body is the answer's text and nothing else.
+
+There is no room for anything but text, so a failure after the first byte is a broken
+connection: a clean end says that the answer is whole.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StrictStr
+
+from service import events
+from service.dialects.base import (
+    MAX_MESSAGES,
+    Body,
+    Completion,
+    Encoder,
+    SessionId,
+    Temperature,
+    query,
+    validate,
+)  # fmt: skip
+from service.engine.sends import Send
+from service.errors import BrokenAnswer, ServiceError
+from service.events import Event
+
+
+class HistoryItem(Body):
+    model_config = {"extra": "forbid", "strict": True}
+
+    role: Literal["user", "assistant"]
+    content: Annotated[StrictStr, Field(min_length=1)]
+
+
+class ChatBody(Body):
+    """`POST /chat`"""
+
+    user_query: StrictStr | None = Field(None, examples=["Why is the sky blue?"])
+    system_prompt: StrictStr | None = Field(None, examples=["You are a helpful AI assistant."])
+    session_id: SessionId | None = None
+    model: StrictStr | None = None
+    temperature: Temperature | None = None
+    max_completion_tokens: Completion | None = None
+
+
+class ChatWithHistoryBody(ChatBody):
+    """`POST /chat-with-history`"""
+
+    history: Annotated[list[HistoryItem], Field(max_length=MAX_MESSAGES)] | None = None
+
+
+def parse(body: Any, principal: str, *, with_history: bool) -> Send:
+    """Raises query_empty, invalid_request."""
+    if isinstance(body, dict) and "user_query" not in body:
+        raise ServiceError("query_empty", "user_query is missing; say something.", param="user_query")
+    chat = validate(ChatWithHistoryBody if with_history else ChatBody, body)
+    history = (chat.history or []) if isinstance(chat, ChatWithHistoryBody) else []
+    for item in history:
+        query(item.content, "history.content")
+    params: dict[str, Any] = {}
+    if chat.temperature is not None:
+        params["temperature"] = chat.temperature
+    if chat.max_completion_tokens is not None:
+        params["max_completion_tokens"] = chat.max_completion_tokens
+    return Send(
+        route="chat-with-history" if with_history else "chat",
+        principal=principal,
+        content=query(chat.user_query, "user_query"),
+        session_id=chat.session_id,
+        model=chat.model,
+        system=chat.system_prompt or None,
+        params=params,
+        seeds=[{"role": item.role, "content": item.content} for item in history],
+    )
+
+
+class TextEncoder(Encoder):
+    name = "text"
+    media_type = "text/plain; charset=utf-8"
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def shows(self, event: Event) -> bool:
+        return event.name == events.DELTA
+
+    def encode(self, event: Event) -> bytes:
+        if event.name == events.DELTA:
+            self._shown = True
+            return event.payload[1:]
+        if event.name == events.FAILED or (event.name == events.RESTARTED and self._shown):
+            raise BrokenAnswer(event.name)
+        return b""

@@ -1,0 +1,54 @@
+"""Background loops of a worker: named, restarted after an unexpected error, ended together.
+
+One of the three places that may catch everything: an error is logged with its traceback and
+counted, and the loop goes on. What a loop does belongs to its owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from service import metrics
+from service.errors import ServiceError
+from service.logs import get_logger
+
+_PAUSE_SECONDS: Final = 0.5
+
+log = get_logger(__name__)
+
+
+class Background:
+    def __init__(self) -> None:
+        self._loops: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def loop(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
+        """Run `body` for ever; it is called again when it returns or fails."""
+        task = asyncio.create_task(self._forever(name, body), name=name)
+        self._loops.add(task)
+
+    def task(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` once, kept alive until it is done."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _forever(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await body()
+            except ServiceError as error:
+                log.warning("background.held_up", loop=name, code=error.code)
+                await asyncio.sleep(_PAUSE_SECONDS)
+            except Exception:
+                metrics.internal_errors.labels(where=name).inc()
+                log.exception("background.failed", loop=name, action="goes on")
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def close(self) -> None:
+        for task in (*self._loops, *self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._loops, *self._tasks, return_exceptions=True)

@@ -1,0 +1,381 @@
+"""The engine: a turn's life, and the only place with chat rules.
+
+begin, follow, stop, read. Everything a worker holds in memory is here and none of it is needed
+for correctness: another worker finds the same in the store. Knows no HTTP, no Redis commands
+and no Groq.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+import orjson
+
+from service import events, ids, metrics
+from service.engine.background import Background
+from service.engine.budgets import Budgets
+from service.engine.context import DEFAULT_SYSTEM_PROMPT, Contexts, Tokens
+from service.engine.feeds import Feeds
+from service.engine.flusher import Flusher
+from service.engine.governor import Governor
+from service.engine.live import Answer, Live
+from service.engine.reader import Readers
+from service.engine.recovery import Recovery
+from service.engine.runner import Runner
+from service.engine.sealing import Sealer
+from service.engine.sends import Attached, Send
+from service.errors import ServiceError, StoreUnavailable
+from service.events import Event
+from service.logs import get_logger
+from service.settings import Settings
+from service.store.doorbell import Doorbell
+from service.store.sessions import Message
+from service.store.store import Store
+from service.store.turns import Begin, Begun, Turn, TurnRef
+from service.upstream.base import Upstream
+from service.upstream.models import Catalogue
+
+# Between two interrupts of one session: each waits for a seal, so this bounds a send to seconds.
+_INTERRUPT_TRIES: Final = 5
+# A stop that the owner has not carried out by then is carried out by whoever was asked.
+_STOP_PATIENCE_SECONDS: Final = 0.2
+
+log = get_logger(__name__)
+
+
+class Engine:
+    def __init__(
+        self, settings: Settings, store: Store, upstream: Upstream, catalogue: Catalogue, worker: str
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.catalogue = catalogue
+        self.worker = worker
+        self._upstream = upstream
+        self._background = Background()
+        self._lives: dict[str, Live] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.tokens = Tokens()
+        self.contexts = Contexts(store.sessions, self.tokens)
+        self.budgets = Budgets()
+        self.governor = Governor()
+        self.feeds = Feeds(settings, store, self._background)
+        self.readers = Readers(settings, store, self.feeds)
+        self.sealer = Sealer(settings, store, self.feeds, self.budgets)
+        self._flusher = Flusher(settings, store.log, self._background)
+        self._runner = Runner(
+            settings, catalogue, upstream, self.contexts, self.tokens, self._flusher, self.governor, self.sealer
+        )  # fmt: skip
+        self.recovery = Recovery(settings, store, self.feeds, self.budgets, worker, self._lives, self.run)
+        self._doorbell = Doorbell(settings, self._rung, self.feeds.reset)
+        self._bell = store.keys.bell(worker)
+        self.draining = False
+
+    async def open(self) -> None:
+        self.feeds.start(self._doorbell)
+        self._flusher.start()
+        self.recovery.start(self._background)
+        self._doorbell.start(self._bell)
+
+    async def close(self) -> None:
+        """Release what still runs, then end the loops; the store outlives the engine."""
+        self.draining = True
+        self.recovery.closed = True
+        self.readers.close()
+        for live in list(self._lives.values()):
+            live.interrupt("drain")
+        tasks = list(self._tasks.values())
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=self.settings.redis_timeout_seconds + 1)
+            for task in pending:
+                task.cancel()
+        await self._doorbell.close()
+        await self._background.close()
+        await self._upstream.close()
+
+    @property
+    def running(self) -> int:
+        return len(self._lives)
+
+    async def idle(self) -> None:
+        """Returns when this worker runs no turn any more."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    def _rung(self, channel: str, data: bytes) -> None:
+        if channel != self._bell:
+            self.feeds.ring(channel)
+            return
+        live = self._lives.get(TurnRef.parse(data.decode()).turn_id)
+        if live is not None:
+            live.interrupt("stop")
+
+    # Begin
+
+    async def known(self, send: Send) -> Attached | None:
+        """The turn of a repeat. Raises idempotency_mismatch for another body under the same key."""
+        if send.key is None:
+            return None
+        session_id = send.session_id or ids.derived_session_id(send.principal, send.key)
+        found = await self.store.turns.known(send.principal, session_id, send.key)
+        if found is None:
+            return None
+        if found[1] != send.fingerprint():
+            raise _mismatch()
+        return await self._attach(TurnRef(send.principal, session_id, found[0]))
+
+    async def _attach(self, ref: TurnRef) -> Attached:
+        turn = await self.turn(ref)
+        metrics.idempotent_repeats.inc()
+        return Attached(ref, turn.model, turn.created, fresh=False, state=turn.state)
+
+    async def begin(self, send: Send) -> Attached:
+        """Start the send's turn, or attach to it where another replica was faster.
+
+        Raises draining, context_too_long, model_not_found, turn_in_progress,
+        session_has_history, session_not_found, idempotency_mismatch, store_unavailable.
+        """
+        if self.draining:
+            raise ServiceError(
+                "draining", "This replica is shutting down; send it again.", retry_after=1
+            )  # fmt: skip
+        if send.session_id is not None:
+            session_id = send.session_id
+        else:
+            session_id = (
+                ids.derived_session_id(send.principal, send.key) if send.key else ids.new_session_id()
+            )
+        ref = TurnRef(send.principal, session_id, ids.new_turn_id())
+        session = await self.store.sessions.get(send.principal, session_id) if send.session_id else None
+        model = self.catalogue.resolve(send.model or (session.model if session else None))
+        system = send.system or (session.system_prompt if session else None) or DEFAULT_SYSTEM_PROMPT
+        if send.messages is None:
+            self.contexts.check(model, send.params, system, send.content)
+        params = {**send.params, "system": system}
+        if send.messages is not None:
+            params["messages"] = send.messages
+        begin = self._begin(send, ref, model.id, params)
+        await self.store.leases.own(ref)
+        begun = await self._begun(begin, send)
+        if begun.outcome != "BEGUN":
+            await self.store.leases.settle(ref)
+            return await self._refused(begun, ref, send)
+        metrics.turns_started.inc()
+        if begin.named:
+            await self.store.sessions.list_it(send.principal, session_id)
+        created = _created(begin.started)
+        turn = Turn(
+            ref=ref, state=begun.state, epoch=1, attempt=0, model=model.id, user=begun.message_id,
+            pos=begun.pos, last=1, created=created, params=params, started=begin.started,
+            idem=self.store.keys.session(ref.principal, session_id).idempotency(send.key) if send.key else "",
+            trace=send.traceparent,
+        )  # fmt: skip
+        if begun.state == "running":
+            self.run(turn)
+        return Attached(ref, model.id, created, fresh=True, state=begun.state)
+
+    def _begin(self, send: Send, ref: TurnRef, model: str, params: dict[str, Any]) -> Begin:
+        now = int(time.time() * 1000)
+        message_id = send.message_id or ("" if send.mode == "regenerate" else ids.new_message_id())
+        message = b""
+        if send.mode != "regenerate":
+            message = Message(message_id, "user", send.content, ref.turn_id, "completed", now).dump()
+        started = {"turn_id": ref.turn_id, "session_id": ref.session_id, "model": model, "created": now}
+        seeds = []
+        for item in send.seeds:
+            seed_id = ids.new_message_id()
+            body = Message(seed_id, item["role"], item["content"], "", "completed", now).dump()
+            seeds.append((seed_id, item["role"], body))
+        defaults = {"id": ref.session_id}
+        if send.system:
+            defaults["system_prompt"] = send.system
+        if send.model:
+            defaults["model"] = model
+        fields: dict[str, Any] = {
+            "model": model, "params": orjson.dumps(params), "trace": send.traceparent,
+            "route": send.route,
+        }  # fmt: skip
+        begin = Begin(
+            ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
+            started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds,
+            on_busy=send.on_busy, named=send.session_id is not None, must_exist=send.must_exist,
+            key=send.key, fingerprint=send.fingerprint() if send.key else "",
+        )  # fmt: skip
+        return begin
+
+    async def _begun(self, begin: Begin, send: Send) -> Begun:
+        begun = await self.store.turns.begin(begin, self.worker)
+        for _ in range(_INTERRUPT_TRIES):
+            if begun.outcome != "BUSY" or send.on_busy != "interrupt":
+                break
+            await self.stop(TurnRef(begin.ref.principal, begin.ref.session_id, begun.turn_id))
+            begun = await self.store.turns.begin(begin, self.worker)
+        return begun
+
+    async def _refused(self, begun: Begun, ref: TurnRef, send: Send) -> Attached:
+        if begun.outcome == "KNOWN":
+            return await self._attach(TurnRef(ref.principal, ref.session_id, begun.turn_id))
+        if begun.outcome in ("MISMATCH", "MESSAGE_EXISTS"):
+            raise _mismatch()
+        if begun.outcome == "BUSY":
+            raise ServiceError(
+                "turn_in_progress", f"The session is answering already, in turn {begun.turn_id}.",
+                retry_after=1, headers={
+                    "Location": f"/v1/sessions/{ref.session_id}/turns/{begun.turn_id}/events",
+                    "X-Turn-Id": begun.turn_id,
+                },
+            )  # fmt: skip
+        if begun.outcome == "HAS_HISTORY":
+            raise ServiceError(
+                "session_has_history", "The session has messages already; send without history."
+            )  # fmt: skip
+        if begun.outcome == "NO_SESSION":
+            raise session_not_found()
+        raise ServiceError("message_not_found", "There is no user message of that id in this session.")
+
+    # Run
+
+    def run(self, turn: Turn) -> None:
+        """Run a turn that this worker has begun or claimed."""
+        self._tasks[turn.ref.turn_id] = task = asyncio.create_task(self._run(turn), name="turn")
+        task.add_done_callback(lambda _: self._tasks.pop(turn.ref.turn_id, None))
+
+    async def _run(self, turn: Turn) -> None:
+        feed = self.feeds.local(turn.ref)
+        live = Live(turn, feed)
+        self._lives[turn.ref.turn_id] = live
+        metrics.turns_running.inc()
+        following = ""
+        try:
+            if turn.epoch > 1:
+                await self._inherit(live)
+            elif feed is not None:
+                feed.push([Event(1, turn.started)])
+            following = await self._runner.run(live)
+        except StoreUnavailable:
+            log.warning("turn.left", turn=turn.ref.turn_id, reason="store", action="its lease lapses")
+        finally:
+            metrics.turns_running.dec()
+            self._lives.pop(turn.ref.turn_id, None)
+            await self.feeds.leave(turn.ref)
+        if following:
+            self._background.task(
+                "promote",
+                self.recovery.promote(TurnRef(turn.ref.principal, turn.ref.session_id, following)),
+            )
+
+    async def _inherit(self, live: Live) -> None:
+        """What the owners before have written and used."""
+        turn = live.turn
+        if turn.shown:
+            live.answer.replay(await self.store.log.read_all(turn.ref))
+        if turn.tokens:
+            billed = turn.billed
+            billed["prompt_tokens"] = billed.get("prompt_tokens", 0) + turn.prompt_tokens
+            billed["completion_tokens"] = billed.get("completion_tokens", 0) + turn.tokens
+            live.bill(billed)
+
+    # Stop and read
+
+    async def stop(self, ref: TurnRef) -> Turn:
+        """Returns the sealed turn: by its owner, or by us where the owner does not within 200 ms."""
+        begin = time.perf_counter()
+        noted = await self.store.turns.stop(ref)
+        if noted is None:
+            raise turn_not_found()
+        state, owner, left = noted
+        if state in ("running", "queued"):
+            metrics.stops.inc()
+            if state == "running" and left > 0 and await self._owner_seals(ref, owner):
+                pass
+            else:
+                await self._seal_by_force(ref)
+            metrics.stop_duration.observe(time.perf_counter() - begin)
+        return await self.turn(ref)
+
+    async def _owner_seals(self, ref: TurnRef, owner: str) -> bool:
+        live = self._lives.get(ref.turn_id)
+        if live is not None:
+            live.interrupt("stop")
+        else:
+            await self.store.turns.ring(owner, ref)
+        try:
+            async with asyncio.timeout(_STOP_PATIENCE_SECONDS):
+                turn = await self.turn(ref)
+                if not turn.sealed:
+                    async for batch in self.readers.follow(ref, turn.last):
+                        if batch and batch[-1].terminal:
+                            break
+        except TimeoutError:
+            return False
+        return True
+
+    async def _seal_by_force(self, ref: TurnRef) -> None:
+        claim = await self.store.turns.claim(ref, self.worker, force=True)
+        if claim.outcome != "CLAIMED" or claim.turn is None:
+            return
+        log.warning("stop.forced", turn=ref.turn_id, epoch=claim.turn.epoch, previous_owner=claim.turn.owner)
+        outcome, following = await self.sealer.stop_from_log(claim.turn)
+        if outcome == "FENCED":
+            await self._seal_by_force(ref)
+        elif following:
+            await self.recovery.promote(TurnRef(ref.principal, ref.session_id, following))
+
+    async def turn(self, ref: TurnRef) -> Turn:
+        turn = await self.store.turns.get(ref)
+        if turn is None:
+            raise turn_not_found()
+        return turn
+
+    async def named(self, ref: TurnRef) -> None:
+        """A call has named the session: its answers run on without readers from now on."""
+        session = await self.store.sessions.get(ref.principal, ref.session_id)
+        if session is None:
+            raise turn_not_found()
+        if not session.named:
+            await self.store.sessions.update(ref.principal, ref.session_id, {})
+
+    async def delete(self, principal: str, session_id: str) -> None:
+        """Stop what runs, then remove every key. Raises session_not_found."""
+        for _ in range(self.settings.max_queued_turns + _INTERRUPT_TRIES):
+            session = await self.store.sessions.get(principal, session_id)
+            if session is None:
+                raise session_not_found()
+            if session.active_turn:
+                await self.stop(TurnRef(principal, session_id, session.active_turn))
+            elif await self.store.sessions.delete(principal, session_id):
+                return
+        raise ServiceError("turn_in_progress", "The session goes on answering; try again.", retry_after=1)
+
+    async def text(self, turn: Turn) -> str:
+        """The answer so far, or the whole of it."""
+        if turn.sealed:
+            message = await self.store.sessions.message(
+                turn.ref.principal, turn.ref.session_id, ids.answer_id(turn.ref.turn_id)
+            )
+            if message is not None:
+                return message.content
+        answer = Answer()
+        answer.replay(await self.store.log.read_all(turn.ref))
+        return "".join(answer.text)
+
+
+def session_not_found() -> ServiceError:
+    return ServiceError("session_not_found", "There is no such session.")
+
+
+def turn_not_found() -> ServiceError:
+    return ServiceError("turn_not_found", "There is no such turn in this session.")
+
+
+def _mismatch() -> ServiceError:
+    return ServiceError(
+        "idempotency_mismatch", "The idempotency key was used for another request; take a new one.",
+        headers={"x-should-retry": "false"},
+    )  # fmt: skip
+
+
+def _created(started: bytes) -> int:
+    return int(Event(1, started).data["created"])

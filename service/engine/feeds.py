@@ -1,0 +1,228 @@
+"""Feeds: the newest events of the turns that this worker's readers follow.
+
+One feed per followed turn, however many readers. A turn that this worker runs fills its feed
+after each acknowledged append; any other is read from the log when the doorbell rings, all
+that rang in one round trip. A feed is a cache of the log keyed by event id: whoever is behind
+it reads the log itself, and nothing is in it that is not in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from service import metrics
+from service.engine.background import Background
+from service.errors import ServiceError, StoreUnavailable
+from service.events import Event
+from service.settings import Settings
+from service.store.doorbell import Doorbell
+from service.store.store import Store
+from service.store.turns import TurnRef
+
+# A reader further behind than this many events reads the log: about 4 s at 15 ms per event.
+_KEPT_EVENTS: Final = 256
+_RETRY_SECONDS: Final = 0.2
+
+
+class Feed:
+    """Wakes its readers when events arrive. `last` is the id of the newest event known of."""
+
+    __slots__ = (
+        "_waiters",
+        "checked",
+        "error",
+        "events",
+        "last",
+        "local",
+        "readers",
+        "ref",
+        "rung",
+        "trouble",
+    )
+
+    def __init__(self, ref: TurnRef) -> None:
+        self.ref = ref
+        self.events: deque[Event] = deque(maxlen=_KEPT_EVENTS)
+        self.last: int | None = None
+        self.local = False
+        self.readers = 0
+        self.rung = False
+        self.trouble = False
+        self.checked = 0.0
+        self.error: ServiceError | None = None
+        self._waiters: set[asyncio.Future[bool]] = set()
+
+    def push(self, events: Sequence[Event]) -> None:
+        fresh = [event for event in events if self.last is None or event.id > self.last]
+        if fresh:
+            self.events.extend(fresh)
+            self.last = fresh[-1].id
+            self.wake()
+
+    def fill(self, events: Sequence[Event], *, whole: bool) -> None:
+        """What a reader has read from the log; `whole` when it read up to the log's end."""
+        if self.last is not None:
+            if events and events[0].id <= self.last + 1:
+                self.push(events)
+        elif whole:
+            self.push(events)
+
+    def after(self, cursor: int) -> list[Event] | None:
+        """Events above the cursor; None when only the log can tell."""
+        if self.last is None or self.rung:
+            return None
+        if cursor >= self.last:
+            return []
+        if not self.events or self.events[0].id > cursor + 1:
+            return None
+        found = []
+        for event in reversed(self.events):
+            if event.id <= cursor:
+                break
+            found.append(event)
+        found.reverse()
+        return found
+
+    def fail(self, error: ServiceError) -> None:
+        """The runner has given up on the store; its readers are told so."""
+        self.error = error
+        self.wake()
+
+    def wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(True)
+        self._waiters.clear()
+
+    async def wait(self, seconds: float) -> bool:
+        """False when nothing happened for so long."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiters.add(waiter)
+        timer = loop.call_later(seconds, _time_out, waiter)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self._waiters.discard(waiter)
+
+
+def _time_out(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
+
+
+class Feeds:
+    def __init__(self, settings: Settings, store: Store, background: Background) -> None:
+        self._store = store
+        self._window = settings.flush_window_seconds
+        self._cache = settings.local_cache
+        self._background = background
+        self._feeds: dict[str, Feed] = {}
+        self._dirty: set[str] = set()
+        self._bell = asyncio.Event()
+        self._doorbell: Doorbell | None = None
+
+    def start(self, doorbell: Doorbell) -> None:
+        self._doorbell = doorbell
+        self._background.loop("tail", self._tail)
+
+    def all(self) -> list[Feed]:
+        return list(self._feeds.values())
+
+    def local(self, ref: TurnRef) -> Feed | None:
+        """The feed that a runner of this worker fills; None where the cache is switched off."""
+        if not self._cache:
+            return None
+        feed = self._feeds.setdefault(self._store.log.name(ref), Feed(ref))
+        feed.local = True
+        return feed
+
+    def has_readers(self, ref: TurnRef) -> bool:
+        feed = self._feeds.get(self._store.log.name(ref))
+        return feed is not None and feed.readers > 0
+
+    async def leave(self, ref: TurnRef) -> None:
+        """The runner has ended: from now on the log's bell is the only source."""
+        channel = self._store.log.name(ref)
+        feed = self._feeds.get(channel)
+        if feed is None or not feed.local:
+            return
+        feed.local = False
+        if not feed.readers:
+            self._feeds.pop(channel, None)
+        elif not (feed.events and feed.events[-1].terminal):
+            await self._subscribe(channel)
+            self.ring(channel)
+
+    @asynccontextmanager
+    async def watch(self, ref: TurnRef) -> AsyncIterator[Feed]:
+        channel = self._store.log.name(ref)
+        feed = self._feeds.setdefault(channel, Feed(ref))
+        feed.readers += 1
+        try:
+            if not feed.local and feed.readers == 1:
+                await self._subscribe(channel)
+            yield feed
+        finally:
+            feed.readers -= 1
+            if not feed.readers and not feed.local and self._feeds.get(channel) is feed:
+                del self._feeds[channel]
+                if self._doorbell:
+                    await self._doorbell.unsubscribe(channel)
+
+    async def _subscribe(self, channel: str) -> None:
+        if self._doorbell:
+            await self._doorbell.subscribe(channel)
+
+    def ring(self, channel: str) -> None:
+        """The log of this channel has grown, says the doorbell."""
+        feed = self._feeds.get(channel)
+        if feed is None or feed.local:
+            return
+        if feed.last is None:
+            feed.rung = True
+            feed.wake()
+            return
+        self._dirty.add(channel)
+        self._bell.set()
+
+    def reset(self) -> None:
+        """Bells may have been missed: ask for everything."""
+        for channel, feed in self._feeds.items():
+            feed.trouble = True
+            feed.wake()
+            self.ring(channel)
+
+    def wake_all(self) -> None:
+        for feed in self._feeds.values():
+            feed.wake()
+
+    async def _tail(self) -> None:
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            feeds = [
+                feed
+                for channel in self._dirty
+                if (feed := self._feeds.get(channel)) is not None and feed.last is not None
+            ]
+            self._dirty.clear()
+            if not feeds:
+                continue
+            try:
+                pages = await self._store.log.read_many([(feed.ref, feed.last or 0) for feed in feeds])
+            except StoreUnavailable:
+                await asyncio.sleep(_RETRY_SECONDS)
+                self._dirty.update(self._store.log.name(feed.ref) for feed in feeds)
+                self._bell.set()
+                continue
+            for feed, events in zip(feeds, pages, strict=True):
+                metrics.events_replayed.inc(len(events))
+                feed.push(events)
+            # What rings meanwhile is read together: one round trip per window for all turns.
+            await asyncio.sleep(self._window)

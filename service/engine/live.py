@@ -1,0 +1,194 @@
+"""Live: a turn while this worker runs it; what upstream brought and the log has not yet.
+
+Deltas are buffered here between flushes and joined, so that one flush writes one event. Once
+taken, payloads keep their ids until they are acknowledged: a repeated append is the same append.
+`interrupt` ends the attempt from outside (stop, fenced, orphan, lost, timeout, drain).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from service import events
+from service.engine.feeds import Feed
+from service.events import Event
+from service.store.turns import Turn
+from service.upstream.models import Model
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the turn's log says since its last (re)start."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.text or self.tool_calls)
+
+    def replay(self, log: list[Event]) -> None:
+        for event in log:
+            if event.name == events.DELTA:
+                self.text.append(event.text)
+            elif event.name == events.REASONING:
+                self.reasoning.append(event.text)
+            elif event.name == events.TOOL_CALL:
+                self.tool_calls.append(event.data)
+            elif event.name == events.RESTARTED:
+                self.text.clear()
+                self.reasoning.clear()
+                self.tool_calls.clear()
+
+
+class Live:
+    def __init__(self, turn: Turn, feed: Feed | None) -> None:
+        self.turn = turn
+        self.feed = feed
+        self.answer = Answer()
+        self.shown = turn.shown
+        self.acknowledged = turn.last
+        self.tokens = 0
+        self.signal: str | None = None
+        self.followed_by = ""
+        self.pump: asyncio.Task[Any] | None = None
+        self.deadline: tuple[float, str] | None = None
+        self.failing_since: float | None = None
+        self.appended_at = 0.0
+        self.model: Model | None = None
+        self._landed = asyncio.Event()
+        self._landed.set()
+        self._pending: list[tuple[str, list[str]] | bytes] = []
+        self._fields: dict[str, Any] = {}
+        self._taken: list[bytes] = []
+        self._taken_fields: dict[str, Any] = {}
+        self._idle: asyncio.Event = asyncio.Event()
+        self._idle.set()
+        self.changed = asyncio.Event()
+
+    # What the runner brings
+
+    def add_text(self, text: str) -> None:
+        self.answer.text.append(text)
+        self._add(events.DELTA, text)
+
+    def add_reasoning(self, text: str) -> None:
+        self.answer.reasoning.append(text)
+        self._add(events.REASONING, text)
+
+    def add_tool_call(self, call: dict[str, Any]) -> None:
+        self.answer.tool_calls.append(call)
+        self.shown = True
+        self.add_event(events.TOOL_CALL, call)
+
+    def add_event(self, name: str, body: dict[str, Any], **fields: Any) -> None:
+        self._pending.append(events.structured(name, body))
+        self._fields.update(fields)
+        self._idle.clear()
+
+    def _add(self, kind: str, text: str) -> None:
+        self.shown = True
+        last = self._pending[-1] if self._pending else None
+        if isinstance(last, tuple) and last[0] == kind:
+            last[1].append(text)
+        else:
+            self._pending.append((kind, [text]))
+        self._idle.clear()
+
+    def bill(self, billed: dict[str, int]) -> None:
+        """Tokens that attempts of earlier owners used."""
+        self.turn.billed = billed
+        self._fields["billed"] = orjson.dumps(billed)
+
+    # What the flusher does
+
+    def take(self) -> tuple[int, list[bytes], list[Any]]:
+        """The next append: first id, payloads, fields. The same again until `acknowledge`."""
+        if not self._taken:
+            for item in self._pending:
+                if isinstance(item, bytes):
+                    self._taken.append(item)
+                else:
+                    join = "".join(item[1])
+                    self._taken.append(
+                        events.delta(join) if item[0] == events.DELTA else events.reasoning(join)
+                    )
+            self._pending = []
+            self._taken_fields = self._fields
+            self._fields = {}
+            self._taken_fields["tokens"] = self.tokens
+            if self.shown:
+                self._taken_fields["shown"] = 1
+        flat: list[Any] = []
+        for name, value in self._taken_fields.items():
+            flat += (name, value)
+        return self.acknowledged + 1, self._taken, flat
+
+    def acknowledge(self) -> None:
+        """The append is in the log: readers may see it now, and not before (P1)."""
+        first = self.acknowledged + 1
+        log = [Event(first + i, payload) for i, payload in enumerate(self._taken)]
+        self.acknowledged += len(self._taken)
+        self._taken = []
+        self._taken_fields = {}
+        self.failing_since = None
+        if self.feed is not None:
+            self.feed.push(log)
+        if not self._pending:
+            self._idle.set()
+
+    @property
+    def in_flight(self) -> bool:
+        """An append is under way and not yet answered."""
+        return not self._landed.is_set()
+
+    def take_off(self) -> None:
+        self._landed.clear()
+
+    def land(self) -> None:
+        self._landed.set()
+
+    async def landed(self) -> None:
+        """Returns when no append is under way, so that nothing can be written behind a seal."""
+        await self._landed.wait()
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending or self._taken)
+
+    def unwritten(self) -> list[bytes]:
+        """Everything not acknowledged, for the seal to write."""
+        _, taken, _ = self.take()
+        rest = list(taken)
+        if self._pending:
+            self._taken = []
+            _, more, _ = self.take()
+            rest += more
+        self._taken = []
+        self._pending = []
+        return rest
+
+    async def flushed(self) -> None:
+        """Returns when nothing waits for its acknowledgement."""
+        await self._idle.wait()
+
+    def interrupt(self, signal: str) -> None:
+        """End the attempt; the first reason given is the one that counts, but fenced always wins."""
+        if self.signal is None or signal == "fenced":
+            self.signal = signal
+        self._idle.set()
+        self.changed.set()
+        if self.pump is not None:
+            self.pump.cancel()
+
+    def resume(self) -> None:
+        """The interruption concerned one attempt only; the turn may try another."""
+        self.signal = None
+        self.changed.clear()
+        if self.has_pending:
+            self._idle.clear()

@@ -1,0 +1,125 @@
+"""Readers: following a turn from an event id on, replay and live being one loop over one log.
+
+A reader yields lists of events, and an empty list when it has been quiet for a heartbeat. It
+ends after the terminal event and in no other clean way: `Reconnect` says that this worker ends
+before the turn does, a ServiceError that the log cannot be read any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from service import metrics
+from service.engine.feeds import Feed, Feeds
+from service.errors import ServiceError, StoreUnavailable
+from service.events import Event
+from service.settings import Settings
+from service.store.log import PAGE
+from service.store.store import Store
+from service.store.turns import TurnRef
+
+_STORE_RETRY_SECONDS: Final = 0.25
+# Bells are not lost while the doorbell's connection lives: this only guards against surprises.
+_INSPECT_SECONDS: Final = 60.0
+
+
+class Reconnect(Exception):
+    """The worker is going away; the turn goes on elsewhere. Readers come back with their cursor."""
+
+
+def expired() -> ServiceError:
+    return ServiceError("events_expired", "The events of this turn are no longer kept; read its messages.")
+
+
+class Readers:
+    def __init__(self, settings: Settings, store: Store, feeds: Feeds) -> None:
+        self._settings = settings
+        self._store = store
+        self._feeds = feeds
+        self.closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Tell all readers to reconnect."""
+        self.closing.set()
+        self._feeds.wake_all()
+
+    async def check(self, ref: TurnRef, after: int) -> bool:
+        """Is there anything to follow? False at the terminal event.
+
+        Raises turn_not_found, cursor_ahead, events_expired.
+        """
+        turn = await self._store.turns.get(ref)
+        if turn is None:
+            raise ServiceError("turn_not_found", "There is no such turn in this session.")
+        if after > turn.last:
+            raise ServiceError("cursor_ahead", f"The last event of this turn has the id {turn.last}.")
+        if turn.sealed and after == turn.last:
+            return False
+        if turn.last and not await self._store.log.read(ref, after, 1) and turn.last > after:
+            raise expired()
+        return True
+
+    async def follow(
+        self, ref: TurnRef, after: int = 0, *, heartbeat: float | None = None
+    ) -> AsyncGenerator[list[Event], None]:
+        quiet = heartbeat or self._settings.heartbeat_seconds
+        cursor = after
+        async with self._feeds.watch(ref) as feed:
+            while True:
+                found = feed.after(cursor)
+                if found is None:
+                    found = await self._read(feed, cursor)
+                if found:
+                    if found[0].id != cursor + 1 and not found[0].terminal:
+                        raise expired()
+                    cursor = found[-1].id
+                    yield found
+                    if found[-1].terminal:
+                        return
+                    continue
+                if feed.error is not None:
+                    raise feed.error
+                if self.closing.is_set():
+                    raise Reconnect
+                if feed.trouble or not await feed.wait(quiet):
+                    await self._inspect(feed, cursor)
+                    yield []
+
+    async def _read(self, feed: Feed, cursor: int) -> list[Event]:
+        """From the log; holds on for as long as running turns do while Redis is away."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self._settings.store_hold_seconds
+        while True:
+            feed.rung = False
+            try:
+                events = await self._store.log.read(feed.ref, cursor)
+            except StoreUnavailable:
+                if loop.time() > give_up:
+                    raise
+                await asyncio.sleep(_STORE_RETRY_SECONDS)
+                continue
+            metrics.events_replayed.inc(len(events))
+            feed.fill(events, whole=len(events) < PAGE)
+            if feed.last is None and not events:
+                feed.last = cursor
+            return events
+
+    async def _inspect(self, feed: Feed, cursor: int) -> None:
+        """Quiet for long: is the turn still there, and is its log?"""
+        now = asyncio.get_running_loop().time()
+        if not feed.trouble and now - feed.checked < _INSPECT_SECONDS:
+            return
+        feed.trouble = False
+        feed.checked = now
+        try:
+            turn = await self._store.turns.get(feed.ref)
+        except StoreUnavailable:
+            return
+        if turn is None:
+            raise ServiceError("turn_not_found", "The turn was deleted while it was read.")
+        if turn.last > cursor and (feed.last or 0) <= cursor:
+            feed.last = None  # a bell was missed, or the log was lost
+            if turn.sealed and not await self._store.log.read(feed.ref, cursor, 1):
+                raise expired()

@@ -1,0 +1,134 @@
+"""Recovery: leases renewed, deadlines kept, lapsed turns taken over, settled turns forgotten.
+
+Three loops of every worker. `renew` keeps the leases of this worker's quiet turns (appends keep
+those of the others) and hears of stops and orphans; `tick` ends attempts that are too slow;
+`sweep` looks at every turn whose deadline has passed, by Redis's clock, and takes over what
+nobody owns. The index is a hint: claim.lua decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from service import metrics
+from service.engine.background import Background
+from service.engine.budgets import Budgets
+from service.engine.feeds import Feeds
+from service.engine.live import Live
+from service.errors import StoreUnavailable
+from service.logs import get_logger
+from service.settings import Settings
+from service.store import log as codes
+from service.store.store import Store
+from service.store.turns import Claim, Turn, TurnRef
+
+_TICK_SECONDS: Final = 0.1
+_SIGNALS: Final = {
+    codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone", codes.ORPHAN: "orphan"
+}  # fmt: skip
+
+log = get_logger(__name__)
+
+
+class Recovery:
+    def __init__(
+        self, settings: Settings, store: Store, feeds: Feeds, budgets: Budgets, worker: str,
+        lives: dict[str, Live], start: Callable[[Turn], Any],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._feeds = feeds
+        self._budgets = budgets
+        self._worker = worker
+        self._lives = lives
+        self._start = start
+        self._lease = settings.lease_seconds
+        self._orphan = settings.orphan_seconds
+        self._sweep_every = min(0.5, settings.lease_seconds / 4)
+        self.closed = False
+
+    def start(self, background: Background) -> None:
+        background.loop("renew", self._renew)
+        background.loop("tick", self._tick)
+        background.loop("sweep", self._sweep)
+
+    async def _renew(self) -> None:
+        """Every third of a lease, or often enough to notice an orphan in time."""
+        while True:
+            await asyncio.sleep(min(self._lease / 3, self._orphan / 4))
+            lives = list(self._lives.values())
+            if lives:
+                results = await self._store.leases.renew(
+                    [(live.turn, self._feeds.has_readers(live.turn.ref)) for live in lives]
+                )
+                for live, result in zip(lives, results, strict=True):
+                    if isinstance(result, BaseException):
+                        continue
+                    signal = _SIGNALS.get(result)
+                    if signal and self._lives.get(live.turn.ref.turn_id) is live:
+                        live.interrupt(signal)
+                await self._store.leases.schedule([live.turn.ref for live in lives])
+            remote = [
+                feed.ref for feed in self._feeds.all() if feed.readers and feed.ref.turn_id not in self._lives
+            ]
+            if remote:
+                await self._store.leases.attend(remote)
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + _TICK_SECONDS
+        while True:
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            now = loop.time()
+            metrics.loop_lag.observe(max(0.0, now - due))
+            due = now + _TICK_SECONDS
+            for live in list(self._lives.values()):
+                if live.deadline is not None and now > live.deadline[0] and live.signal is None:
+                    # Silence that Redis causes is not the model's.
+                    if live.failing_since is None:
+                        live.interrupt(live.deadline[1])
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._sweep_every)
+            for ref in await self._store.leases.due():
+                if self.closed:
+                    return
+                if ref.turn_id not in self._lives:
+                    await self.look_at(ref)
+
+    async def look_at(self, ref: TurnRef) -> None:
+        """Whatever a passed deadline turns out to mean."""
+        if self.closed:
+            return
+        claim = await self._store.turns.claim(ref, self._worker)
+        if claim.outcome == "CLAIMED" and claim.turn is not None:
+            self._take(claim, claim.turn)
+        elif claim.outcome == "LEASED":
+            await self._store.leases.schedule([ref], claim.milliseconds_left + 50)
+        elif claim.outcome == "WAITING":
+            await self._store.leases.schedule([ref])
+        elif claim.outcome == "SEALED" and claim.turn is not None:
+            await self._budgets.settle(ref, claim.turn.model, claim.turn.usage or {})
+            await self._store.leases.settle(ref)
+        else:
+            # Never begun (its worker died in between), expired or deleted.
+            await self._budgets.settle(ref, "", {})
+            await self._store.leases.settle(ref)
+
+    def _take(self, claim: Claim, turn: Turn) -> None:
+        if not claim.promoted:
+            metrics.takeovers.inc()
+            log.warning(
+                "turn.taken_over", turn=turn.ref.turn_id, session=turn.ref.session_id, epoch=turn.epoch,
+                attempt=turn.attempt, shown=turn.shown, previous_owner=turn.owner,
+            )  # fmt: skip
+        self._start(turn)
+
+    async def promote(self, ref: TurnRef) -> None:
+        """The queued turn's time has come: run it here, now."""
+        try:
+            await self.look_at(ref)
+        except StoreUnavailable:
+            log.warning("promote.postponed", turn=ref.turn_id, action="the sweep starts it")

@@ -1,0 +1,290 @@
+"""The runner: one turn from its claim to its seal, owned by the worker and not by a request.
+
+context -> upstream -> append(epoch) ... -> seal. Retries happen only while nothing was shown,
+within one budget of time and attempts, then along the model's fallbacks; every attempt is an
+event. A fenced runner ends without a trace. Nothing here knows HTTP, Redis commands or Groq.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import aclosing
+from typing import Final
+
+from service import events, metrics
+from service.engine.context import Contexts, Tokens
+from service.engine.flusher import Flusher
+from service.engine.governor import Governor
+from service.engine.live import Live
+from service.engine.sealing import Sealer
+from service.errors import ServiceError, StoreUnavailable, UpstreamError
+from service.logs import get_logger
+from service.settings import Settings
+from service.upstream.base import REASONING, TEXT, Batch, Request, Upstream
+from service.upstream.models import Catalogue, Model
+
+# First pause before the same model is asked again; doubled per attempt, with full jitter.
+_BACKOFF_SECONDS: Final = 0.25
+# Bytes of deltas a turn may hold while Redis is away; a 65k-token answer is about 260 KiB.
+_MAX_HELD: Final = 20_000
+
+log = get_logger(__name__)
+
+
+class Runner:
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, upstream: Upstream, contexts: Contexts,
+        tokens: Tokens, flusher: Flusher, governor: Governor, sealer: Sealer,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._catalogue = catalogue
+        self._upstream = upstream
+        self._contexts = contexts
+        self._tokens = tokens
+        self._flusher = flusher
+        self._governor = governor
+        self._sealer = sealer
+
+    async def run(self, live: Live) -> str:
+        """Run the turn to its end. Returns the id of the queued turn whose time has come, or ''."""
+        turn = live.turn
+        try:
+            return await self._run(live)
+        except Exception:
+            # One of the three tops: a fault of ours ends this turn visibly and no other.
+            metrics.internal_errors.labels(where="runner").inc()
+            log.exception("turn.broke", turn=turn.ref.turn_id, action="sealed as failed")
+            return await self._sealer.fail(
+                live, ServiceError("internal", "Something went wrong on our side.")
+            )
+
+    async def _run(self, live: Live) -> str:
+        turn = live.turn
+        if turn.stop:
+            return await self._sealer.stop(live)
+        if turn.shown and not await self._resume_shown(live):
+            return await self._sealer.fail(live, _given_up())
+        if turn.attempt >= self._settings.max_attempts:
+            return await self._sealer.fail(live, _given_up())
+        model = self._catalogue.resolve(turn.model)
+        chain = self._catalogue.chain(model)
+        since = time.monotonic()
+        total = asyncio.get_running_loop().time() + self._settings.turn_timeout_seconds
+        pause = _BACKOFF_SECONDS
+        while True:
+            live.deadline = (total, "turn_timeout")
+            failure = await self._try(live, chain, model, since)
+            if failure is None:
+                return live.followed_by
+            model = live.model or model
+            following = self._next(chain, model, failure, turn.attempt)
+            if live.shown or turn.attempt >= self._settings.max_attempts or following is None:
+                break
+            wait = 0.0
+            if following is model:
+                wait = failure.retry_after if failure.retry_after is not None else random.uniform(0, pause)
+                pause *= 2
+            if wait > self._left(since):
+                break
+            model = following
+            if wait and await self._interrupted_within(live, wait):
+                return await self._interrupted(live)
+        return await self._sealer.fail(live, failure)
+
+    async def _try(self, live: Live, chain: list[Model], model: Model, since: float) -> ServiceError | None:
+        """One attempt. None when the turn has ended, else why the attempt failed."""
+        turn = live.turn
+        live.model = model
+        try:
+            if live.signal is not None:
+                live.followed_by = await self._interrupted(live)
+                return None
+            live.pump = asyncio.create_task(self._attempt(live, chain, model, self._left(since)))
+            batch = await live.pump
+            live.pump = None
+            live.followed_by = await self._sealer.complete(live, batch)
+            return None
+        except asyncio.CancelledError:
+            live.pump = None
+            if live.signal is None:
+                raise
+            if live.signal not in ("first_token_timeout", "idle_timeout"):
+                live.followed_by = await self._interrupted(live)
+                return None
+            failure: UpstreamError = _timed_out(live.signal)
+            live.resume()
+        except UpstreamError as error:
+            failure = error
+        except ServiceError as error:
+            live.followed_by = await self._sealer.fail(live, error)
+            return None
+        metrics.upstream_errors.labels(kind=failure.kind).inc()
+        self._governor.failed(live.model or model, failure)
+        log.warning(
+            "attempt.failed", turn=turn.ref.turn_id, session=turn.ref.session_id, attempt=turn.attempt,
+            model=(live.model or model).id, kind=failure.kind,
+        )  # fmt: skip
+        return failure
+
+    def _left(self, since: float) -> float:
+        return self._settings.retry_budget_seconds - (time.monotonic() - since)
+
+    def _next(self, chain: list[Model], model: Model, error: ServiceError, attempt: int) -> Model | None:
+        """The model to ask next, None to give up. The last attempts go along the fallbacks."""
+        if not isinstance(error, UpstreamError) or error.circuit:
+            return None
+        rest = chain[chain.index(model) + 1 :]
+        if error.fail_over:
+            if rest:
+                return rest[0]
+            return model if error.retryable else None
+        if not error.retryable:
+            return None
+        return rest[0] if rest and attempt >= 2 else model
+
+    async def _interrupted_within(self, live: Live, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await live.changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _resume_shown(self, live: Live) -> bool:
+        """After a takeover with something shown: continue it or say that it begins again."""
+        turn = live.turn
+        if turn.attempt >= self._settings.max_attempts:
+            return False
+        model = self._catalogue.resolve(turn.model)
+        continues = model.on_takeover == "continue" and live.answer.text and not live.answer.tool_calls
+        if not continues:
+            live.answer.text.clear()
+            live.answer.reasoning.clear()
+            live.answer.tool_calls.clear()
+            live.shown = False
+            live.add_event(events.RESTARTED, {"attempt": turn.attempt + 1}, shown=0)
+            metrics.restarts.inc()
+        return True
+
+    async def _attempt(self, live: Live, chain: list[Model], model: Model, left: float) -> Batch:
+        """One upstream call. Returns the batch with the finish_reason."""
+        turn = live.turn
+        loop = asyncio.get_running_loop()
+        model = live.model = await self._governor.admit(chain, model, left)
+        context = await self._contexts.build(turn, model)
+        messages = context.messages
+        if live.shown and live.answer.text:
+            messages = [*messages, {"role": "assistant", "content": "".join(live.answer.text)}]
+        turn.attempt += 1
+        turn.prompt_tokens = context.prompt_tokens
+        live.tokens = 0
+        live.add_event(
+            events.ATTEMPT, {"attempt": turn.attempt, "model": model.id},
+            attempt=turn.attempt, answered_by=model.id, prompt_tokens=context.prompt_tokens,
+        )  # fmt: skip
+        self._flusher.put(live, urgent=True)
+        await live.flushed()
+        request = Request(
+            model, messages, self._contexts.completion_of(model, turn.params),
+            _params(model, turn.params), turn.ref.turn_id, turn.trace,
+        )  # fmt: skip
+        metrics.upstream_attempts.labels(model=model.id).inc()
+        total = live.deadline[0] if live.deadline else loop.time() + self._settings.turn_timeout_seconds
+        begin = loop.time()
+        first = 0.0
+        live.deadline = (
+            min(total, begin + self._settings.first_token_timeout_seconds),
+            "first_token_timeout",
+        )
+        last = Batch()
+        try:
+            async with aclosing(self._upstream.stream(request)) as stream:
+                async for batch in stream:
+                    if request.limits is not None:
+                        self._governor.learned(model, request.limits)
+                        request.limits = None
+                    if batch.pieces:
+                        now = loop.time()
+                        live.deadline = (
+                            min(total, now + self._settings.idle_timeout_seconds),
+                            "idle_timeout",
+                        )
+                        live.tokens += batch.tokens
+                        self._show(live, batch)
+                        self._flusher.put(live, urgent=not first)
+                        first = first or now
+                        if live.failing_since is not None and live.tokens > _MAX_HELD:
+                            await live.flushed()
+                    if batch.usage:
+                        last.usage = batch.usage
+                    last.finish_reason = batch.finish_reason or last.finish_reason
+        finally:
+            live.deadline = (total, "turn_timeout")
+        if first:
+            metrics.upstream_first_chunk.labels(model=model.id).observe(first - begin)
+            metrics.upstream_time_per_token.labels(model=model.id).observe(
+                (loop.time() - first) / max(1, live.tokens)
+            )
+        if live.answer.empty and live.answer.reasoning:
+            raise UpstreamError(
+                "upstream_rejected", "The model used all its tokens for reasoning and gave no answer.",
+                kind="empty", retryable=True,
+            )  # fmt: skip
+        self._governor.succeeded(model)
+        if last.usage:
+            self._tokens.learn(context.prompt_tokens, last.usage["prompt_tokens"])
+        return last
+
+    def _show(self, live: Live, batch: Batch) -> None:
+        for kind, piece in batch.pieces:
+            if kind == TEXT:
+                live.add_text(piece)
+            elif kind == REASONING:
+                live.add_reasoning(piece)
+            else:
+                live.add_tool_call(piece)
+
+    async def _interrupted(self, live: Live) -> str:
+        signal = live.signal or "stop"
+        if signal in ("stop", "orphan"):
+            return await self._sealer.stop(live, orphan=signal == "orphan")
+        if signal == "drain":
+            await self._sealer.release(live)
+            return ""
+        if signal == "lost":
+            return await self._sealer.fail(
+                live,
+                ServiceError("store_unavailable", "The store lost a part of this answer; send it again."),
+            )
+        if signal == "store":
+            return await self._sealer.fail(live, StoreUnavailable())
+        if signal.endswith("timeout"):
+            return await self._sealer.fail(live, _timed_out(signal))
+        log.warning("turn.left", turn=live.turn.ref.turn_id, epoch=live.turn.epoch, reason=signal)
+        return ""
+
+
+def _params(model: Model, params: dict[str, object]) -> dict[str, object]:
+    """What the caller asked for, and the effort that this model takes."""
+    chosen = dict(params)
+    effort = chosen.get("reasoning_effort")
+    if model.reasoning_efforts and effort not in model.reasoning_efforts:
+        chosen["reasoning_effort"] = model.reasoning_efforts[0]
+    elif not model.reasoning_efforts:
+        chosen.pop("reasoning_effort", None)
+    return chosen
+
+
+def _given_up() -> ServiceError:
+    return ServiceError("upstream_unavailable", "The answer could not be finished; every attempt failed.")
+
+
+def _timed_out(signal: str) -> UpstreamError:
+    what = {
+        "first_token_timeout": "The model did not begin to answer in time.",
+        "idle_timeout": "The model stopped in the middle of its answer.",
+        "turn_timeout": "The answer took too long.",
+    }
+    return UpstreamError("upstream_timeout", what[signal], kind=signal, retryable=True)

@@ -1,0 +1,195 @@
+"""Sealing: how a turn ends. Completed, stopped, failed, or left to be taken over.
+
+The terminal event, the assistant's message and the usage are written by one script, once, under
+the epoch. Afterwards the budget is settled and the turn leaves the index of deadlines; a worker
+that dies between the two leaves that to the sweep, and settling twice is settling once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from service import events, ids, metrics
+from service.engine.budgets import Budgets
+from service.engine.feeds import Feeds
+from service.engine.live import Answer, Live
+from service.errors import ServiceError, StoreUnavailable
+from service.logs import get_logger
+from service.settings import Settings
+from service.store.sessions import Message
+from service.store.store import Store
+from service.store.turns import Seal, Turn
+from service.upstream.base import Batch
+
+_RETRY_SECONDS: Final = 0.2
+
+log = get_logger(__name__)
+
+
+class Sealer:
+    def __init__(self, settings: Settings, store: Store, feeds: Feeds, budgets: Budgets) -> None:
+        self._settings = settings
+        self._store = store
+        self._feeds = feeds
+        self._budgets = budgets
+
+    async def complete(self, live: Live, last: Batch) -> str:
+        usage = _billed(live.turn, live.tokens, last.usage)
+        reason = last.finish_reason or "stop"
+        return await self._end(live, "completed", {"finish_reason": reason, "usage": usage}, usage)
+
+    async def stop(self, live: Live, *, orphan: bool = False) -> str:
+        usage = _billed(live.turn, live.tokens, None)
+        if orphan:
+            metrics.orphans.inc()
+        reason = "abandoned" if orphan else "stop"
+        return await self._end(live, "stopped", {"finish_reason": reason, "usage": usage}, usage)
+
+    async def fail(self, live: Live, error: ServiceError) -> str:
+        usage = _billed(live.turn, live.tokens, None)
+        body: dict[str, Any] = {
+            "code": error.code, "message": error.message, "retryable": error.retryable
+        }  # fmt: skip
+        if error.retry_after is not None:
+            body["retry_after"] = round(error.retry_after, 3)
+        return await self._end(live, "failed", body, usage)
+
+    async def release(self, live: Live) -> None:
+        """Write what is there, then let the lease lapse: somebody else goes on."""
+        await live.landed()
+        try:
+            first, payloads, fields = live.take()
+            if payloads:
+                from service.store.log import Append
+
+                turn = live.turn
+                await self._store.log.append([Append(turn.ref, turn.epoch, first, payloads, fields)])
+            await self._store.turns.release(live.turn)
+            await self._store.leases.schedule([live.turn.ref], 0)
+            await self._store.leases.disown(live.turn.ref)
+            metrics.released.inc()
+            log.info("turn.released", turn=live.turn.ref.turn_id, action="another worker takes it over")
+        except StoreUnavailable:
+            log.warning(
+                "turn.release_failed", turn=live.turn.ref.turn_id, action="its lease lapses by itself"
+            )
+
+    async def stop_from_log(self, turn: Turn) -> tuple[str, str]:
+        """Seal a turn that was claimed by force: the answer so far is what its log says."""
+        answer = Answer()
+        answer.replay(await self._store.log.read_all(turn.ref))
+        usage = _billed(turn, turn.tokens, None)
+        payloads = [events.structured(events.STOPPED, {"finish_reason": "stop", "usage": usage})]
+        if turn.state == "queued":
+            payloads.insert(0, turn.started)
+        seal = self._seal(
+            turn, "stopped", payloads, answer, usage, {"finish": "stop"}, first_id=turn.last + 1
+        )
+        outcome, following = await self._store.turns.seal(turn, seal)
+        if outcome == "SEALED":
+            await self._ended(turn, "stopped", usage, answer)
+        return outcome, following
+
+    async def _end(self, live: Live, state: str, body: dict[str, Any], usage: dict[str, int]) -> str:
+        turn = live.turn
+        await live.landed()
+        name = {"completed": events.COMPLETED, "stopped": events.STOPPED, "failed": events.FAILED}[state]
+        payloads = [*live.unwritten(), events.structured(name, body)]
+        fields: dict[str, Any] = {"attempt": turn.attempt}
+        if live.model is not None:
+            fields["answered_by"] = live.model.id
+        if state == "failed":
+            fields["error"] = orjson.dumps(body)
+        else:
+            fields["finish"] = body["finish_reason"]
+        seal = self._seal(
+            turn, state, payloads, live.answer, usage, fields, first_id=live.acknowledged + 1,
+            frees_key=state == "failed" and not live.shown,
+        )  # fmt: skip
+        outcome, following = await self._write(live, seal)
+        if outcome == "SEALED":
+            if live.feed is not None:
+                first = live.acknowledged + 1
+                live.feed.push([events.Event(first + i, payload) for i, payload in enumerate(payloads)])
+            await self._ended(turn, state, usage, live.answer, error=body if state == "failed" else None)
+        elif outcome == "FENCED":
+            metrics.fenced.inc()
+            log.warning(
+                "seal.fenced", turn=turn.ref.turn_id, epoch=turn.epoch, action="left to its new owner"
+            )
+        return following
+
+    async def _write(self, live: Live, seal: Seal) -> tuple[str, str]:
+        """Seal; while Redis is away, for as long as turns hold their deltas."""
+        loop = asyncio.get_running_loop()
+        since = live.failing_since or loop.time()
+        while True:
+            try:
+                return await self._store.turns.seal(live.turn, seal)
+            except StoreUnavailable as error:
+                if loop.time() - since > self._settings.store_hold_seconds:
+                    log.error("seal.given_up", turn=live.turn.ref.turn_id, action="left for takeover")
+                    if live.feed is not None:
+                        live.feed.fail(error)
+                    return "UNKNOWN", ""
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _seal(
+        self, turn: Turn, state: str, payloads: Sequence[bytes], answer: Answer, usage: dict[str, int],
+        fields: dict[str, Any], *, first_id: int, frees_key: bool = False,
+    ) -> Seal:  # fmt: skip
+        answer_id = ids.answer_id(turn.ref.turn_id)
+        message = b""
+        if not answer.empty or (state == "completed"):
+            message = Message(
+                id=answer_id, role="assistant", content="".join(answer.text), turn_id=turn.ref.turn_id,
+                state=state, created=int(time.time() * 1000), reasoning="".join(answer.reasoning),
+                tool_calls=tuple(answer.tool_calls),
+            ).dump()  # fmt: skip
+        fields = {**fields, "usage": orjson.dumps(usage), "ended": int(time.time() * 1000)}
+        return Seal(state, first_id, payloads, fields, answer_id, message, frees_key)
+
+    async def _ended(
+        self,
+        turn: Turn,
+        state: str,
+        usage: dict[str, int],
+        answer: Answer,
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        seconds = max(0.0, time.time() - turn.created / 1000)
+        metrics.turns_ended.labels(outcome=state).inc()
+        metrics.turn_duration.labels(outcome=state).observe(seconds)
+        metrics.tokens.labels(direction="input").inc(usage["prompt_tokens"])
+        metrics.tokens.labels(direction="output").inc(usage["completion_tokens"])
+        metrics.model_tokens.labels(model=turn.model, direction="input").inc(usage["prompt_tokens"])
+        metrics.model_tokens.labels(model=turn.model, direction="output").inc(usage["completion_tokens"])
+        log.info(
+            "turn.ended", turn=turn.ref.turn_id, session=turn.ref.session_id, principal=turn.ref.principal,
+            outcome=state, model=turn.model, attempt=turn.attempt, epoch=turn.epoch,
+            seconds=round(seconds, 3), input_tokens=usage["prompt_tokens"],
+            output_tokens=usage["completion_tokens"], **({"code": error["code"]} if error else {}),
+        )  # fmt: skip
+        try:
+            await self._budgets.settle(turn.ref, turn.model, usage)
+            await self._store.leases.settle(turn.ref)
+        except StoreUnavailable:
+            log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")
+
+
+def _billed(turn: Turn, tokens: int, reported: dict[str, int] | None) -> dict[str, int]:
+    """What the provider reported, or what was counted; cut attempts before this one are added."""
+    prompt = turn.billed.get("prompt_tokens", 0)
+    completion = turn.billed.get("completion_tokens", 0)
+    if reported:
+        prompt += reported["prompt_tokens"]
+        completion += reported["completion_tokens"]
+    elif tokens:
+        prompt += turn.prompt_tokens
+        completion += tokens
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

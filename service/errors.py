@@ -1,0 +1,110 @@
+"""The one tree of errors that callers may see.
+
+Each error carries a stable code, the HTTP status it has before the first byte, whether a
+repeat of the same request can succeed, one sentence for a person, and the seconds after
+which a repeat makes sense. Foreign exceptions are translated into this tree at the border
+where they arise (store/, upstream/); envelopes belong to the dialects.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# code -> (HTTP status, retryable, title). The codes are firm: clients switch on them.
+CODES: Final[dict[str, tuple[int, bool, str]]] = {
+    "invalid_request": (400, False, "The request is not valid"),
+    "query_empty": (400, False, "The message is empty"),
+    "context_too_long": (413, False, "The message does not fit the model"),
+    "model_not_found": (404, False, "There is no such model"),
+    "body_too_large": (413, False, "The body is too large"),
+    "unsupported_media_type": (415, False, "The body has to be application/json"),
+    "unsupported_parameter": (400, False, "The model does not support a parameter"),
+    "bad_cursor": (400, False, "The cursor is not an event id"),
+    "not_found": (404, False, "There is nothing here"),
+    "method_not_allowed": (405, False, "The method is not allowed here"),
+    "session_not_found": (404, False, "There is no such session"),
+    "turn_not_found": (404, False, "There is no such turn"),
+    "message_not_found": (404, False, "There is no such message"),
+    "unauthenticated": (401, False, "Credentials are missing or not valid"),
+    "forbidden": (403, False, "The credentials do not allow this"),
+    "rate_limited": (429, True, "Too many requests"),
+    "concurrency_limited": (429, True, "Too many answers at once"),
+    "budget_exhausted": (429, False, "The token budget is used up"),
+    "turn_in_progress": (409, True, "The session is answering already"),
+    "idempotency_mismatch": (409, False, "The idempotency key belongs to another request"),
+    "session_has_history": (409, False, "The session has messages already"),
+    "cursor_ahead": (409, False, "The cursor is beyond the last event"),
+    "events_expired": (410, False, "The events are no longer kept"),
+    "upstream_rate_limited": (429, True, "The model is at its rate limit"),
+    "upstream_unavailable": (502, True, "The model cannot be reached"),
+    "upstream_timeout": (504, True, "The model did not answer in time"),
+    "upstream_rejected": (400, False, "The model refused the request"),
+    "store_unavailable": (503, True, "The session store cannot be reached"),
+    "overloaded": (503, True, "The service is at capacity"),
+    "draining": (503, True, "This replica is shutting down"),
+    "internal": (500, True, "Something went wrong on our side"),
+}
+
+
+class ServiceError(Exception):
+    """An error with a stable code. `message` is one plain sentence, safe to show anybody."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        status: int | None = None,
+        retryable: bool | None = None,
+        headers: dict[str, str] | None = None,
+        param: str | None = None,
+    ) -> None:
+        default_status, default_retryable, self.title = CODES[code]
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = default_status if status is None else status
+        self.retryable = default_retryable if retryable is None else retryable
+        self.retry_after = retry_after
+        self.headers = headers or {}
+        self.param = param
+
+
+class StoreUnavailable(ServiceError):
+    """Redis cannot be reached, is stalled, loading or read-only."""
+
+    def __init__(self, message: str = "The session store does not answer; try again in 2 s.") -> None:
+        super().__init__("store_unavailable", message, retry_after=2)
+
+
+class UpstreamError(ServiceError):
+    """An attempt failed at the provider.
+
+    `fail_over` says that another model may work at once where this one will not;
+    `circuit` names the condition (`auth`, `blocked`) that no retry mends.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        kind: str,
+        retry_after: float | None = None,
+        retryable: bool | None = None,
+        fail_over: bool = False,
+        circuit: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(code, message, retry_after=retry_after, retryable=retryable, status=status)
+        self.kind = kind
+        self.fail_over = fail_over
+        self.circuit = circuit
+
+
+class BrokenAnswer(Exception):
+    """Raised in an ASGI response on purpose: the connection breaks instead of ending cleanly.
+
+    A clean end of a text/plain body would say that the answer is whole.
+    """

@@ -1,0 +1,85 @@
+"""Identifiers: made here time-sortable, checked here when clients choose them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from typing import Final
+
+from service.errors import ServiceError
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, sorts like its value
+_SESSION_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+_MESSAGE_ID_LENGTH: Final = 200
+
+
+def _sortable() -> str:
+    """26 characters: 48 bits of milliseconds, then 80 random bits (the layout of a ULID)."""
+    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
+    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -5, -5))
+
+
+def new_session_id() -> str:
+    return f"s_{_sortable()}"
+
+
+def new_turn_id() -> str:
+    return f"t_{_sortable()}"
+
+
+def new_message_id() -> str:
+    return f"m_{_sortable()}"
+
+
+def new_request_id() -> str:
+    return f"r_{_sortable()}"
+
+
+def derived_session_id(principal: str, key: str) -> str:
+    """The session of a send that names none but has an idempotency key: repeats meet there."""
+    return "s_k" + hashlib.sha256(f"{principal}\n{key}".encode()).hexdigest()[:40]
+
+
+def answer_id(turn_id: str) -> str:
+    """The id of the assistant message that a turn makes; equal to `start.messageId`."""
+    return f"m{turn_id[1:]}" if turn_id.startswith("t_") else f"m_{turn_id}"
+
+
+def is_session_id(value: str) -> bool:
+    return bool(_SESSION_ID.match(value)) and value not in (".", "..")
+
+
+def check_session_id(value: str) -> str:
+    if not is_session_id(value):
+        raise ServiceError(
+            "invalid_request",
+            "A session id has 1 to 128 characters out of letters, digits and _ . : - .",
+        )
+    return value
+
+
+def check_message_id(value: str) -> str:
+    if not 1 <= len(value) <= _MESSAGE_ID_LENGTH or has_control(value):
+        raise ServiceError(
+            "invalid_request", "A message id has 1 to 200 characters, none of them control characters."
+        )
+    return value
+
+
+def is_request_id(value: str) -> bool:
+    return bool(_REQUEST_ID.match(value))
+
+
+def has_control(value: str) -> bool:
+    """True for C0 and C1 control characters and DEL, which no id or header may hold."""
+    return any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value)
+
+
+def principal_id(kind: str, name: str) -> str:
+    """`<kind>.<name>`, hashed where the name has characters that a key must not hold."""
+    if re.fullmatch(r"[A-Za-z0-9_.@-]{1,64}", name):
+        return f"{kind}.{name}"
+    return f"{kind}.h-{hashlib.sha256(name.encode()).hexdigest()[:32]}"

@@ -1,0 +1,141 @@
+"""Every metric of the service. docs/metrics.md lists them; a test compares the two.
+
+Labels are bounded: routes, models of the catalogue, outcomes, kinds; never an id and never
+anything a client sent. Series with known labels exist from the start, so that rates begin at 0.
+Nothing here is touched per token, only per request, per turn and per flush.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_ANSWER: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+_TURN: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+# HTTP
+http_requests = Counter(
+    "chat_http_requests_total", "Requests, counted when their response ends.", ["route", "method", "status"]
+)
+http_first_byte = Histogram(
+    "chat_http_time_to_first_byte_seconds", "From the request to its first byte.", ["route"], buckets=_ANSWER
+)
+
+# Turns
+turns_started = Counter("chat_turns_started_total", "Turns begun; attached repeats begin none.")
+turns_ended = Counter("chat_turns_ended_total", "Turns sealed.", ["outcome"])
+turns_running = Gauge("chat_turns_running", "Turns that a worker runs now.", multiprocess_mode="livesum")
+turn_duration = Histogram(
+    "chat_turn_duration_seconds", "From begin to seal.", ["outcome"], buckets=_TURN
+)  # fmt: skip
+first_token = Histogram(
+    "chat_time_to_first_token_seconds", "From begin to the first logged delta.", buckets=_ANSWER
+)
+tokens = Counter("chat_tokens_total", "Tokens billed to turns.", ["direction"])
+model_tokens = Counter(
+    "chat_model_tokens_total", "Tokens billed to turns, per model.", ["model", "direction"]
+)
+takeovers = Counter("chat_takeovers_total", "Turns taken over from a lapsed lease.")
+takeover_delay = Histogram(
+    "chat_takeover_delay_seconds", "From the lapse of a lease to its takeover.", buckets=_ANSWER
+)
+restarts = Counter("chat_turn_restarts_total", "Answers begun again after something had been shown.")
+fenced = Counter("chat_writes_fenced_total", "Writes refused because another worker owns the turn.")
+stops = Counter("chat_stops_total", "Stops that users asked for.")
+stop_duration = Histogram(
+    "chat_stop_duration_seconds", "From the call to the sealed turn.", buckets=_FAST
+)  # fmt: skip
+orphans = Counter("chat_turns_orphaned_total", "Stateless answers stopped because nobody read them.")
+idempotent_repeats = Counter("chat_idempotent_repeats_total", "Sends that attached to a known turn.")
+
+# Log and readers
+events_appended = Counter("chat_events_appended_total", "Events written to logs.")
+append_duration = Histogram(
+    "chat_event_append_seconds", "One flush: a round trip for all turns of a worker.", buckets=_FAST
+)
+readers_open = Gauge(
+    "chat_readers_open", "Readers following a turn.", ["dialect"], multiprocess_mode="livesum"
+)
+reader_resumes = Counter("chat_reader_resumes_total", "Readers that came back with a cursor.")
+events_replayed = Counter("chat_events_replayed_total", "Events read back from logs for readers.")
+
+# Upstream
+upstream_attempts = Counter("chat_upstream_attempts_total", "Calls to the provider.", ["model"])
+upstream_errors = Counter("chat_upstream_errors_total", "Attempts that failed.", ["kind"])
+upstream_first_chunk = Histogram(
+    "chat_upstream_time_to_first_chunk_seconds",
+    "From the call to the first token.",
+    ["model"],
+    buckets=_ANSWER,
+)
+upstream_time_per_token = Histogram(
+    "chat_upstream_time_per_token_seconds",
+    "Mean time between tokens of an attempt.",
+    ["model"],
+    buckets=_FAST,
+)
+governor_waits = Counter(
+    "chat_governor_waits_total", "Attempts held back by what is known of limits.", ["model"]
+)
+governor_failovers = Counter(
+    "chat_governor_failovers_total", "Attempts moved to a fallback model.", ["model"]
+)
+circuit_open = Gauge(
+    "chat_upstream_circuit_open", "1 while no call to the provider can succeed.", ["reason"],
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
+
+# Limits
+limit_rejections = Counter("chat_limit_rejections_total", "Requests refused.", ["limit"])
+budget_reserved = Counter("chat_budget_reserved_tokens_total", "Tokens reserved against budgets.")
+budget_settled = Counter("chat_budget_settled_tokens_total", "Tokens settled against budgets.")
+admission_waits = Counter("chat_admission_waits_total", "Sends that waited for a free place.")
+bypassed = Counter("chat_control_bypassed_total", "Controls that let a request pass unchecked.", ["control"])
+
+# Store
+redis_operations = Counter("chat_redis_operations_total", "Scripts and commands sent.", ["operation"])
+redis_errors = Counter("chat_redis_errors_total", "Scripts and commands that failed.", ["operation"])
+store_holds = Counter("chat_store_holds_total", "Times that running turns had to hold their deltas.")
+
+# Process
+loop_lag = Histogram("chat_event_loop_lag_seconds", "How late the event loop runs timers.", buckets=_FAST)
+internal_errors = Counter("chat_internal_errors_total", "Exceptions that nobody expected.", ["where"])
+drains = Counter("chat_drains_total", "Workers that began to drain.")
+released = Counter("chat_turns_released_total", "Turns left for takeover when a drain ended.")
+build_info = Gauge(
+    "chat_build_info", "1, labelled with the version.", ["version"], multiprocess_mode="livemax"
+)  # fmt: skip
+
+OUTCOMES: Final = ("completed", "stopped", "failed")
+DIALECTS: Final = ("text", "native", "openai", "aisdk")
+LIMITS: Final = ("sends", "reads", "turns", "streams", "budget", "admission")
+
+
+def prepare(version: str, models: Iterable[str]) -> None:
+    """Create the series whose labels are known."""
+    build_info.labels(version=version).set(1)
+    for outcome in OUTCOMES:
+        turns_ended.labels(outcome=outcome)
+        turn_duration.labels(outcome=outcome)
+    for direction in ("input", "output"):
+        tokens.labels(direction=direction)
+    for model in models:
+        upstream_attempts.labels(model=model)
+        upstream_first_chunk.labels(model=model)
+        upstream_time_per_token.labels(model=model)
+        governor_waits.labels(model=model)
+        governor_failovers.labels(model=model)
+        for direction in ("input", "output"):
+            model_tokens.labels(model=model, direction=direction)
+    for dialect in DIALECTS:
+        readers_open.labels(dialect=dialect)
+    for limit in LIMITS:
+        limit_rejections.labels(limit=limit)
+    for reason in ("auth", "blocked"):
+        circuit_open.labels(reason=reason).set(0)
+    bypassed.labels(control="limits")
+    bypassed.labels(control="budgets")
+    bypassed.labels(control="slots")

@@ -1,0 +1,299 @@
+"""Settings: typed, from the environment and `.env`, checked at boot.
+
+The only module that reads the environment. Every field is `CHAT_<NAME>` unless it has an
+alias; docs/configuration.md lists them all and a test compares the two. A wrong value
+raises `SettingsError` with one sentence that says what to change.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEV_ORIGINS: Final = (
+    "http://localhost:5173",  # Vite
+    "http://localhost:3000",  # Create React App, Next.js
+    "http://localhost:8080",  # Vue CLI
+)
+REDIS_SCHEMES: Final = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+_LIMIT: Final = re.compile(r"\s*\d+\s*(/|per)\s*\d*\s*(second|minute|hour|day|month|year)s?\s*", re.I)
+
+
+class SettingsError(Exception):
+    """A setting has a value that the service cannot start with."""
+
+
+def _commas(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="CHAT_", env_file=".env", extra="ignore", populate_by_name=True, frozen=True
+    )
+
+    # Process
+    env: Literal["local", "production"] = "local"
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=256)
+    max_requests: int = Field(0, ge=0)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] | None = None
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = DEV_ORIGINS
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    metrics_port: int | None = Field(None, ge=1, le=65535)
+    metrics_token: SecretStr | None = None
+    drain_seconds: float = Field(60, ge=1, le=3600)
+    drain_delay_seconds: float | None = Field(None, ge=0, le=300)
+
+    # Store
+    redis_url: SecretStr | None = None
+    redis_key_prefix: str = Field("chat", pattern=r"^[A-Za-z0-9_.-]{1,32}$")
+    redis_timeout_seconds: float = Field(2, gt=0, le=2.5)
+    store_hold_seconds: float = Field(15, gt=0, le=600)
+    data_dir: Path = Path(".chat")
+    store_kind: Literal["redis", "embedded", "memory"] = "redis"  # set by `run`, for /health
+    session_ttl_seconds: int = Field(30 * 86_400, ge=1)
+    ephemeral_ttl_seconds: int = Field(3_600, ge=1)
+    log_ttl_seconds: int = Field(86_400, ge=1)
+    idempotency_ttl_seconds: int = Field(86_400, ge=1)
+
+    # Models and upstream
+    model: str | None = None
+    models_file: Path | None = None
+    on_takeover: Literal["restart", "continue"] = "restart"
+    groq_api_key: SecretStr | None = Field(None, validation_alias="GROQ_API_KEY")
+    groq_base_url: str | None = Field(None, validation_alias="GROQ_BASE_URL")
+    upstream_kind: Literal["groq", "demo"] = "groq"  # set by `run`, for /health
+    first_token_timeout_seconds: float = Field(30, gt=0)
+    idle_timeout_seconds: float = Field(15, gt=0)
+    turn_timeout_seconds: float = Field(600, gt=0)
+    retry_budget_seconds: float = Field(10, ge=0)
+    max_attempts: int = Field(3, ge=1, le=20)
+
+    # Turns
+    lease_seconds: float = Field(5, ge=0.5, le=300)
+    orphan_seconds: float = Field(10, gt=0)
+    heartbeat_seconds: float = Field(15, gt=0, le=120)
+    flush_window_seconds: float = Field(0.015, ge=0, le=1)
+    local_cache: bool = True
+    max_body_bytes: int = Field(1_048_576, ge=1024)
+    max_queued_turns: int = Field(4, ge=0, le=1000)
+    max_running_turns: int = Field(2_000, ge=1)
+
+    # Identity, limits, budgets
+    auth: Annotated[tuple[str, ...], NoDecode] | None = None
+    secret: SecretStr | None = None
+    jwt_key: SecretStr | None = None
+    jwt_jwks_url: str | None = None
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = ("RS256", "ES256")
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_leeway_seconds: float = Field(30, ge=0, le=600)
+    limit_sends: str | None = None
+    limit_reads: str | None = None
+    limit_window: Literal["fixed", "moving"] = "moving"
+    max_running_turns_per_principal: int | None = Field(None, ge=0)
+    max_open_streams_per_principal: int | None = Field(None, ge=0)
+    budget_tokens_per_minute: int | None = Field(None, ge=0)
+    budget_tokens_per_day: int | None = Field(None, ge=0)
+    budget_tokens_per_month: int | None = Field(None, ge=0)
+
+    # Tracing (the extra `tracing`)
+    otlp_endpoint: str | None = None
+
+    @field_validator("cors_origins", "trusted_proxies", "auth", "jwt_algorithms", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _commas(value)
+
+    @field_validator(
+        "log_format", "drain_delay_seconds", "redis_url", "model", "models_file", "groq_api_key",
+        "groq_base_url", "metrics_port", "metrics_token", "secret", "jwt_key", "jwt_jwks_url",
+        "jwt_issuer", "jwt_audience", "max_running_turns_per_principal",
+        "max_open_streams_per_principal", "budget_tokens_per_minute", "budget_tokens_per_day",
+        "budget_tokens_per_month", "otlp_endpoint", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            ipaddress.ip_network(part, strict=False)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            pieces = urlsplit(part)
+            if part != "*" and (pieces.scheme not in ("http", "https") or not pieces.netloc or pieces.path):
+                raise ValueError(f"{part!r} is not an origin like https://app.example.com (no path)")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and urlsplit(value.get_secret_value()).scheme not in REDIS_SCHEMES:
+            raise ValueError(
+                "the URL has to start with one of " + ", ".join(f"{s}://" for s in REDIS_SCHEMES)
+            )
+        return value
+
+    @field_validator("groq_base_url", "jwt_jwks_url", "otlp_endpoint")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value and urlsplit(value).scheme not in ("http", "https"):
+            raise ValueError("the URL has to start with http:// or https://")
+        return value
+
+    @field_validator("limit_sends", "limit_reads")
+    @classmethod
+    def _limit(cls, value: str | None) -> str | None:
+        if value and not all(_LIMIT.fullmatch(part) for part in value.split(";")):
+            raise ValueError('a limit looks like "100/minute", several are parted by ";", "" is off')
+        return value
+
+    @field_validator("auth")
+    @classmethod
+    def _modes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for mode in value or ():
+            if mode not in ("none", "keys", "jwt"):
+                raise ValueError(f"{mode!r} is not one of none, keys, jwt")
+        return value or None
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        modes = self.auth_modes
+        if "none" in modes and len(modes) > 1:
+            raise ValueError("CHAT_AUTH: none cannot be combined with keys or jwt; leave it out")
+        if "none" in modes and self.production:
+            raise ValueError("CHAT_AUTH: none is for local use; set keys or jwt, or set CHAT_ENV=local")
+        if "jwt" in modes and not (self.jwt_key or self.jwt_jwks_url):
+            raise ValueError("CHAT_AUTH: jwt needs CHAT_JWT_KEY or CHAT_JWT_JWKS_URL")
+        if self.production and not self.groq_api_key:
+            raise ValueError(
+                "GROQ_API_KEY: is missing; production needs a key, CHAT_ENV=local has a demo model"
+            )
+        if self.production and not self.redis_url:
+            raise ValueError("CHAT_REDIS_URL: is missing; production keeps its state in a Redis of its own")
+        return self
+
+    @property
+    def production(self) -> bool:
+        return self.env == "production"
+
+    @property
+    def auth_modes(self) -> tuple[str, ...]:
+        return self.auth or (("keys",) if self.production else ("none",))
+
+    @property
+    def anonymous(self) -> bool:
+        return "none" in self.auth_modes
+
+    @property
+    def drain_delay(self) -> float:
+        """Seconds between /readyz turning 503 and the listener closing."""
+        if self.drain_delay_seconds is not None:
+            return self.drain_delay_seconds
+        return 5.0 if self.production else 0.0
+
+    @property
+    def console_logs(self) -> bool:
+        return self.log_format == "console" or (self.log_format is None and not self.production)
+
+    def limit_for(self, kind: Literal["sends", "reads"]) -> str:
+        """The limit of a kind of request, "" for none. Off by default where nobody is identified."""
+        value = self.limit_sends if kind == "sends" else self.limit_reads
+        if value is not None:
+            return value.strip()
+        if self.anonymous:
+            return ""
+        return "100/minute" if kind == "sends" else "1200/minute"
+
+    @property
+    def running_turns_per_principal(self) -> int:
+        """0 is no bound."""
+        if self.max_running_turns_per_principal is not None:
+            return self.max_running_turns_per_principal
+        return 0 if self.anonymous else 20
+
+    @property
+    def open_streams_per_principal(self) -> int:
+        """Per worker; 0 is no bound."""
+        if self.max_open_streams_per_principal is not None:
+            return self.max_open_streams_per_principal
+        return 0 if self.anonymous else 100
+
+
+def _environment_names() -> dict[str, str]:
+    names = {}
+    for name, field in Settings.model_fields.items():
+        names[name] = str(field.validation_alias or f"CHAT_{name.upper()}")
+    return names
+
+
+#: field name -> environment variable
+NAMES: Final = _environment_names()
+
+
+def unknown_names(environment: dict[str, str] | None = None) -> list[str]:
+    """CHAT_ variables that no setting reads: probably typing errors, worth a warning."""
+    known = set(NAMES.values())
+    source = os.environ if environment is None else environment
+    return sorted(name for name in source if name.startswith("CHAT_") and name not in known)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check the settings. Raises SettingsError with one sentence per wrong value."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_sentences(error)) from None
+
+
+def _sentences(error: ValidationError) -> str:
+    sentences = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        message = item["msg"].removeprefix("Value error, ")
+        if not item["loc"]:
+            sentences.append(message + ".")
+            continue
+        name = str(item["loc"][0])
+        sentences.append(f"{NAMES.get(name, name)}: {message[0].lower()}{message[1:]}.")
+    return " ".join(sentences)
+
+
+def set_environment(name: str, value: str) -> None:
+    """Hand a value to child processes (Gunicorn's workers read the same settings)."""
+    os.environ[name] = value
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ)

@@ -1,0 +1,153 @@
+"""Connections to Redis, and the border at which its errors become ours.
+
+Invariants: no call waits longer than the store timeout; a call that timed out is not sent again
+(it may have been carried out), a connection that turned out to be dead is replaced once. Blocking
+and subscribing connections are not made here but by doorbell.py. What the keys mean belongs to
+the other modules of store/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis.asyncio as aioredis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from service import metrics
+from service.errors import StoreUnavailable
+from service.settings import Settings
+
+T = TypeVar("T")
+
+# Connections a worker may hold for commands: pipelines make few enough, and a burst of begins
+# waits its turn instead of opening hundreds of sockets.
+_POOL = 64
+
+
+def describe(url: str) -> str:
+    """The URL without its password, for people."""
+    parts = urlsplit(url)
+    host = parts.netloc.rsplit("@", 1)[-1]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def _credentials(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    userinfo = parts.netloc.rpartition("@")[0]
+    user, _, password = userinfo.partition(":")
+    found: dict[str, Any] = {}
+    if password:
+        found["password"] = unquote(password)
+    if user:
+        found["username"] = unquote(user)
+    return found
+
+
+def _addresses(url: str, port: int) -> list[tuple[str, int]]:
+    netloc = urlsplit(url).netloc.rpartition("@")[2]
+    found = []
+    for part in netloc.split(","):
+        host, _, number = part.rpartition(":") if ":" in part else (part, "", "")
+        found.append((host or part, int(number) if number else port))
+    return found
+
+
+def make_client(settings: Settings, *, timeout: float | None, retry: Retry | None = None) -> Any:
+    """A client for the configured URL; `timeout` None waits for ever (subscriptions only)."""
+    url = settings.redis_url.get_secret_value() if settings.redis_url else "memory://"
+    scheme = urlsplit(url).scheme
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": settings.redis_timeout_seconds,
+        "socket_keepalive": True,
+        "retry": retry or Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        "health_check_interval": 0,
+    }
+    if scheme == "memory":
+        return _memory_client()
+    if scheme.endswith("+sentinel"):
+        return _sentinel_client(url, options)
+    if scheme.endswith("+cluster"):
+        host, port = _addresses(url, 6379)[0]
+        nodes = [ClusterNode(h, p) for h, p in _addresses(url, 6379)]
+        options.pop("health_check_interval")
+        return RedisCluster(
+            host=host, port=port, startup_nodes=nodes, ssl=scheme.startswith("rediss"),
+            socket_timeout=timeout, socket_connect_timeout=options["socket_connect_timeout"],
+            socket_keepalive=True, max_connections=_POOL, **_credentials(url),
+        )  # fmt: skip
+    if scheme == "unix":
+        options.pop("socket_keepalive")
+    pool = aioredis.BlockingConnectionPool.from_url(
+        url, max_connections=_POOL, timeout=settings.redis_timeout_seconds, **options
+    )
+    return aioredis.Redis.from_pool(pool)
+
+
+def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
+    parts = urlsplit(url)
+    path, _, database = parts.path.strip("/").partition("/")
+    query = parse_qs(parts.query)
+    tls = {"ssl": True} if parts.scheme.startswith("rediss") else {}
+    sentinel_options = {**options, **tls}
+    if "sentinel_password" in query:
+        sentinel_options["password"] = query["sentinel_password"][0]
+    sentinel = Sentinel(_addresses(url, 26379), sentinel_kwargs=sentinel_options)
+    return sentinel.master_for(
+        path or "mymaster", db=int(database or 0), max_connections=_POOL, **options, **tls,
+        **_credentials(url),
+    )  # fmt: skip
+
+
+_memory_server: Any = None
+
+
+def _memory_client() -> Any:
+    """One in-process store for all clients of this process; nothing survives it."""
+    global _memory_server
+    import fakeredis
+
+    if _memory_server is None:
+        _memory_server = fakeredis.FakeServer()
+    return fakeredis.FakeAsyncRedis(server=_memory_server)
+
+
+@contextmanager
+def translated(operation: str) -> Iterator[None]:
+    """Redis's errors, and the system's, become StoreUnavailable here and nowhere else."""
+    try:
+        yield
+    except (TimeoutError, RedisError, OSError) as error:
+        metrics.redis_errors.labels(operation=operation).inc()
+        raise StoreUnavailable from error
+
+
+class Client:
+    """What the modules of store/ call: commands with a bound and translated errors."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.timeout = settings.redis_timeout_seconds
+        self.redis = make_client(settings, timeout=self.timeout)
+        self.cluster = isinstance(self.redis, RedisCluster)
+
+    async def run(self, operation: str, call: Awaitable[T]) -> T:
+        """Await one command (or pipeline) for at most the store timeout."""
+        with translated(operation):
+            async with asyncio.timeout(self.timeout + 0.25):
+                return await call
+
+    async def ping(self) -> None:
+        await self.run("ping", self.redis.ping())
+
+    async def close(self) -> None:
+        await self.redis.aclose()

@@ -1,0 +1,129 @@
+"""The doorbell: one subscribed connection per worker that tells which turns have news.
+
+It carries no data (that is read from the log) and nothing depends on it being complete: when the
+connection is lost, `on_reset` says that any bell may have been missed. A silent connection is
+probed, so that a stalled or vanished Redis is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import redis.asyncio as aioredis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from service.logs import get_logger
+from service.settings import Settings
+from service.store.client import make_client
+
+_PROBE_SECONDS: Final = 5.0
+_BACKOFF_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+log = get_logger(__name__)
+
+
+class Doorbell:
+    def __init__(
+        self, settings: Settings, on_ring: Callable[[str, bytes], None], on_reset: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._on_ring = on_ring
+        self._on_reset = on_reset
+        self._channels: set[str] = set()
+        self._client: Any = None
+        self._pubsub: Any = None
+        self._connected = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, channel: str) -> None:
+        """Begin to listen; `channel` is heard always."""
+        self._channels.add(channel)
+        self._task = asyncio.create_task(self._listen(), name="doorbell")
+
+    async def subscribe(self, channel: str) -> None:
+        """Returns when bells of the channel are heard, or are bound to be followed by a reset."""
+        self._channels.add(channel)
+        if self._connected.is_set():
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.subscribe(channel)
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._channels.discard(channel)
+        if self._connected.is_set():
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.unsubscribe(channel)
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _listen(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._connect()
+                if failures:
+                    log.info("doorbell.back", failures=failures)
+                failures = 0
+                self._connected.set()
+                self._on_reset()
+                await self._hear()
+            except (TimeoutError, RedisError, OSError) as error:
+                if not failures:
+                    log.warning("doorbell.lost", error=type(error).__name__)
+                failures += 1
+            self._connected.clear()
+            await self._disconnect()
+            await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1])
+
+    async def _connect(self) -> None:
+        if self._client is None:
+            # No socket timeout: silence is normal here, and probed below.
+            self._client = make_client(self._settings, timeout=None, retry=Retry(NoBackoff(), 0))
+        source = self._client
+        if isinstance(source, RedisCluster):
+            await source.initialize()
+            # Cluster nodes pass published messages on to each other: any one of them will do.
+            node = source.get_random_node()
+            source = node_client(self._settings, node)
+        self._pubsub = source.pubsub()
+        async with asyncio.timeout(self._settings.redis_timeout_seconds + 0.25):
+            await self._pubsub.subscribe(*self._channels)
+
+    async def _disconnect(self) -> None:
+        if self._pubsub is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.aclose()
+
+    async def _hear(self) -> None:
+        probing = False
+        while True:
+            wait = self._settings.redis_timeout_seconds if probing else _PROBE_SECONDS
+            message = await self._pubsub.get_message(timeout=wait)
+            if message is not None:
+                probing = False
+                if message["type"] == "message":
+                    self._on_ring(message["channel"].decode(), message["data"])
+            elif probing:
+                raise RedisConnectionError("no answer to a ping")
+            else:
+                probing = True
+                await self._pubsub.ping()
+
+
+def node_client(settings: Settings, node: Any) -> Any:
+    return aioredis.Redis(
+        host=node.host, port=node.port, socket_timeout=None, retry=Retry(NoBackoff(), 0),
+        socket_connect_timeout=settings.redis_timeout_seconds,
+        **{k: v for k, v in node.connection_kwargs.items() if k in ("username", "password", "ssl")},
+    )  # fmt: skip

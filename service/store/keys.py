@@ -1,0 +1,77 @@
+"""The names of all keys. docs/keys.md lists them; a test compares the two.
+
+Everything of one session shares the hash tag `{principal/session}`, so that scripts are atomic
+on Redis Cluster too, and ids live inside their principal: nobody can hit another's. Indexes
+across sessions live in slots of their own and can be rebuilt. No I/O here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class SessionKeys:
+    prefix: str
+    principal: str
+    session_id: str
+
+    @cached_property
+    def base(self) -> str:
+        return f"{self.prefix}:{{{self.principal}/{self.session_id}}}"
+
+    @cached_property
+    def session(self) -> str:
+        return f"{self.base}:session"
+
+    @cached_property
+    def order(self) -> str:
+        return f"{self.base}:order"
+
+    @cached_property
+    def messages(self) -> str:
+        return f"{self.base}:messages"
+
+    @cached_property
+    def turns(self) -> str:
+        return f"{self.base}:turns"
+
+    @cached_property
+    def queue(self) -> str:
+        return f"{self.base}:queue"
+
+    def turn(self, turn_id: str) -> str:
+        return f"{self.base}:turn:{turn_id}"
+
+    def log(self, turn_id: str) -> str:
+        return f"{self.base}:log:{turn_id}"
+
+    def idempotency(self, key: str) -> str:
+        return f"{self.base}:idem:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+
+@dataclass(frozen=True)
+class Keys:
+    prefix: str
+
+    def session(self, principal: str, session_id: str) -> SessionKeys:
+        return SessionKeys(self.prefix, principal, session_id)
+
+    def sessions_of(self, principal: str) -> str:
+        """Sorted set: the principal's named sessions by time of last change."""
+        return f"{self.prefix}:{{{principal}}}:sessions"
+
+    @cached_property
+    def deadlines(self) -> str:
+        """Sorted set: every unsettled turn by the time at which somebody has to look at it."""
+        return f"{self.prefix}:turns:deadlines"
+
+    def bell(self, worker: str) -> str:
+        """Channel: what other workers tell this one (a turn to stop)."""
+        return f"{self.prefix}:bell:{worker}"
+
+    def owned_by(self, worker: str) -> str:
+        """Set: references of the turns that a worker runs, for the master to lapse when it dies."""
+        return f"{self.prefix}:worker:{worker}:turns"

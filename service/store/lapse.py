@@ -1,0 +1,59 @@
+"""Lapse the leases of a worker that is known to be dead, from Gunicorn's master process.
+
+Synchronous and short: the master must not block, so there are two bounded round trips in a
+thread. Only a shortcut: without it the leases lapse by themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from service.settings import Settings
+from service.store.keys import Keys
+from service.store.turns import TurnRef
+
+_TIMEOUT_SECONDS: Final = 0.5
+
+_LAPSE: Final = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'state') ~= 'running' then
+  return 0
+end
+return redis.call('HSET', KEYS[1], 'lease', '0')
+"""
+
+
+def _connect(url: str) -> Any:
+    options: dict[str, Any] = {
+        "socket_timeout": _TIMEOUT_SECONDS,
+        "socket_connect_timeout": _TIMEOUT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return redis.Redis.from_url(url, **options)
+
+
+def lapse(settings: Settings, worker: str) -> int:
+    """Returns how many leases were lapsed; 0 when the store cannot be asked."""
+    url = settings.redis_url.get_secret_value() if settings.redis_url else ""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return 0  # Sentinel and Cluster: the lease time is the bound
+    keys = Keys(settings.redis_key_prefix)
+    lapsed = 0
+    try:
+        client = _connect(url)
+        references = [item.decode() for item in client.smembers(keys.owned_by(worker))]
+        for reference in references:
+            ref = TurnRef.parse(reference)
+            name = keys.session(ref.principal, ref.session_id).turn(ref.turn_id)
+            client.eval(_LAPSE, 1, name, worker)
+            client.zadd(keys.deadlines, {reference: 0})
+            lapsed += 1
+        client.delete(keys.owned_by(worker))
+        client.close()
+    except (RedisError, OSError):
+        return lapsed
+    return lapsed

@@ -1,0 +1,85 @@
+"""Leases: who runs what until when, by Redis's clock.
+
+The lease itself stands in the turn's hash (append and renew move it). This module keeps the
+index of deadlines that sweepers read, and the set of turns per worker that lets the master
+lapse a crashed worker's leases at once. Both are hints: scripts check the turn itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from service.settings import Settings
+from service.store.client import Client
+from service.store.keys import Keys
+from service.store.scripts import Call, Scripts
+from service.store.turns import Turn, TurnRef
+
+# A sweeper that dies with a turn in its hands leaves it to the next one after this time.
+_SWEEP_HOLD_MS: Final = 1_000
+_SWEEP_LIMIT: Final = 100
+# Kept a day: longer than any outage of a host after which its set could still be wanted.
+_OWNED_TTL_SECONDS: Final = 86_400
+
+
+class Leases:
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, worker: str) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._worker = worker
+        self.lease_ms = int(settings.lease_seconds * 1000)
+        self._orphan_ms = int(settings.orphan_seconds * 1000)
+
+    async def schedule(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
+        """Have the turns looked at after `milliseconds` (a lease and a bit unless given)."""
+        if refs:
+            due = self.lease_ms + 50 if milliseconds is None else milliseconds
+            await self._scripts.call("schedule", [self._keys.deadlines], [due, *map(str, refs)])
+
+    async def own(self, ref: TurnRef) -> None:
+        """Announce a turn before it begins: from now on somebody will look after it."""
+        name = self._keys.owned_by(self._worker)
+        redis = self._client.redis
+        if self._client.cluster:
+            await self._client.run("own", redis.sadd(name, str(ref)))
+            await self._client.run("own", redis.expire(name, _OWNED_TTL_SECONDS))
+            await self.schedule([ref])
+            return
+        await self._scripts.call(
+            "own", [self._keys.deadlines, name], [self.lease_ms + 50, str(ref), _OWNED_TTL_SECONDS]
+        )
+
+    async def disown(self, ref: TurnRef) -> None:
+        await self._client.run("disown", self._client.redis.srem(self._keys.owned_by(self._worker), str(ref)))
+
+    async def settle(self, ref: TurnRef) -> None:
+        """The turn is sealed and settled: nobody needs to look at it again."""
+        await self._client.run("settle", self._client.redis.zrem(self._keys.deadlines, str(ref)))
+        await self.disown(ref)
+
+    async def due(self) -> list[TurnRef]:
+        found = await self._scripts.call("due", [self._keys.deadlines], [_SWEEP_LIMIT, _SWEEP_HOLD_MS])
+        return [TurnRef.parse(reference.decode()) for reference in found]
+
+    async def renew(self, turns: Sequence[tuple[Turn, bool]]) -> list[Any]:
+        """Renew many leases in one round trip; (turn, has a reader here) -> a code of log.py."""
+        calls: list[Call] = []
+        for turn, has_reader in turns:
+            keys = self._keys.session(turn.ref.principal, turn.ref.session_id)
+            calls.append((
+                "renew",
+                (keys.turn(turn.ref.turn_id), keys.session),
+                (turn.epoch, self.lease_ms, int(has_reader), self._orphan_ms),
+            ))  # fmt: skip
+        return await self._scripts.batch("renew", calls) if calls else []
+
+    async def attend(self, refs: Sequence[TurnRef]) -> None:
+        """Readers of this worker still read these turns, which others run."""
+        calls: list[Call] = []
+        for ref in refs:
+            keys = self._keys.session(ref.principal, ref.session_id)
+            calls.append(("attend", (keys.turn(ref.turn_id),), ()))
+        if calls:
+            await self._scripts.batch("attend", calls)

@@ -1,0 +1,97 @@
+"""The log: appending events for all of a worker's turns in one round trip, and reading them back.
+
+Invariants: an event's Redis id is `<event id>-0`, so a repeated append is refused, never
+doubled; nothing is handed out before its append was acknowledged (P1).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service import metrics
+from service.events import Event
+from service.store.client import Client
+from service.store.keys import Keys
+from service.store.scripts import Call, Scripts
+from service.store.turns import TurnRef
+
+OK: Final = 1
+STOP: Final = 2
+FENCED: Final = 0
+GONE: Final = -1
+LOST: Final = -2
+ORPHAN: Final = 3
+
+# Events read per round trip: a page is some tens of KiB, and a 65k-token answer a hundred pages.
+PAGE: Final = 500
+
+
+@dataclass(slots=True)
+class Append:
+    """Payloads that one turn wants in its log, and fields of its hash that go with them."""
+
+    ref: TurnRef
+    epoch: int
+    first_id: int
+    payloads: Sequence[bytes]
+    fields: Sequence[Any] = ()
+
+
+class Log:
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, lease_ms: int) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._lease_ms = lease_ms
+
+    def name(self, ref: TurnRef) -> str:
+        """The log's key, which is also the channel that rings when it grows."""
+        return self._keys.session(ref.principal, ref.session_id).log(ref.turn_id)
+
+    async def append(self, appends: Sequence[Append]) -> list[Any]:
+        """One round trip for many turns. Per turn OK, STOP, FENCED, GONE, LOST or an exception."""
+        calls: list[Call] = []
+        for item in appends:
+            keys = self._keys.session(item.ref.principal, item.ref.session_id)
+            calls.append((
+                "append",
+                (keys.turn(item.ref.turn_id), keys.log(item.ref.turn_id)),
+                (item.epoch, self._lease_ms, item.first_id, len(item.fields) // 2, *item.fields, *item.payloads),
+            ))  # fmt: skip
+        begin = time.perf_counter()
+        results = await self._scripts.batch("append", calls)
+        metrics.append_duration.observe(time.perf_counter() - begin)
+        metrics.events_appended.inc(sum(len(item.payloads) for item in appends))
+        return results
+
+    async def read(self, ref: TurnRef, after: int, count: int = PAGE) -> list[Event]:
+        """Up to `count` events with ids above `after`."""
+        entries = await self._client.run(
+            "read", self._client.redis.xrange(self.name(ref), min=f"{after + 1}-0", max="+", count=count)
+        )
+        return [_event(entry) for entry in entries]
+
+    async def read_all(self, ref: TurnRef) -> list[Event]:
+        events: list[Event] = []
+        while True:
+            page = await self.read(ref, events[-1].id if events else 0)
+            events += page
+            if len(page) < PAGE:
+                return events
+
+    async def read_many(self, wanted: Sequence[tuple[TurnRef, int]]) -> list[list[Event]]:
+        """New events of many turns in one round trip."""
+        if self._client.cluster or len(wanted) == 1:
+            return [await self.read(ref, after) for ref, after in wanted]
+        pipeline = self._client.redis.pipeline(transaction=False)
+        for ref, after in wanted:
+            pipeline.xrange(self.name(ref), min=f"{after + 1}-0", max="+", count=PAGE)
+        results = await self._client.run("tail", pipeline.execute())
+        return [[_event(entry) for entry in entries] for entries in results]
+
+
+def _event(entry: tuple[bytes, dict[bytes, bytes]]) -> Event:
+    return Event(int(entry[0].split(b"-", 1)[0]), entry[1][b"e"])

@@ -1,0 +1,33 @@
+-- append: events to the log of a turn that is still ours; renews its lease.
+-- Repeating it with the same ids is harmless: what is there already is skipped.
+--
+-- KEYS  1 turn  2 log
+-- ARGV  1 epoch  2 lease ms  3 id of the first event  4 number of turn fields, then field, value, ...
+--       then the payloads
+-- Returns 1 OK | 2 STOP (written, and the user wants it to end) | 0 FENCED | -1 GONE | -2 the log lost entries
+local turn, log = KEYS[1], KEYS[2]
+local held = redis.call('HMGET', turn, 'epoch', 'state', 'last', 'stop')
+if not held[1] then return -1 end
+if held[1] ~= ARGV[1] or held[2] ~= 'running' then return 0 end
+
+local first, last = tonumber(ARGV[3]), tonumber(held[3])
+if first > last + 1 then return -2 end
+local time = redis.call('TIME')
+local fields = {'lease', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])}
+local at = 5
+for i = at, at + 2 * tonumber(ARGV[4]) - 1 do fields[#fields + 1] = ARGV[i] end
+at = at + #fields - 2
+
+local n = first
+for i = at, #ARGV do
+  if n > last then
+    if not redis.call('XADD', log, 'NOMKSTREAM', n .. '-0', 'e', ARGV[i]) then return -2 end
+    last = n
+  end
+  n = n + 1
+end
+fields[#fields + 1] = 'last'
+fields[#fields + 1] = last
+redis.call('HSET', turn, unpack(fields))
+redis.call('PUBLISH', log, last)
+return held[4] and 2 or 1

@@ -1,0 +1,118 @@
+-- begin: user message + turn + `turn.started` + lease, atomically; or why not.
+-- Repeating it with the same turn id is harmless (it answers BEGUN again).
+--
+-- KEYS  1 session  2 order  3 messages  4 turns  5 queue  6 turn  7 log  8 idempotency entry
+-- ARGV  1 turn id  2 owner  3 lease ms  4 session ttl s  5 ephemeral ttl s  6 log ttl s
+--       7 idempotency ttl s  8 fingerprint ('' = no key)  9 mode append|edit|regenerate
+--       10 user message id  11 user message JSON ('' for regenerate)
+--       12 on_busy reject|queue  13 max queued  14 named 0|1  15 must exist 0|1
+--       16 started payload  17 now ms of the worker (for `created`, `updated`)
+--       18 number of turn fields, then field, value, ...
+--       then number of session defaults, then field, value, ... (set where the session is new)
+--       then number of seeds, then id, role, JSON, ...
+-- Returns {BEGUN, state, epoch, user message id, answer position, named} | {KNOWN, turn id} |
+--         {MISMATCH, turn id} | {BUSY, turn id} | {HAS_HISTORY} | {NO_SESSION} | {NO_MESSAGE} |
+--         {MESSAGE_EXISTS}
+local session, order, messages, turns, queue, turn, log, idem = unpack(KEYS)
+local id, owner, mode, message_id, message = ARGV[1], ARGV[2], ARGV[9], ARGV[10], ARGV[11]
+
+local begun = redis.call('HMGET', turn, 'state', 'epoch', 'user', 'pos')
+if begun[1] then
+  return {'BEGUN', begun[1], begun[2], begun[3], begun[4], redis.call('HGET', session, 'named') or '0'}
+end
+
+local fingerprint = ARGV[8]
+if fingerprint ~= '' then
+  local known = redis.call('HMGET', idem, 'turn', 'fingerprint')
+  if known[1] then
+    return {known[2] == fingerprint and 'KNOWN' or 'MISMATCH', known[1]}
+  end
+end
+
+local exists = redis.call('EXISTS', session) == 1
+if ARGV[15] == '1' and not exists then return {'NO_SESSION'} end
+
+local state = 'running'
+local active = redis.call('HGET', session, 'active')
+if active then
+  if ARGV[12] ~= 'queue' or mode ~= 'append' or redis.call('LLEN', queue) >= tonumber(ARGV[13]) then
+    return {'BUSY', active}
+  end
+  state = 'queued'
+end
+
+local at = 19
+local fields = {}
+for i = at, at + 2 * tonumber(ARGV[18]) - 1 do fields[#fields + 1] = ARGV[i] end
+at = at + #fields
+local defaults = {}
+for i = at + 1, at + 2 * tonumber(ARGV[at]) do defaults[#defaults + 1] = ARGV[i] end
+at = at + #defaults + 1
+local seeds = tonumber(ARGV[at])
+if seeds > 0 and redis.call('EXISTS', order) == 1 then return {'HAS_HISTORY'} end
+
+local position
+if mode == 'append' then
+  if redis.call('ZSCORE', order, message_id) then return {'MESSAGE_EXISTS'} end
+else
+  -- A user message has an even position, the answer to it the odd one after it.
+  if message_id == '' then
+    for _, candidate in ipairs(redis.call('ZREVRANGE', order, 0, 7)) do
+      if redis.call('ZSCORE', order, candidate) % 2 == 0 then
+        message_id = candidate
+        break
+      end
+    end
+  end
+  position = tonumber(redis.call('ZSCORE', order, message_id) or '1')
+  if position % 2 == 1 then return {'NO_MESSAGE'} end
+  local dropped = redis.call('ZRANGEBYSCORE', order, '(' .. position, '+inf')
+  for _, old in ipairs(dropped) do
+    redis.call('ZREM', order, old)
+    redis.call('HDEL', messages, old)
+  end
+end
+
+if not exists then
+  redis.call('HSET', session, 'created', ARGV[17], 'named', ARGV[14])
+  if #defaults > 0 then redis.call('HSET', session, unpack(defaults)) end
+end
+if ARGV[14] == '1' then redis.call('HSET', session, 'named', '1') end
+local named = redis.call('HGET', session, 'named')
+
+for i = 0, seeds - 1 do
+  local seed_id, role, body = ARGV[at + 1 + 3 * i], ARGV[at + 2 + 3 * i], ARGV[at + 3 + 3 * i]
+  local slot = 2 * redis.call('HINCRBY', session, 'seq', 1)
+  redis.call('ZADD', order, role == 'user' and slot or slot + 1, seed_id)
+  redis.call('HSET', messages, seed_id, body)
+end
+if mode == 'append' then
+  position = 2 * redis.call('HINCRBY', session, 'seq', 1)
+  redis.call('ZADD', order, position, message_id)
+end
+if message ~= '' then redis.call('HSET', messages, message_id, message) end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', turn, 'v', '1', 'id', id, 'state', state, 'epoch', '1', 'owner', owner, 'attempt', '0',
+  'user', message_id, 'pos', position + 1, 'reader_at', now, 'created', ARGV[17], 'started', ARGV[16],
+  'lease', state == 'running' and now + tonumber(ARGV[3]) or 0, 'last', state == 'running' and 1 or 0,
+  unpack(fields))
+redis.call('RPUSH', turns, id)
+if state == 'running' then
+  redis.call('XADD', log, '1-0', 'e', ARGV[16])
+  redis.call('HSET', session, 'active', id)
+  redis.call('EXPIRE', log, ARGV[6])
+else
+  redis.call('RPUSH', queue, id)
+end
+redis.call('HINCRBY', session, 'turns', 1)
+redis.call('HSET', session, 'updated', ARGV[17])
+if fingerprint ~= '' then
+  redis.call('HSET', idem, 'turn', id, 'fingerprint', fingerprint)
+  redis.call('EXPIRE', idem, ARGV[7])
+end
+local ttl = named == '1' and ARGV[4] or ARGV[5]
+for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
+redis.call('EXPIRE', turn, math.max(tonumber(ttl), tonumber(ARGV[6])))
+return {'BEGUN', state, '1', message_id, position + 1, named}

@@ -1,0 +1,9 @@
+-- release: the owner leaves a running turn for takeover; its lease lapses now.
+--
+-- KEYS  1 turn
+-- ARGV  1 epoch
+-- Returns 1 released | 0 not ours
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'state')
+if held[1] ~= ARGV[1] or held[2] ~= 'running' then return 0 end
+redis.call('HSET', KEYS[1], 'lease', '0')
+return 1

@@ -1,0 +1,70 @@
+"""Lua scripts: loaded from lua/, called one at a time or many in one round trip.
+
+A script is sent by its hash and loaded again where Redis has forgotten it (restart, failover).
+What a script does stands in its header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from redis.exceptions import NoScriptError, RedisError
+
+from service import metrics
+from service.errors import StoreUnavailable
+from service.store.client import Client
+
+_FOLDER: Final = Path(__file__).with_name("lua")
+
+Call = tuple[str, Sequence[str], Sequence[Any]]
+
+
+class Scripts:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._sources = {path.stem: path.read_text() for path in sorted(_FOLDER.glob("*.lua"))}
+        self._hashes = {
+            name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+            for name, source in self._sources.items()
+        }
+
+    async def call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run one script. Raises StoreUnavailable."""
+        metrics.redis_operations.labels(operation=name).inc()
+        return await self._client.run(name, self._call(name, keys, args))
+
+    async def _call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        redis = self._client.redis
+        try:
+            return await redis.evalsha(self._hashes[name], len(keys), *keys, *args)
+        except NoScriptError:
+            return await redis.eval(self._sources[name], len(keys), *keys, *args)
+
+    async def batch(self, operation: str, calls: Sequence[Call]) -> list[Any]:
+        """Run many scripts in one round trip; a script that failed has its exception in the list.
+
+        Raises StoreUnavailable when nothing can be said about any of them.
+        """
+        metrics.redis_operations.labels(operation=operation).inc(len(calls))
+        if len(calls) == 1 or self._client.cluster:
+            results = await asyncio.gather(
+                *(self._client.run(operation, self._call(*call)) for call in calls), return_exceptions=True
+            )
+            return list(results)
+        return await self._client.run(operation, self._batch(calls))
+
+    async def _batch(self, calls: Sequence[Call]) -> list[Any]:
+        pipeline = self._client.redis.pipeline(transaction=False)
+        for name, keys, args in calls:
+            pipeline.evalsha(self._hashes[name], len(keys), *keys, *args)
+        results = await pipeline.execute(raise_on_error=False)
+        for i, result in enumerate(results):
+            if isinstance(result, NoScriptError):
+                results[i] = await self._call(*calls[i])
+            elif isinstance(result, RedisError):
+                results[i] = StoreUnavailable()
+        return list(results)

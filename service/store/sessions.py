@@ -1,0 +1,242 @@
+"""Sessions and messages in Redis: read, create, change, list, delete.
+
+A session's messages are a sorted set of ids by position and a hash of bodies: pages and context
+windows cost the same whatever the length of the history. Messages are written by begin.lua and
+seal.lua only; the index of a principal's sessions is a hint that heals when it is read.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from service.errors import ServiceError
+from service.settings import Settings
+from service.store.client import Client
+from service.store.keys import Keys, SessionKeys
+from service.store.scripts import Scripts
+
+_DELETE_TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    id: str
+    title: str | None
+    model: str | None
+    system_prompt: str | None
+    created: int
+    updated: int
+    turns: int
+    active_turn: str | None
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`content` is exact; `created` in ms; `usage` only on answers whose provider reported it."""
+
+    id: str
+    role: str
+    content: str
+    turn_id: str
+    state: str
+    created: int
+    reasoning: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    usage: dict[str, int] | None = None
+
+    def dump(self) -> bytes:
+        body: dict[str, Any] = {
+            "id": self.id, "role": self.role, "content": self.content, "turn_id": self.turn_id,
+            "state": self.state, "created": self.created,
+        }  # fmt: skip
+        if self.reasoning:
+            body["reasoning"] = self.reasoning
+        if self.tool_calls:
+            body["tool_calls"] = list(self.tool_calls)
+        if self.usage:
+            body["usage"] = self.usage
+        return orjson.dumps(body)
+
+    @classmethod
+    def load(cls, raw: bytes) -> Message:
+        body = orjson.loads(raw)
+        return cls(
+            id=body["id"], role=body["role"], content=body["content"], turn_id=body.get("turn_id", ""),
+            state=body.get("state", "completed"), created=body.get("created", 0),
+            reasoning=body.get("reasoning", ""), tool_calls=tuple(body.get("tool_calls", ())),
+            usage=body.get("usage"),
+        )  # fmt: skip
+
+
+def _session(session_id: str, fields: dict[bytes, bytes]) -> Session:
+    def text(name: bytes) -> str | None:
+        return fields[name].decode() if name in fields else None
+
+    return Session(
+        id=session_id,
+        title=text(b"title"),
+        model=text(b"model"),
+        system_prompt=text(b"system_prompt"),
+        created=int(fields.get(b"created", 0)),
+        updated=int(fields.get(b"updated", 0)),
+        turns=int(fields.get(b"turns", 0)),
+        active_turn=text(b"active"),
+        named=fields.get(b"named") == b"1",
+    )
+
+
+class Sessions:
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+        self._client = client
+        self._redis = client.redis
+        self._scripts = scripts
+        self._keys = keys
+        self._settings = settings
+
+    def _of(self, principal: str, session_id: str) -> SessionKeys:
+        return self._keys.session(principal, session_id)
+
+    async def get(self, principal: str, session_id: str) -> Session | None:
+        name = self._of(principal, session_id).session
+        fields = await self._client.run("get_session", self._redis.hgetall(name))
+        return _session(session_id, fields) if fields else None
+
+    async def create(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
+        """True when it is new. Either way it is named and listed from now on."""
+        flat: list[Any] = ["id", session_id]
+        for name, value in fields.items():
+            flat += (name, value)
+        created = await self._scripts.call(
+            "create_session",
+            [self._of(principal, session_id).session],
+            [int(time.time() * 1000), self._settings.session_ttl_seconds, *flat],
+        )
+        await self.list_it(principal, session_id)
+        return bool(created)
+
+    async def update(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
+        """Name the session and set fields ('' removes one). False when there is none."""
+        keys = self._of(principal, session_id)
+        flat: list[Any] = []
+        for name, value in fields.items():
+            flat += (name, value)
+        names = [keys.session, keys.order, keys.messages, keys.turns, keys.queue]
+        done = await self._scripts.call("update_session", names, [self._settings.session_ttl_seconds, *flat])
+        if done:
+            await self.list_it(principal, session_id)
+        return bool(done)
+
+    async def list_it(self, principal: str, session_id: str) -> None:
+        """Put the session on its principal's list, at the top."""
+        name = self._keys.sessions_of(principal)
+        await self._client.run("list", self._redis.zadd(name, {session_id: int(time.time() * 1000)}))
+        await self._client.run("list", self._redis.expire(name, self._settings.session_ttl_seconds))
+
+    async def page(self, principal: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
+        """Newest first. The cursor is `<updated>:<id>` of the last one seen."""
+        name = self._keys.sessions_of(principal)
+        top = "+inf"
+        if cursor:
+            top = cursor.partition(":")[0]
+            if not top.isdigit():
+                raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
+        found: list[Session] = []
+        last = cursor.partition(":")[2] if cursor else None
+        offset = 0
+        while len(found) <= limit:
+            entries = await self._client.run(
+                "list",
+                self._redis.zrevrangebyscore(name, top, "-inf", start=offset, num=limit + 1, withscores=True),
+            )
+            if not entries:
+                break
+            offset += len(entries)
+            for raw, score in entries:
+                session_id = raw.decode()
+                if last is not None and int(score) == int(top) and session_id >= last:
+                    continue  # ids descend among equal scores
+                session = await self.get(principal, session_id)
+                if session is None:
+                    await self._client.run("list", self._redis.zrem(name, session_id))
+                    offset -= 1
+                    continue
+                found.append(session)
+                if len(found) == limit:
+                    following = f"{int(score)}:{session_id}"
+        more = len(found) > limit
+        return found[:limit], following if more else None
+
+    async def messages(
+        self, principal: str, session_id: str, limit: int, after: int | None
+    ) -> tuple[list[Message], int | None]:
+        """Oldest first, from the position after `after`."""
+        keys = self._of(principal, session_id)
+        low = "-inf" if after is None else f"({after}"
+        entries = await self._client.run(
+            "messages",
+            self._redis.zrangebyscore(keys.order, low, "+inf", start=0, num=limit + 1, withscores=True),
+        )
+        page = entries[:limit]
+        bodies = await self._bodies(keys, [raw for raw, _ in page])
+        return bodies, int(page[-1][1]) if len(entries) > limit else None
+
+    async def before(
+        self, principal: str, session_id: str, position: int, count: int
+    ) -> list[tuple[Message, int]]:
+        """The newest `count` messages below a position with their positions, oldest first."""
+        keys = self._of(principal, session_id)
+        entries = await self._client.run(
+            "window",
+            self._redis.zrevrangebyscore(
+                keys.order, f"({position}", "-inf", start=0, num=count, withscores=True
+            ),
+        )
+        entries = entries[::-1]
+        if not entries:
+            return []
+        raws = await self._client.run("window", self._redis.hmget(keys.messages, [raw for raw, _ in entries]))
+        return [(Message.load(raw), int(score)) for raw, (_, score) in zip(raws, entries, strict=True) if raw]
+
+    async def message(self, principal: str, session_id: str, message_id: str) -> Message | None:
+        name = self._of(principal, session_id).messages
+        raw = await self._client.run("message", self._redis.hget(name, message_id))
+        return Message.load(raw) if raw else None
+
+    async def count(self, principal: str, session_id: str) -> int:
+        name = self._of(principal, session_id).order
+        return int(await self._client.run("messages", self._redis.zcard(name)))
+
+    async def _bodies(self, keys: SessionKeys, ids: list[bytes]) -> list[Message]:
+        if not ids:
+            return []
+        raws = await self._client.run("messages", self._redis.hmget(keys.messages, ids))
+        return [Message.load(raw) for raw in raws if raw]
+
+    async def newest_turn(self, principal: str, session_id: str) -> str | None:
+        name = self._of(principal, session_id).turns
+        raw = await self._client.run("turns", self._redis.lindex(name, -1))
+        return raw.decode() if raw else None
+
+    async def delete(self, principal: str, session_id: str) -> bool:
+        """Remove every key of the session. False when a turn is running: stop it and ask again."""
+        keys = self._of(principal, session_id)
+        for _ in range(_DELETE_TRIES):
+            turns = await self._client.run("turns", self._redis.lrange(keys.turns, 0, -1))
+            names = [keys.session, keys.turns, keys.order, keys.messages, keys.queue]
+            for raw in turns:
+                turn = keys.turn(raw.decode())
+                idem = await self._client.run("turns", self._redis.hget(turn, "idem"))
+                names += [turn, keys.log(raw.decode()), *([idem.decode()] if idem else ())]
+            if await self._scripts.call("delete_session", names, [len(turns)]):
+                listed = self._keys.sessions_of(principal)
+                await self._client.run("list", self._redis.zrem(listed, session_id))
+                return True
+            session = await self.get(principal, session_id)
+            if session is None or session.active_turn:
+                return session is None
+        return False

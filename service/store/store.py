@@ -1,0 +1,31 @@
+"""The store as the engine sees it: everything in Redis, opened and closed together."""
+
+from __future__ import annotations
+
+from service.settings import Settings
+from service.store.client import Client
+from service.store.keys import Keys
+from service.store.leases import Leases
+from service.store.log import Log
+from service.store.scripts import Scripts
+from service.store.sessions import Sessions
+from service.store.turns import Turns
+
+
+class Store:
+    def __init__(self, settings: Settings, worker: str) -> None:
+        self.settings = settings
+        self.client = Client(settings)
+        self.keys = Keys(settings.redis_key_prefix)
+        self.scripts = Scripts(self.client)
+        self.sessions = Sessions(self.client, self.scripts, self.keys, settings)
+        self.turns = Turns(self.client, self.scripts, self.keys, settings)
+        self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
+        self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable."""
+        await self.client.ping()
+
+    async def close(self) -> None:
+        await self.client.close()

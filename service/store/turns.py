@@ -1,0 +1,250 @@
+"""Turns in Redis: begin, claim, stop, seal, release, read.
+
+Every change of a turn is one script (lua/), guarded by the epoch. What a turn is for and when
+it changes is the engine's; the log's entries are log.py's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from service.settings import Settings
+from service.store.client import Client
+from service.store.keys import Keys, SessionKeys
+from service.store.scripts import Scripts
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRef:
+    """Names one turn everywhere; its text form stands in indexes and bells."""
+
+    principal: str
+    session_id: str
+    turn_id: str
+
+    def __str__(self) -> str:
+        return f"{self.principal}/{self.session_id}/{self.turn_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> TurnRef:
+        principal, session_id, turn_id = text.split("/")
+        return cls(principal, session_id, turn_id)
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn's hash, decoded. `last` is the id of its last event."""
+
+    ref: TurnRef
+    state: str
+    epoch: int
+    attempt: int
+    model: str
+    user: str
+    pos: int
+    last: int
+    created: int
+    params: dict[str, Any] = field(default_factory=dict)
+    shown: bool = False
+    stop: bool = False
+    owner: str = ""
+    lease: int = 0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    billed: dict[str, int] = field(default_factory=dict)
+    started: bytes = b""
+    idem: str = ""
+    reserved: int = 0
+    usage: dict[str, int] | None = None
+    finish_reason: str | None = None
+    error: dict[str, Any] | None = None
+    trace: str = ""
+
+    @property
+    def sealed(self) -> bool:
+        return self.state in ("completed", "stopped", "failed")
+
+
+def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
+    def number(name: bytes) -> int:
+        return int(float(fields.get(name) or 0))
+
+    def document(name: bytes) -> Any:
+        return orjson.loads(fields[name]) if fields.get(name) else None
+
+    return Turn(
+        ref=ref,
+        state=fields[b"state"].decode(),
+        epoch=number(b"epoch"),
+        attempt=number(b"attempt"),
+        model=fields.get(b"model", b"").decode(),
+        user=fields.get(b"user", b"").decode(),
+        pos=number(b"pos"),
+        last=number(b"last"),
+        created=number(b"created"),
+        params=document(b"params") or {},
+        shown=fields.get(b"shown") == b"1",
+        stop=fields.get(b"stop") == b"1",
+        owner=fields.get(b"owner", b"").decode(),
+        lease=number(b"lease"),
+        tokens=number(b"tokens"),
+        prompt_tokens=number(b"prompt_tokens"),
+        billed=document(b"billed") or {},
+        started=fields.get(b"started", b""),
+        idem=fields.get(b"idem", b"").decode(),
+        reserved=number(b"reserved"),
+        usage=document(b"usage"),
+        finish_reason=fields[b"finish"].decode() if b"finish" in fields else None,
+        error=document(b"error"),
+        trace=fields.get(b"trace", b"").decode(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Everything begin.lua needs; see its header."""
+
+    ref: TurnRef
+    mode: Literal["append", "edit", "regenerate"]
+    message_id: str
+    message: bytes
+    fields: dict[str, Any]
+    started: bytes
+    defaults: dict[str, str]
+    seeds: Sequence[tuple[str, str, bytes]] = ()
+    on_busy: str = "reject"
+    named: bool = False
+    must_exist: bool = False
+    key: str | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    outcome: str  # BEGUN KNOWN MISMATCH BUSY HAS_HISTORY NO_SESSION NO_MESSAGE MESSAGE_EXISTS
+    turn_id: str = ""
+    state: str = ""
+    message_id: str = ""
+    pos: int = 0
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    outcome: str  # CLAIMED LEASED SEALED WAITING GONE
+    turn: Turn | None = None
+    promoted: bool = False
+    milliseconds_left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    state: str
+    first_id: int
+    payloads: Sequence[bytes]
+    fields: dict[str, Any]
+    answer_id: str
+    answer: bytes
+    frees_key: bool = False
+
+
+def _pairs(fields: dict[str, Any]) -> list[Any]:
+    flat: list[Any] = []
+    for name, value in fields.items():
+        flat += (name, value)
+    return flat
+
+
+class Turns:
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._settings = settings
+        self.lease_ms = int(settings.lease_seconds * 1000)
+
+    def _session(self, ref: TurnRef) -> SessionKeys:
+        return self._keys.session(ref.principal, ref.session_id)
+
+    async def begin(self, begin: Begin, owner: str) -> Begun:
+        keys = self._session(begin.ref)
+        settings = self._settings
+        idem = keys.idempotency(begin.key or "-")
+        fields = {**begin.fields, "idem": idem if begin.key else ""}
+        args: list[Any] = [
+            begin.ref.turn_id, owner, self.lease_ms,
+            settings.session_ttl_seconds, settings.ephemeral_ttl_seconds, settings.log_ttl_seconds,
+            settings.idempotency_ttl_seconds, begin.fingerprint if begin.key else "", begin.mode,
+            begin.message_id, begin.message, begin.on_busy, settings.max_queued_turns,
+            int(begin.named), int(begin.must_exist), begin.started, int(time.time() * 1000),
+            len(fields), *_pairs(fields), len(begin.defaults), *_pairs(begin.defaults), len(begin.seeds),
+        ]  # fmt: skip
+        for seed in begin.seeds:
+            args += seed
+        names = [keys.session, keys.order, keys.messages, keys.turns, keys.queue,
+                 keys.turn(begin.ref.turn_id), keys.log(begin.ref.turn_id), idem]  # fmt: skip
+        answer = await self._scripts.call("begin", names, args)
+        outcome = answer[0].decode()
+        if outcome == "BEGUN":
+            return Begun(
+                outcome, begin.ref.turn_id, answer[1].decode(), answer[3].decode(), int(answer[4]),
+                answer[5] == b"1",
+            )  # fmt: skip
+        return Begun(outcome, answer[1].decode() if len(answer) > 1 else "")
+
+    async def known(self, principal: str, session_id: str, key: str) -> tuple[str, str] | None:
+        """The turn and the fingerprint that an idempotency key belongs to."""
+        name = self._keys.session(principal, session_id).idempotency(key)
+        found = await self._client.run("known", self._client.redis.hmget(name, "turn", "fingerprint"))
+        return (found[0].decode(), found[1].decode()) if found[0] else None
+
+    async def get(self, ref: TurnRef) -> Turn | None:
+        name = self._session(ref).turn(ref.turn_id)
+        fields = await self._client.run("get_turn", self._client.redis.hgetall(name))
+        return _turn(ref, fields) if fields else None
+
+    async def claim(self, ref: TurnRef, owner: str, *, force: bool = False) -> Claim:
+        keys = self._session(ref)
+        answer = await self._scripts.call(
+            "claim",
+            [keys.turn(ref.turn_id), keys.log(ref.turn_id), keys.session],
+            [owner, self.lease_ms, int(force), self._settings.log_ttl_seconds],
+        )
+        outcome = answer[0].decode()
+        if outcome == "LEASED":
+            return Claim(outcome, milliseconds_left=int(answer[1]))
+        flat = answer[2:] if outcome == "CLAIMED" else answer[1:]
+        turn = _turn(ref, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
+        return Claim(outcome, turn, promoted=outcome == "CLAIMED" and answer[1] == b"1")
+
+    async def stop(self, ref: TurnRef) -> tuple[str, str, int] | None:
+        """Note the wish. Returns (state, owner, ms the lease has left), None for an unknown turn."""
+        answer = await self._scripts.call("stop", [self._session(ref).turn(ref.turn_id)], [])
+        return (answer[0].decode(), answer[1].decode(), int(answer[2])) if answer else None
+
+    async def ring(self, worker: str, ref: TurnRef) -> None:
+        """Tell a worker at once that a turn of its own shall stop."""
+        await self._client.run("ring", self._client.redis.publish(self._keys.bell(worker), str(ref)))
+
+    async def seal(self, turn: Turn, seal: Seal) -> tuple[str, str]:
+        """Returns (SEALED | FENCED | GONE, id of the queued turn whose time has come or '')."""
+        keys = self._session(turn.ref)
+        settings = self._settings
+        names = [keys.turn(turn.ref.turn_id), keys.log(turn.ref.turn_id), keys.session, keys.order,
+                 keys.messages, keys.queue, turn.idem or keys.idempotency("-")]  # fmt: skip
+        answer = await self._scripts.call("seal", names, [
+            turn.epoch, seal.first_id, seal.state, seal.answer_id, seal.answer,
+            settings.session_ttl_seconds, settings.ephemeral_ttl_seconds, settings.log_ttl_seconds,
+            int(seal.frees_key), int(time.time() * 1000),
+            len(seal.fields), *_pairs(seal.fields), *seal.payloads,
+        ])  # fmt: skip
+        return answer[0].decode(), answer[1].decode() if len(answer) > 1 else ""
+
+    async def release(self, turn: Turn) -> bool:
+        name = self._session(turn.ref).turn(turn.ref.turn_id)
+        return bool(await self._scripts.call("release", [name], [turn.epoch]))

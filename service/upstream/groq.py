@@ -1,0 +1,121 @@
+"""Groq through its SDK: one attempt at a time, decoded from raw bytes.
+
+The SDK brings authentication, URL, connection pool and status errors; retries are the
+engine's (max_retries=0), and its objects per chunk (5x the CPU) are bypassed. Every failure,
+the transport's own exceptions included, leaves here as UpstreamError.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+import groq
+import httpx
+
+from service.errors import UpstreamError
+from service.settings import Settings
+from service.upstream.base import Batch, Limits, Request
+from service.upstream.chunks import Decoder, cut_short
+from service.upstream.refusals import go_duration, refusal
+
+_CONNECT_SECONDS: Final = 5.0
+# The runner has timers of its own; these only bound what they cannot see.
+_READ_SECONDS: Final = 3600.0
+_POOL_SECONDS: Final = 5.0
+_KEEPALIVE_CONNECTIONS: Final = 256
+_KEEPALIVE_SECONDS: Final = 60.0
+
+#: what callers may set and Groq takes under the same name
+PASSED_ON: Final = (
+    "temperature", "top_p", "seed", "stop", "tools", "tool_choice", "parallel_tool_calls",
+    "response_format", "reasoning_effort", "user",
+)  # fmt: skip
+
+
+class Groq:
+    def __init__(self, settings: Settings) -> None:
+        limits = httpx.Limits(
+            # Admission bounds the turns of a worker; the pool must never be the narrower door.
+            max_connections=settings.max_running_turns + 64,
+            max_keepalive_connections=_KEEPALIVE_CONNECTIONS,
+            keepalive_expiry=_KEEPALIVE_SECONDS,
+        )
+        timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS, pool=_POOL_SECONDS)
+        key = settings.groq_api_key.get_secret_value() if settings.groq_api_key else "none"
+        self._window = settings.flush_window_seconds
+        self._client = groq.AsyncGroq(
+            api_key=key,
+            base_url=settings.groq_base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=groq.DefaultAioHttpClient(limits=limits, timeout=timeout),
+            default_headers={"Accept-Encoding": "identity"},
+        )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def stream(self, request: Request) -> AsyncGenerator[Batch, None]:
+        """One attempt. Raises UpstreamError; closing the generator closes the connection."""
+        decoder = Decoder()
+        params = {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
+        extra: dict[str, Any] = {"stream_options": {"include_usage": True}}
+        headers = {"traceparent": request.traceparent} if request.traceparent else {}
+        try:
+            async with self._client.chat.completions.with_streaming_response.create(
+                model=request.model.id,
+                messages=request.messages,  # type: ignore[arg-type]  # checked by the dialects
+                stream=True,
+                max_completion_tokens=request.max_completion_tokens,
+                extra_body=extra,
+                extra_headers=headers,
+                **params,
+            ) as response:
+                request.limits = _limits(response.headers)
+                async for data in response.http_response.aiter_raw():
+                    batch = decoder.feed(data)
+                    request.upstream_id = decoder.upstream_id
+                    yield batch
+                    if decoder.done:
+                        break
+                decoder.end()
+        except groq.APIStatusError as error:
+            raise refusal(error.status_code, _body(error), error.response.headers) from error
+        except groq.APITimeoutError as error:
+            raise _unreachable() from error
+        except groq.APIConnectionError as error:
+            raise _unreachable() from error
+        except (httpx.TransportError, httpx.StreamError, groq.GroqError, json.JSONDecodeError) as error:
+            if decoder.finished:
+                return
+            raise cut_short() from error
+        except TimeoutError as error:
+            raise _unreachable() from error
+
+
+def _unreachable() -> UpstreamError:
+    return UpstreamError(
+        "upstream_unavailable", "The model cannot be reached.", kind="connect", retryable=True, retry_after=2
+    )  # fmt: skip
+
+
+def _body(error: groq.APIStatusError) -> dict[str, Any]:
+    if isinstance(error.body, dict):
+        return error.body if "error" in error.body else {"error": error.body}
+    return {}
+
+
+def _limits(headers: httpx.Headers) -> Limits:
+    def number(name: str) -> int | None:
+        value = headers.get(name, "")
+        return int(value) if value.isdigit() else None
+
+    return Limits(
+        remaining_requests=number("x-ratelimit-remaining-requests"),
+        reset_requests=go_duration(headers.get("x-ratelimit-reset-requests", "")),
+        limit_tokens=number("x-ratelimit-limit-tokens"),
+        remaining_tokens=number("x-ratelimit-remaining-tokens"),
+        reset_tokens=go_duration(headers.get("x-ratelimit-reset-tokens", "")),
+    )

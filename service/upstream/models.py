@@ -1,0 +1,116 @@
+"""The catalogue: which models there are and what each can do. Data, read from a TOML file.
+
+`resolve` turns what a caller sent (id or alias of a dead model) into a living model.
+Nothing here talks to Groq.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from service.errors import ServiceError
+from service.settings import SettingsError
+
+_SHIPPED: Final = Path(__file__).with_name("models.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    id: str
+    context_window: int
+    max_completion_tokens: int
+    default_completion: int
+    capabilities: frozenset[str]
+    reasoning_efforts: tuple[str, ...]
+    fallbacks: tuple[str, ...]
+    aliases: tuple[str, ...]
+    on_takeover: Literal["restart", "continue"]
+    owned_by: str
+
+    def supports(self, capability: str) -> bool:
+        return capability in self.capabilities
+
+
+class Catalogue:
+    """All models by id and alias, and the default one."""
+
+    def __init__(self, models: list[Model], default: str | None = None) -> None:
+        if not models:
+            raise SettingsError("CHAT_MODELS_FILE: the file names no model; add a [[models]] table.")
+        self._models = {model.id: model for model in models}
+        self._names = dict(self._models)
+        for model in models:
+            for alias in model.aliases:
+                self._names.setdefault(alias, model)
+            for fallback in model.fallbacks:
+                if fallback not in self._models:
+                    raise SettingsError(
+                        f"CHAT_MODELS_FILE: {model.id} falls back to {fallback!r}, which the file does not list."
+                    )
+        if default is not None and default not in self._names:
+            raise SettingsError(f"CHAT_MODEL: {default!r} is none of {', '.join(self._names)}.")
+        self.default = self._names[default] if default else models[0]
+
+    def __iter__(self) -> Any:
+        return iter(self._models.values())
+
+    def resolve(self, name: str | None) -> Model:
+        """The living model for an id, an alias or nothing. Raises model_not_found."""
+        if name is None:
+            return self.default
+        model = self._names.get(name)
+        if model is None:
+            raise ServiceError(
+                "model_not_found", f"There is no model of that name; the models are {', '.join(self._models)}.",
+                param="model",
+            )  # fmt: skip
+        return model
+
+    def chain(self, model: Model) -> list[Model]:
+        """The model and its fallbacks, in the order in which they are tried."""
+        return [model, *(self._models[name] for name in model.fallbacks)]
+
+
+def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"]) -> Model:
+    name = table.get("id")
+    try:
+        model = Model(
+            id=str(table["id"]),
+            context_window=int(table["context_window"]),
+            max_completion_tokens=int(table["max_completion_tokens"]),
+            default_completion=int(
+                table.get("default_completion", min(8192, int(table["max_completion_tokens"])))
+            ),
+            capabilities=frozenset(table.get("capabilities", ())),
+            reasoning_efforts=tuple(table.get("reasoning_efforts", ())),
+            fallbacks=tuple(table.get("fallbacks", ())),
+            aliases=tuple(table.get("aliases", ())),
+            on_takeover=table.get("on_takeover", on_takeover),
+            owned_by=str(table.get("owned_by", "Groq")),
+        )
+    except KeyError as error:
+        raise SettingsError(f"CHAT_MODELS_FILE: model {name!r} lacks {error.args[0]}.") from None
+    except (TypeError, ValueError):
+        raise SettingsError(f"CHAT_MODELS_FILE: model {name!r} has a value of the wrong type.") from None
+    if model.on_takeover not in ("restart", "continue"):
+        raise SettingsError(f"CHAT_MODELS_FILE: on_takeover of {model.id} has to be restart or continue.")
+    return model
+
+
+def load_catalogue(
+    path: Path | None, default: str | None, on_takeover: Literal["restart", "continue"] = "restart"
+) -> Catalogue:
+    """Read the catalogue. Raises SettingsError with a sentence that says how to mend the file."""
+    try:
+        document = tomllib.loads((path or _SHIPPED).read_text())
+    except OSError as error:
+        raise SettingsError(f"CHAT_MODELS_FILE: {path} cannot be read ({error.strerror}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"CHAT_MODELS_FILE: {path} is not TOML ({error}).") from None
+    tables = document.get("models", document.get("model", []))
+    if isinstance(tables, dict):  # [models."id"] tables
+        tables = [{"id": name, **table} for name, table in tables.items()]
+    return Catalogue([_model(table, on_takeover) for table in tables], default)

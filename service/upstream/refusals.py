@@ -1,0 +1,114 @@
+"""What a refusal of Groq's means: status, body and headers into one UpstreamError.
+
+Source: Groq's error reference and recorded bodies (November 2026). The window that a 429 is
+about stands only in its message, "(TPM)", "(RPD)"...; the headers alone mislead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from service.errors import UpstreamError
+
+_WINDOW: Final = re.compile(r"\((TPM|TPD|RPM|RPD|ITPM|OTPM)\)")
+_TRY_AGAIN: Final = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|[hms]))+)")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|[hms])")
+_UNIT: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+_DAILY: Final = ("RPD", "TPD")
+_GONE: Final = ("model_decommissioned", "model_not_found")
+
+
+def go_duration(text: str) -> float | None:
+    """Seconds of a Go duration: "2m59.56s", "185ms", "1h23m31s"."""
+    parts = _DURATION.findall(text.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+        return None
+    return sum(float(number) * _UNIT[unit] for number, unit in parts)
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return max(0.0, float(text)) if text else None
+    except ValueError:
+        return None
+
+
+def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamError:
+    """The one place that tells Groq's errors apart. `status` 0: an error inside a stream."""
+    error = body.get("error")
+    if not isinstance(error, Mapping):
+        error = {"message": str(error)} if error else {}
+    message = str(error.get("message") or "")
+    code = str(error.get("code") or "")
+    inside = error.get("status_code")
+    status = status or (inside if isinstance(inside, int) else 0)
+    retry_after = _seconds(headers.get("retry-after"))
+
+    if status == 413:
+        return UpstreamError(
+            "context_too_long", "The conversation is too large for the model's limits; make it shorter.",
+            kind="too_large", retryable=False,
+        )  # fmt: skip
+    if status == 429 or code == "rate_limit_exceeded":
+        return _limited(message, retry_after)
+    if code in _GONE:
+        return UpstreamError(
+            "upstream_unavailable", "The model is no longer offered.", kind="model_gone", fail_over=True,
+            retryable=False,
+        )  # fmt: skip
+    if code == "blocked_api_access":
+        return UpstreamError(
+            "upstream_unavailable", "The provider has blocked this service; its operators are told.",
+            kind="blocked", circuit="blocked", retryable=False,
+        )  # fmt: skip
+    if status in (401, 403):
+        return UpstreamError(
+            "upstream_unavailable", "The provider refuses this service's key; its operators are told.",
+            kind="auth", circuit="auth", retryable=False,
+        )  # fmt: skip
+    if code == "context_length_exceeded":
+        return UpstreamError(
+            "context_too_long",
+            "The conversation is too long for the model.",
+            kind="too_long",
+            retryable=False,
+        )
+    if code in ("tool_use_failed", "json_validate_failed", "output_parse_failed"):
+        return UpstreamError(
+            "upstream_rejected", "The model made a tool call or JSON that is not valid.", kind="bad_output",
+            retryable=True,
+        )  # fmt: skip
+    if status == 498 or status == 503 or code == "capacity_exceeded":
+        return UpstreamError(
+            "upstream_unavailable", "The model is over capacity; try again in a moment.", kind="capacity",
+            retry_after=retry_after, fail_over=True, retryable=True,
+        )  # fmt: skip
+    if status == 408:
+        return UpstreamError(
+            "upstream_timeout", "The model did not answer in time.", kind="timeout", retryable=True
+        )  # fmt: skip
+    if 400 <= status < 500:
+        return UpstreamError(
+            "upstream_rejected", "The model refused the request.", kind="rejected", retryable=False
+        )  # fmt: skip
+    return UpstreamError(
+        "upstream_unavailable", "The model had an internal error.", kind="server_error",
+        retry_after=retry_after, retryable=True,
+    )  # fmt: skip
+
+
+def _limited(message: str, retry_after: float | None) -> UpstreamError:
+    found = _WINDOW.search(message)
+    window = found.group(1) if found else "TPM"
+    if retry_after is None:
+        again = _TRY_AGAIN.search(message)
+        retry_after = go_duration(again.group(1)) if again else None
+    if retry_after is None:
+        retry_after = 60.0 if window not in _DAILY else 3600.0
+    return UpstreamError(
+        "upstream_rate_limited",
+        f"The model is at its rate limit; try again in {max(1, round(retry_after))} s.",
+        kind=f"limit_{window.lower()}", retry_after=retry_after, fail_over=window in _DAILY, retryable=True,
+    )  # fmt: skip
