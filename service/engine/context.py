@@ -8,6 +8,7 @@ again after a takeover.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,12 +54,13 @@ class Tokens:
             self._ratio = min(3.0, max(0.5, self._ratio))
 
 
-def _tokenizer() -> Any:
+def _tokenizer() -> Callable[[str], int] | None:
     try:
         from rs_bpe import openai
     except ImportError:
         return None
-    return openai.o200k_base().count
+    count: Callable[[str], int] = openai.o200k_base().count
+    return count
 
 
 @dataclass(frozen=True, slots=True)

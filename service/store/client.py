@@ -97,15 +97,15 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
     parts = urlsplit(url)
     path, _, database = parts.path.strip("/").partition("/")
     query = parse_qs(parts.query)
-    tls = {"ssl": True} if parts.scheme.startswith("rediss") else {}
-    sentinel_options = {**options, **tls}
+    if parts.scheme.startswith("rediss"):
+        options = {**options, "ssl": True}
+    of_sentinels = dict(options)
     if "sentinel_password" in query:
-        sentinel_options["password"] = query["sentinel_password"][0]
-    sentinel = Sentinel(_addresses(url, 26379), sentinel_kwargs=sentinel_options)
-    return sentinel.master_for(
-        path or "mymaster", db=int(database or 0), max_connections=_POOL, **options, **tls,
-        **_credentials(url),
-    )  # fmt: skip
+        of_sentinels["password"] = query["sentinel_password"][0]
+    make: Any = Sentinel
+    sentinel = make(_addresses(url, 26379), sentinel_kwargs=of_sentinels)
+    of_master = {**options, **_credentials(url), "db": int(database or 0), "max_connections": _POOL}
+    return sentinel.master_for(path or "mymaster", **of_master)
 
 
 _memory_server: Any = None
