@@ -25,10 +25,11 @@ from service import logs
 from service.local import LocalError, surroundings
 from service.settings import Settings, SettingsError, load_settings, unknown_names
 
+log = logs.get_logger("service")
+
 APP: Final = "service.app:create_app"
 
 _STORE_SECONDS: Final = 5.0  # Redis often starts beside us (compose, a node that boots)
-_OURSELVES: Final = ("127.0.0.1", "0.0.0.0", "::1", "::", "", "localhost")
 
 
 class Refused(Exception):
@@ -78,7 +79,7 @@ def _run(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int
     if settings.workers > 1:
         return _serve(settings, wishes, rest)
     for name in unknown_names():
-        logs.get_logger("service").warning("settings.unknown", name=name)
+        log.warning("settings.unknown", name=name)
     _check_models(settings)
     sockets = _bind(settings)
     with surroundings(settings) as complete:
@@ -86,10 +87,13 @@ def _run(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int
 
         from uvicorn.config import Config
 
-        from service.server import ChatServer, http_options
+        from service.server import ChatServer, http_options, readable_url
+
+        def announce() -> None:
+            log.info("service.ready", url=readable_url(sockets[0].getsockname()), workers=1)
 
         config = Config(wishes.app, factory=True, **http_options())
-        ChatServer(config, complete, on_ready=lambda: _announce(complete, sockets)).run(sockets)
+        ChatServer(config, complete, on_ready=announce).run(sockets)
     return 0
 
 
@@ -177,12 +181,6 @@ def _bind(settings: Settings) -> list[socket.socket]:
             ) from error
         bound.append(listener)
     return bound
-
-
-def _announce(settings: Settings, sockets: list[socket.socket]) -> None:
-    host = "localhost" if settings.host in _OURSELVES else settings.host
-    port = sockets[0].getsockname()[1]
-    logs.get_logger("service").info("service.ready", url=f"http://{host}:{port}")
 
 
 def _check_models(settings: Settings) -> None:

@@ -15,8 +15,13 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-_PLACES: Final = 1024  # workers at once, those that drain included; one page of memory
+from service.logs import get_logger
+
+log = get_logger(__name__)
+
+_PLACES: Final = 512  # workers at once: 256 (the setting's bound) and as many that drain
 _STEP_BACK_SECONDS: Final = 0.002  # long enough for an idle worker to wake and accept (0.1 to 0.5 ms)
+_STARVED_SECONDS: Final = 0.5  # before another attempt when this process has no descriptor left
 _SLACK: Final = 2  # connections over the mean before a worker steps back
 
 
@@ -34,8 +39,9 @@ class Board:
         self._counts[place % _PLACES] = 0
 
     def mean(self) -> float:
-        counts = [count - 1 for count in self._counts if count]
-        return sum(counts) / len(counts) if counts else 0.0
+        counts = self._counts.tolist()
+        workers = _PLACES - counts.count(0)
+        return (sum(counts) - workers) / workers if workers else 0.0
 
 
 class Acceptor:
@@ -65,10 +71,13 @@ class Acceptor:
         mine = self._count() + len(self._opening)
         self._board.write(self._place, mine)
         if mine > self._board.mean() + _SLACK:
-            self._loop.remove_reader(self._listener.fileno())
-            self._pause = self._loop.call_later(_STEP_BACK_SECONDS, self._step_forward)
+            self._step_back(_STEP_BACK_SECONDS)
         else:
             self._accept()
+
+    def _step_back(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listener.fileno())
+        self._pause = self._loop.call_later(seconds, self._step_forward)
 
     def _step_forward(self) -> None:
         """Whatever is still there nobody else wanted."""
@@ -80,7 +89,11 @@ class Acceptor:
         """One connection at a time: the next may be for another worker."""
         try:
             connection, _ = self._listener.accept()
-        except OSError:  # nothing left; aborted by its client; out of descriptors until one is closed
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            log.error("accept.failed", reason=str(error))
+            self._step_back(_STARVED_SECONDS)
             return False
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(self._make_protocol, connection)
@@ -93,12 +106,12 @@ class Acceptor:
         """Accept no more. What the kernel has queued is taken first; others may hold the socket."""
         if self._listener.fileno() < 0:
             return
-        if self._pause is not None:
-            self._pause.cancel()
-        self._loop.remove_reader(self._listener.fileno())
         self._board.erase(self._place)
         while self._accept():
             pass
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
 
     async def wait_closed(self) -> None:

@@ -30,6 +30,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from service.logs import get_logger, worker_name
+from service.server import readable_url
 from service.settings import (
     Settings,
     SettingsError,
@@ -53,6 +54,7 @@ _METRICS_PREFIX: Final = "chat-metrics-"
 class ChatArbiter(Arbiter):  # type: ignore[misc]
     _reloading = False
     _not_before = 0.0
+    _announced = False
 
     def setup(self, app: Any) -> None:
         super().setup(app)
@@ -77,6 +79,9 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]
         ready = [worker for worker in staying if worker.has(Flag.READY)]
         if len(ready) < self.num_workers:
             return
+        if not self._announced:
+            self._announced = True
+            log.info("service.ready", url=readable_url(self.LISTENERS[0].getsockname()), workers=len(ready))
         surplus = ready[: len(ready) - self.num_workers]
         replaced = [worker for worker in workers if worker.has(Flag.LEAVING) and not worker.told]
         for worker in (*surplus, *replaced):

@@ -41,6 +41,7 @@ LINGER_SECONDS: Final = 2.0  # for kept connections without a request, after the
 CANCEL_SECONDS: Final = 2.0  # for cancelled requests to end, before the app's lifespan does
 FAREWELL_SECONDS: Final = 6.0  # for the app's lifespan: two bounded store calls of 2.5 s at most
 
+_OURSELVES: Final = ("127.0.0.1", "0.0.0.0", "::1", "::")
 _TICK: Final = 0.05
 _BACKLOG: Final = 2048
 _MAX_HEAD: Final = 64 * 1024  # request line and headers; nginx allows 4 x 8 KiB + 1 KiB
@@ -55,6 +56,14 @@ TOO_LONG: Final = (
 def grace_seconds(settings: Settings) -> float:
     """How long a process may take to leave, from SIGTERM to its end."""
     return settings.drain_delay + LINGER_SECONDS + settings.drain_seconds + CANCEL_SECONDS + FAREWELL_SECONDS
+
+
+def readable_url(address: tuple[str, int]) -> str:
+    """The URL of a bound socket, as a person on this machine would type it."""
+    host, port = address[:2]
+    if host in _OURSELVES:
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def http_options() -> dict[str, Any]:

@@ -127,4 +127,5 @@ class WorkerServer(ChatServer):
             if not worker.has(Flag.MANAGED):
                 return True
             worker.tell_master(Flag.LEAVING)  # goes on serving: the master sends SIGTERM when another does
+        worker.board.write(worker.age, len(self.server_state.connections))
         return await super().on_tick(counter)
