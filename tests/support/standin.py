@@ -1,7 +1,8 @@
 """A tiny ASGI application with a lifespan, for tests of processes: no framework, no store.
 
 `GET /stream?n=..&gap=..` streams numbered lines, `GET /pid` says which process answers,
-`GET /state` whether it drains, `GET /hang` never ends. What happens is written, one line per
+`GET /state` whether it drains, `GET /hang` never ends,
+`GET /broken` breaks its connection, `GET /metrics-dir` names the directory of the workers' metrics. What happens is written, one line per
 fact, into the file that STANDIN_JOURNAL names.
 """
 
@@ -49,6 +50,8 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
         await _start(send)
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise BrokenAnswer
+    elif path == "/metrics-dir":
+        await _answer(send, 200, os.environ.get("PROMETHEUS_MULTIPROC_DIR", "").encode())
     elif path == "/state":
         await _answer(send, 503 if drain.is_set() else 200, b"draining" if drain.is_set() else b"open")
     else:

@@ -1,0 +1,70 @@
+"""Fixtures that all suites share: one real Redis and one double per run, clean for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+import redis
+
+from service.double import Double, create_double, running
+from tests.support.redis import RedisServer
+from tests.support.service import Served, serve
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of the run's Redis, empty at first; what a test leaves behind must have a TTL."""
+    client = redis_server.client()
+    client.flushall()
+    yield client
+    lasting = {"chat:turns:deadlines", "chat:secret"}
+    for key in client.scan_iter("*"):
+        if key not in lasting and not key.startswith(("chat:key", "LIMITS")):
+            assert client.ttl(key) != -1, f"{key} would stay for ever"
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def double_server() -> Iterator[tuple[Double, str]]:
+    double = create_double(rate=0)
+    with running(double) as url:
+        yield double, url
+
+
+@pytest.fixture
+def double(double_server: tuple[Double, str]) -> Iterator[Double]:
+    double, _ = double_server
+    before = double.settings
+    double.calls.clear()
+    yield double
+    double.faults.clear()
+    double.configure(before)
+
+
+Start = Callable[..., AbstractAsyncContextManager[Served]]
+
+
+@pytest.fixture
+def start(redis_server: RedisServer, store: redis.Redis, double_server: tuple[Double, str], double: Double) -> Start:
+    """Start a service on the run's Redis and double, with settings of the test's own."""
+
+    def begin(**settings: Any) -> AbstractAsyncContextManager[Served]:
+        return serve(redis_server.url, double_server[1], **settings)
+
+    return begin
+
+
+@pytest.fixture
+async def served(start: Start) -> AsyncIterator[Served]:
+    async with start() as service:
+        yield service

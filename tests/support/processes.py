@@ -1,0 +1,100 @@
+"""Real replicas for tests: `python -m service serve` with settings of the test's own.
+
+A `Replica` is one Gunicorn master with its workers; its log is kept for the message of a
+failing test. Nothing here knows what a test is about.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from tests.support.redis import free_port
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Replica:
+    def __init__(self, directory: Path, command: str = "serve", port: int | None = None, **settings: object) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.command = command
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.log_path = directory / f"replica-{self.port}.log"
+        self.settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("CHAT_", "GROQ_"))
+        }
+        environment |= {
+            "CHAT_PORT": str(self.port), "CHAT_HOST": "127.0.0.1", "CHAT_DATA_DIR": str(self.directory),
+            "CHAT_LOG_FORMAT": "json", "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        for name, value in self.settings.items():
+            environment[name if name.startswith("GROQ_") else f"CHAT_{name.upper()}"] = str(value)
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service", self.command],
+                cwd=self.directory, env=environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        eventually(self.ready, within=30)
+
+    def ready(self) -> bool:
+        assert self.process
+        assert self.process.poll() is None, f"the replica has ended:\n{self.log()[-4000:]}"
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers (the process itself where there is no master)."""
+        assert self.process
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        found = []
+        for child in map(int, children):
+            command = Path(f"/proc/{child}/cmdline")
+            if command.exists() and b"double" not in command.read_bytes() and self._serves(child):
+                found.append(child)
+        return found if self.command == "serve" else [self.process.pid]
+
+    def _serves(self, pid: int) -> bool:
+        try:
+            return b"service" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 30) -> int:
+        assert self.process
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """Everything at once, as when the host is lost."""
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
+
+    def close(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
