@@ -6,9 +6,9 @@ import asyncio
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import ORJSONResponse
 
 from service import __version__
+from service.api.answers import Json
 from service.api.edge import Edge, edge_of
 from service.errors import ServiceError, StoreUnavailable
 
@@ -66,7 +66,7 @@ async def livez() -> dict[str, str]:
 async def readyz(request: Request) -> Response:
     checks = await readiness_of(request).checks()
     ready = all(value == "ok" for value in checks.values())
-    return ORJSONResponse(
+    return Json(
         {"status": "ready" if ready else "unready", "checks": checks}, status_code=200 if ready else 503,
         headers={} if ready else {"Retry-After": "1"},
     )  # fmt: skip

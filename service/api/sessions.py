@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import ORJSONResponse
 
 from service import ids, metrics
 from service.api import bodies, sending
+from service.api.answers import Json
 from service.api.edge import edge_of, principal_of
 from service.api.responses import TurnResponse
 from service.dialects import native
@@ -93,7 +93,7 @@ async def list_sessions(request: Request) -> Response:
     found, following = await edge.engine.store.sessions.page(
         principal.id, limit, request.query_params.get("cursor") or None
     )
-    return ORJSONResponse({"data": [session_resource(session) for session in found], "next": following})
+    return Json({"data": [session_resource(session) for session in found], "next": following})
 
 
 @router.post("", summary="Make a session, or name one that exists", status_code=201)
@@ -113,7 +113,7 @@ async def create_session(request: Request) -> Response:
         principal.id, session_id, {name: value for name, value in fields.items() if value}
     )
     session = await existing(edge.engine, principal.id, session_id)
-    return ORJSONResponse(
+    return Json(
         session_resource(session), status_code=201 if created else 200,
         headers={"Location": f"/v1/sessions/{session_id}"},
     )  # fmt: skip
@@ -124,7 +124,7 @@ async def get_session(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
     await edge.limits.check(request, principal, "reads")
-    return ORJSONResponse(session_resource(await existing(edge.engine, principal.id, session_id)))
+    return Json(session_resource(await existing(edge.engine, principal.id, session_id)))
 
 
 @router.patch("/{session_id}", summary="Change title, model or system prompt")
@@ -139,7 +139,7 @@ async def patch_session(request: Request, session_id: str) -> Response:
     fields = {name: getattr(body, name) or "" for name in body.model_fields_set}
     if not await edge.engine.store.sessions.update(principal.id, session_id, fields):
         raise session_not_found()
-    return ORJSONResponse(session_resource(await existing(edge.engine, principal.id, session_id)))
+    return Json(session_resource(await existing(edge.engine, principal.id, session_id)))
 
 
 @router.delete("/{session_id}", summary="Delete a session; a running turn is stopped", status_code=204)
@@ -164,7 +164,7 @@ async def list_messages(request: Request, session_id: str) -> Response:
     page, following = await edge.engine.store.sessions.messages(
         principal.id, session_id, limit, int(after) if after else None
     )
-    return ORJSONResponse({
+    return Json({
         "data": [message_resource(message) for message in page],
         "next": None if following is None else str(following),
     })  # fmt: skip
@@ -183,7 +183,7 @@ async def export_session(request: Request, session_id: str) -> Response:
         messages += [message_resource(message) for message in page]
         if after is None:
             break
-    return ORJSONResponse(
+    return Json(
         {"session": session_resource(session), "messages": messages},
         headers={"Content-Disposition": f'attachment; filename="{session_id}.json"'},
     )
@@ -203,7 +203,7 @@ async def create_turn(request: Request, session_id: str) -> Response:
     if _wants_resource(request):
         turn = await edge.engine.turn(attached.ref)
         headers["Location"] = path
-        return ORJSONResponse(await turn_resource(edge.engine, turn), status_code=202, headers=headers)
+        return Json(await turn_resource(edge.engine, turn), status_code=202, headers=headers)
     if attached.fresh:
         after = None
     return await _events(request, attached.ref, after, headers)
@@ -235,7 +235,7 @@ async def get_turn(request: Request, session_id: str, turn_id: str) -> Response:
     edge = edge_of(request)
     await edge.limits.check(request, principal, "reads")
     turn = await edge.engine.turn(_ref(principal.id, session_id, turn_id))
-    return ORJSONResponse(await turn_resource(edge.engine, turn))
+    return Json(await turn_resource(edge.engine, turn))
 
 
 @router.get("/{session_id}/turns/{turn_id}/events", summary="The events of a turn, from a cursor on")
@@ -256,4 +256,4 @@ async def stop_turn(request: Request, session_id: str, turn_id: str) -> Response
     principal = await principal_of(request)
     edge = edge_of(request)
     turn = await edge.engine.stop(_ref(principal.id, session_id, turn_id))
-    return ORJSONResponse(await turn_resource(edge.engine, turn))
+    return Json(await turn_resource(edge.engine, turn))
