@@ -116,10 +116,9 @@ def _serve(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> i
 
 
 def _keys(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
-    from service.keys_cli import main as keys
-
+    keys = import_module("service.keys_cli")
     with surroundings(settings, double=False) as complete:
-        return keys(rest, complete)
+        return int(keys.main(rest, complete))
 
 
 def _openapi(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:

@@ -42,7 +42,7 @@ _STOP_SECONDS: Final = 10.0
 _LONGEST_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes on Linux, 103 on macOS
 _POLL: Final = 0.02
 _KEEPER_POLL: Final = 0.25
-_CRASH_SECONDS: Final = 2.0  # a server that ends sooner than this cannot start, and is not started again
+CRASH_SECONDS: Final = 2.0  # a server that ends sooner than this cannot start, and is not started again
 
 
 class EmbeddedStoreError(Exception):
@@ -215,7 +215,7 @@ def keep(server: Path, directory: Path, listener: Path) -> int:
         else:
             break
         if process.poll() is not None:
-            if time.monotonic() - begun < _CRASH_SECONDS:
+            if time.monotonic() - begun < CRASH_SECONDS:
                 return 1
             process, begun = _spawn_server(server, directory, listener), time.monotonic()
         time.sleep(_KEEPER_POLL)

@@ -1,9 +1,13 @@
 """A tiny ASGI application with a lifespan, for tests of processes: no framework, no store.
 
-`GET /stream?n=..&gap=..` streams numbered lines, `GET /pid` says which process answers,
-`GET /state` whether it drains, `GET /hang` never ends,
-`GET /broken` breaks its connection, `GET /metrics-dir` names the directory of the workers' metrics. What happens is written, one line per
-fact, into the file that STANDIN_JOURNAL names.
+    /stream?n=..&gap=..   numbered lines, `gap` seconds apart, then `end`
+    /hang                 one line, and no end
+    /broken               half an answer and a BrokenAnswer
+    /pid                  which process answers
+    /state                whether it drains: 200 open, 503 draining
+    /metrics-dir          the directory in which the workers' metrics are added up
+
+What happens to it is written, one line per fact, into the file that STANDIN_JOURNAL names.
 """
 
 from __future__ import annotations
