@@ -20,6 +20,7 @@ from service.api.auth import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
 from service.api.middleware import EdgeMiddleware
+from service.engine.drain import Drain
 from service.engine.engine import Engine
 from service.settings import Settings, load_settings
 from service.store.store import Store
@@ -42,13 +43,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        drain = getattr(app.state, "drain", None) or asyncio.Event()
         store = Store(settings, logs.worker_name())
         engine = Engine(settings, store, Groq(settings), catalogue, logs.worker_name())
         await engine.open()
-        app.state.edge = Edge(settings, engine, Authenticator(settings), Limits(), drain)
-        watching = asyncio.create_task(_drain(app, engine, settings), name="drain")
+        app.state.edge = Edge(settings, engine, Authenticator(settings), Limits())
+        drain = Drain(engine, getattr(app.state, "drain", None))
+        watching = asyncio.create_task(drain.watch(), name="drain")
         yield {}
+        await drain.finish()
         watching.cancel()
         await engine.close()
         await store.close()
@@ -72,8 +74,3 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(EdgeMiddleware)
     return app
 
-
-async def _drain(app: FastAPI, engine: Engine, settings: Settings) -> None:
-    """placeholder until engine/drain.py"""
-    await app.state.edge.drain.wait()
-    engine.draining = True

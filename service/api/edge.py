@@ -5,7 +5,6 @@ Made once per worker when the lifespan starts. No chat rules here.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +25,6 @@ class Edge:
     engine: Engine
     authenticator: Authenticator
     limits: Limits
-    drain: asyncio.Event
 
 
 def edge_of(request: Request) -> Edge:

@@ -41,6 +41,7 @@ from service.upstream.models import Catalogue
 _INTERRUPT_TRIES: Final = 5
 # A stop that the owner has not carried out by then is carried out by whoever was asked.
 _STOP_PATIENCE_SECONDS: Final = 0.2
+_IDLE_POLL_SECONDS: Final = 0.05
 
 log = get_logger(__name__)
 
@@ -79,18 +80,27 @@ class Engine:
         self.recovery.start(self._background)
         self._doorbell.start(self._bell)
 
-    async def close(self) -> None:
-        """Release what still runs, then end the loops; the store outlives the engine."""
+    def drain(self) -> None:
+        """Begin no turn and take none over from now on."""
         self.draining = True
         self.recovery.closed = True
-        self.readers.close()
-        for live in list(self._lives.values()):
+
+    async def release(self) -> None:
+        """Leave what still runs to others, and tell all readers to reconnect."""
+        lives = list(self._lives.values())
+        for live in lives:
             live.interrupt("drain")
         tasks = list(self._tasks.values())
         if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=self.settings.redis_timeout_seconds + 1)
-            for task in pending:
-                task.cancel()
+            await asyncio.wait(tasks, timeout=self.settings.redis_timeout_seconds + 1)
+        self.readers.close()
+
+    async def close(self) -> None:
+        """End everything; the store outlives the engine."""
+        self.drain()
+        await self.release()
+        for task in list(self._tasks.values()):
+            task.cancel()
         await self._doorbell.close()
         await self._background.close()
         await self._upstream.close()
@@ -100,9 +110,9 @@ class Engine:
         return len(self._lives)
 
     async def idle(self) -> None:
-        """Returns when this worker runs no turn any more."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks.values()))
+        """Returns when this worker runs no turn and has no reader any more. For drains only."""
+        while self._tasks or any(feed.readers for feed in self.feeds.all()):
+            await asyncio.sleep(_IDLE_POLL_SECONDS)
 
     def _rung(self, channel: str, data: bytes) -> None:
         if channel != self._bell:

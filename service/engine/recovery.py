@@ -129,6 +129,9 @@ class Recovery:
     async def promote(self, ref: TurnRef) -> None:
         """The queued turn's time has come: run it here, now."""
         try:
-            await self.look_at(ref)
+            if self.closed:
+                await self._store.leases.schedule([ref], 0)
+            else:
+                await self.look_at(ref)
         except StoreUnavailable:
             log.warning("promote.postponed", turn=ref.turn_id, action="the sweep starts it")

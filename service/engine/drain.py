@@ -1,0 +1,54 @@
+"""Drain: how a worker leaves without cutting anything.
+
+From the signal on it begins no turn and takes none over; what runs goes on until the deadline
+that the server has set. What is left then is released for takeover, and its readers are told to
+reconnect, before the server cuts their connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from service import metrics
+from service.engine.engine import Engine
+from service.logs import get_logger
+
+# Before the server's deadline: time for the last appends, the releases and the farewells.
+_MARGIN_SECONDS: Final = 1.0
+
+log = get_logger(__name__)
+
+
+class Drain:
+    def __init__(self, engine: Engine, leaving: asyncio.Event | None) -> None:
+        self._engine = engine
+        self._leaving = leaving or asyncio.Event()
+
+    async def watch(self) -> None:
+        await self._leaving.wait()
+        self._engine.drain()
+        metrics.drains.inc()
+        log.info("drain.began", turns_running=self._engine.running)
+        await self._until_deadline()
+        if self._engine.running:
+            log.warning("drain.deadline", turns_running=self._engine.running, action="released for takeover")
+        await self._engine.release()
+
+    async def finish(self) -> None:
+        """When the server has no request left: turns without readers run on until the deadline."""
+        self._engine.drain()
+        await self._until_deadline()
+        await self._engine.release()
+
+    async def _until_deadline(self) -> None:
+        """Returns when no turn and no reader is left, or shortly before the server cuts."""
+        loop = asyncio.get_running_loop()
+        deadline: float = getattr(self._leaving, "deadline", loop.time())
+        if deadline == float("inf"):
+            return
+        try:
+            async with asyncio.timeout_at(deadline - _MARGIN_SECONDS):
+                await self._engine.idle()
+        except TimeoutError:
+            return

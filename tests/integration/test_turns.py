@@ -1,0 +1,265 @@
+"""The native API: send, resume, stop, busy sessions, idempotency."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from service.double import Double, expected_text
+from tests.conftest import Start
+from tests.support.service import Served
+from tests.support.sse import Frame, Parser, check_gapless, frames, text_of
+
+SLOW = "[[tokens=2000 rate=100]]"
+
+
+async def read(served: Served, path: str, **headers: str) -> list[Frame]:
+    async with served.client.stream("GET", path, headers=headers) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        return [frame async for frame in frames(answer)]
+
+
+async def begin(served: Served, session: str, body: dict[str, Any], **headers: str) -> httpx.Response:
+    """Start a turn without reading it."""
+    answer = await served.client.post(
+        f"/v1/sessions/{session}/turns", json=body, headers={"Prefer": "respond-async", **headers}
+    )
+    assert answer.status_code == 202, answer.text
+    return answer
+
+
+async def test_a_turn_is_a_gapless_log_from_started_to_completed(served: Served) -> None:
+    async with served.client.stream(
+        "POST", "/v1/sessions/s/turns", json={"content": "[[tokens=80 rate=400 seed=3]]"}
+    ) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        location = answer.headers["location"]
+        events = [frame async for frame in frames(answer)]
+    check_gapless(events)
+    turn = answer.headers["x-turn-id"]
+    assert location == f"/v1/sessions/s/turns/{turn}/events"
+    assert [events[0].event, events[1].event, events[-1].event] == [
+        "turn.started", "attempt.started", "turn.completed",
+    ]  # fmt: skip
+    assert events[0].data["turn_id"] == turn
+    assert events[0].data["session_id"] == "s"
+    assert set(events[0].data) == {"turn_id", "session_id", "model", "created"}
+    assert events[1].data == {"attempt": 1, "model": "openai/gpt-oss-120b"}
+    assert text_of(events) == expected_text(80, 3)
+    assert events[-1].data["finish_reason"] == "stop"
+    assert events[-1].data["usage"]["completion_tokens"] == 80
+    assert await read(served, location) == events
+    resource = (await served.client.get(f"/v1/sessions/s/turns/{turn}")).json()
+    assert resource["state"] == "completed"
+    assert resource["text"] == expected_text(80, 3)
+    assert resource["attempt"] == 1
+    assert resource["usage"] == events[-1].data["usage"]
+
+
+@pytest.mark.parametrize("local_cache", [True, False])
+async def test_a_cut_at_any_byte_loses_and_doubles_nothing(start: Start, local_cache: bool) -> None:
+    async with start(local_cache=local_cache) as served:
+        answer = await begin(served, "s", {"content": "[[tokens=60 rate=300]]"})
+        path = answer.headers["location"] + "/events"
+        whole = await read(served, path)
+        raw = (await served.client.get(path)).content
+        for cut in range(0, len(raw), 97):
+            seen = list(Parser().feed(raw[:cut]))
+            last = seen[-1].id if seen else None
+            headers = {} if last is None else {"Last-Event-ID": str(last)}
+            assert seen + await read(served, path, **headers) == whole
+
+
+async def test_readers_that_are_cut_all_the_time_read_the_exact_text(served: Served) -> None:
+    answer = await begin(served, "s", {"content": "[[tokens=300 rate=300 seed=5]]"})
+    path = answer.headers["location"] + "/events"
+
+    async def patchy(number: int) -> list[Frame]:
+        events: list[Frame] = []
+        while not events or not events[-1].event.startswith("turn.completed"):
+            headers = {"Last-Event-ID": str(events[-1].id)} if events else {}
+            async with served.client.stream("GET", path, headers=headers) as response:
+                count = 0
+                async for frame in frames(response):
+                    events.append(frame)
+                    count += 1
+                    if count > 3 + number:
+                        break
+        return events
+
+    for events in await asyncio.gather(*(patchy(n) for n in range(8))):
+        check_gapless(events)
+        assert text_of(events) == expected_text(300, 5)
+
+
+async def test_cursors_are_checked(served: Served) -> None:
+    answer = await begin(served, "s", {"content": "[[tokens=5]]"})
+    path = answer.headers["location"] + "/events"
+    last = (await read(served, path))[-1].id
+    assert last is not None
+
+    async def code(value: str) -> tuple[int, str | None]:
+        reply = await served.client.get(path, headers={"Last-Event-ID": value})
+        return reply.status_code, reply.json()["code"] if reply.content else None
+
+    assert await code(str(last)) == (204, None)
+    assert await code(str(last + 1)) == (409, "cursor_ahead")
+    assert await code("abc") == (400, "bad_cursor")
+    assert await code("-1") == (400, "bad_cursor")
+    assert (await served.client.get(f"{path}?after={last}")).status_code == 204
+    both = await served.client.get(f"{path}?after=1", headers={"Last-Event-ID": str(last)})
+    assert both.status_code == 204
+    assert (await read(served, f"{path}?after={last - 1}"))[0].id == last
+
+
+async def test_a_log_that_has_expired_is_410(start: Start, store: Any) -> None:
+    async with start() as served:
+        answer = await begin(served, "s", {"content": "[[tokens=5]]"})
+        path = answer.headers["location"]
+        await read(served, path + "/events")
+        for key in store.scan_iter("*:log:*"):
+            store.delete(key)
+        reply = await served.client.get(path + "/events")
+        assert (reply.status_code, reply.json()["code"]) == (410, "events_expired")
+        assert (await served.client.get(path)).json()["text"] == expected_text(5, 0)
+
+
+async def test_stop_keeps_what_was_said_and_closes_upstream(served: Served, double: Double) -> None:
+    answer = await begin(served, "s", {"content": SLOW})
+    path = answer.headers["location"]
+    async with served.client.stream("GET", path + "/events") as response:
+        events = []
+        async for frame in frames(response):
+            events.append(frame)
+            if len(events) == 10:
+                stopped = (await served.client.post(path + "/stop")).json()
+                assert stopped["state"] == "stopped"
+    check_gapless(events)
+    assert events[-1].event == "turn.stopped"
+    assert stopped["text"] == text_of(events)
+    assert expected_text(2000, 0).startswith(stopped["text"])
+    assert stopped["usage"]["completion_tokens"] > 0
+    messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
+    assert [m["state"] for m in messages] == ["completed", "stopped"]
+    assert messages[1]["content"] == stopped["text"]
+    async with asyncio.timeout(2):
+        while not (calls := double.calls.find(ended=True)):
+            await asyncio.sleep(0.01)
+    assert calls[0].end == "client_closed"
+    again = (await served.client.post(path + "/stop")).json()
+    assert again == stopped
+
+
+async def test_stop_before_the_first_token_is_an_empty_200_for_text(served: Served, double: Double) -> None:
+    body = {"user_query": "[[first_delay=20 tokens=5]]", "session_id": "s"}
+    asking = asyncio.create_task(served.client.post("/chat", json=body))
+    async with asyncio.timeout(5):
+        while not double.calls.find():
+            await asyncio.sleep(0.01)
+    turn = (await served.client.get("/v1/sessions/s")).json()["active_turn"]
+    stopped = (await served.client.post(f"/v1/sessions/s/turns/{turn}/stop")).json()
+    answer = await asyncio.wait_for(asking, 5)
+    assert (answer.status_code, answer.content, stopped["state"]) == (200, b"", "stopped")
+    messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
+    assert [m["role"] for m in messages] == ["user"]
+
+
+async def test_a_busy_session_rejects_with_the_running_turn(served: Served) -> None:
+    first = await begin(served, "s", {"content": SLOW})
+    second = await served.client.post("/v1/sessions/s/turns", json={"content": "me too"})
+    assert (second.status_code, second.json()["code"]) == (409, "turn_in_progress")
+    assert second.headers["location"] == first.headers["location"] + "/events"
+    await served.client.post(first.headers["location"] + "/stop")
+
+
+async def test_interrupt_stops_the_running_turn_and_starts(served: Served) -> None:
+    first = await begin(served, "s", {"content": SLOW})
+    second = await begin(served, "s", {"content": "[[tokens=3]]", "on_busy": "interrupt"})
+    await read(served, second.headers["location"] + "/events")
+    states = [
+        (await served.client.get(answer.headers["location"])).json()["state"] for answer in (first, second)
+    ]
+    assert states == ["stopped", "completed"]
+
+
+async def test_queued_turns_run_in_order_with_the_history_before_them(start: Start) -> None:
+    async with start(max_queued_turns=2) as served:
+        await begin(served, "s", {"content": "[[tokens=40 rate=100]]"})
+        queued = [
+            await begin(served, "s", {"content": f"[[echo]] {n}", "on_busy": "queue"}) for n in range(2)
+        ]
+        assert [answer.json()["state"] for answer in queued] == ["queued", "queued"]
+        assert queued[0].json()["attempt"] == 0
+        over = await served.client.post(
+            "/v1/sessions/s/turns", json={"content": "x", "on_busy": "queue"}
+        )
+        assert (over.status_code, over.json()["code"]) == (409, "turn_in_progress")
+        for answer in queued:
+            events = await read(served, answer.headers["location"] + "/events")
+            check_gapless(events)
+            assert events[-1].event == "turn.completed"
+        messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
+        assert [m["role"] for m in messages] == ["user", "assistant"] * 3
+        assert messages[2]["content"] == "[[echo]] 0"
+        contexts = [json.loads(messages[3]["content"]), json.loads(messages[5]["content"])]
+        assert contexts[0][2] == {"role": "assistant", "content": expected_text(40, 0)}
+        assert [len(context) for context in contexts] == [4, 6]
+
+
+async def test_the_same_key_sent_fifty_times_is_one_turn(served: Served, double: Double) -> None:
+    async def send() -> httpx.Response:
+        return await served.client.post(
+            "/chat", json={"user_query": "[[tokens=30 rate=100]]"}, headers={"Idempotency-Key": "k1"}
+        )
+
+    answers = await asyncio.gather(*(send() for _ in range(50)))
+    assert {answer.text for answer in answers} == {expected_text(30, 0)}
+    assert len({answer.headers["x-turn-id"] for answer in answers}) == 1
+    assert len(double.calls.find()) == 1
+
+
+async def test_a_key_with_another_body_or_route_is_a_mismatch(served: Served) -> None:
+    key = {"Idempotency-Key": "k1"}
+    await served.client.post("/chat", json={"user_query": "[[tokens=1]]"}, headers=key)
+    for path, body in (
+        ("/chat", {"user_query": "[[tokens=2]]"}),
+        ("/chat-with-history", {"user_query": "[[tokens=1]]"}),
+    ):
+        other = await served.client.post(path, json=body, headers=key)
+        assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
+        assert other.headers["x-should-retry"] == "false"
+
+
+async def test_a_turn_that_failed_with_nothing_shown_frees_its_key(served: Served) -> None:
+    key = {"Idempotency-Key": "k1"}
+    body = {"user_query": "[[tokens=4 fault=401 times=1]] free"}
+    assert (await served.client.post("/chat", json=body, headers=key)).status_code == 502
+    again = await served.client.post("/chat", json=body, headers=key)
+    assert (again.status_code, again.text) == (200, expected_text(4, 0))
+
+
+async def test_regenerate_replaces_the_last_answer_and_edit_drops_what_followed(served: Served) -> None:
+    for content in ("[[say=one]]", "[[say=two]]"):
+        answer = await begin(served, "s", {"content": content})
+        await read(served, answer.headers["location"] + "/events")
+    answer = await begin(served, "s", {"regenerate": True})
+    await read(served, answer.headers["location"] + "/events")
+    messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
+    assert [m["content"] for m in messages] == ["[[say=one]]", "one", "[[say=two]]", "two"]
+    assert messages[3]["turn_id"] == answer.json()["id"]
+    edit = {"edit": {"message_id": messages[0]["id"], "content": "[[echo]]"}}
+    answer = await begin(served, "s", edit)
+    await read(served, answer.headers["location"] + "/events")
+    messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
+    assert len(messages) == 2
+    assert messages[0]["content"] == "[[echo]]"
+    assert "one" not in messages[1]["content"]
+    unknown = await served.client.post(
+        "/v1/sessions/s/turns", json={"edit": {"message_id": "nope", "content": "x"}}
+    )
+    assert unknown.status_code == 404
