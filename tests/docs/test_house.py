@@ -1,0 +1,222 @@
+"""The rules of the house that a machine can check: layers, sizes, names, imports, locks."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.running import ROOT, clean_environment
+
+SERVICE = ROOT / "service"
+LONGEST = 400
+
+LEAVES = {"errors", "events", "ids", "settings", "logs", "metrics", "__init__"}
+BELOW = {
+    "store": LEAVES,
+    "upstream": LEAVES,
+    "engine": LEAVES | {"store", "upstream"},
+    "dialects": LEAVES | {"engine"},
+    "api": LEAVES | {"engine", "dialects", "store", "upstream"},
+    "app": LEAVES | {"api", "dialects", "engine", "store", "upstream"},
+    "double": set[str](),
+    # The processes around the application. Only a fork of the master imports the store (lapse).
+    "server": LEAVES,
+    "accept": LEAVES,
+    "worker": LEAVES | {"server", "accept"},
+    "master": LEAVES | {"server", "worker", "store"},
+    "local": LEAVES | {"store"},
+    "keys_cli": LEAVES | {"store"},
+    "__main__": LEAVES | {"server", "master", "local", "store", "upstream"},
+} | dict.fromkeys(LEAVES, LEAVES)
+
+# a foreign package -> the parts that may import it
+ONLY_IN = {
+    "redis": {"store"},
+    "fakeredis": {"store"},
+    "groq": {"upstream"},
+    "fastapi": {"api", "dialects", "app"},
+    "starlette": {"api", "dialects", "app"},
+    "slowapi": {"api"},
+    "prometheus_client": {"metrics", "api"},
+    "gunicorn": {"master", "worker"},
+    "uvicorn": {"server", "worker", "__main__", "double"},
+    "service.double": {"double"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(SERVICE.rglob("*.py"))
+
+
+def part(file: Path) -> str:
+    """The layer of a file: its package below service/, or the module itself."""
+    return file.relative_to(SERVICE).parts[0].removesuffix(".py")
+
+
+def name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every module that is imported, anywhere in the file; `from x import y` as x and as x.y."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not the house's style"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
+
+
+def test_imports_go_one_way() -> None:
+    wrong = []
+    for file in modules():
+        allowed = BELOW[part(file)] | {part(file)}
+        for imported in imports(parsed(file)):
+            pieces = imported.split(".")
+            if pieces[0] != "service" or len(pieces) == 1 or pieces[1] == "__version__":
+                continue
+            if pieces[1] not in allowed:
+                wrong.append(f"{file.relative_to(ROOT)} imports {imported}")
+    assert wrong == []
+
+
+def test_no_modules_import_each_other() -> None:
+    known = {name(file) for file in modules()}
+    graph = {}
+    for file in modules():
+        body = ast.Module(
+            body=[node for node in parsed(file).body if not _for_types_only(node)], type_ignores=[]
+        )
+        graph[name(file)] = (set(imports(body)) & known) - {name(file), "service"}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def _for_types_only(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def test_foreign_packages_stay_behind_their_border() -> None:
+    wrong = []
+    for file in modules():
+        for imported in set(imports(parsed(file))):
+            for package, parts in ONLY_IN.items():
+                if (imported + ".").startswith(package + ".") and part(file) not in parts:
+                    wrong.append(f"{file.relative_to(ROOT)} imports {imported}")
+    assert wrong == []
+
+
+def test_the_environment_is_read_in_settings_only() -> None:
+    readers = {
+        file.relative_to(ROOT).as_posix()
+        for file in modules()
+        for node in ast.walk(parsed(file))
+        if (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "putenv", "environb"))
+        or (isinstance(node, ast.ImportFrom) and node.module == "os")
+    }
+    assert readers <= {"service/settings.py"}
+
+
+def sources() -> list[Path]:
+    return [
+        file
+        for folder in ("service", "tests", "deploy")
+        for file in sorted((ROOT / folder).rglob("*"))
+        if file.suffix in (".py", ".lua", ".js", ".mjs", ".ts", ".tsx") and "node_modules" not in file.parts
+    ]
+
+
+def test_no_file_is_too_long() -> None:
+    long = {
+        str(file.relative_to(ROOT)): lines
+        for file in sources()
+        if (lines := len(file.read_text().splitlines())) > LONGEST
+    }
+    assert long == {}
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    vague = re.compile(r"(utils?|helpers?|common|misc|managers?)(_|$)|_(utils?|helpers?|common|manager)$")
+    assert [str(file) for file in sources() if vague.match(file.stem)] == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        name(file) for file in modules() if file.read_text().strip() and not ast.get_docstring(parsed(file))
+    ]
+    assert silent == []
+
+
+_WATCH = """
+import os, sys, threading
+happened = []
+
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.fork", "os.mkdir", "os.remove"):
+        happened.append(f"{event} {arguments}")
+    elif event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        happened.append(f"{event} {arguments}")
+
+import asyncio, logging
+before = dict(os.environ), logging.getLogger().handlers[:], sorted(os.listdir("/proc/self/fd"))
+sys.addaudithook(watch)
+import service.app
+after = dict(os.environ), logging.getLogger().handlers[:], sorted(os.listdir("/proc/self/fd"))
+happened += [f"{old} became {new}" for old, new in zip(before, after) if old != new]
+happened += [str(thread) for thread in threading.enumerate()[1:]]
+happened += [f"thread {task}" for task in os.listdir("/proc/self/task")[1:]]
+print("\\n".join(happened))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+def test_importing_the_application_does_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", _WATCH],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.strip() == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lock", ["deploy/requirements.txt", "tests/requirements.txt"])
+def test_locks_have_hashes_and_no_addresses(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    for entry in re.split(r"\n(?=\S)", text.strip()):
+        assert re.match(r"[a-z0-9][a-z0-9._-]*(\[[a-z0-9,._-]+\])?==\S+", entry), entry.splitlines()[0]
+        assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_tests_run_with_the_versions_that_are_deployed() -> None:
+    deployed, tested = (_versions(lock) for lock in ("deploy/requirements.txt", "tests/requirements.txt"))
+    assert deployed <= tested
+
+
+def _versions(lock: str) -> set[str]:
+    pinned = re.findall(r"^([a-z0-9][^\s;\\]*==[^\s;\\]+)", (ROOT / lock).read_text(), re.M)
+    assert pinned
+    return set(pinned)
+
+
+def test_make_knows_its_commands() -> None:
+    commands = {"help", "setup", "run", "serve", "test", "check", "fmt", "lock", "fault", "bench", "clean"}
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert commands <= set(re.findall(r"^  make (\w+)", listed, re.M))
