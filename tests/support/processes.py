@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Replica:
-    def __init__(self, directory: Path, command: str = "serve", port: int | None = None, **settings: object) -> None:
+    def __init__(
+        self, directory: Path, command: str = "serve", port: int | None = None, **settings: object
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = command

@@ -40,7 +40,9 @@ class Parser:
             if "id" in fields:
                 assert lines[-1].startswith("id: "), "id has to be the last line"
             yield Frame(
-                int(fields["id"]) if "id" in fields else None, fields.get("event", "message"), json.loads(fields["data"])
+                int(fields["id"]) if "id" in fields else None,
+                fields.get("event", "message"),
+                json.loads(fields["data"]),
             )
 
 
