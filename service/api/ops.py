@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service import __version__
+from service.api import page
 from service.api.answers import Json
 from service.api.edge import Edge, edge_of
 from service.errors import ServiceError, StoreUnavailable
@@ -53,8 +54,10 @@ def readiness_of(request: Request) -> Readiness:
 
 
 @router.get("/", summary="A sign of life; browsers get the chat page")
-async def root() -> dict[str, str]:
-    return {"message": "AI Chat Backend is running"}
+async def root(request: Request) -> Response:
+    if page.prefers_html(request.headers.get("accept", "")):
+        return page.page_of(request).respond(request)
+    return Json({"message": "AI Chat Backend is running"}, headers={"Vary": "Accept"})
 
 
 @router.get("/livez", summary="The process serves; nothing else is asked")

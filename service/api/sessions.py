@@ -40,7 +40,7 @@ def session_resource(session: Session) -> dict[str, Any]:
 
 
 def message_resource(message: Message) -> dict[str, Any]:
-    return {
+    resource: dict[str, Any] = {
         "id": message.id,
         "role": message.role,
         "content": message.content,
@@ -48,6 +48,9 @@ def message_resource(message: Message) -> dict[str, Any]:
         "state": message.state,
         "created": message.created,
     }
+    if message.reasoning:
+        resource["reasoning"] = message.reasoning
+    return resource
 
 
 async def turn_resource(engine: Engine, turn: Turn) -> dict[str, Any]:
@@ -151,7 +154,7 @@ async def delete_session(request: Request, session_id: str) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/{session_id}/messages", summary="The messages, oldest first")
+@router.get("/{session_id}/messages", summary="The messages, oldest first (`order=desc`: newest first)")
 async def list_messages(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
@@ -160,9 +163,12 @@ async def list_messages(request: Request, session_id: str) -> Response:
     after = request.query_params.get("cursor") or None
     if after is not None and not (after.isascii() and after.isdigit()):
         raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
+    order = request.query_params.get("order") or "asc"
+    if order not in ("asc", "desc"):
+        raise ServiceError("invalid_request", "order is asc or desc.")
     await existing(edge.engine, principal.id, session_id)
     page, following = await edge.engine.store.sessions.messages(
-        principal.id, session_id, limit, int(after) if after else None
+        principal.id, session_id, limit, int(after) if after else None, newest_first=order == "desc"
     )
     return Json({
         "data": [message_resource(message) for message in page],

@@ -172,15 +172,24 @@ class Sessions:
         return found[:limit], following if more else None
 
     async def messages(
-        self, principal: str, session_id: str, limit: int, after: int | None
+        self,
+        principal: str,
+        session_id: str,
+        limit: int,
+        after: int | None,
+        *,
+        newest_first: bool = False,
     ) -> tuple[list[Message], int | None]:
-        """Oldest first, from the position after `after`."""
+        """From one end or the position next to `after`, and the position to go on from."""
         keys = self._of(principal, session_id)
-        low = "-inf" if after is None else f"({after}"
+        start, end = ("+inf", "-inf") if newest_first else ("-inf", "+inf")
         entries = await self._client.run(
             "messages",
-            self._redis.zrangebyscore(keys.order, low, "+inf", start=0, num=limit + 1, withscores=True),
-        )
+            self._redis.zrange(
+                keys.order, start if after is None else f"({after}", end, desc=newest_first, byscore=True,
+                offset=0, num=limit + 1, withscores=True,
+            ),
+        )  # fmt: skip
         page = entries[:limit]
         bodies = await self._bodies(keys, [raw for raw, _ in page])
         return bodies, int(page[-1][1]) if len(entries) > limit else None
