@@ -57,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (Refused, LocalError) as refusal:
         print(f"chat: {refusal}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130  # before anything was served; the server has a way of its own to leave
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,13 +83,17 @@ def _run(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int
     for name in unknown_names():
         log.warning("settings.unknown", name=name)
     _check_models(settings)
-    sockets = _bind(settings)
+    sockets = _bind(settings, settings.port)
+    metrics = _bind_metrics(settings)
     with surroundings(settings) as complete:
         _check_store(complete)
 
         from uvicorn.config import Config
 
+        from service.exporter import serve_in_threads
         from service.server import ChatServer, http_options, readable_url
+
+        serve_in_threads(metrics, settings)
 
         def announce() -> None:
             log.info("service.ready", url=readable_url(sockets[0].getsockname()), workers=1)
@@ -99,8 +105,9 @@ def _run(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int
 
 def _serve(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
     _check_models(settings)
-    for bound in _bind(settings):
+    for bound in _bind(settings, settings.port):
         bound.close()
+    metrics = _bind_metrics(settings)
     with surroundings(settings) as complete:
         if complete.redis_url is None:
             raise Refused(
@@ -109,9 +116,11 @@ def _serve(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> i
             )
         _check_store(complete)
 
+        from service.exporter import ExporterProcess
         from service.master import ChatApplication
 
-        ChatApplication(f"{wishes.app}()").run()
+        exporter = ExporterProcess(metrics, settings) if metrics else None
+        ChatApplication(f"{wishes.app}()", exporter).run()
     return 0
 
 
@@ -150,11 +159,20 @@ _COMMANDS: Final[dict[str, Callable[[Settings, argparse.Namespace, list[str]], i
 # -- what has to be right before anything is served
 
 
-def _bind(settings: Settings) -> list[socket.socket]:
-    """The listening sockets of an address, as early as possible: a port in use is found at once."""
+def _bind_metrics(settings: Settings) -> list[socket.socket]:
+    if settings.metrics_port is None:
+        return []
+    listeners = _bind(settings, settings.metrics_port, "CHAT_METRICS_PORT")
+    for listener in listeners:
+        listener.listen(16)  # scrapers, a few
+    return listeners
+
+
+def _bind(settings: Settings, port: int, name: str = "CHAT_PORT") -> list[socket.socket]:
+    """The sockets of an address, as early as possible: a port in use is found at once."""
     try:
         addresses = socket.getaddrinfo(
-            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            settings.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as error:
         raise Refused(f"CHAT_HOST {settings.host} is no address ({error.strerror}).") from error
@@ -170,13 +188,12 @@ def _bind(settings: Settings) -> list[socket.socket]:
             listener.close()
             if error.errno == errno.EADDRINUSE:
                 raise Refused(
-                    f"Port {settings.port} of {settings.host} is in use: stop what uses it, or set CHAT_PORT."
+                    f"Port {port} of {settings.host} is in use: stop what uses it, or set {name}."
                 ) from error
             if error.errno == errno.EADDRNOTAVAIL and bound:
                 continue  # "localhost" names ::1 also where IPv6 is off
             raise Refused(
-                f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}):"
-                " set CHAT_HOST and CHAT_PORT."
+                f"{settings.host}:{port} cannot be listened on ({error.strerror}): set CHAT_HOST and {name}."
             ) from error
         bound.append(listener)
     return bound

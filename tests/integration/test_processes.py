@@ -304,6 +304,18 @@ def test_the_directory_of_metrics_ends_with_the_master(service: Starter) -> None
     assert not directory.exists()
 
 
+def test_the_directory_of_metrics_that_a_killed_master_left_is_removed_by_the_next(service: Starter) -> None:
+    killed = service("serve")
+    left = Path(killed.get("/metrics-dir")[1])
+    killed.signal(signal.SIGKILL)
+    killed.wait()
+    eventually(lambda: killed.workers() == [])
+    assert left.is_dir()
+    following = service("serve")
+    assert not left.exists()
+    assert Path(following.get("/metrics-dir")[1]).is_dir()
+
+
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
