@@ -83,20 +83,31 @@ class Contexts:
         """Tokens that a prompt may have."""
         return model.context_window - self.completion_of(model, params) - _PRIMING
 
-    def check(self, model: Model, params: dict[str, Any], system: str, content: str) -> int:
+    def check(
+        self, model: Model, params: dict[str, Any], system: str, content: str,
+        messages: list[dict[str, Any]] | None = None,
+    ) -> int:  # fmt: skip
         """Tokens of the smallest context there is. Raises context_too_long where it never fits."""
-        smallest = self._tokens.message(system) + self._tokens.message(content)
+        if messages is not None:
+            what, smallest = "conversation", self.explicit(messages)
+        else:
+            what, smallest = "message", self._tokens.message(system) + self._tokens.message(content)
         if smallest > self.room(model, params):
             raise ServiceError(
                 "context_too_long",
-                f"The message has about {smallest} tokens; with the room for the answer the model takes "
+                f"The {what} has about {smallest} tokens; with the room for the answer the model takes "
                 f"{max(0, self.room(model, params))}.",
             )
         return smallest
 
     def explicit(self, messages: list[dict[str, Any]]) -> int:
-        """Tokens of a context that the caller gave as a whole."""
-        return sum(self._tokens.message(str(message.get("content") or "")) for message in messages)
+        """Tokens of a context that the caller gave as a whole; it is sent as it is or refused."""
+        tokens = 0
+        for message in messages:
+            tokens += self._tokens.message(str(message.get("content") or ""))
+            for call in message.get("tool_calls", ()):
+                tokens += self._tokens.message(str(call["function"]["arguments"]))
+        return tokens
 
     async def build(self, turn: Turn, model: Model) -> Context:
         if "messages" in turn.params:

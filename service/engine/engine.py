@@ -26,6 +26,7 @@ from service.engine.recovery import Recovery
 from service.engine.runner import Runner
 from service.engine.sealing import Sealer
 from service.engine.sends import Attached, Send
+from service.engine.vitals import vitals
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.logs import get_logger
@@ -67,7 +68,8 @@ class Engine:
         self.sealer = Sealer(settings, store, self.feeds, self.budgets)
         self._flusher = Flusher(settings, store.log, self._background)
         self._runner = Runner(
-            settings, catalogue, upstream, self.contexts, self.tokens, self._flusher, self.governor, self.sealer
+            settings, catalogue, upstream, self.contexts, self.tokens, self._flusher, self.governor,
+            self.sealer,
         )  # fmt: skip
         self.recovery = Recovery(settings, store, self.feeds, self.budgets, worker, self._lives, self.run)
         self._doorbell = Doorbell(settings, self._rung, self.feeds.reset)
@@ -77,6 +79,7 @@ class Engine:
     async def open(self) -> None:
         self.feeds.start(self._doorbell)
         self._flusher.start()
+        self._background.loop("vitals", vitals)
         self.recovery.start(self._background)
         self._doorbell.start(self._bell)
 
@@ -111,7 +114,9 @@ class Engine:
 
     async def idle(self) -> None:
         """Returns when this worker runs no turn and has no reader any more. For drains only."""
-        while self._tasks or any(feed.readers for feed in self.feeds.all()):
+        while True:
+            if not self._tasks and not any(feed.readers for feed in self.feeds.all()):
+                return
             await asyncio.sleep(_IDLE_POLL_SECONDS)
 
     def _rung(self, channel: str, data: bytes) -> None:
@@ -139,7 +144,7 @@ class Engine:
     async def _attach(self, ref: TurnRef) -> Attached:
         turn = await self.turn(ref)
         metrics.idempotent_repeats.inc()
-        return Attached(ref, turn.model, turn.created, fresh=False, state=turn.state)
+        return Attached(ref, turn.model, turn.created, fresh=False, state=turn.state, void=turn.void)
 
     async def begin(self, send: Send) -> Attached:
         """Start the send's turn, or attach to it where another replica was faster.
@@ -161,8 +166,8 @@ class Engine:
         session = await self.store.sessions.get(send.principal, session_id) if send.session_id else None
         model = self.catalogue.resolve(send.model or (session.model if session else None))
         system = send.system or (session.system_prompt if session else None) or DEFAULT_SYSTEM_PROMPT
-        if send.messages is None:
-            self.contexts.check(model, send.params, system, send.content)
+        model.check(send.params)
+        self.contexts.check(model, send.params, system, send.content, send.messages)
         params = {**send.params, "system": system}
         if send.messages is not None:
             params["messages"] = send.messages
@@ -195,7 +200,7 @@ class Engine:
         started = {"turn_id": ref.turn_id, "session_id": ref.session_id, "model": model, "created": now}
         seeds = []
         for item in send.seeds:
-            seed_id = ids.new_message_id()
+            seed_id = item.get("id") or ids.new_message_id()
             body = Message(seed_id, item["role"], item["content"], "", "completed", now).dump()
             seeds.append((seed_id, item["role"], body))
         defaults = {"id": ref.session_id}
@@ -209,7 +214,7 @@ class Engine:
         }  # fmt: skip
         begin = Begin(
             ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
-            started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds,
+            started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds, seeds_required=send.seeds_required,
             on_busy=send.on_busy, named=send.session_id is not None, must_exist=send.must_exist,
             key=send.key, fingerprint=send.fingerprint() if send.key else "",
         )  # fmt: skip

@@ -84,10 +84,11 @@ class Recovery:
             metrics.loop_lag.observe(max(0.0, now - due))
             due = now + _TICK_SECONDS
             for live in list(self._lives.values()):
-                if live.deadline is not None and now > live.deadline[0] and live.signal is None:
-                    # Silence that Redis causes is not the model's.
-                    if live.failing_since is None:
-                        live.interrupt(live.deadline[1])
+                # Silence that Redis causes is not the model's.
+                if live.deadline is None or live.failing_since is not None or live.signal is not None:
+                    continue
+                if now > live.deadline[0]:
+                    live.interrupt(live.deadline[1])
 
     async def _sweep(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from typing import Final
 
 from service import events, metrics
-from service.engine.context import Contexts, Tokens
+from service.engine.context import Context, Contexts, Tokens
 from service.engine.flusher import Flusher
 from service.engine.governor import Governor
 from service.engine.live import Live
@@ -22,6 +22,7 @@ from service.engine.sealing import Sealer
 from service.errors import ServiceError, StoreUnavailable, UpstreamError
 from service.logs import get_logger
 from service.settings import Settings
+from service.store.turns import Turn
 from service.upstream.base import REASONING, TEXT, Batch, Request, Upstream
 from service.upstream.models import Catalogue, Model
 
@@ -29,6 +30,7 @@ from service.upstream.models import Catalogue, Model
 _BACKOFF_SECONDS: Final = 0.25
 # Bytes of deltas a turn may hold while Redis is away; a 65k-token answer is about 260 KiB.
 _MAX_HELD: Final = 20_000
+_STORE_RETRY_SECONDS: Final = 0.2
 
 log = get_logger(__name__)
 
@@ -164,16 +166,29 @@ class Runner:
             live.answer.reasoning.clear()
             live.answer.tool_calls.clear()
             live.shown = False
-            live.add_event(events.RESTARTED, {"attempt": turn.attempt + 1}, shown=0)
+            # Nothing is pending here, so this is the id that the event will have.
+            turn.void = live.acknowledged + 1
+            live.add_event(events.RESTARTED, {"attempt": turn.attempt + 1}, shown=0, void=turn.void)
             metrics.restarts.inc()
         return True
+
+    async def _context(self, turn: Turn, model: Model) -> Context:
+        """Read the history; while Redis is away, for as long as turns hold their deltas."""
+        give_up = time.monotonic() + self._settings.store_hold_seconds
+        while True:
+            try:
+                return await self._contexts.build(turn, model)
+            except StoreUnavailable:
+                if time.monotonic() > give_up:
+                    raise
+                await asyncio.sleep(_STORE_RETRY_SECONDS)
 
     async def _attempt(self, live: Live, chain: list[Model], model: Model, left: float) -> Batch:
         """One upstream call. Returns the batch with the finish_reason."""
         turn = live.turn
         loop = asyncio.get_running_loop()
         model = live.model = await self._governor.admit(chain, model, left)
-        context = await self._contexts.build(turn, model)
+        context = await self._context(turn, model)
         messages = context.messages
         if live.shown and live.answer.text:
             messages = [*messages, {"role": "assistant", "content": "".join(live.answer.text)}]

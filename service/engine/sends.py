@@ -19,7 +19,8 @@ class Send:
     """`route` is the kind of route; a key used at another kind is another send.
 
     `messages` is a whole context that replaces the history's (OpenAI); `seeds` are earlier
-    messages for a new session. `params` are what the model takes, already checked.
+    messages for a new session, and unless `seeds_required` a session that has messages already
+    does without them. `params` are what the model takes, already checked.
     """
 
     route: str
@@ -42,17 +43,21 @@ class Send:
     def fingerprint(self) -> str:
         body = [
             self.route, self.session_id, self.mode, self.content, self.message_id, self.model,
-            self.system, self.params, self.seeds, self.messages,
+            self.system, self.params, self.seeds if self.seeds_required else [], self.messages,
         ]  # fmt: skip
         return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A reader's way to a turn. `fresh` is False for a repeat that met a known turn."""
+    """A reader's way to a turn. `fresh` is False for a repeat that met a known turn.
+
+    `void` is the id of the turn's last restart: what was shown before it is not of the answer.
+    """
 
     ref: TurnRef
     model: str
     created: int
     fresh: bool
     state: str = "running"
+    void: int = 0

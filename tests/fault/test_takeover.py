@@ -18,7 +18,7 @@ from tests.support.readers import client, follow, start_turn
 from tests.support.redis import RedisServer
 from tests.support.sse import text_of
 from tests.support.upstream import DoubleProcess
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.fault
 
@@ -72,17 +72,17 @@ async def test_a_stopped_process_that_wakes_up_is_fenced(launch: Launch, redis_p
         reading = asyncio.create_task(follow(http, [second.url], path))
         store = redis_process.client()
         [log] = list(store.scan_iter("*:log:*"))
-        eventually(lambda: store.xlen(log) > 8)
+        await eventually_async(lambda: store.xlen(log) > 8)
         [worker] = first.workers()
         os.kill(worker, signal.SIGSTOP)
         [turn] = list(store.scan_iter("*:turn:*"))
-        eventually(lambda: store.hget(turn, "epoch") == "2", within=10)
+        await eventually_async(lambda: store.hget(turn, "epoch") == "2", within=10)
         os.kill(worker, signal.SIGCONT)
         events = await asyncio.wait_for(reading, 30)
         assert events[-1].event == "turn.completed"
         assert [event.event for event in events].count("turn.restarted") == 1
         assert text_of(events) == expected_text(200, 4)
-        eventually(lambda: '"turn.left"' in first.log() or "fenced" in first.log(), within=10)
+        await eventually_async(lambda: '"turn.left"' in first.log() or "fenced" in first.log(), within=10)
         assert [int(i.split("-")[0]) for i, _ in store.xrange(log)] == list(range(1, len(events) + 1))
 
 
@@ -99,7 +99,7 @@ async def test_a_continuing_model_goes_on_where_it_was(
     async with client() as http:
         path = await start_turn(http, [replica.url], "s", {"content": "[[tokens=200 rate=80 seed=9]]"}, "k")
         reading = asyncio.create_task(follow(http, [replica.url], path))
-        eventually(lambda: upstream.health()["tokens"] > 30)
+        await eventually_async(lambda: upstream.health()["tokens"] > 30)
         await kill_owner(replica)
         events = await asyncio.wait_for(reading, 30)
         assert "turn.restarted" not in [event.event for event in events]
@@ -118,7 +118,7 @@ async def test_nothing_shown_yet_starts_again_silently(launch: Launch, upstream:
     async with client() as http:
         body = {"content": "[[tokens=20 first_delay=1.5]]"}
         path = await start_turn(http, [replica.url], "s", body, "k")
-        eventually(lambda: upstream.calls())
+        await eventually_async(lambda: upstream.calls())
         await kill_owner(replica)
         events = await asyncio.wait_for(follow(http, [replica.url], path), 30)
         assert [event.event for event in events[:3]] == ["turn.started", "attempt.started", "attempt.started"]
@@ -132,7 +132,7 @@ async def test_stop_works_while_the_owner_is_dead(launch: Launch, redis_process:
         path = await start_turn(http, [first.url], "s", {"content": "[[tokens=900 rate=50]]"}, "k")
         store = redis_process.client()
         [log] = list(store.scan_iter("*:log:*"))
-        eventually(lambda: store.xlen(log) > 8)
+        await eventually_async(lambda: store.xlen(log) > 8)
         first.kill()
         begin = time.monotonic()
         stopped = (await http.post(f"{second.url}{path}/stop")).json()

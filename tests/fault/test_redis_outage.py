@@ -1,0 +1,232 @@
+"""P8: a Redis outage is a written contract. Redis is stalled, killed, failed over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.double import expected_text
+from tests.fault.conftest import Launch
+from tests.support.processes import Replica
+from tests.support.readers import client, follow, start_turn
+from tests.support.redis import RedisServer, free_port
+from tests.support.sse import text_of
+from tests.support.upstream import DoubleProcess
+from tests.support.waiting import eventually, eventually_async
+
+pytestmark = pytest.mark.fault
+
+
+async def running(
+    http: httpx.AsyncClient, url: str, count: int, tokens: int = 300
+) -> list[asyncio.Task[str]]:
+    """`count` turns that are being read, each past its first events."""
+
+    async def read(number: int) -> str:
+        body = {"content": f"[[tokens={tokens} rate=50 seed={number}]]"}
+        path = await start_turn(http, [url], f"s{number}", body, f"k{number}")
+        started.append(path)
+        events = await follow(http, [url], path)
+        assert events[-1].event == "turn.completed", events[-1]
+        return text_of(events)
+
+    started: list[str] = []
+    tasks = [asyncio.create_task(read(number)) for number in range(count)]
+    async with asyncio.timeout(20):
+        while len(started) < count:
+            await asyncio.sleep(0.01)
+    return tasks
+
+
+async def test_a_stall_of_three_seconds_is_a_pause_for_running_turns(
+    launch: Launch, redis_process: RedisServer, upstream: DoubleProcess
+) -> None:
+    replica = launch(lease_seconds=5)
+    async with client() as http:
+        tasks = await running(http, replica.url, 20)
+        redis_process.stall()
+        begin = time.monotonic()
+        new = await http.post(f"{replica.url}/chat", json={"user_query": "hi"})
+        assert (new.status_code, new.json()["code"]) == (503, "store_unavailable")
+        assert "retry-after" in new.headers
+        assert time.monotonic() - begin < 3
+        assert (await http.get(f"{replica.url}/livez")).status_code == 200
+        assert (await http.get(f"{replica.url}/readyz")).status_code == 503
+        assert (await http.get(f"{replica.url}/health")).json()["status"] == "healthy"
+        await asyncio.sleep(max(0.0, 3 - (time.monotonic() - begin)))
+        redis_process.go_on()
+        texts = await asyncio.wait_for(asyncio.gather(*tasks), 40)
+        assert texts == [expected_text(300, number) for number in range(20)]
+        assert len(upstream.calls()) == 20
+        await eventually_async(replica.ready)
+        again = await http.post(f"{replica.url}/chat", json={"user_query": "[[tokens=3]]"})
+        assert again.text == expected_text(3, 0)
+
+
+async def test_a_redis_that_is_killed_and_comes_back_with_its_file_loses_nothing_readers_saw(
+    launch: Launch, tmp_path: Path, redis_process: RedisServer
+) -> None:
+    redis_process.client().config_set("appendfsync", "always")
+    replica = launch()
+    async with client() as http:
+        tasks = await running(http, replica.url, 20)
+        redis_process.restart()
+        texts = await asyncio.wait_for(asyncio.gather(*tasks), 40)
+        assert texts == [expected_text(300, number) for number in range(20)]
+
+
+async def test_a_redis_that_lost_everything_ends_the_turns_with_a_clear_error(
+    launch: Launch, redis_process: RedisServer
+) -> None:
+    replica = launch()
+    async with client() as http:
+        path = await start_turn(http, [replica.url], "s", {"content": "[[tokens=900 rate=50]]"}, "k")
+        async with http.stream("GET", f"{replica.url}{path}/events") as answer:
+            begin = 0.0
+            try:
+                async for _ in answer.aiter_raw():
+                    if not begin:
+                        redis_process.client().flushall()
+                        begin = time.monotonic()
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() - begin < 20
+        gone = await http.get(f"{replica.url}{path}")
+        assert (gone.status_code, gone.json()["code"]) == (404, "turn_not_found")
+        again = await http.post(f"{replica.url}/chat", json={"user_query": "[[tokens=3]]"})
+        assert again.text == expected_text(3, 0)
+
+
+async def test_an_outage_beyond_the_hold_fails_visibly_and_is_taken_up_again(
+    launch: Launch, redis_process: RedisServer
+) -> None:
+    replica = launch(store_hold_seconds=1, redis_timeout_seconds=0.5)
+    async with client() as http:
+        asking = asyncio.create_task(
+            http.post(f"{replica.url}/chat", json={"user_query": "[[tokens=300 rate=50]]", "session_id": "s"})
+        )
+        store = redis_process.client()
+        await eventually_async(lambda: any(store.xlen(key) > 8 for key in store.scan_iter("*:log:*")))
+        redis_process.stall()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await asyncio.wait_for(asking, 20)
+        redis_process.go_on()
+        path = "/v1/sessions/s"
+        await eventually_async(replica.ready)
+        active = (await http.get(f"{replica.url}{path}")).json()["active_turn"]
+        if active:
+            events = await follow(http, [replica.url], f"{path}/turns/{active}")
+            assert text_of(events) == expected_text(300, 0)
+        messages = (await http.get(f"{replica.url}{path}/messages")).json()["data"]
+        assert messages[1]["content"] == expected_text(300, 0)
+
+
+class Sentinels:
+    """A master, a replica and three sentinels on loopback."""
+
+    def __init__(self, directory: Path) -> None:
+        self.master = RedisServer(directory / "master")
+        self.replica = RedisServer(
+            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port), "--repl-diskless-sync-delay", "0"
+        )  # fmt: skip
+        self.sentinels = []
+        for number in range(3):
+            home = directory / f"sentinel{number}"
+            home.mkdir(parents=True)
+            conf = home / "sentinel.conf"
+            conf.write_text(
+                f"sentinel monitor main 127.0.0.1 {self.master.port} 2\n"
+                "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n"
+            )
+            self.sentinels.append(RedisServer(home, conf=conf))
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        self.url = f"redis+sentinel://{hosts}/main"
+        link = self.replica.client()
+        eventually(lambda: link.info("replication")["master_link_status"] == "up", within=20)
+        for sentinel in self.sentinels:
+            own = sentinel.client()
+            eventually(
+                lambda own=own: len(own.execute_command("SENTINEL", "REPLICAS", "main")) > 0, within=20
+            )
+
+    def close(self) -> None:
+        for server in (*self.sentinels, self.replica, self.master):
+            server.close()
+
+
+@pytest.mark.timeout(120)
+async def test_a_sentinel_failover_is_a_pause(tmp_path: Path, upstream: DoubleProcess) -> None:
+    store = Sentinels(tmp_path)
+    replica = Replica(
+        tmp_path / "service", redis_url=store.url, GROQ_BASE_URL=upstream.url, workers=1, lease_seconds=5
+    )
+    try:
+        async with client() as http:
+            tasks = await running(http, replica.url, 10, tokens=500)
+            store.master.kill()
+            texts = await asyncio.wait_for(asyncio.gather(*tasks), 60)
+            assert texts == [expected_text(500, number) for number in range(10)]
+            assert store.replica.client().info("replication")["role"] == "master"
+            again = await http.post(f"{replica.url}/chat", json={"user_query": "[[tokens=3]]"})
+            assert again.text == expected_text(3, 0)
+    finally:
+        replica.close()
+        store.close()
+
+
+@pytest.mark.timeout(120)
+async def test_a_cluster_of_three_nodes_holds_turns_and_resumes(
+    tmp_path: Path, upstream: DoubleProcess
+) -> None:
+    nodes = []
+    while len(nodes) < 3:
+        port = free_port()
+        if port + 10_000 < 65_536:
+            nodes.append(
+                RedisServer(
+                    tmp_path / f"node{len(nodes)}", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
+                    port=port,
+                )
+            )  # fmt: skip
+    for number, node in enumerate(nodes):
+        first, last = number * 5461, 16383 if number == 2 else (number + 1) * 5461 - 1
+        node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        for other in nodes:
+            if other is not node:
+                node.client().execute_command("CLUSTER", "MEET", "127.0.0.1", other.port)
+    for node in nodes:
+        await eventually_async(
+            lambda node=node: node.client().execute_command("CLUSTER INFO")["cluster_state"] == "ok",
+            within=30,
+        )
+    url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+    replicas = [
+        Replica(tmp_path / f"service{n}", redis_url=url, GROQ_BASE_URL=upstream.url, workers=1)
+        for n in range(2)
+    ]
+    try:
+        urls = [replica.url for replica in replicas]
+        async with client() as http:
+
+            async def turn(number: int) -> str:
+                body = {"content": f"[[tokens=60 rate=60 seed={number}]]"}
+                path = await start_turn(http, urls, f"s{number}", body, f"k{number}")
+                return text_of(await follow(http, urls, path, cut=0.1))
+
+            texts = await asyncio.wait_for(asyncio.gather(*(turn(n) for n in range(12))), 60)
+            assert texts == [expected_text(60, number) for number in range(12)]
+            listed = (await http.get(f"{urls[0]}/v1/sessions")).json()["data"]
+            assert {session["id"] for session in listed} == {f"s{n}" for n in range(12)}
+            path = await start_turn(http, urls, "x", {"content": "[[tokens=900 rate=50]]"}, "k")
+            stopped = (await http.post(f"{urls[1]}{path}/stop")).json()
+            assert stopped["state"] == "stopped"
+            assert (await http.delete(f"{urls[0]}/v1/sessions/x")).status_code == 204
+    finally:
+        for replica in replicas:
+            replica.close()
+        for node in nodes:
+            node.close()
