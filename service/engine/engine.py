@@ -214,8 +214,9 @@ class Engine:
         }  # fmt: skip
         begin = Begin(
             ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
-            started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds, seeds_required=send.seeds_required,
+            started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds,
             on_busy=send.on_busy, named=send.session_id is not None, must_exist=send.must_exist,
+            seeds_required=send.seeds_required,
             key=send.key, fingerprint=send.fingerprint() if send.key else "",
         )  # fmt: skip
         return begin

@@ -38,7 +38,11 @@ class TurnRef:
 
 @dataclass(slots=True)
 class Turn:
-    """A turn's hash, decoded. `last` is the id of its last event."""
+    """A turn's hash, decoded.
+
+    `last` is the id of its last event, `void` that of its last restart. `delivered`: a reader who
+    cannot ask for what it lacks (AI SDK) was sent the end of it.
+    """
 
     ref: TurnRef
     state: str
@@ -64,6 +68,8 @@ class Turn:
     finish_reason: str | None = None
     error: dict[str, Any] | None = None
     trace: str = ""
+    void: int = 0
+    delivered: bool = False
 
     @property
     def sealed(self) -> bool:
@@ -102,6 +108,8 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         finish_reason=fields[b"finish"].decode() if b"finish" in fields else None,
         error=document(b"error"),
         trace=fields.get(b"trace", b"").decode(),
+        void=number(b"void"),
+        delivered=fields.get(b"delivered") == b"1",
     )
 
 
@@ -117,6 +125,7 @@ class Begin:
     started: bytes
     defaults: dict[str, str]
     seeds: Sequence[tuple[str, str, bytes]] = ()
+    seeds_required: bool = True
     on_busy: str = "reject"
     named: bool = False
     must_exist: bool = False
@@ -182,7 +191,8 @@ class Turns:
             settings.idempotency_ttl_seconds, begin.fingerprint if begin.key else "", begin.mode,
             begin.message_id, begin.message, begin.on_busy, settings.max_queued_turns,
             int(begin.named), int(begin.must_exist), begin.started, int(time.time() * 1000),
-            len(fields), *_pairs(fields), len(begin.defaults), *_pairs(begin.defaults), len(begin.seeds),
+            len(fields), *_pairs(fields), len(begin.defaults), *_pairs(begin.defaults),
+            int(begin.seeds_required), len(begin.seeds),
         ]  # fmt: skip
         for seed in begin.seeds:
             args += seed
@@ -226,6 +236,10 @@ class Turns:
         """Note the wish. Returns (state, owner, ms the lease has left), None for an unknown turn."""
         answer = await self._scripts.call("stop", [self._session(ref).turn(ref.turn_id)], [])
         return (answer[0].decode(), answer[1].decode(), int(answer[2])) if answer else None
+
+    async def deliver(self, ref: TurnRef) -> None:
+        """Note that a reader was sent the end of the turn."""
+        await self._scripts.call("deliver", [self._session(ref).turn(ref.turn_id)], [])
 
     async def ring(self, worker: str, ref: TurnRef) -> None:
         """Tell a worker at once that a turn of its own shall stop."""

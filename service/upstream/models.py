@@ -33,6 +33,23 @@ class Model:
     def supports(self, capability: str) -> bool:
         return capability in self.capabilities
 
+    def check(self, params: dict[str, Any]) -> None:
+        """Raises unsupported_parameter for what this model cannot do."""
+        wanted = (params.get("response_format") or {}).get("type", "text")
+        effort = params.get("reasoning_effort")
+        if params.get("tools") and not self.supports("tools"):
+            raise self._lacks("tools", "takes no tools")
+        if wanted != "text" and not self.supports("json"):
+            raise self._lacks("response_format", "cannot be bound to JSON")
+        if effort is not None and effort not in self.reasoning_efforts:
+            efforts = ", ".join(self.reasoning_efforts)
+            raise self._lacks(
+                "reasoning_effort", f"takes one of {efforts}" if efforts else "takes no reasoning effort"
+            )
+
+    def _lacks(self, param: str, what: str) -> ServiceError:
+        return ServiceError("unsupported_parameter", f"{param}: the model {self.id} {what}.", param=param)
+
 
 class Catalogue:
     """All models by id and alias, and the default one."""

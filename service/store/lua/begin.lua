@@ -9,6 +9,7 @@
 --       16 started payload  17 now ms of the worker (for `created`, `updated`)
 --       18 number of turn fields, then field, value, ...
 --       then number of session defaults, then field, value, ... (set where the session is new)
+--       then seeds required 0|1 (0: a session that has messages does without them)
 --       then number of seeds, then id, role, JSON, ...
 -- Returns {BEGUN, state, epoch, user message id, answer position, named} | {KNOWN, turn id} |
 --         {MISMATCH, turn id} | {BUSY, turn id} | {HAS_HISTORY} | {NO_SESSION} | {NO_MESSAGE} |
@@ -48,12 +49,19 @@ at = at + #fields
 local defaults = {}
 for i = at + 1, at + 2 * tonumber(ARGV[at]) do defaults[#defaults + 1] = ARGV[i] end
 at = at + #defaults + 1
-local seeds = tonumber(ARGV[at])
-if seeds > 0 and redis.call('EXISTS', order) == 1 then return {'HAS_HISTORY'} end
+local seeds = tonumber(ARGV[at + 1])
+if seeds > 0 and redis.call('EXISTS', order) == 1 then
+  if ARGV[at] == '1' then return {'HAS_HISTORY'} end
+  seeds = 0
+end
+at = at + 1
 
 local position
 if mode == 'append' then
-  if redis.call('ZSCORE', order, message_id) then return {'MESSAGE_EXISTS'} end
+  -- The newest message without an answer is sent again after a failure: it takes its old place.
+  position = tonumber(redis.call('ZSCORE', order, message_id) or nil)
+  local newest = redis.call('ZREVRANGE', order, 0, 0)[1] == message_id
+  if position and (active or position % 2 == 1 or not newest) then return {'MESSAGE_EXISTS'} end
 else
   -- A user message has an even position, the answer to it the odd one after it.
   if message_id == '' then
@@ -86,7 +94,7 @@ for i = 0, seeds - 1 do
   redis.call('ZADD', order, role == 'user' and slot or slot + 1, seed_id)
   redis.call('HSET', messages, seed_id, body)
 end
-if mode == 'append' then
+if not position then
   position = 2 * redis.call('HINCRBY', session, 'seq', 1)
   redis.call('ZADD', order, position, message_id)
 end
