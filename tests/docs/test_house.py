@@ -27,8 +27,6 @@ BELOW = {
     "app": LEAVES | {"api", "dialects", "engine", "store", "upstream"},
     "double": set[str](),
     # The processes around the application. Only a fork of the master imports the store (lapse).
-    "tally": LEAVES,
-    "exporter": LEAVES | {"tally"},
     "server": LEAVES,
     "accept": LEAVES,
     "exporter": LEAVES,
@@ -47,7 +45,7 @@ ONLY_IN = {
     "fastapi": {"api", "dialects", "app"},
     "starlette": {"api", "dialects", "app"},
     "slowapi": {"api"},
-    "prometheus_client": {"metrics", "tally", "exporter"},
+    "prometheus_client": {"metrics", "tally"},
     "gunicorn": {"master", "worker"},
     "uvicorn": {"server", "worker", "__main__", "double"},
     "service.double": {"double"},
