@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from service import __version__, logs, metrics
-from service.api import chat, handlers, ops, page, sessions
+from service.api import chat, handlers, ops, page, scrape, sessions
 from service.api.auth import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Chat service", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
         description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
     )  # fmt: skip
-    for router in (ops.router, chat.router, sessions.router, page.router):
+    for router in (ops.router, scrape.router, chat.router, sessions.router, page.router):
         app.include_router(router)
     app.state.page = page.Page.load()
     handlers.install(app)

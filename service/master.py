@@ -29,9 +29,11 @@ from gunicorn.app.base import Application
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
+from service.exporter import ExporterProcess
 from service.logs import get_logger, worker_name
 from service.server import readable_url
 from service.settings import (
+    METRICS_DIR,
     Settings,
     SettingsError,
     environment,
@@ -47,7 +49,6 @@ CONF: Final = Path(__file__).resolve().parent.parent / "deploy" / "gunicorn.conf
 
 _RETRY_SECONDS: Final = 5.0  # between attempts at a worker that does not boot (a boot costs 1-2 s of CPU)
 _LAPSE_SECONDS: Final = 5  # for the child that lapses leases: an import and three calls of 0.5 s
-_METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
 _METRICS_PREFIX: Final = "chat-metrics-"
 
 
@@ -71,6 +72,8 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]
 
     def manage_workers(self) -> None:
         """Spawn what is missing, then let go of what is replaced."""
+        if self.app.exporter is not None:
+            self.app.exporter.keep(*(listener.sock for listener in self.LISTENERS))
         workers = sorted(self.WORKERS.values(), key=lambda worker: worker.age)
         staying = [worker for worker in workers if not worker.has(Flag.LEAVING)]
         if time.monotonic() >= self._not_before:
@@ -113,8 +116,9 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]
 class ChatApplication(Application):  # type: ignore[misc]
     """Gunicorn, configured by deploy/gunicorn.conf.py and by no command line."""
 
-    def __init__(self, app: str | None = None) -> None:
+    def __init__(self, app: str | None = None, exporter: ExporterProcess | None = None) -> None:
         self._app = app
+        self.exporter = exporter
         super().__init__()
 
     def load_config(self) -> None:
@@ -123,11 +127,13 @@ class ChatApplication(Application):  # type: ignore[misc]
 
     def reload(self) -> None:
         try:
-            load_settings()
+            settings = load_settings()
         except SettingsError as error:
             log.error("reload.settings_kept", reason=str(error))
         else:
             super().reload()
+            if self.exporter is not None:
+                self.exporter.renew(settings)
 
     def load(self) -> Any:
         return util.import_app(self._app or self.cfg.wsgi_app)
@@ -137,6 +143,9 @@ class ChatApplication(Application):  # type: ignore[misc]
             ChatArbiter(self).run()
         except RuntimeError as error:
             sys.exit(f"chat: {error}")
+        finally:
+            if self.exporter is not None:
+                self.exporter.end()
 
 
 # -- hooks of deploy/gunicorn.conf.py
@@ -146,13 +155,13 @@ def starting(settings: Settings) -> None:
     """Once, before the first worker."""
     for name in unknown_names():
         log.warning("settings.unknown", name=name)
-    given = environment().get(_METRICS_DIR)
+    given = environment().get(METRICS_DIR)
     if given:
         Path(given).mkdir(parents=True, exist_ok=True)
-        for left in Path(given).glob("*.db"):
+        for left in (*Path(given).glob("*.db"), *Path(given).glob("place_*")):
             left.unlink(missing_ok=True)
     else:
-        set_environment(_METRICS_DIR, str(make_metrics_dir()))
+        set_environment(METRICS_DIR, str(make_metrics_dir()))
 
 
 def forked(worker: Any, server: Any) -> None:
@@ -161,13 +170,13 @@ def forked(worker: Any, server: Any) -> None:
 
 
 def child_exited(settings: Settings, server: Any, worker: Any) -> None:
-    """In the master, after a worker has died: its live gauges go, and its leases unless it left them.
+    """In the master, after a worker has died: its leases lapse, unless it has left them.
 
     The work is done by a short-lived fork: the master neither waits for Redis nor has threads
     (which would not survive its next fork), and what the fork imports a reload can renew.
     """
     worker.board.erase(worker.age)
-    if os.fork():
+    if worker.has(Flag.CLEAN) or os.fork():
         return  # reaped by the arbiter's waitpid(-1) as a child it does not know
     done = False
     try:
@@ -175,15 +184,10 @@ def child_exited(settings: Settings, server: Any, worker: Any) -> None:
         signal.alarm(_LAPSE_SECONDS)
         for listener in server.LISTENERS:
             listener.close()
-        if not worker.has(Flag.CLEAN):
-            from service.store.lapse import lapse
+        from service.store.lapse import lapse
 
-            count = lapse(settings, worker_name(worker.pid))
-            log.warning("worker.died", pid=worker.pid, leases_lapsed=count)
-        directory = Path(environment()[_METRICS_DIR])
-        for pattern in (f"gauge_live*_{worker.pid}.db", f"*_{os.getpid()}.db"):
-            for file in directory.glob(pattern):
-                file.unlink(missing_ok=True)
+        count = lapse(settings, worker_name(worker.pid))
+        log.warning("worker.died", pid=worker.pid, leases_lapsed=count)
         done = True
     finally:
         if not done:
@@ -193,7 +197,7 @@ def child_exited(settings: Settings, server: Any, worker: Any) -> None:
 
 def exiting() -> None:
     """Once, after the last worker."""
-    directory = Path(environment().get(_METRICS_DIR, ""))
+    directory = Path(environment().get(METRICS_DIR, ""))
     if directory.name.startswith(_METRICS_PREFIX):
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -12,6 +12,10 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from service.tally import count_together
+
+count_together()
+
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ANSWER: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 _TURN: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -105,6 +109,11 @@ loop_lag = Histogram("chat_event_loop_lag_seconds", "How late the event loop run
 internal_errors = Counter("chat_internal_errors_total", "Exceptions that nobody expected.", ["where"])
 drains = Counter("chat_drains_total", "Workers that began to drain.")
 released = Counter("chat_turns_released_total", "Turns left for takeover when a drain ended.")
+workers = Gauge("chat_workers", "Worker processes that serve.", multiprocess_mode="livesum")
+cpu = Counter("chat_process_cpu_seconds_total", "Processor time of the workers.")
+resident = Gauge(
+    "chat_process_resident_bytes", "Memory that the workers hold.", multiprocess_mode="livesum"
+)  # fmt: skip
 build_info = Gauge(
     "chat_build_info", "1, labelled with the version.", ["version"], multiprocess_mode="livemax"
 )  # fmt: skip

@@ -31,6 +31,8 @@ REDIS_SCHEMES: Final = (
     "redis+cluster",
     "rediss+cluster",
 )
+#: where the processes of a replica count together; made by the master, read by prometheus_client
+METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
 _LIMIT: Final = re.compile(r"\s*\d+\s*(/|per)\s*\d*\s*(second|minute|hour|day|month|year)s?\s*", re.I)
 
 

@@ -75,7 +75,8 @@ class Replica:
 
     def _serves(self, pid: int) -> bool:
         try:
-            return b"service" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            exporter = Path(f"/proc/{pid}/comm").read_text() == "chat-metrics\n"
+            return not exporter and b"service" in Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return False
 

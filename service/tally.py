@@ -1,0 +1,138 @@
+"""One set of counts for all processes of a replica, and its text for Prometheus.
+
+prometheus_client keeps a process's counts in memory-mapped files that are named after it. Here
+the name is not the process id but a *place*: the lowest number that nobody holds by a lock on
+a file, which the kernel frees when its holder ends, in whatever way. Who comes next takes the
+place and goes on counting in its files. So a count is neither lost nor doubled by kill -9,
+nothing has to be merged, and there are never more files than processes have run at once.
+Gauges say what is now: those of a place that nobody holds are not shown, and a new holder
+begins with none.
+
+What is counted is metrics.py's; who may read it is the caller's. With one process (no
+directory for the counts) all this is prometheus_client's own registry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, disable_created_metrics, values
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.settings import METRICS_DIR, environment
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+# A text this fresh is given again: scrapers, however many, cost one reading of the files a second.
+_FRESH_SECONDS: Final = 1.0
+
+
+class Place:
+    """This process's place in the directory; a fork takes one of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._owner = 0
+        self._number = 0
+        self._lock = -1
+
+    def __call__(self) -> int:
+        if self._owner != os.getpid():
+            self._take()
+        return self._number
+
+    def _take(self) -> None:
+        if self._owner:
+            os.close(self._lock)  # inherited: it stays locked by whoever took it
+        with _alone(self._directory):
+            self._number, self._lock = next(
+                (number, lock)
+                for number in itertools.count()
+                if (lock := _hold(self._directory / f"place_{number}")) is not None
+            )
+            for gauges in self._directory.glob(f"gauge_live*_{self._number}.db"):
+                gauges.unlink()
+        self._owner = os.getpid()
+
+
+def count_together() -> None:
+    """Before the first metric is made: where processes share a directory, count in it."""
+    disable_created_metrics()
+    if directory := environment().get(METRICS_DIR):
+        values.ValueClass = values.MultiProcessValue(Place(Path(directory)))
+
+
+class Exposition:
+    """The counts as text, from any thread; read from the files at most once a second."""
+
+    def __init__(self) -> None:
+        directory = environment().get(METRICS_DIR)
+        self._registry = CollectorRegistry() if directory else REGISTRY
+        if directory:
+            self._registry.register(_Files(Path(directory)))
+        self._lock = threading.Lock()
+        self._at = float("-inf")
+        self._text = b""
+
+    def text(self) -> bytes:
+        with self._lock:
+            if time.monotonic() - self._at > _FRESH_SECONDS:
+                self._text = generate_latest(self._registry)
+                self._at = time.monotonic()
+            return self._text
+
+
+class _Files:
+    """A collector over the files of a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        with _alone(self._directory):
+            held = {place.name.partition("_")[2] for place in self._directory.glob("place_*") if _held(place)}
+        files = [
+            str(file)
+            for file in sorted(self._directory.glob("*.db"))
+            if not file.name.startswith("gauge_") or file.stem.rpartition("_")[2] in held
+        ]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)
+        return merged
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """No place changes hands meanwhile: looking at one locks it for a moment."""
+    descriptor = os.open(directory / "places.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _hold(place: Path) -> int | None:
+    """The descriptor that holds the place for as long as it is open; None when another does."""
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _held(place: Path) -> bool:
+    descriptor = _hold(place)
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is None
