@@ -56,8 +56,6 @@ def parse(body: Any, principal: str, *, with_history: bool) -> Send:
         raise ServiceError("query_empty", "user_query is missing; say something.", param="user_query")
     chat = validate(ChatWithHistoryBody if with_history else ChatBody, body)
     history = (chat.history or []) if isinstance(chat, ChatWithHistoryBody) else []
-    for item in history:
-        query(item.content, "history.content")
     params: dict[str, Any] = {}
     if chat.temperature is not None:
         params["temperature"] = chat.temperature

@@ -1,0 +1,166 @@
+"""Bad input is a 4xx with a stable code and a sentence, in the envelope of its path; nothing is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from tests.conftest import Start
+from tests.support.service import Served
+
+JSON = {"content-type": "application/json"}
+DEEP = b'{"user_query":"x","history":' + b"[" * 500 + b"]" * 500 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/chat", b"", 400, "invalid_request"),
+        ("/chat", b"null", 400, "invalid_request"),
+        ("/chat", b"[]", 400, "invalid_request"),
+        ("/chat", b"{", 400, "invalid_request"),
+        ("/chat", b"{}", 400, "query_empty"),
+        ("/chat", b'{"user_query":""}', 400, "query_empty"),
+        ("/chat", b'{"user_query":" \\n\\t"}', 400, "query_empty"),
+        ("/chat", b'{"user_query":null}', 400, "query_empty"),
+        ("/chat", b'{"user_query":5}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":["x"]}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","system_prompt":7}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","temperature":"hot"}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","temperature":9}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","temperature":NaN}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","max_completion_tokens":0}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","max_completion_tokens":1.5}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","session_id":"a b"}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","session_id":".."}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","session_id":""}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","session_id":"' + b"s" * 129 + b'"}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","model":"gpt-17"}', 404, "model_not_found"),
+        ("/chat", b'{"user_query":"a\\u0000b"}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"\\ud800"}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"\xff"}', 400, "invalid_request"),
+        ("/chat", DEEP, 400, "invalid_request"),
+        ("/chat-with-history", DEEP, 400, "invalid_request"),
+        ("/chat-with-history", b'{"user_query":"x","history":"no"}', 400, "invalid_request"),
+        ("/chat-with-history", b'{"user_query":"x","history":[1]}', 400, "invalid_request"),
+        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"robot","content":"x"}]}', 400, "invalid_request"),
+        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"system","content":"x"}]}', 400, "invalid_request"),
+        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"user","content":""}]}', 400, "invalid_request"),
+        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"user"}]}', 400, "invalid_request"),
+        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"user","content":"x","id":1}]}', 400, "invalid_request"),
+        ("/v1/sessions/s/turns", b"{}", 400, "query_empty"),
+        ("/v1/sessions/s/turns", b'{"content":"x","regenerate":true}', 400, "invalid_request"),
+        ("/v1/sessions/s/turns", b'{"content":"x","on_busy":"wait"}', 400, "invalid_request"),
+        ("/v1/sessions/s/turns", b'{"content":"x","params":{"temperature":3}}', 400, "invalid_request"),
+        ("/v1/sessions/s/turns", b'{"regenerate":true}', 404, "session_not_found"),
+        ("/v1/sessions/s/turns", b'{"edit":{"message_id":"m","content":"x"}}', 404, "session_not_found"),
+        ("/v1/sessions/a%20b/turns", b'{"content":"x"}', 400, "invalid_request"),
+        ("/v1/sessions", b'{"id":"a/b"}', 400, "invalid_request"),
+    ],
+)  # fmt: skip
+async def test_a_bad_body_is_refused_and_nothing_is_stored(
+    served: Served, store: redis.Redis, path: str, body: bytes, status: int, code: str
+) -> None:
+    answer = await served.client.post(path, content=body, headers=JSON)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert set(problem) == {"type", "title", "status", "detail", "code"}
+    assert problem["status"] == status
+    assert problem["detail"].endswith(".")
+    assert list(store.scan_iter("chat:{*")) == []
+
+
+async def test_a_body_that_is_too_large_is_413(start: Start) -> None:
+    async with start(max_body_bytes=2048) as served:
+        answer = await served.client.post("/chat", json={"user_query": "x" * 3000})
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+        async def chunks() -> Any:
+            for _ in range(10):
+                yield b"x" * 1000
+
+        unsized = await served.client.post("/chat", content=chunks(), headers=JSON)
+        assert (unsized.status_code, unsized.json()["code"]) == (413, "body_too_large")
+
+
+async def test_a_message_that_can_never_fit_is_413_and_not_stored(start: Start, store: redis.Redis) -> None:
+    async with start(max_body_bytes=8_000_000) as served:
+        answer = await served.client.post("/chat", json={"user_query": "word " * 200_000, "session_id": "s"})
+        assert (answer.status_code, answer.json()["code"]) == (413, "context_too_long")
+        assert list(store.scan_iter("chat:{*")) == []
+
+
+async def test_another_content_type_is_415(served: Served) -> None:
+    answer = await served.client.post("/chat", data={"user_query": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/chat", 405, "method_not_allowed"),
+        ("DELETE", "/chat", 405, "method_not_allowed"),
+        ("GET", "/v1/sessions/none", 404, "session_not_found"),
+        ("PATCH", "/v1/sessions/none", 404, "session_not_found"),
+        ("DELETE", "/v1/sessions/none", 404, "session_not_found"),
+        ("GET", "/v1/sessions/none/messages", 404, "session_not_found"),
+        ("GET", "/v1/sessions/none/export", 404, "session_not_found"),
+        ("GET", "/v1/sessions/none/turns/t", 404, "turn_not_found"),
+        ("GET", "/v1/sessions/none/turns/t/events", 404, "turn_not_found"),
+        ("POST", "/v1/sessions/none/turns/t/stop", 404, "turn_not_found"),
+        ("GET", "/v1/sessions?limit=0", 400, "invalid_request"),
+        ("GET", "/v1/sessions?limit=x", 400, "invalid_request"),
+        ("GET", "/v1/sessions?cursor=x", 400, "invalid_request"),
+    ],
+)
+async def test_what_is_not_there_is_a_problem_too(
+    served: Served, method: str, path: str, status: int, code: str
+) -> None:
+    answer = await served.client.request(method, path, json={} if method == "PATCH" else None)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_all_other_text_passes_unchanged(served: Served) -> None:
+    text = '\x01\x1f\x7f\u2028\u0085\u202e 👩‍👩‍👧 𝕏 \r\n\t "quotes" \\u0041 é e\u0301'
+    first = await served.client.post("/chat", json={"user_query": text + "[[tokens=1]]", "session_id": "s"})
+    assert first.status_code == 200
+    messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
+    assert messages[0]["content"] == text + "[[tokens=1]]"
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "a\x80b"])
+async def test_a_bad_idempotency_key_is_refused(served: Served, key: str) -> None:
+    answer = await served.client.post(
+        "/chat", json={"user_query": "x"}, headers=[("Idempotency-Key", key.encode("latin-1"))]
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+async def test_a_request_id_is_taken_over_only_when_it_is_clean(served: Served) -> None:
+    kept = await served.client.get("/livez", headers={"X-Request-Id": "abc-1.2_3"})
+    assert kept.headers["x-request-id"] == "abc-1.2_3"
+    made = await served.client.get("/livez", headers={"X-Request-Id": "no good"})
+    assert made.headers["x-request-id"].startswith("r_")
+
+
+async def test_cors_lets_the_dev_origins_in_with_credentials(served: Served) -> None:
+    asked = {
+        "Origin": "http://localhost:5173", "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type,last-event-id,idempotency-key,authorization",
+    }  # fmt: skip
+    allowed = await served.client.options("/chat", headers=asked)
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "http://localhost:5173"
+    assert allowed.headers["access-control-allow-credentials"] == "true"
+    answer = await served.client.get("/health", headers={"Origin": "http://localhost:5173"})
+    exposed = answer.headers["access-control-expose-headers"].lower()
+    assert all(
+        name in exposed for name in ("x-session-id", "x-turn-id", "x-request-id", "location", "retry-after")
+    )
+    stranger = await served.client.get("/health", headers={"Origin": "http://evil.example"})
+    assert "access-control-allow-origin" not in stranger.headers

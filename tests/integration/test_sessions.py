@@ -1,0 +1,126 @@
+"""Sessions: made, listed, changed, exported, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import redis
+
+from service.double import Double, expected_text
+from tests.conftest import Start
+from tests.integration.test_turns import SLOW, begin, read
+from tests.support.service import Served
+
+
+async def test_a_session_is_made_once_and_listed_newest_first(served: Served) -> None:
+    made = await served.client.post(
+        "/v1/sessions", json={"id": "a", "title": "First", "system_prompt": "Hi."}
+    )
+    assert made.status_code == 201
+    assert made.json() | {"created": 0, "updated": 0} == {
+        "id": "a", "title": "First", "model": None, "system_prompt": "Hi.", "created": 0, "updated": 0,
+        "turns": 0, "active_turn": None,
+    }  # fmt: skip
+    again = await served.client.post("/v1/sessions", json={"id": "a", "title": "Other"})
+    assert (again.status_code, again.json()["title"]) == (200, "First")
+    for name in ("b", "c", "d"):
+        await served.client.post("/v1/sessions", json={"id": name})
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (await served.client.get("/v1/sessions", params={"limit": 3, "cursor": cursor})).json()
+        seen += [session["id"] for session in page["data"]]
+        cursor = page["next"]
+    assert seen == ["d", "c", "b", "a"]
+
+
+async def test_sessions_that_no_call_has_named_are_not_listed_until_one_does(served: Served) -> None:
+    answer = await served.client.post("/chat", json={"user_query": "[[tokens=1]]"})
+    assert (await served.client.get("/v1/sessions")).json()["data"] == []
+    session = answer.headers["x-session-id"]
+    await served.client.post("/chat", json={"user_query": "[[tokens=1]]", "session_id": session})
+    listed = (await served.client.get("/v1/sessions")).json()["data"]
+    assert [item["id"] for item in listed] == [session]
+
+
+async def test_a_session_is_renamed_and_emptied_fields_go(served: Served) -> None:
+    await served.client.post("/v1/sessions", json={"id": "a", "title": "Old", "system_prompt": "Be brief."})
+    changed = await served.client.patch("/v1/sessions/a", json={"title": "New", "system_prompt": None})
+    assert (changed.json()["title"], changed.json()["system_prompt"]) == ("New", None)
+    wrong = await served.client.patch("/v1/sessions/a", json={"model": "gpt-17"})
+    assert wrong.json()["code"] == "model_not_found"
+
+
+async def test_the_sessions_system_prompt_and_model_are_used(served: Served) -> None:
+    await served.client.post(
+        "/v1/sessions", json={"id": "a", "system_prompt": "Be brief.", "model": "llama3-8b-8192"}
+    )
+    answer = await begin(served, "a", {"content": "[[echo]]"})
+    events = await read(served, answer.headers["location"] + "/events")
+    assert events[0].data["model"] == "openai/gpt-oss-20b"
+    assert answer.json()["model"] == "openai/gpt-oss-20b"
+    text = (await served.client.get(answer.headers["location"])).json()["text"]
+    assert json.loads(text)[0] == {"role": "system", "content": "Be brief."}
+
+
+async def test_messages_are_paged_oldest_first(served: Served) -> None:
+    for n in range(3):
+        await served.client.post("/chat", json={"user_query": f"[[say={n}]]", "session_id": "s"})
+    seen = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (
+            await served.client.get("/v1/sessions/s/messages", params={"limit": 4, "cursor": cursor})
+        ).json()
+        seen += page["data"]
+        cursor = page["next"]
+    assert [message["content"] for message in seen] == ["[[say=0]]", "0", "[[say=1]]", "1", "[[say=2]]", "2"]
+    assert {frozenset(message) for message in seen} == {
+        frozenset({"id", "role", "content", "turn_id", "state", "created"})
+    }
+    exported = (await served.client.get("/v1/sessions/s/export")).json()
+    assert exported["messages"] == seen
+    assert exported["session"]["turns"] == 3
+
+
+async def test_delete_stops_the_running_turn_and_leaves_no_key(served: Served, store: redis.Redis) -> None:
+    await begin(served, "s", {"content": SLOW}, **{"Idempotency-Key": "k"})
+    await begin(served, "s", {"content": "[[tokens=3]]", "on_busy": "queue"})
+    gone = await served.client.delete("/v1/sessions/s")
+    assert gone.status_code == 204
+    async with asyncio.timeout(5):
+        while list(store.scan_iter("chat:{none.anonymous/s}*")):
+            await asyncio.sleep(0.02)
+    assert (await served.client.get("/v1/sessions/s")).status_code == 404
+    assert (await served.client.get("/v1/sessions")).json()["data"] == []
+    fresh = await served.client.post("/chat", json={"user_query": "[[tokens=2]]", "session_id": "s"})
+    assert fresh.text == expected_text(2, 0)
+
+
+async def test_long_histories_are_trimmed_and_keep_their_front_for_many_turns(
+    start: Start, double: Double
+) -> None:
+    async with start(max_body_bytes=8_000_000) as served:
+        # 400 exchanges of about 500 tokens: a context of 131k holds some 240 of them.
+        history = [
+            {"role": role, "content": f"{n} " + "word " * 190}
+            for n in range(400)
+            for role in ("user", "assistant")
+        ]
+        body = {"user_query": "[[tokens=1]] first", "session_id": "s", "history": history}
+        await served.client.post("/chat-with-history", json=body)
+        for n in range(6):
+            await served.client.post("/chat", json={"user_query": f"[[tokens=1]] {n}", "session_id": "s"})
+        fronts = set()
+        for call in double.calls.find():
+            context: Any = call.describe()["messages"]
+            assert context[0] == {"role": "system", "content": "You are a helpful AI assistant."}
+            assert context[1]["role"] == "user"
+            first = history.index(context[1])
+            assert context[1 : 1 + len(history) - first] == history[first:]
+            assert len(context) > 200
+            fronts.add(first)
+        assert len(double.calls.find()) == 7
+        assert len(fronts) <= 2
