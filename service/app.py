@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from service import __version__, logs, metrics
-from service.api import chat, handlers, ops, page, scrape, sessions
+from service.api import chat, handlers, keys, ops, page, scrape, sessions
 from service.api.auth import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
@@ -46,20 +46,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         store = Store(settings, logs.worker_name())
         engine = Engine(settings, store, Groq(settings), catalogue, logs.worker_name())
         await engine.open()
-        app.state.edge = Edge(settings, engine, Authenticator(settings), Limits())
+        authenticator = Authenticator(settings, store)
+        await authenticator.open()
+        app.state.edge = Edge(settings, engine, authenticator, Limits(settings, store.windows))
         drain = Drain(engine, getattr(app.state, "drain", None))
         watching = asyncio.create_task(drain.watch(), name="drain")
         yield {}
         await drain.finish()
         watching.cancel()
         await engine.close()
+        await authenticator.close()
         await store.close()
 
     app = FastAPI(
         title="Chat service", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
         description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
     )  # fmt: skip
-    for router in (ops.router, scrape.router, chat.router, sessions.router, page.router):
+    for router in (ops.router, scrape.router, chat.router, sessions.router, keys.router, page.router):
         app.include_router(router)
     app.state.page = page.Page.load()
     handlers.install(app)
@@ -72,6 +75,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         expose_headers=EXPOSED,
         max_age=600,
     )
-    app.add_middleware(EdgeMiddleware)
+    app.add_middleware(EdgeMiddleware, settings=settings)
     return app
 

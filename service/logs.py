@@ -41,7 +41,8 @@ _SECRET_VALUE: Final = re.compile(
             | ://[^\s:/@]*:(?=[^\s@]+@)  # redis://user:password@host
     ) [^\s@&"']+
     | \bgsk_[\w-]{8,}                # a Groq key
-    | \bsk-[\w-]{8,}                 # an OpenAI key, and ours in that shape
+    | \bsk-[\w-]{8,}                 # an OpenAI key
+    | \bchat_[0-9a-z]{12}_\w{20,}     # one of ours
     | \beyJ[\w-]+\.[\w-]+\.[\w-]*    # a JWT
     """,
     re.X | re.I,

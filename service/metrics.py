@@ -93,6 +93,7 @@ circuit_open = Gauge(
 )  # fmt: skip
 
 # Limits
+auth_refusals = Counter("chat_auth_refusals_total", "Credentials refused.", ["reason"])
 limit_rejections = Counter("chat_limit_rejections_total", "Requests refused.", ["limit"])
 budget_reserved = Counter("chat_budget_reserved_tokens_total", "Tokens reserved against budgets.")
 budget_settled = Counter("chat_budget_settled_tokens_total", "Tokens settled against budgets.")
@@ -120,6 +121,7 @@ build_info = Gauge(
 
 OUTCOMES: Final = ("completed", "stopped", "failed")
 DIALECTS: Final = ("text", "native", "openai", "aisdk")
+AUTH_REFUSALS: Final = ("missing", "unknown", "expired", "revoked", "token", "ticket", "scope")
 LIMITS: Final = ("sends", "reads", "turns", "streams", "budget", "admission")
 
 
@@ -141,6 +143,8 @@ def prepare(version: str, models: Iterable[str]) -> None:
             model_tokens.labels(model=model, direction=direction)
     for dialect in DIALECTS:
         readers_open.labels(dialect=dialect)
+    for reason in AUTH_REFUSALS:
+        auth_refusals.labels(reason=reason)
     for limit in LIMITS:
         limit_rejections.labels(limit=limit)
     for reason in ("auth", "blocked"):

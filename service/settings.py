@@ -36,8 +36,21 @@ METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
 _LIMIT: Final = re.compile(r"\s*\d+\s*(/|per)\s*\d*\s*(second|minute|hour|day|month|year)s?\s*", re.I)
 
 
+#: JWT algorithms, by the kind of key that they take; `none` is in neither
+JWT_SYMMETRIC: Final = ("HS256", "HS384", "HS512")
+JWT_ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+_SHORTEST_SECRET: Final = 32  # RFC 7518: a key for HS256 has 256 bits
+
+
 class SettingsError(Exception):
     """A setting has a value that the service cannot start with."""
+
+
+def check_limit(value: str) -> str:
+    """A request limit in slowapi's grammar, or "" for none. Raises ValueError."""
+    if value.strip() and not all(_LIMIT.fullmatch(part) for part in value.split(";")):
+        raise ValueError('a limit looks like "100/minute", several are parted by ";", "" is off')
+    return value.strip()
 
 
 def _commas(value: Any) -> Any:
@@ -106,9 +119,9 @@ class Settings(BaseSettings):
     secret: SecretStr | None = None
     jwt_key: SecretStr | None = None
     jwt_jwks_url: str | None = None
-    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = ("RS256", "ES256")
-    jwt_issuer: str | None = None
-    jwt_audience: str | None = None
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] | None = None
+    jwt_issuer: Annotated[tuple[str, ...], NoDecode] = ()
+    jwt_audience: Annotated[tuple[str, ...], NoDecode] = ()
     jwt_leeway_seconds: float = Field(30, ge=0, le=600)
     limit_sends: str | None = None
     limit_reads: str | None = None
@@ -122,7 +135,10 @@ class Settings(BaseSettings):
     # Tracing (the extra `tracing`)
     otlp_endpoint: str | None = None
 
-    @field_validator("cors_origins", "trusted_proxies", "auth", "jwt_algorithms", mode="before")
+    @field_validator(
+        "cors_origins", "trusted_proxies", "auth", "jwt_algorithms", "jwt_issuer", "jwt_audience",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _commas(value)
@@ -130,9 +146,9 @@ class Settings(BaseSettings):
     @field_validator(
         "log_format", "drain_delay_seconds", "redis_url", "model", "models_file", "groq_api_key",
         "groq_base_url", "metrics_port", "metrics_token", "secret", "jwt_key", "jwt_jwks_url",
-        "jwt_issuer", "jwt_audience", "max_running_turns_per_principal",
-        "max_open_streams_per_principal", "budget_tokens_per_minute", "budget_tokens_per_day",
-        "budget_tokens_per_month", "otlp_endpoint", mode="before",
+        "max_running_turns_per_principal", "max_open_streams_per_principal",
+        "budget_tokens_per_minute", "budget_tokens_per_day", "budget_tokens_per_month",
+        "otlp_endpoint", mode="before",
     )  # fmt: skip
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
@@ -178,9 +194,22 @@ class Settings(BaseSettings):
     @field_validator("limit_sends", "limit_reads")
     @classmethod
     def _limit(cls, value: str | None) -> str | None:
-        if value and not all(_LIMIT.fullmatch(part) for part in value.split(";")):
-            raise ValueError('a limit looks like "100/minute", several are parted by ";", "" is off')
+        return value if value is None else check_limit(value)
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value()) < _SHORTEST_SECRET:
+            raise ValueError(f"a secret has at least {_SHORTEST_SECRET} characters (openssl rand -hex 32)")
         return value
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _algorithms(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if name not in (*JWT_SYMMETRIC, *JWT_ASYMMETRIC):
+                raise ValueError(f"{name!r} is not one of {', '.join((*JWT_SYMMETRIC, *JWT_ASYMMETRIC))}")
+        return value or None
 
     @field_validator("auth")
     @classmethod
@@ -197,8 +226,8 @@ class Settings(BaseSettings):
             raise ValueError("CHAT_AUTH: none cannot be combined with keys or jwt; leave it out")
         if "none" in modes and self.production:
             raise ValueError("CHAT_AUTH: none is for local use; set keys or jwt, or set CHAT_ENV=local")
-        if "jwt" in modes and not (self.jwt_key or self.jwt_jwks_url):
-            raise ValueError("CHAT_AUTH: jwt needs CHAT_JWT_KEY or CHAT_JWT_JWKS_URL")
+        if "jwt" in modes:
+            self._check_jwt()
         if self.production and not self.groq_api_key:
             raise ValueError(
                 "GROQ_API_KEY: is missing; production needs a key, CHAT_ENV=local has a demo model"
@@ -206,6 +235,32 @@ class Settings(BaseSettings):
         if self.production and not self.redis_url:
             raise ValueError("CHAT_REDIS_URL: is missing; production keeps its state in a Redis of its own")
         return self
+
+    def _check_jwt(self) -> None:
+        """One kind of key and algorithms of its kind: a public key must never verify an HMAC."""
+        if bool(self.jwt_key) == bool(self.jwt_jwks_url):
+            raise ValueError("CHAT_AUTH: jwt needs either CHAT_JWT_KEY or CHAT_JWT_JWKS_URL")
+        key = self.jwt_key.get_secret_value() if self.jwt_key else ""
+        if self.jwt_symmetric and len(key) < _SHORTEST_SECRET and self.production:
+            raise ValueError(f"CHAT_JWT_KEY: an HMAC secret has at least {_SHORTEST_SECRET} characters")
+        if "BEGIN" in key and "PUBLIC KEY" not in key:
+            raise ValueError("CHAT_JWT_KEY: a PEM has to hold the issuer's public key (BEGIN PUBLIC KEY)")
+        wrong = set(self.jwt_algorithms or ()) - set(
+            JWT_SYMMETRIC if self.jwt_symmetric else JWT_ASYMMETRIC
+        )
+        if wrong:
+            kind = "a plain secret" if self.jwt_symmetric else "public keys"
+            raise ValueError(f"CHAT_JWT_ALGORITHMS: {', '.join(sorted(wrong))} cannot be used with {kind}")
+
+    @property
+    def jwt_symmetric(self) -> bool:
+        """True when tokens are signed with a secret that we share with the issuer."""
+        return self.jwt_key is not None and "-----BEGIN" not in self.jwt_key.get_secret_value()
+
+    @property
+    def jwt_allowed(self) -> tuple[str, ...]:
+        """The algorithms that a token may be signed with."""
+        return self.jwt_algorithms or (("HS256",) if self.jwt_symmetric else ("RS256", "ES256"))
 
     @property
     def production(self) -> bool:

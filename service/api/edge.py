@@ -10,7 +10,7 @@ from typing import Final
 
 from fastapi import Request
 
-from service.api.auth import Authenticator, Principal
+from service.api.auth import Authenticator, Principal, forbidden
 from service.api.limits import Limits
 from service.engine.engine import Engine
 from service.settings import Settings
@@ -32,8 +32,15 @@ def edge_of(request: Request) -> Edge:
     return edge
 
 
-async def principal_of(request: Request) -> Principal:
-    """Who is calling. Raises unauthenticated, forbidden, store_unavailable."""
-    principal = await edge_of(request).authenticator.identify(request)
+async def principal_of(
+    request: Request, *, scope: str = "chat", events_of: tuple[str, str] | None = None
+) -> Principal:
+    """Who is calling, with the right to. `events_of` (session, turn) admits a ticket for these events.
+
+    Raises unauthenticated, forbidden, store_unavailable.
+    """
+    principal = await edge_of(request).authenticator.identify(request, events_of=events_of)
     request.scope["chat.principal"] = principal.id
+    if scope not in principal.scopes:
+        raise forbidden(scope)
     return principal

@@ -1,14 +1,148 @@
-"""Request limits per principal, else per client address."""
+"""Request limits per principal, else per client address: slowapi, with the decision in Redis.
+
+slowapi gives the grammar and, in memory, what a worker falls back to. Its own way to Redis
+would block the event loop (2 s for a stalled Redis) and needs two round trips; here one script
+decides for all windows at once (store/windows.py), exactly, for all replicas. When Redis says
+nothing for a quarter of a second, this worker counts alone for a second, which is itself
+counted. Which requests are checked, and when, is decided by the routes. Why:
+docs/decisions/0005-request-limits.md.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import asyncio
+import functools
+import math
+import time
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from fastapi import Request
+from limits import RateLimitItem, parse_many
+from slowapi import Limiter
 
+from service import metrics
+from service.api import addresses
 from service.api.auth import Principal
+from service.errors import ServiceError, StoreUnavailable
+from service.logs import get_logger
+from service.settings import Settings
+from service.store.windows import Use, Window, Windows
+
+# How long a worker counts alone before it asks Redis again.
+_ALONE_SECONDS: Final = 1.0
+
+log = get_logger(__name__)
 
 
-class Limits:
-    async def check(self, request: Request, principal: Principal, kind: Literal["sends", "reads"]) -> None:
-        """Raises rate_limited."""
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`limit` is the window that binds: the one that refused, else the one with the least left."""
+
+    passes: bool
+    limit: RateLimitItem
+    left: int
+    reset: float
+
+
+class Limits(Limiter):
+    def __init__(self, settings: Settings, windows: Windows) -> None:
+        super().__init__(
+            key_func=lambda request: addresses.client_address(request.scope, self._trusted),
+            strategy=f"{settings.limit_window}-window",
+            storage_uri="memory://",
+            key_style="endpoint",
+        )
+        self._settings = settings
+        self._windows = windows
+        self._trusted = addresses.networks(settings.trusted_proxies)
+        self._alone_until = 0.0
+
+    async def check(
+        self, request: Request, principal: Principal, kind: Literal["sends", "reads"], *,
+        once: str | None = None,
+    ) -> None:  # fmt: skip
+        """Charge the caller for one request. Raises rate_limited.
+
+        Requests with the same `once` at the same time are one: whichever comes first is charged.
+        """
+        own = principal.limit_sends if kind == "sends" else principal.limit_reads
+        limits = _parse(self._settings.limit_for(kind) if own is None else own)
+        if not limits:
+            return
+        decision = await self._decide(limits, self._who(request, principal), kind, once)
+        request.scope["chat.headers"] = _headers(decision)
+        if not decision.passes:
+            metrics.limit_rejections.labels(limit=kind).inc()
+            wait = max(1, math.ceil(decision.reset))
+            raise ServiceError(
+                "rate_limited", f"The limit of {decision.limit} is reached; try again in {wait} s.",
+                retry_after=wait,
+            )  # fmt: skip
+
+    def _who(self, request: Request, principal: Principal) -> str:
+        if not principal.anonymous:
+            return principal.id
+        return "ip." + addresses.customer(addresses.client_address(request.scope, self._trusted))
+
+    async def _decide(
+        self, limits: tuple[RateLimitItem, ...], who: str, kind: str, once: str | None
+    ) -> Decision:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._alone_until:
+            windows = [Window(limit.amount, limit.get_expiry()) for limit in limits]
+            try:
+                taken, uses = await self._windows.take(
+                    who, kind, windows, shape=self._settings.limit_window, once=once
+                )
+            except StoreUnavailable:
+                self._alone_until = loop.time() + _ALONE_SECONDS
+                log.warning("limits.alone", seconds=_ALONE_SECONDS, note="the store is silent")
+            else:
+                return _binding(taken, limits, uses)
+        metrics.bypassed.labels(control="limits").inc()
+        return self._decide_alone(limits, who, kind)
+
+    def _decide_alone(self, limits: tuple[RateLimitItem, ...], who: str, kind: str) -> Decision:
+        """What this worker alone has counted since Redis fell silent."""
+        taken = all(self.limiter.test(limit, who, kind) for limit in limits)
+        uses = []
+        for limit in limits:
+            if taken:
+                self.limiter.hit(limit, who, kind)
+            reset, left = self.limiter.get_window_stats(limit, who, kind)
+            uses.append(Use(limit.amount - left, max(0.0, reset - time.time())))
+        return _binding(taken, limits, uses)
+
+
+@functools.lru_cache(maxsize=1024)  # distinct limits: the settings' two, and those of single keys
+def _parse(grammar: str) -> tuple[RateLimitItem, ...]:
+    """The windows of a limit; of two with the same length the narrower counts."""
+    found: dict[int, RateLimitItem] = {}
+    for limit in parse_many(grammar) if grammar else ():
+        length = limit.get_expiry()
+        if length not in found or limit.amount < found[length].amount:
+            found[length] = limit
+    return tuple(found.values())
+
+
+def _binding(taken: bool, limits: tuple[RateLimitItem, ...], uses: list[Use]) -> Decision:
+    decisions = [
+        Decision(taken, limit, max(0, limit.amount - use.used), use.reset)
+        for limit, use in zip(limits, uses, strict=True)
+    ]
+    if not taken:
+        return max((one for one in decisions if one.left == 0), key=lambda one: one.reset)
+    return min(decisions, key=lambda one: one.left)
+
+
+def _headers(decision: Decision) -> list[tuple[bytes, bytes]]:
+    """`RateLimit-Reset` counts seconds from now, `X-RateLimit-Reset` is a time, as in slowapi."""
+    amount, left = str(decision.limit.amount), str(decision.left)
+    reset = math.ceil(decision.reset)
+    named = {
+        "ratelimit-limit": amount, "ratelimit-remaining": left, "ratelimit-reset": str(reset),
+        "x-ratelimit-limit": amount, "x-ratelimit-remaining": left,
+        "x-ratelimit-reset": str(int(time.time()) + reset),
+    }  # fmt: skip
+    return [(name.encode(), value.encode()) for name, value in named.items()]

@@ -17,23 +17,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import ids, metrics
 from service.api.handlers import respond
+from service.api.hardening import Hardening
 from service.errors import BrokenAnswer, ServiceError
 from service.logs import get_logger
+from service.settings import Settings
 
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _QUIET: Final = ("/livez", "/readyz", "/health", "/metrics")
 _METHODS: Final = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
-_SECURITY: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
 
 log = get_logger("service.requests")
 
 
 class EdgeMiddleware:
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
+        self._hardening = Hardening(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -59,15 +58,20 @@ class EdgeMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 first = time.perf_counter()
+                added = self._hardening.headers(scope, message["headers"])
                 message = {
                     **message,
-                    "headers": [*message["headers"], (b"x-request-id", request_id.encode()), *_SECURITY],
+                    "headers": [*message["headers"], (b"x-request-id", request_id.encode()), *added],
                 }
             await send(message)
 
         outcome = "ended"
         try:
-            await self._app(scope, receive, noting)
+            if self._hardening.too_many_headers(scope):
+                error = ServiceError("invalid_request", "The request has too many headers.", status=431)
+                await respond(scope["path"], error)(scope, receive, noting)
+            else:
+                await self._app(scope, receive, noting)
         except asyncio.CancelledError:
             outcome = "cut"
             raise

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from service import __version__
 from service.api import page
 from service.api.answers import Json
-from service.api.edge import Edge, edge_of
+from service.api.edge import Edge, edge_of, principal_of
 from service.errors import ServiceError, StoreUnavailable
 
 router = APIRouter()
@@ -111,12 +111,14 @@ def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
 
 @router.get("/v1/models", summary="The models, in OpenAI's list shape")
 async def list_models(request: Request) -> dict[str, Any]:
+    await principal_of(request)
     edge = edge_of(request)
     return {"object": "list", "data": [model_resource(edge, model) for model in edge.engine.catalogue]}
 
 
 @router.get("/v1/models/{model_id:path}", summary="One model, by id or alias")
 async def get_model(request: Request, model_id: str) -> dict[str, Any]:
+    await principal_of(request)
     edge = edge_of(request)
     if not model_id:
         raise ServiceError("model_not_found", "There is no model of that name.")

@@ -23,7 +23,8 @@ async def start(request: Request, principal: Principal, send: Send) -> Attached:
     send.traceparent = request.scope.get("chat.traceparent", "")
     attached = await edge.engine.known(send)
     if attached is None:
-        await edge.limits.check(request, principal, "sends")
+        once = f"{send.session_id or ''}\n{send.key}" if send.key else None
+        await edge.limits.check(request, principal, "sends", once=once)
         attached = await edge.engine.begin(send)
     request.scope["chat.session"] = attached.ref.session_id
     request.scope["chat.turn"] = attached.ref.turn_id

@@ -246,7 +246,7 @@ async def get_turn(request: Request, session_id: str, turn_id: str) -> Response:
 
 @router.get("/{session_id}/turns/{turn_id}/events", summary="The events of a turn, from a cursor on")
 async def get_events(request: Request, session_id: str, turn_id: str) -> Response:
-    principal = await principal_of(request)
+    principal = await principal_of(request, events_of=(session_id, turn_id))
     edge = edge_of(request)
     after = bodies.cursor(request)
     await edge.limits.check(request, principal, "reads")
@@ -255,6 +255,17 @@ async def get_events(request: Request, session_id: str, turn_id: str) -> Respons
     if after is None:
         await edge.engine.readers.check(ref, 0)
     return await _events(request, ref, after)
+
+
+@router.post("/{session_id}/turns/{turn_id}/ticket", summary="A URL of the events for EventSource")
+async def create_ticket(request: Request, session_id: str, turn_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    turn = await edge.engine.turn(_ref(principal.id, session_id, turn_id))
+    ticket, expires = await edge.authenticator.ticket(principal, session_id, turn.ref.turn_id)
+    path = f"/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
+    return Json({"url": path, "expires": expires})
 
 
 @router.post("/{session_id}/turns/{turn_id}/stop", summary="Stop a turn; answers after it is sealed")

@@ -32,6 +32,11 @@ T = TypeVar("T")
 # waits its turn instead of opening hundreds of sockets.
 _POOL = 64
 
+# Five looks at silence, 50 ms apart: Redis answers in less than 1 ms, and its longest
+# regular pauses (a fork for an append-only rewrite) take some tens of ms.
+_QUIET_TICKS = 5
+_TICK_SECONDS = 0.05
+
 
 def describe(url: str) -> str:
     """The URL without its password, for people."""
@@ -139,12 +144,44 @@ class Client:
         self.timeout = settings.redis_timeout_seconds
         self.redis = make_client(settings, timeout=self.timeout)
         self.cluster = isinstance(self.redis, RedisCluster)
+        self._answers = 0
 
     async def run(self, operation: str, call: Awaitable[T]) -> T:
         """Await one command (or pipeline) for at most the store timeout."""
         with translated(operation):
             async with asyncio.timeout(self.timeout + 0.25):
+                answer = await call
+        self._answers += 1
+        return answer
+
+    async def unless_silent(self, call: Awaitable[T]) -> T:
+        """Await calls of this client, but only as long as Redis answers anybody in this process.
+
+        A stall is noticed within a quarter of a second, and a busy machine is not taken for one:
+        silence is counted in turns of the event loop, each of which has looked at the sockets.
+        Raises StoreUnavailable.
+        """
+        loop = asyncio.get_running_loop()
+        bound = asyncio.timeout(None)
+        timer: asyncio.TimerHandle
+
+        def look(seen: int, quiet: int) -> None:
+            nonlocal timer
+            quiet = quiet + 1 if self._answers == seen else 0
+            if quiet == _QUIET_TICKS:
+                bound.reschedule(loop.time())
+            else:
+                timer = loop.call_later(_TICK_SECONDS, look, self._answers, quiet)
+
+        timer = loop.call_later(_TICK_SECONDS, look, self._answers, 0)
+        try:
+            async with bound:
                 return await call
+        except TimeoutError:
+            metrics.redis_errors.labels(operation="silence").inc()
+            raise StoreUnavailable from None
+        finally:
+            timer.cancel()
 
     async def ping(self) -> None:
         await self.run("ping", self.redis.ping())

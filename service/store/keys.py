@@ -75,3 +75,25 @@ class Keys:
     def owned_by(self, worker: str) -> str:
         """Set: references of the turns that a worker runs, for the master to lapse when it dies."""
         return f"{self.prefix}:worker:{worker}:turns"
+
+    def limit(self, who: str, kind: str, window: str, seconds: int) -> str:
+        """Counter (fixed) or list of times (moving): what a caller has used of a request limit."""
+        return f"{self.prefix}:{{{who}}}:limit:{kind}:{window}:{seconds}"
+
+    def charged(self, who: str, once: str) -> str:
+        """Mark: a send with this idempotency key was charged a moment ago."""
+        return f"{self.prefix}:{{{who}}}:charged:{hashlib.sha256(once.encode()).hexdigest()[:32]}"
+
+    def credential(self, key_id: str) -> str:
+        """Hash: an API key's record, without its secret. Permanent until it expires or is revoked."""
+        return f"{self.prefix}:{{credentials}}:{key_id}"
+
+    @cached_property
+    def credentials(self) -> str:
+        """Sorted set: the ids of all API keys by time of creation. Permanent."""
+        return f"{self.prefix}:{{credentials}}"
+
+    @cached_property
+    def secret(self) -> str:
+        """What replicas without CHAT_SECRET sign tickets with. Permanent."""
+        return f"{self.prefix}:secret"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from service.settings import Settings
 from service.store.client import Client
+from service.store.credentials import Credentials
 from service.store.keys import Keys
 from service.store.leases import Leases
 from service.store.log import Log
 from service.store.scripts import Scripts
 from service.store.sessions import Sessions
 from service.store.turns import Turns
+from service.store.windows import Windows
 
 
 class Store:
@@ -21,6 +23,8 @@ class Store:
         self.sessions = Sessions(self.client, self.scripts, self.keys, settings)
         self.turns = Turns(self.client, self.scripts, self.keys, settings)
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
+        self.credentials = Credentials(self.client, self.scripts, self.keys)
+        self.windows = Windows(self.client, self.scripts, self.keys)
         self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)
 
     async def ping(self) -> None:

@@ -1,0 +1,64 @@
+"""What every response carries against misuse, and the bound on request headers.
+
+An answer of the API is data: no browser may run, frame, guess at or keep it. A page that brings
+a Content-Security-Policy of its own keeps it. The bound on the bytes of a request's head is the
+server's (server.py), the bounds on bodies are bodies.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from starlette.types import Scope
+
+from service.api import addresses
+from service.settings import Settings
+
+Header = tuple[bytes, bytes]
+
+# Browsers send 20, chains of proxies add 10; 64 KiB of head would hold 16 000.
+_MOST_HEADERS: Final = 128
+
+_ALWAYS: Final[tuple[Header, ...]] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_DATA: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+# FastAPI's page of the API loads Swagger UI from there and starts it inline.
+_DOCS: Final = (
+    b"content-security-policy",
+    b"default-src 'none'; connect-src 'self'; img-src data: https://fastapi.tiangolo.com;"
+    b" script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline'"
+    b" https://cdn.jsdelivr.net; frame-ancestors 'none'",
+)
+_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
+_PRIVATE: Final = (b"cache-control", b"no-store")
+
+
+class Hardening:
+    def __init__(self, settings: Settings) -> None:
+        self._production = settings.production
+        self._trusted = addresses.networks(settings.trusted_proxies)
+
+    def too_many_headers(self, scope: Scope) -> bool:
+        return len(scope["headers"]) > _MOST_HEADERS
+
+    def headers(self, scope: Scope, given: Iterable[Header]) -> list[Header]:
+        """What to add to a response that has these headers."""
+        names = {name.lower() for name, _ in given}
+        added = [*_ALWAYS, *scope.get("chat.headers", ())]
+        if b"content-security-policy" not in names:
+            added.append(_DOCS if scope["path"] == "/docs" else _DATA)
+        if "chat.principal" in scope and b"cache-control" not in names:
+            added.append(_PRIVATE)
+        if self._production and self._secure(scope):
+            added.append(_TRANSPORT)
+        return added
+
+    def _secure(self, scope: Scope) -> bool:
+        """True when the client came by https, as far as a proxy of ours says so."""
+        if scope.get("scheme") == "https":
+            return True
+        said = dict(scope["headers"]).get(b"x-forwarded-proto", b"")
+        return said == b"https" and addresses.by_trusted_proxy(scope, self._trusted)

@@ -1,0 +1,62 @@
+"""Request limits in Redis: windows that all workers of all replicas count together, exactly.
+
+One script takes a request from all windows of a caller or from none, by Redis's clock, and
+says in the same round trip what is left: no worker's clock counts, and no two requests can
+take the same place. What a limit means and what happens without Redis are api/limits.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from service.store.client import Client
+from service.store.keys import Keys
+from service.store.scripts import Scripts
+
+# A begin takes at most a store timeout (2.25 s): after that the turn of a known key is found.
+_MARK_MS: Final = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """`amount` requests per `seconds`."""
+
+    amount: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a window holds after a decision; `reset` in seconds."""
+
+    used: int
+    reset: float
+
+
+class Windows:
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+
+    async def take(
+        self, who: str, kind: str, windows: Sequence[Window], *, shape: Literal["fixed", "moving"],
+        once: str | None = None,
+    ) -> tuple[bool, list[Use]]:  # fmt: skip
+        """Whether one more request has a place in all windows, and what each holds now.
+
+        Requests with the same `once` shortly after one another take one place together.
+        Raises StoreUnavailable.
+        """
+        names = [self._keys.charged(who, once or "")]
+        arguments = [_MARK_MS if once else 0]
+        for window in windows:
+            names.append(self._keys.limit(who, kind, shape, window.seconds))
+            arguments += (window.amount, window.seconds * 1000)
+        taken, *rest = await self._client.unless_silent(
+            self._scripts.call(f"limit_{shape}", names, arguments)
+        )
+        uses = [Use(int(rest[i]), max(0, int(rest[i + 1])) / 1000) for i in range(0, len(rest), 2)]
+        return bool(taken), uses
