@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from service import __version__, logs, metrics
+from service import __version__, logs, metrics, tracing
 from service.api import chat, handlers, keys, ops, page, scrape, sessions
 from service.api.auth import Authenticator
 from service.api.edge import Edge
@@ -40,6 +40,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     logs.configure(settings)
     catalogue = load_catalogue(settings.models_file, settings.model, settings.on_takeover)
     metrics.prepare(__version__, [model.id for model in catalogue])
+    tracing.configure(settings, __version__)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -57,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await engine.close()
         await authenticator.close()
         await store.close()
+        await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="Chat service", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,

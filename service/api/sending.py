@@ -21,6 +21,7 @@ async def start(request: Request, principal: Principal, send: Send) -> Attached:
     if header is not None and send.on_busy == "reject":
         send.on_busy = cast("object", header)  # type: ignore[assignment]  # checked in bodies
     send.traceparent = request.scope.get("chat.traceparent", "")
+    send.request_id = request.scope.get("chat.request_id", "")
     attached = await edge.engine.known(send)
     if attached is None:
         once = f"{send.session_id or ''}\n{send.key}" if send.key else None

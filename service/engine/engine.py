@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from service import events, ids, metrics
+from service.engine.attempts import begin_turn
 from service.engine.background import Background
 from service.engine.budgets import Budgets
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, Contexts, Tokens
@@ -185,7 +186,7 @@ class Engine:
             ref=ref, state=begun.state, epoch=1, attempt=0, model=model.id, user=begun.message_id,
             pos=begun.pos, last=1, created=created, params=params, started=begin.started,
             idem=self.store.keys.session(ref.principal, session_id).idempotency(send.key) if send.key else "",
-            trace=send.traceparent,
+            trace=send.traceparent, request=send.request_id,
         )  # fmt: skip
         if begun.state == "running":
             self.run(turn)
@@ -210,7 +211,7 @@ class Engine:
             defaults["model"] = model
         fields: dict[str, Any] = {
             "model": model, "params": orjson.dumps(params), "trace": send.traceparent,
-            "route": send.route,
+            "request": send.request_id, "route": send.route,
         }  # fmt: skip
         begin = Begin(
             ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
@@ -261,6 +262,7 @@ class Engine:
     async def _run(self, turn: Turn) -> None:
         feed = self.feeds.local(turn.ref)
         live = Live(turn, feed)
+        live.span = begin_turn(turn)
         self._lives[turn.ref.turn_id] = live
         metrics.turns_running.inc()
         following = ""
@@ -274,6 +276,7 @@ class Engine:
             log.warning("turn.left", turn=turn.ref.turn_id, reason="store", action="its lease lapses")
         finally:
             metrics.turns_running.dec()
+            live.span.end()
             self._lives.pop(turn.ref.turn_id, None)
             await self.feeds.leave(turn.ref)
         if following:
@@ -304,9 +307,7 @@ class Engine:
         state, owner, left = noted
         if state in ("running", "queued"):
             metrics.stops.inc()
-            if state == "running" and left > 0 and await self._owner_seals(ref, owner):
-                pass
-            else:
+            if not (state == "running" and left > 0 and await self._owner_seals(ref, owner)):
                 await self._seal_by_force(ref)
             metrics.stop_duration.observe(time.perf_counter() - begin)
         return await self.turn(ref)

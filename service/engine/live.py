@@ -8,15 +8,17 @@ taken, payloads keep their ids until they are acknowledged: a repeated append is
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from service import events
+from service import events, metrics
 from service.engine.feeds import Feed
 from service.events import Event
 from service.store.turns import Turn
+from service.tracing import NOTHING, Span
 from service.upstream.models import Model
 
 
@@ -61,6 +63,8 @@ class Live:
         self.failing_since: float | None = None
         self.appended_at = 0.0
         self.model: Model | None = None
+        self.span: Span = NOTHING
+        self.first_shown: float | None = None  # seconds after the turn's begin, where we showed it
         self._landed = asyncio.Event()
         self._landed.set()
         self._pending: list[tuple[str, list[str]] | bytes] = []
@@ -134,6 +138,8 @@ class Live:
         first = self.acknowledged + 1
         log = [Event(first + i, payload) for i, payload in enumerate(self._taken)]
         self.acknowledged += len(self._taken)
+        if self._taken_fields.get("shown") == 1:
+            self.is_shown()
         self._taken = []
         self._taken_fields = {}
         self.failing_since = None
@@ -141,6 +147,13 @@ class Live:
             self.feed.push(log)
         if not self._pending:
             self._idle.set()
+
+    def is_shown(self) -> None:
+        """Readers can see something of the turn from now on."""
+        if not self.turn.shown:
+            self.turn.shown = True
+            self.first_shown = max(0.0, time.time() - self.turn.created / 1000)
+            metrics.first_token.observe(self.first_shown)
 
     @property
     def in_flight(self) -> bool:

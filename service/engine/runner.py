@@ -14,6 +14,7 @@ from contextlib import aclosing
 from typing import Final
 
 from service import events, metrics
+from service.engine.attempts import Attempt
 from service.engine.context import Context, Contexts, Tokens
 from service.engine.flusher import Flusher
 from service.engine.governor import Governor
@@ -203,45 +204,18 @@ class Runner:
         await live.flushed()
         request = Request(
             model, messages, self._contexts.completion_of(model, turn.params),
-            _params(model, turn.params), turn.ref.turn_id, turn.trace,
+            _params(model, turn.params), turn.ref.turn_id,
         )  # fmt: skip
-        metrics.upstream_attempts.labels(model=model.id).inc()
         total = live.deadline[0] if live.deadline else loop.time() + self._settings.turn_timeout_seconds
-        begin = loop.time()
-        first = 0.0
         live.deadline = (
-            min(total, begin + self._settings.first_token_timeout_seconds),
+            min(total, loop.time() + self._settings.first_token_timeout_seconds),
             "first_token_timeout",
         )
-        last = Batch()
         try:
-            async with aclosing(self._upstream.stream(request)) as stream:
-                async for batch in stream:
-                    if request.limits is not None:
-                        self._governor.learned(model, request.limits)
-                        request.limits = None
-                    if batch.pieces:
-                        now = loop.time()
-                        live.deadline = (
-                            min(total, now + self._settings.idle_timeout_seconds),
-                            "idle_timeout",
-                        )
-                        live.tokens += batch.tokens
-                        self._show(live, batch)
-                        self._flusher.put(live, urgent=not first)
-                        first = first or now
-                        if live.failing_since is not None and live.tokens > _MAX_HELD:
-                            await live.flushed()
-                    if batch.usage:
-                        last.usage = batch.usage
-                    last.finish_reason = batch.finish_reason or last.finish_reason
+            with Attempt(live.span, request, turn.attempt) as attempt:
+                last = await self._relay(live, model, request, total, attempt)
         finally:
             live.deadline = (total, "turn_timeout")
-        if first:
-            metrics.upstream_first_chunk.labels(model=model.id).observe(first - begin)
-            metrics.upstream_time_per_token.labels(model=model.id).observe(
-                (loop.time() - first) / max(1, live.tokens)
-            )
         if live.answer.empty and live.answer.reasoning:
             raise UpstreamError(
                 "upstream_rejected", "The model used all its tokens for reasoning and gave no answer.",
@@ -250,6 +224,33 @@ class Runner:
         self._governor.succeeded(model)
         if last.usage:
             self._tokens.learn(context.prompt_tokens, last.usage["prompt_tokens"])
+        return last
+
+    async def _relay(
+        self, live: Live, model: Model, request: Request, total: float, attempt: Attempt
+    ) -> Batch:  # fmt: skip
+        """From upstream into the log. Returns finish_reason and usage."""
+        loop = asyncio.get_running_loop()
+        last = Batch()
+        async with aclosing(self._upstream.stream(request)) as stream:
+            async for batch in stream:
+                if request.limits is not None:
+                    self._governor.learned(model, request.limits)
+                    request.limits = None
+                if batch.pieces:
+                    live.deadline = (
+                        min(total, loop.time() + self._settings.idle_timeout_seconds),
+                        "idle_timeout",
+                    )
+                    live.tokens += batch.tokens
+                    self._show(live, batch)
+                    self._flusher.put(live, urgent=attempt.arrived(batch.tokens))
+                    if live.failing_since is not None and live.tokens > _MAX_HELD:
+                        await live.flushed()
+                if batch.usage:
+                    last.usage = batch.usage
+                last.finish_reason = batch.finish_reason or last.finish_reason
+        attempt.ended(last)
         return last
 
     def _show(self, live: Live, batch: Batch) -> None:

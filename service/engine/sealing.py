@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from service import events, ids, metrics
+from service.engine.attempts import origin
 from service.engine.budgets import Budgets
 from service.engine.feeds import Feeds
 from service.engine.live import Answer, Live
@@ -92,7 +93,7 @@ class Sealer:
         )
         outcome, following = await self._store.turns.seal(turn, seal)
         if outcome == "SEALED":
-            await self._ended(turn, "stopped", usage, answer)
+            await self._ended(turn, "stopped", usage, turn.model, finish_reason="stop")
         return outcome, following
 
     async def _end(self, live: Live, state: str, body: dict[str, Any], usage: dict[str, int]) -> str:
@@ -113,10 +114,23 @@ class Sealer:
         )  # fmt: skip
         outcome, following = await self._write(live, seal)
         if outcome == "SEALED":
+            if live.shown:
+                live.is_shown()
             if live.feed is not None:
                 first = live.acknowledged + 1
                 live.feed.push([events.Event(first + i, payload) for i, payload in enumerate(payloads)])
-            await self._ended(turn, state, usage, live.answer, error=body if state == "failed" else None)
+            await self._ended(
+                turn, state, usage, live.model.id if live.model else turn.model,
+                code=body.get("code"), finish_reason=body.get("finish_reason"),
+                first_token_seconds=_rounded(live.first_shown),
+            )  # fmt: skip
+            live.span.set({
+                "chat.turn.outcome": state,
+                "gen_ai.usage.input_tokens": usage["prompt_tokens"],
+                "gen_ai.usage.output_tokens": usage["completion_tokens"],
+            })  # fmt: skip
+            if state == "failed":
+                live.span.fail(body["code"])
         elif outcome == "FENCED":
             metrics.fenced.inc()
             log.warning(
@@ -155,31 +169,32 @@ class Sealer:
         return Seal(state, first_id, payloads, fields, answer_id, message, frees_key)
 
     async def _ended(
-        self,
-        turn: Turn,
-        state: str,
-        usage: dict[str, int],
-        answer: Answer,
-        error: dict[str, Any] | None = None,
-    ) -> None:
+        self, turn: Turn, state: str, usage: dict[str, int], model: str, **told: object
+    ) -> None:  # fmt: skip
+        """Counted before anything is awaited: whoever reads the last event finds it counted."""
         seconds = max(0.0, time.time() - turn.created / 1000)
         metrics.turns_ended.labels(outcome=state).inc()
         metrics.turn_duration.labels(outcome=state).observe(seconds)
         metrics.tokens.labels(direction="input").inc(usage["prompt_tokens"])
         metrics.tokens.labels(direction="output").inc(usage["completion_tokens"])
-        metrics.model_tokens.labels(model=turn.model, direction="input").inc(usage["prompt_tokens"])
-        metrics.model_tokens.labels(model=turn.model, direction="output").inc(usage["completion_tokens"])
+        metrics.model_tokens.labels(model=model, direction="input").inc(usage["prompt_tokens"])
+        metrics.model_tokens.labels(model=model, direction="output").inc(usage["completion_tokens"])
         log.info(
-            "turn.ended", turn=turn.ref.turn_id, session=turn.ref.session_id, principal=turn.ref.principal,
-            outcome=state, model=turn.model, attempt=turn.attempt, epoch=turn.epoch,
+            "turn.ended", **origin(turn), turn=turn.ref.turn_id, session=turn.ref.session_id,
+            principal=turn.ref.principal, outcome=state, model=model, attempt=turn.attempt, epoch=turn.epoch,
             seconds=round(seconds, 3), input_tokens=usage["prompt_tokens"],
-            output_tokens=usage["completion_tokens"], **({"code": error["code"]} if error else {}),
+            output_tokens=usage["completion_tokens"],
+            **{name: value for name, value in told.items() if value is not None},
         )  # fmt: skip
         try:
             await self._budgets.settle(turn.ref, turn.model, usage)
             await self._store.leases.settle(turn.ref)
         except StoreUnavailable:
             log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _billed(turn: Turn, tokens: int, reported: dict[str, int] | None) -> dict[str, int]:

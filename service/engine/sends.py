@@ -39,6 +39,7 @@ class Send:
     key: str | None = None
     must_exist: bool = False
     traceparent: str = ""
+    request_id: str = ""
 
     def fingerprint(self) -> str:
         body = [

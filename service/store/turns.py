@@ -68,6 +68,7 @@ class Turn:
     finish_reason: str | None = None
     error: dict[str, Any] | None = None
     trace: str = ""
+    request: str = ""
     void: int = 0
     delivered: bool = False
 
@@ -108,6 +109,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         finish_reason=fields[b"finish"].decode() if b"finish" in fields else None,
         error=document(b"error"),
         trace=fields.get(b"trace", b"").decode(),
+        request=fields.get(b"request", b"").decode(),
         void=number(b"void"),
         delivered=fields.get(b"delivered") == b"1",
     )

@@ -17,7 +17,7 @@ from tests.support.running import ROOT, clean_environment
 SERVICE = ROOT / "service"
 LONGEST = 400
 
-LEAVES = {"errors", "events", "ids", "settings", "logs", "metrics", "tally", "__init__"}
+LEAVES = {"errors", "events", "ids", "settings", "logs", "metrics", "tally", "tracing", "otel", "__init__"}
 BELOW = {
     "store": LEAVES,
     "upstream": LEAVES,
@@ -46,6 +46,7 @@ ONLY_IN = {
     "starlette": {"api", "dialects", "app"},
     "slowapi": {"api"},
     "prometheus_client": {"metrics", "tally"},
+    "opentelemetry": {"otel"},
     "gunicorn": {"master", "worker"},
     "uvicorn": {"server", "worker", "__main__", "double"},
     "service.double": {"double"},

@@ -1,0 +1,94 @@
+"""Turns and attempts as operators see them: their spans, their times, their lines' context.
+
+What happens in a turn is the runner's; nothing here changes it.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+import structlog
+
+from service import metrics, tracing
+from service.errors import UpstreamError
+from service.store.turns import Turn
+from service.tracing import Span
+from service.upstream.base import Batch, Request
+
+
+def begin_turn(turn: Turn) -> Span:
+    """A span for this worker's part of the turn; log lines of this task name the turn from now on."""
+    ref = turn.ref
+    story = {"turn": ref.turn_id, "session": ref.session_id, "principal": ref.principal, **origin(turn)}
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**story)
+    return tracing.start(
+        "turn", "internal", turn.trace,
+        {
+            "gen_ai.conversation.id": ref.session_id, "chat.turn.id": ref.turn_id,
+            "chat.turn.epoch": turn.epoch,
+        },
+    )  # fmt: skip
+
+
+def origin(turn: Turn) -> dict[str, str]:
+    """The request that began the turn, and its trace where it has one."""
+    found = {"request": turn.request} if turn.request else {}
+    return {**found, "trace": tracing.trace_id(turn.trace)} if turn.trace else found
+
+
+class Attempt:
+    """One upstream call, counted, timed and traced while the `with` block lasts."""
+
+    def __init__(self, turn: Span, request: Request, number: int) -> None:
+        self._request = request
+        self._model = request.model.id
+        self._begin = time.monotonic()
+        self._first = 0.0
+        self._tokens = 0
+        self._span = tracing.start(
+            f"chat {self._model}", "client", turn.traceparent,
+            {
+                "gen_ai.operation.name": "chat", "gen_ai.provider.name": "groq",
+                "gen_ai.request.model": self._model,
+                "gen_ai.request.max_tokens": request.max_completion_tokens, "chat.attempt": number,
+            },
+        )  # fmt: skip
+        request.traceparent = self._span.traceparent
+        metrics.upstream_attempts.labels(model=self._model).inc()
+
+    def __enter__(self) -> Attempt:
+        return self
+
+    def arrived(self, tokens: int) -> bool:
+        """Some tokens are here. True when they are the first."""
+        self._tokens += tokens
+        if self._first:
+            return False
+        self._first = time.monotonic()
+        metrics.upstream_first_chunk.labels(model=self._model).observe(self._first - self._begin)
+        self._span.set({"gen_ai.response.time_to_first_chunk": round(self._first - self._begin, 4)})
+        return True
+
+    def ended(self, last: Batch) -> None:
+        """The provider has said all; `last` has its finish_reason and usage."""
+        usage = last.usage or {}
+        self._span.set({
+            "gen_ai.response.id": self._request.upstream_id or None,
+            "gen_ai.response.finish_reasons": [last.finish_reason] if last.finish_reason else None,
+            "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
+            "gen_ai.usage.output_tokens": usage.get("completion_tokens"),
+        })  # fmt: skip
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tokens > 1:
+            seconds = (time.monotonic() - self._first) / (self._tokens - 1)
+            metrics.upstream_time_per_token.labels(model=self._model).observe(seconds)
+        if isinstance(error, UpstreamError):
+            self._span.fail(error.kind)
+        elif kind is not None:
+            self._span.fail("interrupted")
+        self._span.end()
