@@ -8,21 +8,19 @@ after it a broken connection; both are logged with their traceback and counted.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from typing import Any, Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import ids, metrics
+from service import ids, metrics, tracing
 from service.api.handlers import respond
 from service.api.hardening import Hardening
 from service.errors import BrokenAnswer, ServiceError
 from service.logs import get_logger
 from service.settings import Settings
 
-_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _QUIET: Final = ("/livez", "/readyz", "/health", "/metrics")
 _METHODS: Final = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
 
@@ -41,31 +39,20 @@ class EdgeMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if ids.is_request_id(given) else ids.new_request_id()
-        traceparent = headers.get(b"traceparent", b"").decode("latin-1")
-        scope["chat.request_id"] = request_id
-        scope["chat.traceparent"] = traceparent if _TRACEPARENT.match(traceparent) else ""
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request=request_id)
-        begin = time.perf_counter()
-        status = 0
-        first = 0.0
+        visit = _Visit(scope)
 
         async def noting(message: Message) -> None:
-            nonlocal status, first
             if message["type"] == "http.response.start":
-                status = message["status"]
-                first = time.perf_counter()
+                visit.began(message["status"])
                 added = self._hardening.headers(scope, message["headers"])
                 message = {
                     **message,
-                    "headers": [*message["headers"], (b"x-request-id", request_id.encode()), *added],
+                    "headers": [*message["headers"], (b"x-request-id", visit.request_id.encode()), *added],
                 }
+            elif not message.get("more_body", False):
+                visit.ended()  # before the client can see the end: what it has seen is counted
             await send(message)
 
-        outcome = "ended"
         try:
             if self._hardening.too_many_headers(scope):
                 error = ServiceError("invalid_request", "The request has too many headers.", status=431)
@@ -73,29 +60,61 @@ class EdgeMiddleware:
             else:
                 await self._app(scope, receive, noting)
         except asyncio.CancelledError:
-            outcome = "cut"
+            visit.outcome = "cut"
             raise
         except BrokenAnswer:
-            outcome = "broken"
+            visit.outcome = "broken"
             raise
         except Exception:
-            outcome = "error"
+            visit.outcome = "error"
             metrics.internal_errors.labels(where="request").inc()
             log.exception("request.broke", path=_route(scope))
-            if status:
+            if visit.status:
                 raise BrokenAnswer("internal") from None
             error = ServiceError("internal", "Something went wrong on our side.")
             await respond(scope["path"], error)(scope, receive, noting)
         finally:
-            self._note(scope, status, begin, first, outcome)
+            visit.ended()
 
-    def _note(self, scope: Scope, status: int, begin: float, first: float, outcome: str) -> None:
+
+class _Visit:
+    """One request from its head to the end of its response: its id, trace, count and line."""
+
+    def __init__(self, scope: Scope) -> None:
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        self.request_id = given if ids.is_request_id(given) else ids.new_request_id()
+        self.status = 0
+        self.outcome = "ended"
+        self._scope = scope
+        self._begin = time.perf_counter()
+        self._first = 0.0
+        self._over = False
+        parent = tracing.accepted(headers.get(b"traceparent", b"").decode("latin-1"))
+        self._span = tracing.start("request", "server", parent)
+        scope["chat.request_id"] = self.request_id
+        scope["chat.traceparent"] = self._span.traceparent
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request=self.request_id)
+        if self._span.traceparent:
+            structlog.contextvars.bind_contextvars(trace=tracing.trace_id(self._span.traceparent))
+
+    def began(self, status: int) -> None:
+        self.status = status
+        self._first = time.perf_counter()
+
+    def ended(self) -> None:
+        """The response has ended or the client has left; the first call counts."""
+        if self._over:
+            return
+        self._over = True
+        scope = self._scope
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        # A client that left before the status line: 499, as nginx has it.
-        metrics.http_requests.labels(route=route, method=method, status=str(status or 499)).inc()
-        if first:
-            metrics.http_first_byte.labels(route=route).observe(first - begin)
+        status = self.status or 499  # a client that left before the status line, as nginx has it
+        metrics.http_requests.labels(route=route, method=method, status=str(status)).inc()
+        if self._first:
+            metrics.http_first_byte.labels(route=route).observe(self._first - self._begin)
         fields: dict[str, Any] = {
             name: scope[key]
             for name, key in (
@@ -104,10 +123,21 @@ class EdgeMiddleware:
             )
             if key in scope
         }  # fmt: skip
-        note = log.debug if route in _QUIET and status < 400 else log.warning if status >= 500 else log.info
+        self._span.rename(f"{method} {route}")
+        self._span.set({
+            "http.request.method": method, "http.route": route, "http.response.status_code": status,
+            "chat.outcome": self.outcome, **{f"chat.{name}": value for name, value in fields.items()},
+        })  # fmt: skip
+        if self.status >= 500 or self.outcome in ("error", "broken"):
+            self._span.fail(fields.get("code", self.outcome))
+        self._span.end()
+        seconds = round(time.perf_counter() - self._begin, 4)
+        first = {"first_byte_seconds": round(self._first - self._begin, 4)} if self._first else {}
+        quiet = route in _QUIET and status < 400
+        note = log.debug if quiet else log.warning if status >= 500 else log.info
         note(
-            "request.ended", method=method, route=route, status=status or 499, outcome=outcome,
-            seconds=round(time.perf_counter() - begin, 4), **fields,
+            "request.ended", method=method, route=route, status=status, outcome=self.outcome,
+            seconds=seconds, **first, **fields,
         )  # fmt: skip
 
 
