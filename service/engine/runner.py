@@ -278,6 +278,8 @@ class Runner:
             return await self._sealer.fail(live, StoreUnavailable())
         if signal.endswith("timeout"):
             return await self._sealer.fail(live, _timed_out(signal))
+        if signal == "gone" and live.feed is not None:
+            live.feed.fail(ServiceError("turn_not_found", "The store has lost this turn; send it again."))
         log.warning("turn.left", turn=live.turn.ref.turn_id, epoch=live.turn.epoch, reason=signal)
         return ""
 

@@ -11,6 +11,12 @@ from tests.conftest import Start
 from tests.support.service import Served
 
 JSON = {"content-type": "application/json"}
+
+
+def _history(item: bytes) -> bytes:
+    return b'{"user_query":"x","history":[%b]}' % item
+
+
 DEEP = b'{"user_query":"x","history":' + b"[" * 500 + b"]" * 500 + b"}"
 
 
@@ -45,11 +51,11 @@ DEEP = b'{"user_query":"x","history":' + b"[" * 500 + b"]" * 500 + b"}"
         ("/chat-with-history", DEEP, 400, "invalid_request"),
         ("/chat-with-history", b'{"user_query":"x","history":"no"}', 400, "invalid_request"),
         ("/chat-with-history", b'{"user_query":"x","history":[1]}', 400, "invalid_request"),
-        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"robot","content":"x"}]}', 400, "invalid_request"),
-        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"system","content":"x"}]}', 400, "invalid_request"),
-        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"user","content":""}]}', 400, "invalid_request"),
-        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"user"}]}', 400, "invalid_request"),
-        ("/chat-with-history", b'{"user_query":"x","history":[{"role":"user","content":"x","id":1}]}', 400, "invalid_request"),
+        ("/chat-with-history", _history(b'{"role":"robot","content":"x"}'), 400, "invalid_request"),
+        ("/chat-with-history", _history(b'{"role":"system","content":"x"}'), 400, "invalid_request"),
+        ("/chat-with-history", _history(b'{"role":"user","content":""}'), 400, "invalid_request"),
+        ("/chat-with-history", _history(b'{"role":"user"}'), 400, "invalid_request"),
+        ("/chat-with-history", _history(b'{"role":"user","content":"x","id":1}'), 400, "invalid_request"),
         ("/v1/sessions/s/turns", b"{}", 400, "query_empty"),
         ("/v1/sessions/s/turns", b'{"content":"x","regenerate":true}', 400, "invalid_request"),
         ("/v1/sessions/s/turns", b'{"content":"x","on_busy":"wait"}', 400, "invalid_request"),
@@ -136,7 +142,7 @@ async def test_all_other_text_passes_unchanged(served: Served) -> None:
 @pytest.mark.parametrize("key", ["", "k" * 256, "a\x80b"])
 async def test_a_bad_idempotency_key_is_refused(served: Served, key: str) -> None:
     answer = await served.client.post(
-        "/chat", json={"user_query": "x"}, headers=[("Idempotency-Key", key.encode("latin-1"))]
+        "/chat", json={"user_query": "x"}, headers={b"Idempotency-Key": key.encode("latin-1")}
     )
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,8 +35,8 @@ def launch(tmp_path: Path, redis_process: RedisServer, upstream: DoubleProcess) 
     """Start a replica on the test's Redis and double; all are stopped at the end."""
     replicas: list[Replica] = []
 
-    def begin(**settings: object) -> Replica:
-        values: dict[str, object] = {
+    def begin(**settings: Any) -> Replica:
+        values: dict[str, Any] = {
             "redis_url": redis_process.url, "GROQ_BASE_URL": upstream.url, "workers": 2, "lease_seconds": 1,
             "max_attempts": 20, "drain_seconds": 20,
         }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -36,9 +37,7 @@ async def running(
 
     started: list[str] = []
     tasks = [asyncio.create_task(read(number)) for number in range(count)]
-    async with asyncio.timeout(20):
-        while len(started) < count:
-            await asyncio.sleep(0.01)
+    await eventually_async(lambda: len(started) == count, within=20)
     return tasks
 
 
@@ -131,7 +130,8 @@ class Sentinels:
     def __init__(self, directory: Path) -> None:
         self.master = RedisServer(directory / "master")
         self.replica = RedisServer(
-            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port), "--repl-diskless-sync-delay", "0"
+            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port),
+            "--repl-diskless-sync-delay", "0",
         )  # fmt: skip
         self.sentinels = []
         for number in range(3):
@@ -148,10 +148,7 @@ class Sentinels:
         link = self.replica.client()
         eventually(lambda: link.info("replication")["master_link_status"] == "up", within=20)
         for sentinel in self.sentinels:
-            own = sentinel.client()
-            eventually(
-                lambda own=own: len(own.execute_command("SENTINEL", "REPLICAS", "main")) > 0, within=20
-            )
+            eventually(partial(sentinel.client().execute_command, "SENTINEL", "REPLICAS", "main"), within=20)
 
     def close(self) -> None:
         for server in (*self.sentinels, self.replica, self.master):
@@ -178,18 +175,22 @@ async def test_a_sentinel_failover_is_a_pause(tmp_path: Path, upstream: DoublePr
         store.close()
 
 
+def cluster_is_up(node: RedisServer) -> bool:
+    return bool(node.client().execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+
+
 @pytest.mark.timeout(120)
 async def test_a_cluster_of_three_nodes_holds_turns_and_resumes(
     tmp_path: Path, upstream: DoubleProcess
 ) -> None:
-    nodes = []
+    nodes: list[RedisServer] = []
     while len(nodes) < 3:
         port = free_port()
         if port + 10_000 < 65_536:
             nodes.append(
                 RedisServer(
-                    tmp_path / f"node{len(nodes)}", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-                    port=port,
+                    tmp_path / f"node{len(nodes)}", "--cluster-enabled", "yes",
+                    "--cluster-node-timeout", "2000", port=port,
                 )
             )  # fmt: skip
     for number, node in enumerate(nodes):
@@ -199,10 +200,7 @@ async def test_a_cluster_of_three_nodes_holds_turns_and_resumes(
             if other is not node:
                 node.client().execute_command("CLUSTER", "MEET", "127.0.0.1", other.port)
     for node in nodes:
-        await eventually_async(
-            lambda node=node: node.client().execute_command("CLUSTER INFO")["cluster_state"] == "ok",
-            within=30,
-        )
+        await eventually_async(partial(cluster_is_up, node), within=30)
     url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
     replicas = [
         Replica(tmp_path / f"service{n}", redis_url=url, GROQ_BASE_URL=upstream.url, workers=1)

@@ -12,6 +12,7 @@ import redis
 from service.double import Double, expected_text
 from tests.conftest import Start
 from tests.support.service import Served
+from tests.support.waiting import eventually_async
 
 
 async def test_an_answer_is_the_exact_text_and_nothing_else(served: Served) -> None:
@@ -32,10 +33,14 @@ async def test_the_answer_arrives_as_it_is_generated(served: Served) -> None:
     assert times[-1] - times[0] > 0.25
 
 
-async def test_a_second_call_with_the_session_id_has_the_first_exchange_in_its_context(served: Served) -> None:
+async def test_a_second_call_with_the_session_id_has_the_first_exchange_in_its_context(
+    served: Served,
+) -> None:
     first = await served.client.post("/chat", json={"user_query": "[[say=Blue light scatters.]]"})
     session = first.headers["x-session-id"]
-    second = await served.client.post("/chat", json={"user_query": "[[echo]] and now?", "session_id": session})
+    second = await served.client.post(
+        "/chat", json={"user_query": "[[echo]] and now?", "session_id": session}
+    )
     assert json.loads(second.text) == [
         {"role": "system", "content": "You are a helpful AI assistant."},
         {"role": "user", "content": "[[say=Blue light scatters.]]"},
@@ -127,17 +132,23 @@ async def test_a_fault_before_the_first_delta_is_a_status_with_a_code(
         assert (await served.client.get("/v1/sessions/s")).json()["active_turn"] is None
 
 
-@pytest.mark.parametrize("fault", ["cut", "rst", "eof", "done", "error_event", "error_data", "x_groq_error", "garbage"])
+@pytest.mark.parametrize(
+    "fault", ["cut", "rst", "eof", "done", "error_event", "error_data", "x_groq_error", "garbage"]
+)
 async def test_a_fault_after_the_first_delta_breaks_the_connection(served: Served, fault: str) -> None:
     body = {"user_query": f"[[tokens=50 rate=200 fault={fault} after=20]]", "session_id": "s"}
-    received = b""
-    with pytest.raises(httpx.RemoteProtocolError):
+    received = bytearray()
+
+    async def ask() -> None:
         async with served.client.stream("POST", "/chat", json=body) as answer:
             assert answer.status_code == 200
             async for chunk in answer.aiter_raw():
-                received += chunk
+                received.extend(chunk)
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        await ask()
     assert received
-    assert expected_text(50, 0).encode().startswith(received)
+    assert expected_text(50, 0).encode().startswith(bytes(received))
     messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
     assert [message["state"] for message in messages] == ["completed", "failed"]
     assert expected_text(50, 0).startswith(messages[1]["content"])
@@ -170,11 +181,11 @@ async def test_a_client_that_leaves_does_not_stop_a_named_session(served: Served
 
 async def test_an_answer_nobody_reads_in_an_unnamed_session_is_stopped(start: Start, double: Double) -> None:
     async with start(orphan_seconds=0.4) as served:
-        async with served.client.stream("POST", "/chat", json={"user_query": "[[tokens=2000 rate=50]]"}) as answer:
+        async with served.client.stream(
+            "POST", "/chat", json={"user_query": "[[tokens=2000 rate=50]]"}
+        ) as answer:
             async for _ in answer.aiter_raw():
                 break
-        async with asyncio.timeout(5):
-            while not (calls := double.calls.find(ended=True)):
-                await asyncio.sleep(0.02)
+        calls = await eventually_async(lambda: double.calls.find(ended=True))
         assert calls[0].end == "client_closed"
         assert calls[0].tokens < 150

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -12,6 +11,7 @@ from service.double import Double, expected_text
 from tests.conftest import Start
 from tests.integration.test_turns import SLOW, begin, read
 from tests.support.service import Served
+from tests.support.waiting import eventually_async
 
 
 async def test_a_session_is_made_once_and_listed_newest_first(served: Served) -> None:
@@ -90,9 +90,7 @@ async def test_delete_stops_the_running_turn_and_leaves_no_key(served: Served, s
     await begin(served, "s", {"content": "[[tokens=3]]", "on_busy": "queue"})
     gone = await served.client.delete("/v1/sessions/s")
     assert gone.status_code == 204
-    async with asyncio.timeout(5):
-        while list(store.scan_iter("chat:{none.anonymous/s}*")):
-            await asyncio.sleep(0.02)
+    await eventually_async(lambda: not list(store.scan_iter("chat:{none.anonymous/s}*")))
     assert (await served.client.get("/v1/sessions/s")).status_code == 404
     assert (await served.client.get("/v1/sessions")).json()["data"] == []
     fresh = await served.client.post("/chat", json={"user_query": "[[tokens=2]]", "session_id": "s"})

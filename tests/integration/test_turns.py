@@ -13,6 +13,7 @@ from service.double import Double, expected_text
 from tests.conftest import Start
 from tests.support.service import Served
 from tests.support.sse import Frame, Parser, check_gapless, frames, text_of
+from tests.support.waiting import eventually_async
 
 SLOW = "[[tokens=2000 rate=100]]"
 
@@ -147,9 +148,7 @@ async def test_stop_keeps_what_was_said_and_closes_upstream(served: Served, doub
     messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
     assert [m["state"] for m in messages] == ["completed", "stopped"]
     assert messages[1]["content"] == stopped["text"]
-    async with asyncio.timeout(2):
-        while not (calls := double.calls.find(ended=True)):
-            await asyncio.sleep(0.01)
+    calls = await eventually_async(lambda: double.calls.find(ended=True))
     assert calls[0].end == "client_closed"
     again = (await served.client.post(path + "/stop")).json()
     assert again == stopped
@@ -158,9 +157,7 @@ async def test_stop_keeps_what_was_said_and_closes_upstream(served: Served, doub
 async def test_stop_before_the_first_token_is_an_empty_200_for_text(served: Served, double: Double) -> None:
     body = {"user_query": "[[first_delay=20 tokens=5]]", "session_id": "s"}
     asking = asyncio.create_task(served.client.post("/chat", json=body))
-    async with asyncio.timeout(5):
-        while not double.calls.find():
-            await asyncio.sleep(0.01)
+    await eventually_async(double.calls.find)
     turn = (await served.client.get("/v1/sessions/s")).json()["active_turn"]
     stopped = (await served.client.post(f"/v1/sessions/s/turns/{turn}/stop")).json()
     answer = await asyncio.wait_for(asking, 5)
@@ -195,9 +192,7 @@ async def test_queued_turns_run_in_order_with_the_history_before_them(start: Sta
         ]
         assert [answer.json()["state"] for answer in queued] == ["queued", "queued"]
         assert queued[0].json()["attempt"] == 0
-        over = await served.client.post(
-            "/v1/sessions/s/turns", json={"content": "x", "on_busy": "queue"}
-        )
+        over = await served.client.post("/v1/sessions/s/turns", json={"content": "x", "on_busy": "queue"})
         assert (over.status_code, over.json()["code"]) == (409, "turn_in_progress")
         for answer in queued:
             events = await read(served, answer.headers["location"] + "/events")

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -24,10 +25,13 @@ def free_port() -> int:
 
 
 class RedisServer:
-    def __init__(self, directory: Path, *arguments: str, port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, port: int | None = None, conf: Path | None = None
+    ) -> None:
         self.directory = directory
         self.port = port or free_port()
         self.arguments = arguments
+        self.conf = conf  # of a sentinel
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -36,14 +40,21 @@ class RedisServer:
         server = find_server()
         assert server is not None, "no redis-server, and none is shipped for this machine"
         self.directory.mkdir(parents=True, exist_ok=True)
+        command = [str(server), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
+        if self.conf is None:
+            command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        else:
+            command[1:1] = [str(self.conf)]
+            command.append("--sentinel")
         self.process = subprocess.Popen(
-            [str(server), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory),
-             "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", *self.arguments],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            [*command, *self.arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         eventually(self.answers, within=10)
 
-    def client(self) -> redis.Redis:
+    def client(self) -> Any:
         return redis.Redis(port=self.port, socket_timeout=5, decode_responses=True)
 
     def answers(self) -> bool:
