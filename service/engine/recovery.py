@@ -121,6 +121,7 @@ class Recovery:
     def _take(self, claim: Claim, turn: Turn) -> None:
         if not claim.promoted:
             metrics.takeovers.inc()
+            metrics.takeover_delay.observe(claim.milliseconds_lapsed / 1000)
             log.warning(
                 "turn.taken_over", turn=turn.ref.turn_id, session=turn.ref.session_id, epoch=turn.epoch,
                 attempt=turn.attempt, shown=turn.shown, previous_owner=turn.owner,

@@ -23,7 +23,8 @@ _LAPSE: Final = """
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'state') ~= 'running' then
   return 0
 end
-return redis.call('HSET', KEYS[1], 'lease', '0')
+local time = redis.call('TIME')
+return redis.call('HSET', KEYS[1], 'lease', time[1] * 1000 + math.floor(time[2] / 1000))
 """
 
 

@@ -151,6 +151,7 @@ class Claim:
     turn: Turn | None = None
     promoted: bool = False
     milliseconds_left: int = 0
+    milliseconds_lapsed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +231,12 @@ class Turns:
         outcome = answer[0].decode()
         if outcome == "LEASED":
             return Claim(outcome, milliseconds_left=int(answer[1]))
-        flat = answer[2:] if outcome == "CLAIMED" else answer[1:]
+        claimed = outcome == "CLAIMED"
+        flat = answer[3:] if claimed else answer[1:]
         turn = _turn(ref, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
-        return Claim(outcome, turn, promoted=outcome == "CLAIMED" and answer[1] == b"1")
+        if not claimed:
+            return Claim(outcome, turn)
+        return Claim(outcome, turn, promoted=answer[1] == b"1", milliseconds_lapsed=int(answer[2]))
 
     async def stop(self, ref: TurnRef) -> tuple[str, str, int] | None:
         """Note the wish. Returns (state, owner, ms the lease has left), None for an unknown turn."""

@@ -5,5 +5,6 @@
 -- Returns 1 released | 0 not ours
 local held = redis.call('HMGET', KEYS[1], 'epoch', 'state')
 if held[1] ~= ARGV[1] or held[2] ~= 'running' then return 0 end
-redis.call('HSET', KEYS[1], 'lease', '0')
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'lease', time[1] * 1000 + math.floor(time[2] / 1000))
 return 1
