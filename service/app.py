@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from service import __version__, logs, metrics, tracing
-from service.api import chat, handlers, keys, ops, page, scrape, sessions
+from service.api import aisdk, chat, handlers, keys, openai, ops, page, scrape, sessions
 from service.api.auth import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
@@ -64,8 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Chat service", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
         description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
     )  # fmt: skip
-    for router in (ops.router, scrape.router, chat.router, sessions.router, keys.router, page.router):
-        app.include_router(router)
+    for part in (ops, scrape, chat, sessions, openai, aisdk, keys, page):
+        app.include_router(part.router)
     app.state.page = page.Page.load()
     handlers.install(app)
     app.add_middleware(

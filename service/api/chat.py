@@ -28,5 +28,6 @@ async def _answer(request: Request, *, with_history: bool) -> Response:
     attached = await sending.start(request, principal, send)
     engine = edge_of(request).engine
     return TurnResponse(
-        engine.readers, attached.ref, text.TextEncoder(), headers=sending.turn_headers(attached)
+        engine.readers, attached.ref, text.TextEncoder(), void=attached.void,
+        headers=sending.turn_headers(attached),
     )  # fmt: skip

@@ -8,6 +8,7 @@ left. The client's leaving ends the reader and never the turn.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -24,11 +25,16 @@ from service.store.turns import TurnRef
 
 
 class TurnResponse(Response):
-    """Follows a turn from `after` on and sends what the encoder makes of it."""
+    """Follows a turn from `after` on and sends what the encoder makes of it.
+
+    `void` is the last restart that was known when the reader came: what is older is left out.
+    `ended` is called when the terminal event was sent to a client that has not left.
+    """
 
     def __init__(
-        self, readers: Readers, ref: TurnRef, encoder: Encoder, *, after: int = 0,
+        self, readers: Readers, ref: TurnRef, encoder: Encoder, *, after: int = 0, void: int = 0,
         headers: dict[str, str] | None = None, lease: Any = None,
+        ended: Callable[[], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             status_code=200, media_type=encoder.media_type,
@@ -40,6 +46,8 @@ class TurnResponse(Response):
         self._ref = ref
         self._encoder = encoder
         self._after = after
+        self._void = void
+        self._ended = ended
         self._lease = lease
         self._started = False
 
@@ -62,45 +70,55 @@ class TurnResponse(Response):
             if self._lease is not None:
                 self._lease.close()
 
-    async def _begin(self, send: Send) -> None:
+    async def _begin(self, send: Send, held: bytes) -> None:
         self._started = True
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await _write(send, held)
 
     async def _stream(self, send: Send) -> None:
         encoder = self._encoder
         held = encoder.opening()
         if not encoder.holds:
-            await self._begin(send)
-            await send({"type": "http.response.body", "body": held, "more_body": True})
-            held = b""
+            await self._begin(send, held)
         try:
             async with aclosing(self._readers.follow(self._ref, self._after)) as reader:
                 async for batch in reader:
-                    if not self._started:
-                        batch = _since_restart(batch)
-                        failure = _refusal(batch, encoder)
-                        if failure is not None:
-                            raise failure
-                    data = (
-                        b"".join([encoder.encode(event) for event in batch]) if batch else encoder.heartbeat
-                    )
-                    if not self._started:
-                        if batch:
-                            held += data
-                        if not any(event.terminal or encoder.shows(event) for event in batch):
-                            continue
-                        await self._begin(send)
-                        data, held = held, b""
-                    if data:
-                        await send({"type": "http.response.body", "body": data, "more_body": True})
+                    batch = self._valid(batch)
+                    data = b"".join([encoder.encode(event) for event in batch])
+                    if self._started:
+                        await _write(send, data if batch else encoder.heartbeat)
+                        continue
+                    held += data
+                    if any(event.terminal or encoder.shows(event) for event in batch):
+                        await self._begin(send, held)
         except (ServiceError, Reconnect) as error:
             if not self._started:
                 raise error if isinstance(error, ServiceError) else _gone() from None
             farewell = encoder.reconnect() if isinstance(error, Reconnect) else encoder.failed(error)
             if farewell is None:
                 raise BrokenAnswer("the log cannot be read on") from error
-            await send({"type": "http.response.body", "body": farewell, "more_body": True})
+            await _write(send, farewell)
+        else:
+            if self._ended is not None:
+                await asyncio.sleep(0)  # a client whose leaving is known by now was sent nothing
+                await self._ended()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _valid(self, batch: list[Event]) -> list[Event]:
+        """What is not void. Raises the failure of a turn that has shown nothing yet."""
+        if self._void:
+            batch = [event for event in batch if event.id == 1 or event.id >= self._void]
+        if not self._started:
+            batch = _since_restart(batch)
+            failure = _refusal(batch, self._encoder)
+            if failure is not None:
+                raise failure
+        return batch
+
+
+async def _write(send: Send, data: bytes) -> None:
+    if data:
+        await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _left(receive: Receive, reading: asyncio.Task[Any] | None) -> None:
@@ -117,10 +135,13 @@ def _gone() -> ServiceError:
 
 
 def _since_restart(batch: list[Event]) -> list[Event]:
-    """Text before the last restart is void: who has been shown nothing need not see it."""
+    """Text before the last restart is void: who has been shown nothing need not see it.
+
+    The restart itself stays: an encoder that collects has to forget what it has.
+    """
     for i in range(len(batch) - 1, -1, -1):
         if batch[i].name == events.RESTARTED:
-            return [batch[0], *batch[i + 1 :]] if batch[0].name == events.STARTED else batch[i + 1 :]
+            return [batch[0], *batch[i:]] if batch[0].name == events.STARTED else batch[i:]
     return batch
 
 

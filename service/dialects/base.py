@@ -75,7 +75,7 @@ class Encoder(ABC):
 
     name: ClassVar[str]
     media_type: ClassVar[str]
-    holds: ClassVar[bool] = True
+    holds: bool = True
     heartbeat: ClassVar[bytes] = b""
     headers: ClassVar[dict[str, str]] = {}
 

@@ -38,12 +38,19 @@ def openai_error(error: ServiceError) -> dict[str, Any]:
     }
 
 
+def sentence(error: ServiceError) -> str:
+    """All that a person needs, in one sentence: useChat shows the body and passes no headers."""
+    if error.retry_after is None or "try again in" in error.message:
+        return error.message
+    return f"{error.message.rstrip('.')}; try again in {max(1, math.ceil(error.retry_after))} s."
+
+
 def envelope(path: str, error: ServiceError) -> tuple[bytes, str]:
     """Body and content type."""
     if _below(path, _OPENAI):
         return orjson.dumps(openai_error(error)), "application/json"
     if _below(path, _AISDK):
-        return error.message.encode(), "text/plain; charset=utf-8"
+        return sentence(error).encode(), "text/plain; charset=utf-8"
     problem = {
         "type": f"urn:chat:error:{error.code}",
         "title": error.title,

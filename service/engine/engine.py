@@ -196,7 +196,7 @@ class Engine:
         now = int(time.time() * 1000)
         message_id = send.message_id or ("" if send.mode == "regenerate" else ids.new_message_id())
         message = b""
-        if send.mode != "regenerate":
+        if send.content:
             message = Message(message_id, "user", send.content, ref.turn_id, "completed", now).dump()
         started = {"turn_id": ref.turn_id, "session_id": ref.session_id, "model": model, "created": now}
         seeds = []

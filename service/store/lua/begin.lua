@@ -4,7 +4,7 @@
 -- KEYS  1 session  2 order  3 messages  4 turns  5 queue  6 turn  7 log  8 idempotency entry
 -- ARGV  1 turn id  2 owner  3 lease ms  4 session ttl s  5 ephemeral ttl s  6 log ttl s
 --       7 idempotency ttl s  8 fingerprint ('' = no key)  9 mode append|edit|regenerate
---       10 user message id  11 user message JSON ('' for regenerate)
+--       10 user message id  11 user message JSON ('' for a regenerate that keeps it)
 --       12 on_busy reject|queue  13 max queued  14 named 0|1  15 must exist 0|1
 --       16 started payload  17 now ms of the worker (for `created`, `updated`)
 --       18 number of turn fields, then field, value, ...
@@ -31,6 +31,11 @@ if fingerprint ~= '' then
 end
 
 local exists = redis.call('EXISTS', session) == 1
+-- Without `must exist`, a message that is not there is appended (its client has it, we do not).
+if mode ~= 'append' and message ~= '' and ARGV[15] == '0'
+  and not redis.call('ZSCORE', order, message_id) then
+  mode = 'append'
+end
 if ARGV[15] == '1' and not exists then return {'NO_SESSION'} end
 
 local state = 'running'

@@ -1,0 +1,29 @@
+"""OpenAI's routes, and the same ones below /openai, where Groq's clients look for them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import bodies, ops, sending
+from service.api.edge import edge_of, principal_of
+from service.api.responses import TurnResponse
+from service.dialects import openai
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions", summary="OpenAI's chat completions, streamed or in one piece")
+@router.post("/openai/v1/chat/completions", summary="The same for Groq's clients")
+async def chat_completions(request: Request) -> Response:
+    principal = await principal_of(request)
+    body = await bodies.read_json(request)
+    send, encoder = openai.parse(body, principal.id, request.headers.get("x-session-id"))
+    attached = await sending.start(request, principal, send)
+    return TurnResponse(
+        edge_of(request).engine.readers, attached.ref, encoder, void=attached.void,
+        headers=sending.turn_headers(attached),
+    )  # fmt: skip
+
+
+router.add_api_route("/openai/v1/models", ops.list_models, summary="The models, for Groq's clients")
+router.add_api_route("/openai/v1/models/{model_id:path}", ops.get_model, summary="One model, by id or alias")

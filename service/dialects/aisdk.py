@@ -1,0 +1,255 @@
+"""The UI message stream of Vercel's AI SDK (useChat): its requests, chunks and messages.
+
+The server's history is the truth: of a request counts the last message of the user, and what
+came before only where the server has nothing. Chunks have no extra keys and no nulls (the
+schemas were strict for years). The id of a chunk is `<turn>.<event>.<k>`: the encoder is a pure
+function of the log, so a reader who comes back is sent exactly what follows the id it had.
+
+A restart cannot take text back in a stream, except by `reset-step`, which only later versions of
+AI SDK 7 know and a client has to ask for. Anybody else's stream breaks there, and the replay
+that follows leaves the void text out (docs/decisions).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+import orjson
+from pydantic import Field, StrictStr
+
+from service import events, ids
+from service.dialects.base import MAX_MESSAGES, Body, Encoder, MessageId, SessionId, query, validate
+from service.dialects.errors import from_event, sentence
+from service.engine.sends import Send
+from service.errors import BrokenAnswer, ServiceError
+from service.events import Event
+from service.store.sessions import Message
+
+_CURSOR: Final = re.compile(r"(t_[a-z0-9]{1,60})\.(\d{1,15})\.(\d{1,6})", re.ASCII)
+_REASONS: Final = {
+    "stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"
+}  # fmt: skip
+
+
+class Part(Body):
+    type: StrictStr
+    text: StrictStr | None = None
+
+
+class UIMessage(Body):
+    id: MessageId
+    role: Literal["system", "user", "assistant"]
+    parts: list[Part]
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text or "" for part in self.parts if part.type == "text")
+
+
+class ChatBody(Body):
+    """`POST /api/chat` as DefaultChatTransport sends it; fields that are not listed are ignored."""
+
+    id: SessionId
+    messages: Annotated[list[UIMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    messageId: MessageId | None = None
+    model: StrictStr | None = None
+
+
+def parse(body: Any, principal: str) -> Send:
+    """A submit, an edit (a submit that names its message) or a regenerate.
+
+    The last two become a submit where the server does not know the message: its turn was
+    refused before it began, or the history is lost. Raises invalid_request, query_empty.
+    """
+    chat = validate(ChatBody, body)
+    asked = [i for i, message in enumerate(chat.messages) if message.role == "user"]
+    again = chat.trigger == "regenerate-message"
+    edited = not again and chat.messageId is not None
+    if edited:
+        asked = [i for i in asked if chat.messages[i].id == chat.messageId]
+    if not asked or (not again and not edited and asked[-1] != len(chat.messages) - 1):
+        raise ServiceError("invalid_request", "The last message has to be one of the user.")
+    last = chat.messages[asked[-1]]
+    if any(part.type == "file" for part in last.parts):
+        raise ServiceError("unsupported_parameter", "Files are not supported; send text.", param="messages")
+    return Send(
+        route="aisdk", principal=principal, content=query(last.text, "The message"), session_id=chat.id,
+        mode="regenerate" if again else "edit" if edited else "append", message_id=last.id,
+        model=chat.model, on_busy="interrupt", key=None if again or edited else last.id,
+        seeds=[
+            {"id": message.id, "role": message.role, "content": message.text}
+            for message in chat.messages[: asked[-1]]
+            if message.role != "system" and message.text
+        ],
+        seeds_required=False,
+    )  # fmt: skip
+
+
+def ui_message(message: Message) -> dict[str, Any]:
+    """A message of the history as useChat keeps it; an answer's id equals its `start.messageId`."""
+    parts = [
+        {"type": kind, "text": text, "state": "done"}
+        for kind, text in (("reasoning", message.reasoning), ("text", message.content))
+        if text
+    ]
+    found: dict[str, Any] = {"id": message.id, "role": message.role, "parts": parts}
+    if message.turn_id:
+        found["metadata"] = {"turnId": message.turn_id}
+    return found
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
+    """The chunk that a reader has seen last."""
+
+    seq: int
+    k: int
+    turn_id: str = ""
+
+    @classmethod
+    def parse(cls, value: str) -> Cursor:
+        """Raises bad_cursor."""
+        found = _CURSOR.fullmatch(value)
+        if found is None:
+            raise ServiceError("bad_cursor", "Last-Event-ID has to be the id of a chunk of this chat.")
+        return cls(int(found[2]), int(found[3]), found[1])
+
+
+class AiSdkEncoder(Encoder):
+    name = "aisdk"
+    media_type = "text/event-stream"
+    heartbeat = b": keep-alive\n\n"
+    headers: ClassVar[dict[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
+
+    def __init__(self, turn_id: str, *, after: Cursor | None = None, resets: bool = False) -> None:
+        self._turn = turn_id.encode()
+        self._after = (after.seq, after.k) if after else (0, 0)
+        self._resets = resets
+        # Whoever comes back has been shown something: its status line waits for nothing.
+        self.holds = after is None
+        self._shown = after is not None and after.seq > 1
+        self._open: tuple[str, str] | None = None
+        self._calls: dict[int, _Call] = {}
+
+    def shows(self, event: Event) -> bool:
+        return event.name in events.SHOWN
+
+    def encode(self, event: Event) -> bytes:
+        data = b""
+        for k, chunk in enumerate(self._chunks(event)):
+            if (event.id, k) > self._after:
+                data += b"data: %b\nid: %b.%d.%d\n\n" % (chunk, self._turn, event.id, k)
+        return data
+
+    def _chunks(self, event: Event) -> list[bytes]:
+        name = event.name
+        if name == events.DELTA or name == events.REASONING:
+            self._shown = True
+            return self._piece("text" if name == events.DELTA else "reasoning", event)
+        if name == events.TOOL_CALL:
+            self._shown = True
+            return self._call(event.data)
+        if name == events.STARTED:
+            started = event.data
+            metadata = {"turnId": started["turn_id"], "model": started["model"]}
+            message_id = ids.answer_id(started["turn_id"])
+            return [_chunk("start", messageId=message_id, messageMetadata=metadata), _chunk("start-step")]
+        if name == events.RESTARTED:
+            return self._restart(event)
+        if name == events.COMPLETED:
+            body = event.data
+            return [
+                *self._close(), *self._finish_calls(), _chunk("finish-step"),
+                _chunk(
+                    "finish", finishReason=_REASONS.get(body["finish_reason"], "other"),
+                    messageMetadata=_usage(body["usage"]),
+                ),
+                b"[DONE]",
+            ]  # fmt: skip
+        if name == events.STOPPED:
+            usage = _chunk("message-metadata", messageMetadata=_usage(event.data["usage"]))
+            return [*self._close(), usage, _chunk("abort"), b"[DONE]"]
+        if name == events.FAILED:
+            return [*self._close(), _error(from_event(event.data)), b"[DONE]"]
+        return []
+
+    def _piece(self, kind: str, event: Event) -> list[bytes]:
+        chunks = []
+        if self._open is None or self._open[0] != kind:
+            chunks = self._close()
+            self._open = (kind, f"{kind}-{event.id}")
+            chunks.append(_chunk(f"{kind}-start", id=self._open[1]))
+        chunks.append(_chunk(f"{kind}-delta", id=self._open[1], delta=event.text))
+        return chunks
+
+    def _close(self) -> list[bytes]:
+        if self._open is None:
+            return []
+        kind, part = self._open
+        self._open = None
+        return [_chunk(f"{kind}-end", id=part)]
+
+    def _call(self, delta: dict[str, Any]) -> list[bytes]:
+        chunks = self._close()
+        index, function = delta.get("index", 0), delta.get("function") or {}
+        call = self._calls.get(index)
+        if call is None:
+            given = delta.get("id") or f"call-{self._turn.decode()}-{index}"
+            call = self._calls[index] = _Call(given, function.get("name") or "", "")
+            chunks.append(_chunk("tool-input-start", toolCallId=call.id, toolName=call.name))
+        if function.get("arguments"):
+            call.arguments += function["arguments"]
+            chunks.append(
+                _chunk("tool-input-delta", toolCallId=call.id, inputTextDelta=function["arguments"])
+            )
+        return chunks
+
+    def _finish_calls(self) -> list[bytes]:
+        chunks = []
+        for call in self._calls.values():
+            try:
+                given = orjson.loads(call.arguments or "{}")
+            except orjson.JSONDecodeError:
+                given = call.arguments  # as the model wrote it; whoever runs the tool checks it anyway
+            chunks.append(_chunk("tool-input-available", toolCallId=call.id, toolName=call.name, input=given))
+        return chunks
+
+    def _restart(self, event: Event) -> list[bytes]:
+        self._open, self._calls = None, {}
+        if self._shown and event.id > self._after[0] and not self._resets:
+            raise BrokenAnswer("the text so far is void")
+        shown, self._shown = self._shown, False
+        return [_chunk("reset-step")] if shown else []
+
+    def failed(self, error: ServiceError) -> bytes | None:
+        """A reader breaks off and comes back where that may help, and is told otherwise."""
+        return None if error.retryable else b"data: %b\n\n" % _error(error)
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str
+    name: str
+    arguments: str
+
+
+def _chunk(kind: str, **fields: Any) -> bytes:
+    return orjson.dumps({"type": kind, **fields})
+
+
+def _error(error: ServiceError) -> bytes:
+    return _chunk("error", errorText=sentence(error))
+
+
+def _usage(usage: dict[str, int]) -> dict[str, Any]:
+    """By the names that the AI SDK has for it."""
+    return {
+        "usage": {
+            "inputTokens": usage["prompt_tokens"],
+            "outputTokens": usage["completion_tokens"],
+            "totalTokens": usage["total_tokens"],
+        }
+    }
