@@ -1,0 +1,107 @@
+"""A wrong setting stops the boot with a sentence that says what to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import SettingsError, load_settings, unknown_names
+from service.upstream.models import load_catalogue
+
+PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "redis_url": "redis://h"}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"port": "x"}, "CHAT_PORT: input should be a valid integer"),
+        ({"port": 99999}, "CHAT_PORT: input should be less than or equal to 65535"),
+        ({"workers": 0}, "CHAT_WORKERS: "),
+        ({"env": "prod"}, "CHAT_ENV: input should be 'local' or 'production'"),
+        ({"redis_url": "http://h"}, "CHAT_REDIS_URL: the URL has to start with one of redis://"),
+        ({"limit_sends": "lots"}, 'CHAT_LIMIT_SENDS: a limit looks like "100/minute"'),
+        ({"cors_origins": "localhost"}, "CHAT_CORS_ORIGINS: 'localhost' is not an origin"),
+        ({"trusted_proxies": "nowhere"}, "CHAT_TRUSTED_PROXIES: "),
+        ({"auth": "magic"}, "CHAT_AUTH: 'magic' is not one of none, keys, jwt"),
+        ({"auth": "none,keys"}, "CHAT_AUTH: none cannot be combined"),
+        ({"auth": "jwt"}, "CHAT_AUTH: jwt needs CHAT_JWT_KEY or CHAT_JWT_JWKS_URL"),
+        ({**PRODUCTION, "auth": "none"}, "CHAT_AUTH: none is for local use"),
+        ({**PRODUCTION, "groq_api_key": None}, "GROQ_API_KEY: is missing"),
+        ({**PRODUCTION, "redis_url": None}, "CHAT_REDIS_URL: is missing"),
+    ],
+)
+def test_a_wrong_value_is_named(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError, match="^") as caught:
+        load_settings(_env_file=None, **values)
+    assert str(caught.value).startswith(sentence)
+    assert "gsk_x" not in str(caught.value)
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = load_settings(_env_file=None)
+    assert (settings.lease_seconds, settings.max_attempts, settings.drain_seconds) == (5, 3, 60)
+    assert (settings.orphan_seconds, settings.store_hold_seconds, settings.max_body_bytes) == (
+        10,
+        15,
+        1_048_576,
+    )
+    assert (settings.auth_modes, settings.limit_for("sends"), settings.drain_delay) == (("none",), "", 0)
+    production = load_settings(_env_file=None, **PRODUCTION)
+    assert (production.auth_modes, production.drain_delay) == (("keys",), 5)
+    assert production.limit_for("sends") == "100/minute"
+    assert load_settings(_env_file=None, limit_sends="").limit_for("sends") == ""
+
+
+def test_empty_values_are_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_REDIS_URL", "")
+    monkeypatch.setenv("GROQ_API_KEY", "  ")
+    settings = load_settings(_env_file=None)
+    assert (settings.redis_url, settings.groq_api_key) == (None, None)
+
+
+def test_unknown_names_are_found() -> None:
+    assert unknown_names({"CHAT_PORT": "1", "CHAT_PROT": "1", "PATH": "x"}) == ["CHAT_PROT"]
+
+
+def test_secrets_do_not_show() -> None:
+    settings = load_settings(_env_file=None, groq_api_key="gsk_secret", redis_url="redis://:hunter2@h")
+    assert "gsk_secret" not in repr(settings)
+    assert "hunter2" not in repr(settings)
+
+
+def test_the_dead_models_of_the_original_contract_have_living_heirs() -> None:
+    catalogue = load_catalogue(None, None)
+    heirs = {name: catalogue.resolve(name).id for name in (
+        "llama3-70b-8192", "llama3-8b-8192", "mixtral-8x7b-32768", "gemma-7b-it")}  # fmt: skip
+    assert heirs == {
+        "llama3-70b-8192": "openai/gpt-oss-120b", "llama3-8b-8192": "openai/gpt-oss-20b",
+        "mixtral-8x7b-32768": "openai/gpt-oss-120b", "gemma-7b-it": "openai/gpt-oss-20b",
+    }  # fmt: skip
+    assert catalogue.default.id == "openai/gpt-oss-120b"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "the file names no model"),
+        ("[[models]]\nid = 'a'", "model 'a' lacks context_window"),
+        ("[[models]]\nid = 'a'\ncontext_window = 'x'\nmax_completion_tokens = 1", "of the wrong type"),
+        (
+            "[[models]]\nid = 'a'\ncontext_window = 9\nmax_completion_tokens = 1\nfallbacks = ['b']",
+            "falls back to 'b'",
+        ),
+        (
+            "[[models]]\nid = 'a'\ncontext_window = 9\nmax_completion_tokens = 1\non_takeover = 'x'",
+            "on_takeover of a",
+        ),
+        ("not toml", "is not TOML"),
+    ],
+)
+def test_a_wrong_models_file_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="^CHAT_MODELS_FILE: ") as caught:
+        load_catalogue(file, None)
+    assert sentence in str(caught.value)
