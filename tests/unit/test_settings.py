@@ -26,14 +26,14 @@ PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "red
         ({"trusted_proxies": "nowhere"}, "CHAT_TRUSTED_PROXIES: "),
         ({"auth": "magic"}, "CHAT_AUTH: 'magic' is not one of none, keys, jwt"),
         ({"auth": "none,keys"}, "CHAT_AUTH: none cannot be combined"),
-        ({"auth": "jwt"}, "CHAT_AUTH: jwt needs CHAT_JWT_KEY or CHAT_JWT_JWKS_URL"),
+        ({"auth": "jwt"}, "CHAT_AUTH: jwt needs either CHAT_JWT_KEY or CHAT_JWT_JWKS_URL"),
         ({**PRODUCTION, "auth": "none"}, "CHAT_AUTH: none is for local use"),
         ({**PRODUCTION, "groq_api_key": None}, "GROQ_API_KEY: is missing"),
         ({**PRODUCTION, "redis_url": None}, "CHAT_REDIS_URL: is missing"),
     ],
 )
 def test_a_wrong_value_is_named(values: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(SettingsError, match="^") as caught:
+    with pytest.raises(SettingsError, match="CHAT_|GROQ_") as caught:
         load_settings(_env_file=None, **values)
     assert str(caught.value).startswith(sentence)
     assert "gsk_x" not in str(caught.value)
@@ -102,6 +102,6 @@ def test_the_dead_models_of_the_original_contract_have_living_heirs() -> None:
 def test_a_wrong_models_file_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     file = tmp_path / "models.toml"
     file.write_text(text)
-    with pytest.raises(SettingsError, match="^CHAT_MODELS_FILE: ") as caught:
+    with pytest.raises(SettingsError, match="CHAT_MODELS_FILE: ") as caught:
         load_catalogue(file, None)
     assert sentence in str(caught.value)
