@@ -1,0 +1,79 @@
+"""Identity in the settings: what makes no sense or is not safe does not start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service.settings import SettingsError, load_settings
+
+SECRET = "s" * 32
+PEM = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----"
+JWKS = "https://issuer.example/jwks.json"
+PRODUCTION = {"env": "production", "GROQ_API_KEY": "gsk_x", "redis_url": "redis://localhost"}
+
+
+def load(**values: Any) -> Any:
+    return load_settings(_env_file=None, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"auth": "nobody"}, "'nobody' is not one of none, keys, jwt"),
+        ({"auth": "none,keys"}, "none cannot be combined"),
+        ({**PRODUCTION, "auth": "none"}, "none is for local use"),
+        ({"auth": "jwt"}, "needs either CHAT_JWT_KEY or CHAT_JWT_JWKS_URL"),
+        ({"auth": "jwt", "jwt_key": SECRET, "jwt_jwks_url": JWKS}, "needs either"),
+        ({"auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "RS256"}, "RS256 cannot be used with a plain"),
+        ({"auth": "jwt", "jwt_key": PEM, "jwt_algorithms": "HS256"}, "HS256 cannot be used with public keys"),
+        ({"auth": "jwt", "jwt_jwks_url": JWKS, "jwt_algorithms": "HS256"}, "HS256 cannot be used with public"),
+        ({"auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "none"}, "'none' is not one of"),
+        ({"auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "HS256,NONE"}, "'NONE' is not one of"),
+        ({"auth": "jwt", "jwt_key": PEM.replace("PUBLIC", "PRIVATE")}, "the issuer's public key"),
+        ({**PRODUCTION, "auth": "jwt", "jwt_key": "short"}, "at least 32 characters"),
+        ({"secret": "short"}, "at least 32 characters"),
+        ({"jwt_jwks_url": "file:///etc/passwd"}, "has to start with http"),
+        ({"limit_sends": "lots"}, 'a limit looks like "100/minute"'),
+        ({"limit_sends": "1/minute;x"}, 'a limit looks like "100/minute"'),
+        ({"limit_window": "sliding"}, "CHAT_LIMIT_WINDOW"),
+        ({"trusted_proxies": "10.0.0.0/99"}, "CHAT_TRUSTED_PROXIES"),
+    ],
+)  # fmt: skip
+def test_a_wrong_identity_setting_is_one_sentence_and_no_start(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(**values)
+    assert sentence in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+def test_production_has_keys_and_local_has_none_unless_set() -> None:
+    assert load(**PRODUCTION).auth_modes == ("keys",)
+    assert load().auth_modes == ("none",)
+    assert load(auth="keys, jwt", jwt_key=SECRET).auth_modes == ("keys", "jwt")
+
+
+def test_the_allowed_algorithms_follow_the_kind_of_key() -> None:
+    assert load(auth="jwt", jwt_key=SECRET).jwt_allowed == ("HS256",)
+    assert load(auth="jwt", jwt_key=PEM).jwt_allowed == ("RS256", "ES256")
+    assert load(auth="jwt", jwt_jwks_url=JWKS).jwt_allowed == ("RS256", "ES256")
+    assert load(auth="jwt", jwt_key=SECRET, jwt_algorithms="HS512").jwt_allowed == ("HS512",)
+
+
+def test_secrets_do_not_show_in_the_settings_text() -> None:
+    settings = load(
+        auth="jwt", jwt_key=SECRET, secret="t" * 32, redis_url="redis://:hunter2@localhost",
+        metrics_token="metrics-token", GROQ_API_KEY="gsk_groq",
+    )  # fmt: skip
+    for text in (repr(settings), str(settings.model_dump())):
+        for secret in (SECRET, "t" * 32, "hunter2", "metrics-token", "gsk_groq"):
+            assert secret not in text
+
+
+def test_limits_are_off_for_nobody_and_on_for_principals() -> None:
+    assert [load().limit_for("sends"), load().limit_for("reads")] == ["", ""]
+    assert load(limit_sends="5/minute").limit_for("sends") == "5/minute"
+    keys = load(auth="keys")
+    assert [keys.limit_for("sends"), keys.limit_for("reads")] == ["100/minute", "1200/minute"]
+    assert load(auth="keys", limit_sends="").limit_for("sends") == ""
