@@ -10,11 +10,15 @@ from fastapi import Request
 
 from service import ids
 from service.api.edge import BODY_SECONDS, edge_of
+from service.engine.sends import OnBusy
 from service.errors import ServiceError
 
 # Deeper than any request of ours; tools have the deepest (JSON schemas in JSON schemas).
 _MAX_DEPTH: Final = 64
 _MAX_KEY: Final = 255
+_POLICIES: Final[dict[str, OnBusy]] = {
+    "reject": "reject", "interrupt": "interrupt", "queue": "queue"
+}  # fmt: skip
 
 
 async def read_json(request: Request) -> Any:
@@ -83,12 +87,12 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def on_busy(request: Request) -> str | None:
+def on_busy(request: Request) -> OnBusy | None:
     """The `X-On-Busy` header. Raises invalid_request."""
     value = request.headers.get("x-on-busy")
-    if value is not None and value not in ("reject", "interrupt", "queue"):
-        raise ServiceError("invalid_request", "X-On-Busy is one of reject, interrupt, queue.")
-    return value
+    if value is None or value in _POLICIES:
+        return _POLICIES[value] if value else None
+    raise ServiceError("invalid_request", "X-On-Busy is one of reject, interrupt, queue.")
 
 
 def cursor(request: Request) -> int | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from fastapi import Request
 
 from service.api import bodies
@@ -18,8 +16,8 @@ async def start(request: Request, principal: Principal, send: Send) -> Attached:
     if send.key is None:
         send.key = bodies.idempotency_key(request)
     header = bodies.on_busy(request)
-    if header is not None and send.on_busy == "reject":
-        send.on_busy = cast("object", header)  # type: ignore[assignment]  # checked in bodies
+    if header is not None and not send.on_busy_asked:
+        send.on_busy = header
     send.traceparent = request.scope.get("chat.traceparent", "")
     send.request_id = request.scope.get("chat.request_id", "")
     attached = await edge.engine.known(send)

@@ -83,7 +83,8 @@ def parse(body: Any, principal: str, session_id: str) -> Send:
     params = turn.params.model_dump(exclude_none=True) if turn.params else {}
     send = Send(
         route="turns", principal=principal, content="", session_id=session_id, model=turn.model,
-        params=params, on_busy=turn.on_busy or "reject", message_id=turn.message_id,
+        params=params, on_busy=turn.on_busy or "reject",
+        on_busy_asked=turn.on_busy is not None, message_id=turn.message_id,
     )  # fmt: skip
     if turn.edit is not None:
         send.mode, send.must_exist = "edit", True

@@ -13,6 +13,8 @@ import orjson
 
 from service.store.turns import TurnRef
 
+OnBusy = Literal["reject", "interrupt", "queue"]
+
 
 @dataclass(slots=True)
 class Send:
@@ -21,6 +23,7 @@ class Send:
     `messages` is a whole context that replaces the history's (OpenAI); `seeds` are earlier
     messages for a new session, and unless `seeds_required` a session that has messages already
     does without them. `params` are what the model takes, already checked.
+    `on_busy_asked`: the body itself says what to do in a busy session.
     """
 
     route: str
@@ -35,7 +38,8 @@ class Send:
     seeds: list[dict[str, str]] = field(default_factory=list)
     seeds_required: bool = True
     messages: list[dict[str, Any]] | None = None
-    on_busy: Literal["reject", "interrupt", "queue"] = "reject"
+    on_busy: OnBusy = "reject"
+    on_busy_asked: bool = False
     key: str | None = None
     must_exist: bool = False
     traceparent: str = ""
@@ -45,6 +49,7 @@ class Send:
         body = [
             self.route, self.session_id, self.mode, self.content, self.message_id, self.model,
             self.system, self.params, self.seeds if self.seeds_required else [], self.messages,
+            self.on_busy if self.on_busy_asked else None,
         ]  # fmt: skip
         return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
