@@ -33,7 +33,7 @@ PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "red
     ],
 )
 def test_a_wrong_value_is_named(values: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(SettingsError, match="CHAT_|GROQ_") as caught:
+    with pytest.raises(SettingsError, match=r"CHAT_|GROQ_") as caught:
         load_settings(_env_file=None, **values)
     assert str(caught.value).startswith(sentence)
     assert "gsk_x" not in str(caught.value)
