@@ -65,10 +65,9 @@ def error_headers(error: ServiceError) -> dict[str, str]:
     headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if error.status in (408, 409, 429) or error.status >= 500:
-        # The SDKs of OpenAI and Groq repeat these by themselves; tell them where it is senseless.
-        if not error.retryable:
-            headers.setdefault("x-should-retry", "false")
+    # The SDKs of OpenAI and Groq repeat these by themselves; tell them where it is senseless.
+    if (error.status in (408, 409, 429) or error.status >= 500) and not error.retryable:
+        headers.setdefault("x-should-retry", "false")
     return headers
 
 

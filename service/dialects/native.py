@@ -7,7 +7,7 @@ seen the whole event (a cut in between loses nothing). Readers resume with `Last
 from __future__ import annotations
 
 import random
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import orjson
 from pydantic import Field, StrictBool, StrictInt, StrictStr
@@ -114,7 +114,7 @@ class NativeEncoder(Encoder):
     media_type = "text/event-stream; charset=utf-8"
     holds = False
     heartbeat = b": heartbeat\n\n"
-    headers = {"X-Accel-Buffering": "no"}
+    headers: ClassVar[dict[str, str]] = {"X-Accel-Buffering": "no"}
 
     def opening(self) -> bytes:
         return b"retry: %d\n\n" % random.randint(*_RETRY_MS)

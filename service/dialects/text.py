@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictStr
+from pydantic import ConfigDict, Field, StrictStr
 
 from service import events
 from service.dialects.base import (
@@ -27,7 +27,7 @@ from service.events import Event
 
 
 class HistoryItem(Body):
-    model_config = {"extra": "forbid", "strict": True}
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["user", "assistant"]
     content: Annotated[StrictStr, Field(min_length=1)]
