@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -25,6 +25,7 @@ from service.dialects import aisdk
 from service.engine.engine import Engine
 from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
+from service.store.sessions import Message
 from service.store.turns import Turn, TurnRef
 
 router = APIRouter()
@@ -35,6 +36,19 @@ _MODULE: Final = Path(__file__).parents[1] / "web" / "client" / "resumable-fetch
 _MODULE_CACHE: Final = "public, max-age=3600, stale-while-revalidate=86400"
 
 log = get_logger(__name__)
+
+
+def ui_message(message: Message) -> dict[str, Any]:
+    """A message of the history as useChat keeps it; an answer's id equals its `start.messageId`."""
+    parts = [
+        {"type": kind, "text": text, "state": "done"}
+        for kind, text in (("reasoning", message.reasoning), ("text", message.content))
+        if text
+    ]
+    found: dict[str, Any] = {"id": message.id, "role": message.role, "parts": parts}
+    if message.turn_id:
+        found["metadata"] = {"turnId": message.turn_id}
+    return found
 
 
 @router.post("/api/chat", summary="useChat: submit, edit or regenerate; the answer as UI message stream")
@@ -90,7 +104,7 @@ async def messages(request: Request, session_id: str) -> Response:
     after: int | None = None
     while True:
         page, after = await edge.engine.store.sessions.messages(principal.id, session_id, _PAGE, after)
-        found += [aisdk.ui_message(message) for message in page]
+        found += [ui_message(message) for message in page]
         if after is None:
             return Json(found)
 

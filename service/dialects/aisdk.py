@@ -1,4 +1,4 @@
-"""The UI message stream of Vercel's AI SDK (useChat): its requests, chunks and messages.
+"""The UI message stream of Vercel's AI SDK (useChat): its requests and its chunks.
 
 The server's history is the truth: of a request counts the last message of the user, and what
 came before only where the server has nothing. Chunks have no extra keys and no nulls (the
@@ -25,7 +25,6 @@ from service.dialects.errors import from_event, sentence
 from service.engine.sends import Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
-from service.store.sessions import Message
 
 _CURSOR: Final = re.compile(r"(t_[a-z0-9]{1,60})\.(\d{1,15})\.(\d{1,6})", re.ASCII)
 _REASONS: Final = {
@@ -86,19 +85,6 @@ def parse(body: Any, principal: str) -> Send:
         ],
         seeds_required=False,
     )  # fmt: skip
-
-
-def ui_message(message: Message) -> dict[str, Any]:
-    """A message of the history as useChat keeps it; an answer's id equals its `start.messageId`."""
-    parts = [
-        {"type": kind, "text": text, "state": "done"}
-        for kind, text in (("reasoning", message.reasoning), ("text", message.content))
-        if text
-    ]
-    found: dict[str, Any] = {"id": message.id, "role": message.role, "parts": parts}
-    if message.turn_id:
-        found["metadata"] = {"turnId": message.turn_id}
-    return found
 
 
 @dataclass(frozen=True, slots=True, order=True)
