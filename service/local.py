@@ -37,7 +37,10 @@ def surroundings(settings: Settings, *, double: bool = True) -> Iterator[Setting
         if not settings.production and settings.redis_url is None:
             _start_store(settings, stack)
         if double and not settings.production and not (settings.groq_api_key or settings.groq_base_url):
-            _start_double(stack)
+            if settings.demo_url:
+                _use_double(settings.demo_url)
+            else:
+                _use_double(_start_double(stack))
         try:
             yield load_settings()
         finally:
@@ -70,7 +73,7 @@ def _start_store(settings: Settings, stack: contextlib.ExitStack) -> None:
     )
 
 
-def _start_double(stack: contextlib.ExitStack) -> None:
+def _start_double(stack: contextlib.ExitStack) -> str:
     # A session of its own: Ctrl-C goes to the whole foreground group, and answers that are
     # being drained still need their upstream.
     process = subprocess.Popen(
@@ -80,12 +83,15 @@ def _start_double(stack: contextlib.ExitStack) -> None:
         start_new_session=True,
     )
     stack.callback(_stop, process)
-    url = _ready_url(process)
+    return _ready_url(process)
+
+
+def _use_double(url: str) -> None:
     set_environment("GROQ_BASE_URL", url)
     set_environment("CHAT_UPSTREAM_KIND", "demo")
     log.warning(
         "upstream.demo",
-        note="GROQ_API_KEY is not set: a demo model on this machine answers, with made-up text.",
+        note="GROQ_API_KEY is not set: a demo model answers, with made-up text.",
         url=url,
     )
 

@@ -12,9 +12,9 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEV_ORIGINS: Final = (
@@ -79,7 +79,10 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(60, ge=1, le=3600)
     drain_delay_seconds: float | None = Field(None, ge=0, le=300)
 
+    secrets_dir: Path = Path("/run/secrets")  # one file per secret, named like its variable
+
     # Store
+    redis_password: SecretStr | None = None
     redis_url: SecretStr | None = None
     redis_key_prefix: str = Field("chat", pattern=r"^[A-Za-z0-9_.-]{1,32}$")
     redis_timeout_seconds: float = Field(2, gt=0, le=2.5)
@@ -98,6 +101,7 @@ class Settings(BaseSettings):
     groq_api_key: SecretStr | None = Field(None, validation_alias="GROQ_API_KEY")
     groq_base_url: str | None = Field(None, validation_alias="GROQ_BASE_URL")
     upstream_kind: Literal["groq", "demo"] = "groq"  # set by `run`, for /health
+    demo_url: str | None = None
     first_token_timeout_seconds: float = Field(30, gt=0)
     idle_timeout_seconds: float = Field(15, gt=0)
     turn_timeout_seconds: float = Field(600, gt=0)
@@ -144,8 +148,8 @@ class Settings(BaseSettings):
         return _commas(value)
 
     @field_validator(
-        "log_format", "drain_delay_seconds", "redis_url", "model", "models_file", "groq_api_key",
-        "groq_base_url", "metrics_port", "metrics_token", "secret", "jwt_key", "jwt_jwks_url",
+        "log_format", "drain_delay_seconds", "redis_url", "redis_password", "model", "models_file",
+        "groq_api_key", "groq_base_url", "demo_url", "metrics_port", "metrics_token", "secret", "jwt_key", "jwt_jwks_url",
         "max_running_turns_per_principal", "max_open_streams_per_principal",
         "budget_tokens_per_minute", "budget_tokens_per_day", "budget_tokens_per_month",
         "otlp_endpoint", mode="before",
@@ -177,14 +181,15 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+    def _redis_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value and urlsplit(value.get_secret_value()).scheme not in REDIS_SCHEMES:
             raise ValueError(
                 "the URL has to start with one of " + ", ".join(f"{s}://" for s in REDIS_SCHEMES)
             )
-        return value
+        password = info.data.get("redis_password")
+        return _with_password(value, password) if value and password else value
 
-    @field_validator("groq_base_url", "jwt_jwks_url", "otlp_endpoint")
+    @field_validator("groq_base_url", "demo_url", "jwt_jwks_url", "otlp_endpoint")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
         if value and urlsplit(value).scheme not in ("http", "https"):
@@ -309,6 +314,16 @@ class Settings(BaseSettings):
         return 0 if self.anonymous else 100
 
 
+def _with_password(url: SecretStr, password: SecretStr) -> SecretStr:
+    """CHAT_REDIS_PASSWORD in the URL, unless it has one of its own."""
+    scheme, _, rest = url.get_secret_value().partition("://")
+    userinfo, at, place = rest.rpartition("@")
+    if ":" in userinfo:
+        return url
+    secret = quote(password.get_secret_value(), safe="")
+    return SecretStr(f"{scheme}://{userinfo if at else ''}:{secret}@{place}")
+
+
 def _environment_names() -> dict[str, str]:
     names = {}
     for name, field in Settings.model_fields.items():
@@ -329,6 +344,9 @@ def unknown_names(environment: dict[str, str] | None = None) -> list[str]:
 
 def load_settings(**overrides: Any) -> Settings:
     """Read and check the settings. Raises SettingsError with one sentence per wrong value."""
+    secrets = Path(os.environ.get("CHAT_SECRETS_DIR") or Settings.model_fields["secrets_dir"].default)
+    if secrets.is_dir():
+        overrides.setdefault("_secrets_dir", secrets)
     try:
         return Settings(**overrides)
     except ValidationError as error:

@@ -1,0 +1,59 @@
+"""Secrets by file: what a container's runtime mounts, without a word of it in the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.settings import load_settings, unknown_names
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHAT_SECRETS_DIR", str(tmp_path))
+    for name in ("GROQ_API_KEY", "CHAT_REDIS_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_a_secret_is_read_from_the_file_that_is_named_like_its_variable(secrets: Path) -> None:
+    (secrets / "groq_api_key").write_text("gsk_from_a_file\n")
+    settings = load_settings()
+    assert settings.groq_api_key
+    assert settings.groq_api_key.get_secret_value() == "gsk_from_a_file"
+    assert "CHAT_SECRETS_DIR" not in unknown_names()
+
+
+def test_the_environment_wins_over_a_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "groq_api_key").write_text("gsk_from_a_file")
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_from_the_environment")
+    settings = load_settings()
+    assert settings.groq_api_key
+    assert settings.groq_api_key.get_secret_value() == "gsk_from_the_environment"
+
+
+def test_an_empty_file_is_no_secret(secrets: Path) -> None:
+    (secrets / "groq_api_key").write_text("\n")
+    assert load_settings().groq_api_key is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://redis:6379/0", "redis://:p%40ss%2Fw@redis:6379/0"),
+        ("redis://chat@redis:6379/0", "redis://chat:p%40ss%2Fw@redis:6379/0"),
+        ("redis://:own@redis:6379/0", "redis://:own@redis:6379/0"),
+        ("redis+sentinel://a:1,b:2/main", "redis+sentinel://:p%40ss%2Fw@a:1,b:2/main"),
+    ],
+)
+def test_the_password_of_a_file_goes_into_the_url(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch, url: str, expected: str
+) -> None:
+    (secrets / "chat_redis_password").write_text("p@ss/w\n")
+    monkeypatch.setenv("CHAT_REDIS_URL", url)
+    settings = load_settings()
+    assert settings.redis_url
+    assert settings.redis_url.get_secret_value() == expected
+    assert "p@ss" not in repr(settings)
