@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from service.double.examples import ANSWERS
+
 # A grapheme may be spread over tokens: joined emoji, flags, combining marks.
 _PHRASES: Final[tuple[tuple[str, ...], ...]] = (
     (" the", " quiet", " river"),
@@ -84,6 +86,8 @@ def without_prefix(tokens: tuple[str, ...], prefix: str) -> tuple[str, ...] | No
 def demo_answer(question: str, earlier: int) -> str:
     """What somebody without a key sees: plainly a demo, and what was asked, in markdown."""
     asked = question.strip()
+    if asked in ANSWERS:
+        return ANSWERS[asked]
     if len(asked) > _QUOTED:
         asked = asked[:_QUOTED] + "…"
     quoted = "\n".join(f"> {line}" for line in asked.splitlines()) or "> *(nothing)*"
