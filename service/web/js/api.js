@@ -1,0 +1,85 @@
+// Calls to the service: addresses, the API key, and every failure as an ApiError.
+// Knows nothing of the page; who holds a key is asked for through `askForKey`.
+
+/** `status` 0: nothing was heard. `retryAfter` in seconds, null when the service named none. */
+export class ApiError extends Error {
+  constructor(status, code, message, retryAfter = null) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.retryAfter = retryAfter;
+  }
+}
+
+// A GET is repeated this often, after these pauses (ms), before somebody is bothered.
+const GET_PAUSES = [300, 1200];
+
+export class Api {
+  #apiKey;
+  #askForKey;
+
+  constructor({ apiKey, askForKey }) {
+    this.#apiKey = apiKey;
+    this.#askForKey = askForKey;
+  }
+
+  /** The response of a call that succeeded. Throws ApiError, and AbortError where `signal` was used. */
+  async fetch(method, path, { body, headers, signal } = {}) {
+    for (;;) {
+      const key = this.#apiKey();
+      let response;
+      try {
+        response = await fetch(new URL(path, document.baseURI), {
+          method,
+          signal,
+          cache: "no-store",
+          headers: {
+            ...(key ? { Authorization: `Bearer ${key}` } : {}),
+            ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+            ...headers,
+          },
+          body: body === undefined ? undefined : JSON.stringify(body),
+        });
+      } catch (error) {
+        if (error.name === "AbortError") throw error;
+        throw new ApiError(0, navigator.onLine ? "unreachable" : "offline", "The service cannot be reached.");
+      }
+      if (response.ok) return response;
+      const failure = await failureOf(response);
+      if (failure.status !== 401 || !(await this.#askForKey(key))) throw failure;
+    }
+  }
+
+  /** The JSON of a call; a GET is repeated where that may help. */
+  async json(method, path, options) {
+    for (let tries = 0; ; tries++) {
+      try {
+        const response = await this.fetch(method, path, options);
+        return response.status === 204 ? null : await response.json();
+      } catch (error) {
+        const passing = error instanceof ApiError ? error.status === 0 || error.status >= 500 : error instanceof TypeError;
+        if (method !== "GET" || !passing || tries >= GET_PAUSES.length) throw error;
+        await new Promise((resolve) => setTimeout(resolve, GET_PAUSES[tries]));
+      }
+    }
+  }
+}
+
+/** problem+json, OpenAI's error object, or whatever a proxy has said. */
+async function failureOf(response) {
+  let body = {};
+  try {
+    body = await response.json();
+  } catch {
+    // A proxy's HTML page, or a body that broke off.
+  }
+  const problem = body?.error ?? body ?? {};
+  const message = problem.detail ?? problem.message ?? `The service answered ${response.status}.`;
+  const wait = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  return new ApiError(
+    response.status,
+    typeof problem.code === "string" ? problem.code : "",
+    String(message),
+    Number.isFinite(wait) ? wait : null,
+  );
+}

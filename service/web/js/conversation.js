@@ -1,0 +1,173 @@
+// The messages of the open session on the page: history in pages, the newest first, and the answer
+// that is being written. What a click in here means is told to `on`; nothing is sent from here.
+
+import { byId, copy, fromTemplate } from "./dom.js";
+import { AnswerView, UserView } from "./message.js";
+import { Scroll } from "./scroll.js";
+
+export class Conversation {
+  #list = byId("messages");
+  #earlier = byId("earlier");
+  #welcome = byId("welcome");
+  #views = [];
+  #on;
+  #scroll;
+
+  /** on: earlier(), edit(id, text), regenerate(), again(), now(), cancel() */
+  constructor(on) {
+    this.#on = on;
+    this.#scroll = new Scroll({
+      box: byId("scroll"), content: this.#list, jump: byId("jump"), earlier: this.#earlier, onEarlier: on.earlier,
+    });
+    this.#list.addEventListener("click", (event) => this.#click(event.target.closest("[data-do]")));
+    this.#earlier.addEventListener("click", on.earlier);
+  }
+
+  get lastUser() {
+    return this.#views.findLast((view) => view.role === "user");
+  }
+
+  get last() {
+    return this.#views.at(-1);
+  }
+
+  has(id) {
+    return this.#views.some((view) => view.id === id);
+  }
+
+  clear() {
+    this.#views = [];
+    this.#list.replaceChildren();
+    this.#list.setAttribute("aria-busy", "true"); // history is not read out as news
+    this.#welcome.hidden = true;
+    this.#earlier.hidden = true;
+  }
+
+  welcome() {
+    this.clear();
+    this.#welcome.hidden = false;
+  }
+
+  /** Messages, oldest first; `more` where there are earlier ones. */
+  show(messages, more) {
+    this.clear();
+    this.#put(messages.map(viewOf), null);
+    this.#earlier.hidden = !more;
+    this.#welcome.hidden = this.#views.length > 0;
+    this.#scroll.toEnd();
+    this.#news();
+  }
+
+  prepend(messages, more) {
+    this.#list.setAttribute("aria-busy", "true");
+    this.#scroll.above(() => this.#put(messages.map(viewOf), this.#list.firstElementChild));
+    this.#earlier.hidden = !more;
+    this.#news();
+  }
+
+  #put(views, before) {
+    const fragment = document.createDocumentFragment();
+    fragment.append(...views.map((view) => view.element));
+    this.#list.insertBefore(fragment, before);
+    this.#views = before ? [...views, ...this.#views] : [...this.#views, ...views];
+  }
+
+  /** From now on additions are news. */
+  #news() {
+    requestAnimationFrame(() => this.#list.removeAttribute("aria-busy"));
+  }
+
+  addUser(message) {
+    this.#welcome.hidden = true;
+    this.#put([new UserView(message)], null);
+    this.#scroll.toEnd();
+    this.#news();
+  }
+
+  /** The place of an answer that is about to grow. */
+  beginAnswer(answer, turn = null) {
+    if (turn !== null && this.last?.role === "assistant" && this.last.turn === turn) this.#drop(this.last);
+    const view = new AnswerView(() => this.#scroll.keep());
+    view.turn = turn;
+    this.#put([view], null);
+    view.follow(answer);
+    this.#scroll.toEnd();
+    return view;
+  }
+
+  /** A user message without any answer, whose turn failed. */
+  addFailure(error) {
+    const view = new AnswerView();
+    this.#put([view], null);
+    view.fail(error);
+  }
+
+  /** Forget what follows a user message. */
+  dropAfter(id) {
+    while (this.last && this.last.id !== id) this.#drop(this.last);
+  }
+
+  #drop(view) {
+    view.element.remove();
+    this.#views = this.#views.filter((other) => other !== view);
+  }
+
+  rewrite(id, text) {
+    const view = this.#views.find((other) => other.id === id);
+    if (view) view.text = text;
+  }
+
+  /** Let a user message be edited in place. */
+  edit(id) {
+    const view = this.#views.find((other) => other.id === id);
+    if (!view || view.element.querySelector(".editor")) return;
+    const form = fromTemplate("edit-template");
+    const field = form.querySelector("textarea");
+    const close = () => {
+      form.remove();
+      delete view.element.dataset.editing;
+      view.element.querySelector("[data-do=edit]").focus();
+    };
+    const send = () => {
+      const text = field.value;
+      if (!text.trim()) return;
+      close();
+      this.#on.edit(id, text);
+    };
+    field.value = view.text;
+    field.rows = Math.min(12, view.text.split("\n").length + 1);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      send();
+    });
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") close();
+      else if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.target !== field) return;
+      else send();
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    form.querySelector("[data-do=cancel]").addEventListener("click", (event) => {
+      event.stopPropagation();
+      close();
+    });
+    view.element.dataset.editing = "";
+    view.element.append(form);
+    field.focus();
+    field.setSelectionRange(field.value.length, field.value.length);
+  }
+
+  #click(button) {
+    if (!button) return;
+    const view = this.#views.find((other) => other.element.contains(button));
+    const what = button.dataset.do;
+    if (what === "copy") copy(view.text, button);
+    else if (what === "copy-code") copy(button.closest("figure").querySelector("pre").textContent, button);
+    else if (what === "edit") this.edit(view.id);
+    else this.#on[what]?.();
+  }
+}
+
+function viewOf(message) {
+  return message.role === "user" ? new UserView(message) : AnswerView.of(message);
+}

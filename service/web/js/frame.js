@@ -1,0 +1,100 @@
+// What is around the conversation: the drawer with the sessions, the theme, the models, the prompts.
+
+import { byId } from "./dom.js";
+import { keepTheme, theme } from "./keep.js";
+
+const PROMPTS = [
+  ["Explain something", "Explain how a rainbow forms, without formulas."],
+  ["Write some code", "Write a Python function that merges overlapping intervals, with two tests."],
+  ["Compare in a table", "Compare Redis Streams, Kafka and RabbitMQ in a table: ordering, replay, operations."],
+  ["Plan a weekend", "Plan a rainy weekend in Lisbon for two people who like tiles, books and fish."],
+];
+
+const THEMES = { "": "system", light: "light", dark: "dark" };
+
+export function themeButton() {
+  const button = byId("theme");
+  const show = (value) => {
+    if (value) document.documentElement.dataset.theme = value;
+    else delete document.documentElement.dataset.theme;
+    button.querySelector("span").textContent = `Theme: ${THEMES[value]}`;
+  };
+  show(theme() ?? "");
+  button.addEventListener("click", () => {
+    const order = Object.keys(THEMES);
+    const value = order[(order.indexOf(theme() ?? "") + 1) % order.length];
+    keepTheme(value || null);
+    show(value);
+  });
+}
+
+/** The list of sessions: beside the conversation on wide screens, a drawer above it on narrow ones. */
+export class Drawer {
+  #root = document.documentElement;
+  #button = byId("menu");
+  #side = byId("sidebar");
+  #narrow = matchMedia("(max-width: 820px)");
+
+  constructor() {
+    this.#button.addEventListener("click", () => this.set(!this.open));
+    byId("sidebar-close").addEventListener("click", () => this.set(false));
+    byId("scrim").addEventListener("click", () => this.set(false));
+    this.#narrow.addEventListener("change", () => this.set(!this.#narrow.matches));
+    this.set(!this.#narrow.matches, false);
+  }
+
+  get open() {
+    return this.#root.dataset.drawer === "open";
+  }
+
+  get covers() {
+    return this.open && this.#narrow.matches;
+  }
+
+  set(open, focus = true) {
+    const covered = this.covers;
+    this.#root.dataset.drawer = open ? "open" : "closed";
+    this.#button.setAttribute("aria-expanded", String(open));
+    this.#side.inert = !open;
+    document.querySelector("main").inert = this.covers;
+    if (!focus) return;
+    if (this.covers) byId("sidebar-close").focus();
+    else if (covered) this.#button.focus();
+  }
+
+  /** After a choice was made in it. */
+  chosen() {
+    if (this.covers) this.set(false);
+  }
+}
+
+export function prompts(use) {
+  for (const [name, text] of PROMPTS) {
+    const button = document.createElement("button");
+    const [title, words] = [document.createElement("strong"), document.createElement("span")];
+    button.type = "button";
+    title.textContent = name;
+    words.textContent = text;
+    button.append(title, words);
+    button.addEventListener("click", () => use(text));
+    byId("prompts").append(button);
+  }
+}
+
+/** Fill the choice of models; the default one stands for "none chosen". */
+export function models(select, list) {
+  select.replaceChildren(
+    ...list.map((model) => {
+      const option = new Option(model.id.split("/").pop(), model.id);
+      option.title = model.id;
+      option.dataset.default = model.default ? "yes" : "no";
+      return option;
+    }),
+  );
+}
+
+export function chooseModel(select, id) {
+  const fallback = select.querySelector("[data-default=yes]")?.value ?? "";
+  if (id && ![...select.options].some((option) => option.value === id)) select.add(new Option(id, id));
+  select.value = id ?? fallback;
+}

@@ -1,0 +1,153 @@
+// The views of one message: what a user said, and an answer that may still be growing.
+// A growing answer is drawn at most once per frame, and less often where a frame is dear.
+
+import { Blocks } from "./blocks.js";
+import { countDown, fromTemplate } from "./dom.js";
+import { duration, sentence } from "./words.js";
+
+// Drawing may take this share of the time: a 50 kB paragraph on a phone then draws every 100 ms.
+const DRAWING_SHARE = 1 / 4;
+
+export class UserView {
+  role = "user";
+
+  constructor({ id, content, turn_id }) {
+    this.id = id;
+    this.turn = turn_id;
+    this.element = fromTemplate("user-template");
+    this.element.dataset.id = id;
+    this.text = content;
+  }
+
+  get text() {
+    return this.element.firstElementChild.textContent;
+  }
+
+  set text(text) {
+    this.element.firstElementChild.textContent = text;
+  }
+}
+
+export class AnswerView {
+  role = "assistant";
+  id = null;
+  text = "";
+  failed = false;
+  error = null;
+  #parts = {};
+  #blocks;
+  #answer = null;
+  #frame = 0;
+  #notBefore = 0;
+  #endCount = () => {};
+  #onDraw;
+
+  constructor(onDraw = () => {}) {
+    this.#onDraw = onDraw;
+    this.element = fromTemplate("answer-template");
+    for (const name of ["reasoning", "thoughts", "text", "waiting", "link", "failure", "note"]) {
+      this.#parts[name] = this.element.querySelector(`.${name}`);
+    }
+    this.#blocks = new Blocks(this.#parts.text);
+  }
+
+  /** An answer of the history. */
+  static of({ id, content, reasoning = "", state, turn_id }) {
+    const view = new AnswerView();
+    view.id = id;
+    view.turn = turn_id;
+    view.#reason(reasoning, false);
+    view.text = content;
+    view.#blocks.finish(content);
+    view.#finished(state, null);
+    return view;
+  }
+
+  /** Show an answer that grows; call `changed` when it has. */
+  follow(answer) {
+    this.#answer = answer;
+    this.element.setAttribute("aria-busy", "true");
+    this.#draw();
+  }
+
+  changed() {
+    this.#frame ||= requestAnimationFrame((now) => {
+      this.#frame = 0;
+      if (now < this.#notBefore) return this.changed();
+      this.#draw();
+      this.#notBefore = now + (performance.now() - now) * (1 / DRAWING_SHARE - 1);
+    });
+  }
+
+  #draw() {
+    const { text, reasoning, ended } = this.#answer;
+    const parts = this.#parts;
+    if (text.length < this.text.length) {
+      // A restart: the page keeps its height and what it shows until there is something instead.
+      parts.text.style.minHeight = `${parts.text.offsetHeight}px`;
+    }
+    parts.text.toggleAttribute("data-void", text === "" && parts.text.hasChildNodes());
+    this.text = text;
+    if (text) this.#blocks.update(text);
+    this.#reason(reasoning, !text && !ended);
+    parts.waiting.hidden = Boolean(text || parts.text.hasChildNodes() || ended);
+    this.#onDraw();
+  }
+
+  #reason(reasoning, thinking) {
+    const { reasoning: details, thoughts } = this.#parts;
+    details.hidden = !reasoning;
+    details.toggleAttribute("data-thinking", thinking);
+    details.querySelector("span").textContent = thinking ? "Thinking…" : "Reasoning";
+    if (thoughts.textContent !== reasoning) thoughts.textContent = reasoning;
+  }
+
+  /** The answer has ended: draw all of it now, frames or not. */
+  end() {
+    cancelAnimationFrame(this.#frame);
+    const { text, state, error } = this.#answer;
+    this.#draw();
+    this.#blocks.finish(text);
+    this.#parts.text.style.minHeight = "";
+    this.#parts.text.removeAttribute("data-void");
+    this.element.removeAttribute("aria-busy");
+    this.#finished(state, error);
+    this.#onDraw();
+  }
+
+  #finished(state, error) {
+    this.link(null);
+    const notes = { stopped: "Stopped", completed: this.text ? "" : "The answer has no text." };
+    this.#parts.note.textContent = notes[state] ?? "";
+    if (state === "failed") this.fail(error);
+  }
+
+  /** Say that the answer failed; an error is told in words, its absence as well. */
+  fail(error) {
+    this.failed = true;
+    this.error = error;
+    const what = error ? sentence(error) : "This answer broke off.";
+    this.#parts.failure.firstElementChild.textContent =
+      error && this.text ? `${what} The answer broke off here.` : what;
+    this.#parts.failure.hidden = false;
+    this.#parts.waiting.hidden = true;
+  }
+
+  /** What is wrong with the line, quietly: null, or {kind, error, seconds} of a stream. */
+  link(state) {
+    this.#endCount();
+    const { link, failure } = this.#parts;
+    link.hidden = state === null;
+    if (state === null) return;
+    link.dataset.kind = state.kind;
+    const [words, ...buttons] = link.children;
+    buttons.forEach((button) => (button.hidden = state.kind !== "waiting"));
+    if (state.kind === "waiting") {
+      failure.hidden = true;
+      const what = sentence(state.error);
+      this.#endCount = countDown(words, state.seconds, (left) => `${what} Trying again in ${duration(left)}.`);
+    } else {
+      words.textContent = state.kind === "offline" ? "Offline. It goes on when you are back." : "Reconnecting…";
+    }
+  }
+}

@@ -1,0 +1,53 @@
+// Where the conversation is scrolled to: it stays at the end while one reads the end, and nowhere
+// else; a button leads back. Asks for earlier messages when their beginning comes near.
+
+const NEAR_END = 60; // px: as good as the end
+const NEAR_START = "1200px"; // some screens ahead, so that nobody waits
+
+export class Scroll {
+  #box;
+  #jump;
+  #atEnd = true;
+
+  constructor({ box, content, jump, earlier, onEarlier }) {
+    this.#box = box;
+    this.#jump = jump;
+    box.addEventListener("scroll", () => this.#note(), { passive: true });
+    jump.addEventListener("click", () => this.toEnd());
+    const sizes = new ResizeObserver(() => this.keep());
+    sizes.observe(content);
+    sizes.observe(box);
+    const start = new IntersectionObserver(
+      (entries) => entries.at(-1).isIntersecting && onEarlier(),
+      { root: box, rootMargin: `${NEAR_START} 0px 0px 0px` },
+    );
+    start.observe(earlier);
+  }
+
+  #note() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#box;
+    this.#atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    this.#jump.hidden = this.#atEnd;
+  }
+
+  /** After a change of the content: still at the end if it was. */
+  keep() {
+    if (this.#atEnd) this.#box.scrollTop = this.#box.scrollHeight;
+    else this.#note();
+  }
+
+  toEnd() {
+    this.#atEnd = true;
+    this.#jump.hidden = true;
+    this.keep();
+  }
+
+  /** Insert above what is seen without moving it, also where the browser has no scroll anchoring. */
+  above(insert) {
+    const { scrollHeight, scrollTop } = this.#box;
+    insert();
+    if (!CSS.supports("overflow-anchor", "auto") || scrollTop === 0) {
+      this.#box.scrollTop = scrollTop + this.#box.scrollHeight - scrollHeight;
+    }
+  }
+}
