@@ -149,7 +149,8 @@ class Settings(BaseSettings):
 
     @field_validator(
         "log_format", "drain_delay_seconds", "redis_url", "redis_password", "model", "models_file",
-        "groq_api_key", "groq_base_url", "demo_url", "metrics_port", "metrics_token", "secret", "jwt_key", "jwt_jwks_url",
+        "groq_api_key", "groq_base_url", "demo_url", "metrics_port", "metrics_token", "secret", "jwt_key",
+        "jwt_jwks_url",
         "max_running_turns_per_principal", "max_open_streams_per_principal",
         "budget_tokens_per_minute", "budget_tokens_per_day", "budget_tokens_per_month",
         "otlp_endpoint", mode="before",
