@@ -9,7 +9,7 @@ the other modules of store/.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from service import metrics
 from service.errors import StoreUnavailable
 from service.settings import Settings
+from service.store.lane import Command, LaneRedis
 
 T = TypeVar("T")
 
@@ -95,7 +96,9 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
     pool = aioredis.BlockingConnectionPool.from_url(
         url, max_connections=_POOL, timeout=settings.redis_timeout_seconds, **options
     )
-    return aioredis.Redis.from_pool(pool)
+    if timeout is None:
+        return aioredis.Redis.from_pool(pool)
+    return LaneRedis(pool, timeout)
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
@@ -144,15 +147,31 @@ class Client:
         self.timeout = settings.redis_timeout_seconds
         self.redis = make_client(settings, timeout=self.timeout)
         self.cluster = isinstance(self.redis, RedisCluster)
+        self._lane = self.redis.lane if isinstance(self.redis, LaneRedis) else None
         self._answers = 0
 
     async def run(self, operation: str, call: Awaitable[T]) -> T:
         """Await one command (or pipeline) for at most the store timeout."""
         with translated(operation):
-            async with asyncio.timeout(self.timeout + 0.25):
+            if self._lane is not None:  # it has a bound of its own
                 answer = await call
+            else:
+                async with asyncio.timeout(self.timeout + 0.25):
+                    answer = await call
         self._answers += 1
         return answer
+
+    async def many(self, operation: str, commands: Sequence[Command]) -> list[Any]:
+        """Many commands in one round trip, raw: replies as Redis sends them, refusals among them.
+
+        Not for Cluster, where they may belong to several nodes.
+        """
+        if self._lane is not None:
+            return await self.run(operation, self._lane.run(commands))
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(await self.run(operation, pipeline.execute(raise_on_error=False)))
 
     async def unless_silent(self, call: Awaitable[T]) -> T:
         """Await calls of this client, but only as long as Redis answers anybody in this process.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service import metrics
+from service.errors import StoreUnavailable
 from service.events import Event
 from service.store.client import Client
 from service.store.keys import Keys
@@ -56,10 +57,11 @@ class Log:
         calls: list[Call] = []
         for item in appends:
             keys = self._keys.session(item.ref.principal, item.ref.session_id)
+            fields = item.fields
             calls.append((
                 "append",
                 (keys.turn(item.ref.turn_id), keys.log(item.ref.turn_id)),
-                (item.epoch, self._lease_ms, item.first_id, len(item.fields) // 2, *item.fields, *item.payloads),
+                (item.epoch, self._lease_ms, item.first_id, len(fields) // 2, *fields, *item.payloads),
             ))  # fmt: skip
         begin = time.perf_counter()
         results = await self._scripts.batch("append", calls)
@@ -86,12 +88,18 @@ class Log:
         """New events of many turns in one round trip."""
         if self._client.cluster or len(wanted) == 1:
             return [await self.read(ref, after) for ref, after in wanted]
-        pipeline = self._client.redis.pipeline(transaction=False)
-        for ref, after in wanted:
-            pipeline.xrange(self.name(ref), min=f"{after + 1}-0", max="+", count=PAGE)
-        results = await self._client.run("tail", pipeline.execute())
-        return [[_event(entry) for entry in entries] for entries in results]
+        commands = [
+            ("XRANGE", self.name(ref), f"{after + 1}-0", "+", "COUNT", PAGE) for ref, after in wanted
+        ]
+        pages = await self._client.many("tail", commands)
+        for page in pages:
+            if isinstance(page, BaseException):
+                raise StoreUnavailable from page
+        return [[_event(entry) for entry in page] for page in pages]
 
 
-def _event(entry: tuple[bytes, dict[bytes, bytes]]) -> Event:
-    return Event(int(entry[0].split(b"-", 1)[0]), entry[1][b"e"])
+def _event(entry: Sequence[Any]) -> Event:
+    """From redis-py's (id, {field: value}) or from a raw reply, [id, [field, value]]."""
+    fields = entry[1]
+    payload = fields[b"e"] if isinstance(fields, dict) else fields[1]
+    return Event(int(entry[0].split(b"-", 1)[0]), payload)

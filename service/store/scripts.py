@@ -40,7 +40,7 @@ class Scripts:
     async def _call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         redis = self._client.redis
         try:
-            return await redis.evalsha(self._hashes[name], len(keys), *keys, *args)
+            return await redis.execute_command("EVALSHA", self._hashes[name], len(keys), *keys, *args)
         except NoScriptError:
             return await redis.eval(self._sources[name], len(keys), *keys, *args)
 
@@ -55,16 +55,13 @@ class Scripts:
                 *(self._client.run(operation, self._call(*call)) for call in calls), return_exceptions=True
             )
             return list(results)
-        return await self._client.run(operation, self._batch(calls))
-
-    async def _batch(self, calls: Sequence[Call]) -> list[Any]:
-        pipeline = self._client.redis.pipeline(transaction=False)
-        for name, keys, args in calls:
-            pipeline.evalsha(self._hashes[name], len(keys), *keys, *args)
-        results = await pipeline.execute(raise_on_error=False)
+        results = await self._client.many(
+            operation,
+            [("EVALSHA", self._hashes[name], len(keys), *keys, *args) for name, keys, args in calls],
+        )
         for i, result in enumerate(results):
             if isinstance(result, NoScriptError):
-                results[i] = await self._call(*calls[i])
+                results[i] = await self._client.run(operation, self._call(*calls[i]))
             elif isinstance(result, RedisError):
                 results[i] = StoreUnavailable()
-        return list(results)
+        return results

@@ -1,0 +1,164 @@
+"""The lane against a real Redis: order, refusals, bounds, and connections that break."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from service.errors import StoreUnavailable
+from service.settings import Settings
+from service.store.client import Client
+from service.store.scripts import Scripts
+from tests.support.redis import RedisServer
+
+
+def client_of(server: RedisServer, path: str = "0", **settings: Any) -> Client:
+    url = f"redis://127.0.0.1:{server.port}/{path}"
+    return Client(Settings(_env_file=None, redis_url=url, **settings))
+
+
+@pytest.fixture
+async def client(redis_server: RedisServer, store: redis.Redis) -> AsyncIterator[Client]:
+    client = client_of(redis_server)
+    yield client
+    await client.close()
+
+
+async def test_many_at_once_get_their_own_answers(client: Client) -> None:
+    async def one(place: int) -> None:
+        await client.redis.set(f"k{place}", place, ex=10)
+        assert await client.redis.get(f"k{place}") == b"%d" % place
+
+    await asyncio.gather(*(one(place) for place in range(200)))
+
+
+async def test_they_share_one_connection(client: Client, store: redis.Redis) -> None:
+    await client.ping()
+    before = len(store.client_list())
+    await asyncio.gather(*(client.redis.get("k") for _ in range(50)))
+    assert len(store.client_list()) == before
+
+
+async def test_replies_look_like_those_of_redis_py(client: Client) -> None:
+    commands = client.redis
+    assert await commands.hset("h", mapping={"a": 1, "b": "é"}) == 2
+    assert await commands.hgetall("h") == {b"a": b"1", b"b": "é".encode()}
+    await commands.zadd("z", {"m": 2})
+    assert await commands.zrange("z", 0, -1, withscores=True) == [(b"m", 2.0)]
+    assert await commands.xadd("s", {"e": b"\x00v"}, id="1-0") == b"1-0"
+    assert await commands.xrange("s") == [(b"1-0", {b"e": b"\x00v"})]
+    pipeline = commands.pipeline(transaction=False)
+    for name in ("h", "z", "s"):
+        pipeline.expire(name, 10)
+    assert await pipeline.execute() == [True, True, True]
+
+
+async def test_a_refused_command_spoils_no_other(client: Client) -> None:
+    await client.redis.set("text", "x", ex=10)
+    first, second, third = await client.many("test", [("GET", "text"), ("LPOP", "text"), ("GET", "text")])
+    assert (first, third) == (b"x", b"x")
+    assert isinstance(second, ResponseError)
+    with pytest.raises(StoreUnavailable):
+        await client.run("test", client.redis.lpop("text"))
+
+
+async def test_a_script_that_redis_forgot_is_sent_again(client: Client, store: redis.Redis) -> None:
+    scripts = Scripts(client)
+    store.script_flush()
+    assert await scripts.batch("due", [("due", ["index"], [10, 10]), ("due", ["index"], [10, 10])]) == [
+        [],
+        [],
+    ]
+    store.script_flush()
+    assert await scripts.call("due", ["index"], [10, 10]) == []
+    (reply,) = await client.many("test", [("EVALSHA", "0" * 40, 0)])
+    assert isinstance(reply, NoScriptError)
+
+
+async def test_what_was_under_way_when_the_connection_broke_is_sent_once_more(
+    client: Client, store: redis.Redis
+) -> None:
+    for _ in range(3):
+        await client.ping()
+        waiting = asyncio.gather(*(client.redis.incr("counted") for _ in range(20)))
+        store.client_kill_filter(_type="normal", skipme=True)
+        await waiting
+    await client.redis.expire("counted", 10)
+    assert int(store.get("counted") or 0) >= 60
+
+
+async def test_cancelling_one_call_leaves_the_answers_of_others_right(client: Client) -> None:
+    await client.redis.set("a", "a", ex=10)
+    await client.redis.set("b", "b", ex=10)
+    given_up = asyncio.create_task(client.redis.get("a"))
+    await asyncio.sleep(0)
+    other = asyncio.create_task(client.redis.get("b"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await other == b"b"
+
+
+async def test_password_and_database_of_the_url_are_used(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "guarded")
+    try:
+        with redis.Redis(port=server.port) as admin:
+            admin.config_set("requirepass", "s3cret")
+        url = f"redis://:s3cret@127.0.0.1:{server.port}/3"
+        client = Client(Settings(_env_file=None, redis_url=url))
+        await client.redis.set("k", "v", ex=10)
+        with redis.Redis(port=server.port, db=3, password="s3cret") as admin:
+            assert admin.get("k") == b"v"
+        await client.close()
+        stranger = client_of(server)
+        with pytest.raises(StoreUnavailable):
+            await stranger.ping()
+        await stranger.close()
+    finally:
+        server.close()
+
+
+async def test_a_stalled_redis_costs_every_caller_one_timeout_and_recovers(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "stalled")
+    client = client_of(server, redis_timeout_seconds=0.4)
+    try:
+        await client.ping()
+        server.stall()
+        begin = time.monotonic()
+
+        async def late(after: float) -> float:
+            await asyncio.sleep(after)
+            asked = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await client.ping()
+            return time.monotonic() - asked
+
+        waits = await asyncio.gather(*(late(0.1 * place) for place in range(8)))
+        assert max(waits) < 1.5, waits
+        assert time.monotonic() - begin < 3
+        server.go_on()
+        await client.ping()
+        server.kill()
+        with pytest.raises(StoreUnavailable):
+            await client.ping()
+        server.start()
+        await client.ping()
+    finally:
+        await client.close()
+        server.close()
+
+
+async def test_a_server_that_became_a_replica_is_left(client: Client, store: redis.Redis) -> None:
+    store.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(StoreUnavailable):
+            await client.run("test", client.redis.set("k", "v", ex=10))
+    finally:
+        store.replicaof("NO", "ONE")
+    assert await client.run("test", client.redis.set("k", "v", ex=10))
