@@ -40,6 +40,7 @@ from service.settings import (
     load_settings,
     set_environment,
     unknown_names,
+    unset_environment,
 )
 from service.worker import Flag
 
@@ -184,6 +185,7 @@ def child_exited(settings: Settings, server: Any, worker: Any) -> None:
         signal.alarm(_LAPSE_SECONDS)
         for listener in server.LISTENERS:
             listener.close()
+        unset_environment(METRICS_DIR)  # it counts nothing, and takes no place from a worker
         from service.store.lapse import lapse
 
         count = lapse(settings, worker_name(worker.pid))

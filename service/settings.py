@@ -371,5 +371,9 @@ def set_environment(name: str, value: str) -> None:
     os.environ[name] = value
 
 
+def unset_environment(name: str) -> None:
+    os.environ.pop(name, None)
+
+
 def environment() -> dict[str, str]:
     return dict(os.environ)
