@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.server import BoundedHttp
 from service.settings import Settings
 
 
@@ -32,7 +33,10 @@ class Served:
 async def serve(redis_url: str, double_url: str, **settings: Any) -> AsyncIterator[Served]:
     values: dict[str, Any] = {"redis_url": redis_url, "groq_base_url": double_url, "log_level": "error"}
     app = create_app(Settings(_env_file=None, **{**values, **settings}))
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2, http=BoundedHttp,
+        proxy_headers=False, server_header=False,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined,method-assign,unused-ignore]
     task = asyncio.create_task(server._serve(None))

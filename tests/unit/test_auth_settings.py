@@ -28,7 +28,7 @@ def load(**values: Any) -> Any:
         ({"auth": "jwt", "jwt_key": SECRET, "jwt_jwks_url": JWKS}, "needs either"),
         ({"auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "RS256"}, "RS256 cannot be used with a plain"),
         ({"auth": "jwt", "jwt_key": PEM, "jwt_algorithms": "HS256"}, "HS256 cannot be used with public keys"),
-        ({"auth": "jwt", "jwt_jwks_url": JWKS, "jwt_algorithms": "HS256"}, "HS256 cannot be used with public"),
+        ({"auth": "jwt", "jwt_jwks_url": JWKS, "jwt_algorithms": "HS256"}, "HS256 cannot be used with"),
         ({"auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "none"}, "'none' is not one of"),
         ({"auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "HS256,NONE"}, "'NONE' is not one of"),
         ({"auth": "jwt", "jwt_key": PEM.replace("PUBLIC", "PRIVATE")}, "the issuer's public key"),
