@@ -84,13 +84,15 @@ class TurnResponse(Response):
             async with aclosing(self._readers.follow(self._ref, self._after)) as reader:
                 async for batch in reader:
                     batch = self._valid(batch)
-                    data = b"".join([encoder.encode(event) for event in batch])
+                    data, broken = self._encode(batch)
                     if self._started:
                         await _write(send, data if batch else encoder.heartbeat)
-                        continue
-                    held += data
-                    if any(event.terminal or encoder.shows(event) for event in batch):
-                        await self._begin(send, held)
+                    else:
+                        held += data
+                        if any(event.terminal or encoder.shows(event) for event in batch):
+                            await self._begin(send, held)
+                    if broken is not None:
+                        raise broken
         except (ServiceError, Reconnect) as error:
             if not self._started:
                 raise error if isinstance(error, ServiceError) else _gone() from None
@@ -103,6 +105,16 @@ class TurnResponse(Response):
                 await asyncio.sleep(0)  # a client whose leaving is known by now was sent nothing
                 await self._ended()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _encode(self, batch: list[Event]) -> tuple[bytes, BrokenAnswer | None]:
+        """What came before the event that breaks the answer is of it, and is sent."""
+        data = []
+        try:
+            for event in batch:
+                data.append(self._encoder.encode(event))
+        except BrokenAnswer as broken:
+            return b"".join(data), broken
+        return b"".join(data), None
 
     def _valid(self, batch: list[Event]) -> list[Event]:
         """What is not void. Raises the failure of a turn that has shown nothing yet."""
