@@ -6,10 +6,10 @@ a drain that the app can see, `scope["state"]["drain"]`, and an order of leaving
     the whole replica goes          only this worker is replaced (reload, recycling)
     1 drain is set                  1 the listener closes, others hold the same socket
     2 the listener stays open       2 kept connections serve one more request each
-      for the drain delay           3 drain is set
+      for the drain delay           3 drain is set, without refusing anything
     3 the listener closes
-    then: requests finish until the deadline, the rest is cancelled and awaited, the app's
-    lifespan ends.
+    then: requests finish until the deadline, a connection without one is closed after a
+    moment, the rest is cancelled and awaited, the app's lifespan ends.
 
 From the first step on every response asks its client to close the connection.
 Processes, signals of the master and the choice between the two columns are worker.py's.
@@ -111,9 +111,22 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 class Drain(asyncio.Event):
-    """Set when the process begins to leave. `deadline` (loop time) is when requests are cut."""
+    """Set when the process begins to leave. `deadline` (loop time) is when requests are cut.
+
+    `refusing`: the whole replica goes, so what is new belongs elsewhere. A worker that is merely
+    replaced still answers what comes on its kept connections.
+    """
 
     deadline: float = float("inf")
+    refusing: bool = True
+
+
+def _busy(connection: object) -> bool:
+    return (
+        isinstance(connection, HttpToolsProtocol)
+        and connection.cycle is not None
+        and not connection.cycle.response_complete
+    )
 
 
 class ChatServer(Server):
@@ -169,7 +182,9 @@ class ChatServer(Server):
         for server in self.servers:
             server.close()
         await self._wait(LINGER_SECONDS, until=self._no_idle_connection)
+        self.drain.refusing = self._replica_leaves()
         self.drain.set()
+        await self._let_go()
 
     async def _wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         loop = asyncio.get_running_loop()
@@ -179,14 +194,25 @@ class ChatServer(Server):
                 self.drain.set()
             await asyncio.sleep(_TICK)
 
+    async def _let_go(self) -> None:
+        """Close each connection when it has been without a request for a while.
+
+        A stream that began before the leave has not asked its client to close: the next request
+        may be on its way on the same connection, and is answered.
+        """
+        loop = asyncio.get_running_loop()
+        idle_since: dict[object, float] = {}
+        while self.server_state.connections and not self.force_exit and loop.time() < self.drain.deadline:
+            for connection in list(self.server_state.connections):
+                if _busy(connection):
+                    idle_since.pop(connection, None)
+                elif loop.time() - idle_since.setdefault(connection, loop.time()) >= LINGER_SECONDS:
+                    connection.shutdown()
+            await asyncio.sleep(_TICK)
+
     def _no_idle_connection(self) -> bool:
         """True when each connection is busy with a request that will close it."""
-        return all(
-            isinstance(connection, HttpToolsProtocol)
-            and connection.cycle is not None
-            and not connection.cycle.response_complete
-            for connection in self.server_state.connections
-        )
+        return all(_busy(connection) for connection in self.server_state.connections)
 
     async def _wait_tasks_to_complete(self) -> None:
         # Not uvicorn's timeout_graceful_shutdown: that one does not await what it has cancelled.

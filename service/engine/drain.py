@@ -27,7 +27,7 @@ class Drain:
 
     async def watch(self) -> None:
         await self._leaving.wait()
-        self._engine.drain()
+        self._engine.drain(refuse=getattr(self._leaving, "refusing", True))
         metrics.drains.inc()
         log.info("drain.began", turns_running=self._engine.running)
         await self._until_deadline()

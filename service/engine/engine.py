@@ -84,9 +84,9 @@ class Engine:
         self.recovery.start(self._background)
         self._doorbell.start(self._bell)
 
-    def drain(self) -> None:
-        """Begin no turn and take none over from now on."""
-        self.draining = True
+    def drain(self, *, refuse: bool = True) -> None:
+        """Take no turn over from now on, and begin none where the whole replica goes."""
+        self.draining = self.draining or refuse
         self.recovery.closed = True
 
     async def release(self) -> None:

@@ -1,0 +1,56 @@
+"""A real nginx with the config of deploy/, pointed at the replicas of a test."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from tests.support.processes import ROOT
+from tests.support.redis import free_port
+from tests.support.waiting import eventually
+
+
+class Nginx:
+    """deploy/nginx/nginx.conf with other servers, another port and files in the test's folder."""
+
+    def __init__(self, directory: Path, ports: Sequence[int]) -> None:
+        program = shutil.which("nginx") or "/usr/sbin/nginx"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        directory.mkdir(parents=True, exist_ok=True)
+        source = ROOT / "deploy" / "nginx"
+        text = (source / "nginx.conf").read_text()
+        servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
+        text, blocks = re.subn(
+            r"(upstream chat \{).*?\n(\s*)\}",
+            lambda found: f"{found[1]} {servers} keepalive 32; {found[2]}}}", text, flags=re.S,
+        )  # fmt: skip
+        text, listens = re.subn(r"\blisten [^;]+;", f"listen 127.0.0.1:{self.port};", text)
+        assert (blocks, listens) == (1, 1), "nginx.conf has one upstream chat block and one listen line"
+        (directory / "nginx.conf").write_text(text)
+        for extra in source.iterdir():
+            if extra.name != "nginx.conf" and extra.is_file():
+                shutil.copy(extra, directory / extra.name)
+        self._process = subprocess.Popen(
+            [program, "-p", str(directory), "-c", str(directory / "nginx.conf"),
+             "-e", str(directory / "error.log"), "-g", f"daemon off; pid {directory}/nginx.pid;"],
+            stdout=subprocess.DEVNULL, stderr=(directory / "stderr.log").open("wb"),
+        )  # fmt: skip
+        self._directory = directory
+        eventually(self._answers, within=10)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self._directory / "stderr.log").read_text()
+        try:
+            return httpx.get(f"{self.url}/livez", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
