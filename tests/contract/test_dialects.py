@@ -119,7 +119,8 @@ async def test_two_samples_are_never_spliced_when_a_worker_is_lost(start: Start,
 
 
 async def _sealed(served: Served, turn: str) -> bool:
-    return (await served.client.get(f"/v1/sessions/s/turns/{turn}")).json()["state"] == "completed"
+    state: str = (await served.client.get(f"/v1/sessions/s/turns/{turn}")).json()["state"]
+    return state == "completed"
 
 
 async def test_a_repeat_after_a_restart_is_the_whole_new_answer(
@@ -131,7 +132,7 @@ async def test_a_repeat_after_a_restart_is_the_whole_new_answer(
         double.configure(double.settings.changed({"rate": 500}))
         key = {"Idempotency-Key": "k"}
         begun = asyncio.Event()
-        sending = asyncio.create_task(dialect.send(served, asked, **key))
+        sending = asyncio.create_task(dialect.send(served, asked, headers=key))
         turn = await eventually_async(lambda: active_turn(served))
         live = served.app.state.edge.engine._lives[turn]
         await eventually_async(lambda: live.acknowledged > 520)  # more than a page of the log
@@ -139,7 +140,7 @@ async def test_a_repeat_after_a_restart_is_the_whole_new_answer(
         begun.set()
         await lose_the_worker(served, turn, begun)
         await asyncio.wait_for(sending, 20)
-        answer = await asyncio.wait_for(dialect.send(served, asked, **key), 20)
+        answer = await asyncio.wait_for(dialect.send(served, asked, headers=key), 20)
         assert (answer.text, answer.end) == (expected_text(900, 1), "completed")
         assert len([call for call in double.calls if asked.encode() in call.body]) == 2
 
@@ -150,13 +151,13 @@ async def test_a_repeat_attaches_to_the_turn_and_starts_no_other(
     asked = "[[tokens=60 rate=300 seed=8]]"
     key = {"Idempotency-Key": "once"}
     first, second = await asyncio.gather(
-        dialect.send(served, asked, **key), dialect.send(served, asked, **key)
+        dialect.send(served, asked, headers=key), dialect.send(served, asked, headers=key)
     )
-    third = await dialect.send(served, asked, **key)
+    third = await dialect.send(served, asked, headers=key)
     assert [first, second, third] == [first] * 3
     assert (first.text, first.end) == (expected_text(60, 8), "completed")
     assert len(list(double.calls)) == 1
-    refused = await dialect.send(served, "another message", **key)
+    refused = await dialect.send(served, "another message", headers=key)
     assert refused.status == 409
 
 
@@ -165,9 +166,9 @@ async def test_a_failure_with_nothing_shown_frees_the_key(
 ) -> None:
     asked = "[[tokens=10 seed=1 fault=400 times=1]]"
     key = {"Idempotency-Key": "again"}
-    first = await dialect.send(served, asked, **key)
+    first = await dialect.send(served, asked, headers=key)
     assert first.end in ("refused", "failed")
-    second = await dialect.send(served, asked, **key)
+    second = await dialect.send(served, asked, headers=key)
     assert (second.text, second.end) == (expected_text(10, 1), "completed")
 
 

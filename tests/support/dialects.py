@@ -45,7 +45,7 @@ class Dialect(ABC):
         return self.path
 
     async def send(
-        self, served: Served, message: str, session: str = "s", *, shown: OnText | None = None, **headers: str
+        self, served: Served, message: str, session: str = "s", *, shown: OnText | None = None, headers: dict[str, str] | None = None
     ) -> Outcome:
         request = served.client.stream(
             "POST", self.url(session), json=self.body(message, session), headers=headers
@@ -174,7 +174,8 @@ class AiSdkResetting(AiSdk):
     replaces_text = True
 
     async def send(self, *args: Any, **kwargs: Any) -> Outcome:
-        return await super().send(*args, **{"X-Accept-Chunks": "reset-step", **kwargs})
+        headers = {"X-Accept-Chunks": "reset-step", **(kwargs.pop("headers", None) or {})}
+        return await super().send(*args, headers=headers, **kwargs)
 
 
 DIALECTS: list[Dialect] = [Text(), Native(), OpenAI(), OpenAIWhole(), AiSdk(), AiSdkResetting()]

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -28,16 +28,20 @@ def eventually(predicate: Callable[[], T | None], within: float = 5.0, what: str
         time.sleep(_POLL)
 
 
+@overload
 async def eventually_async(
-    predicate: Callable[[], T | Awaitable[T | None] | None], within: float = 5.0, what: str = ""
-) -> T:
+    predicate: Callable[[], Awaitable[T | None]], within: float = 5.0, what: str = ""
+) -> T: ...
+@overload
+async def eventually_async(predicate: Callable[[], T | None], within: float = 5.0, what: str = "") -> T: ...
+async def eventually_async(predicate: Callable[[], Any], within: float = 5.0, what: str = "") -> Any:
     deadline = time.monotonic() + within
     while True:
         value = predicate()
         if inspect.isawaitable(value):
             value = await value
         if value:
-            return cast(T, value)
+            return value
         if time.monotonic() > deadline:
             raise AssertionError(_complaint(predicate, within, what))
         await asyncio.sleep(_POLL)
