@@ -82,7 +82,9 @@ class UpstreamError(ServiceError):
     """An attempt failed at the provider.
 
     `fail_over` says that another model may work at once where this one will not;
-    `circuit` names the condition (`auth`, `blocked`) that no retry mends.
+    `circuit` names the condition (`auth`, `blocked`) that no retry mends. Where a limit of the
+    provider's refused, `window` is its kind (`tpm`, `rpd`, ...), `limit` its size and `requested` what the
+    call would have taken, if said.
     """
 
     def __init__(
@@ -96,11 +98,17 @@ class UpstreamError(ServiceError):
         fail_over: bool = False,
         circuit: str | None = None,
         status: int | None = None,
+        window: str = "",
+        limit: int | None = None,
+        requested: int | None = None,
     ) -> None:
         super().__init__(code, message, retry_after=retry_after, retryable=retryable, status=status)
         self.kind = kind
         self.fail_over = fail_over
         self.circuit = circuit
+        self.window = window
+        self.limit = limit
+        self.requested = requested
 
 
 class BrokenAnswer(Exception):

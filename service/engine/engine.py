@@ -63,7 +63,7 @@ class Engine:
         self.tokens = Tokens()
         self.contexts = Contexts(store.sessions, self.tokens)
         self.budgets = Budgets()
-        self.governor = Governor()
+        self.governor = Governor(store.pacing, self._background)
         self.feeds = Feeds(settings, store, self._background)
         self.readers = Readers(settings, store, self.feeds)
         self.sealer = Sealer(settings, store, self.feeds, self.budgets)
@@ -82,6 +82,7 @@ class Engine:
         self._flusher.start()
         self._background.loop("vitals", vitals)
         self.recovery.start(self._background)
+        self.governor.start()
         self._doorbell.start(self._bell)
 
     def drain(self, *, refuse: bool = True) -> None:

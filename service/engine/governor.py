@@ -1,21 +1,229 @@
-"""The upstream governor: what is known of the provider's limits, and who may call it now."""
+"""The governor: who may call the provider now, by what all replicas have learned of its limits.
+
+A call is let go, held back for as long as its turn's retry budget lasts, moved to a fallback model
+that has room, or refused with the time after which it would make sense. An invalid key or a
+blocked account opens a circuit for all replicas. Invariants: every permit is closed and gives back
+what its call did not use; without Redis calls go on with what this worker knows. The waiting
+itself is pacer.py's, the shared state store/pacing.py's.
+"""
 
 from __future__ import annotations
 
-from service.errors import UpstreamError
+import asyncio
+import math
+from types import TracebackType
+from typing import Final
+
+from service import metrics
+from service.engine.background import Background
+from service.engine.pacer import Grant, Pacer
+from service.errors import StoreUnavailable, UpstreamError
+from service.logs import get_logger
+from service.store.pacing import Circuit, Pacing
 from service.upstream.base import Limits
 from service.upstream.models import Model
 
+# How often what was learned is told to the others, where no poll does it anyway.
+_FLUSH_SECONDS: Final = 0.1
+# How often this worker asks whether another one has opened or closed the circuit.
+_LOOK_SECONDS: Final = 1.0
+# Of a minute's tokens one answer reserves at most a sixteenth unless the caller asks for more:
+# at 8000 a minute a default of 8192 would never fit, and 1024 let seven answers run at once.
+_SHARE: Final = 16
+_LEAST_COMPLETION: Final = 1024
+# Estimated prompts are up to a tenth short.
+_PROMPT_MARGIN: Final = 1.1
+
+log = get_logger(__name__)
+
+
+class Permit:
+    """One call that may be made, to `model` with at most `completion` tokens. A context manager."""
+
+    def __init__(self, governor: Governor, pacer: Pacer, model: Model, grant: Grant) -> None:
+        self.model = model
+        self.completion = grant.completion
+        self._governor = governor
+        self._pacer = pacer
+        self._grant = grant
+        self._used = (0, 0)
+        self._probes = governor.doubted
+
+    def learned(self, limits: Limits) -> None:
+        """The head of the answer has come: the provider has let the call in."""
+        self._used = (self._grant.prompt, 0)
+        self._pacer.head(self._grant, limits)
+
+    def spent(self, prompt: int, completion: int) -> None:
+        self._used = (prompt, completion)
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        made = True
+        if isinstance(error, UpstreamError):
+            made = bool(self._used[1])
+            self._governor.failed(self._pacer, self._grant, error)
+        # A refusal by a limit shows as well as an answer that the key is good.
+        if self._probes and (error is None or (isinstance(error, UpstreamError) and error.window)):
+            self._governor.close_circuit()
+        self._pacer.ended(self._grant, *(self._used if made else (0, 0)), made=made)
+
 
 class Governor:
-    async def admit(self, chain: list[Model], model: Model, left: float) -> Model:
-        return model
+    def __init__(self, pacing: Pacing, background: Background) -> None:
+        self._pacing = pacing
+        self._background = background
+        self._pacers: dict[str, Pacer] = {}
+        self._circuit = Circuit()
+        self._circuit_at = 0.0
 
-    def learned(self, model: Model, limits: Limits) -> None: ...
+    def start(self) -> None:
+        self._background.loop("governor", self._flush)
+        self._background.loop("circuit", self._look)
 
-    def succeeded(self, model: Model) -> None: ...
+    async def admit(
+        self, principal: str, chain: list[Model], prompt: int, completion: int, left: float, *,
+        asked: bool = False,
+    ) -> Permit:  # fmt: skip
+        """Permission to call the first model of the chain, or a fallback that has room.
 
-    def failed(self, model: Model, error: UpstreamError) -> None: ...
+        `left` is how long it may take, `asked` that the caller has named the completion limit.
+        Raises UpstreamError.
+        """
+        await self._pass_circuit()
+        soonest = math.inf
+        for model in chain:
+            pacer = self._pacer(model)
+            limit = _fitting(pacer, prompt, min(completion, model.max_completion_tokens), asked)
+            found = await pacer.take(principal, prompt, limit, left if model is chain[0] else 0.0)
+            if isinstance(found, Grant):
+                if model is not chain[0]:
+                    metrics.governor_failovers.labels(model=chain[0].id).inc()
+                    log.info("upstream.failed_over", model=chain[0].id, to=model.id)
+                return Permit(self, pacer, model, found)
+            soonest = min(soonest, found)
+        wait = max(1, math.ceil(soonest))
+        raise UpstreamError(
+            "upstream_rate_limited", f"The model is at its rate limit; try again in {wait} s.",
+            kind="held", retry_after=wait, retryable=True,
+        )  # fmt: skip
+
+    def _pacer(self, model: Model) -> Pacer:
+        pacer = self._pacers.get(model.id)
+        if pacer is None:
+            pacer = self._pacers[model.id] = Pacer(model.id, self._pacing, self._background)
+        return pacer
+
+    # What calls have learned; called by permits
+
+    def failed(self, pacer: Pacer, grant: Grant, error: UpstreamError) -> None:
+        if error.circuit is not None:
+            self._background.task("circuit", self._open_circuit(error.circuit))
+        elif error.kind.startswith("limit_"):
+            pacer.refused(grant, error)
+        elif error.kind == "too_large" and _plausible(grant, error):
+            pacer.refused(grant, error)
+            # The next one asks for less, where that can help.
+            error.retryable = grant.prompt + _LEAST_COMPLETION <= (error.limit or 0)
+
+    def close_circuit(self) -> None:
+        self._background.task("circuit", self._close_circuit())
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            for pacer in list(self._pacers.values()):
+                await pacer.flush()
+
+    # The circuit
 
     def circuit(self) -> str | None:
-        return None
+        """Why no call can succeed now; None again as soon as one may be tried."""
+        return self._circuit.reason if self._open_for() > 0 else None
+
+    @property
+    def doubted(self) -> bool:
+        """A call that succeeds now closes the circuit."""
+        return bool(self._circuit.reason)
+
+    def _open_for(self) -> float:
+        return self._circuit_at + self._circuit.wait - asyncio.get_running_loop().time()
+
+    async def _pass_circuit(self) -> None:
+        """Raises UpstreamError while the circuit is open; half open, one caller at a time tries."""
+        if not self._circuit.refuses:
+            return
+        if self._open_for() <= 0:
+            try:
+                verdict = await self._pacing.may_probe()
+            except StoreUnavailable:
+                metrics.bypassed.labels(control="governor").inc()
+                return
+            if not verdict.refuses:
+                return
+            self._saw(verdict)
+        reason, wait = self._circuit.reason, max(1, math.ceil(self._open_for()))
+        raise UpstreamError(
+            "upstream_unavailable", "The provider refuses this service; its operators are told.",
+            kind="circuit", retry_after=wait, circuit=reason, retryable=True,
+        )  # fmt: skip
+
+    def _saw(self, circuit: Circuit) -> None:
+        before, self._circuit = self._circuit.reason, circuit
+        self._circuit_at = asyncio.get_running_loop().time()
+        if before != circuit.reason:
+            if before:
+                metrics.circuit_open.labels(reason=before).set(0)
+            if circuit.reason:
+                metrics.circuit_open.labels(reason=circuit.reason).set(1)
+                log.error("circuit.opened", reason=circuit.reason, seconds=round(circuit.wait, 1))
+            else:
+                log.info("circuit.closed", reason=before)
+
+    async def _look(self) -> None:
+        while True:
+            self._saw(await self._pacing.circuit())
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _open_circuit(self, reason: str) -> None:
+        try:
+            self._saw(await self._pacing.open_circuit(reason))
+        except StoreUnavailable:
+            metrics.bypassed.labels(control="governor").inc()
+
+    async def _close_circuit(self) -> None:
+        try:
+            await self._pacing.close_circuit()
+            self._saw(Circuit())
+        except StoreUnavailable:
+            metrics.bypassed.labels(control="governor").inc()
+
+
+def _fitting(pacer: Pacer, prompt: int, completion: int, asked: bool) -> int:
+    """The completion limit that the model's own limits leave room for."""
+    limits = pacer.limits
+    tokens = limits.get("tpm")
+    if tokens is not None:
+        if not asked:
+            completion = min(completion, max(_LEAST_COMPLETION, int(tokens) // _SHARE))
+        fits = int(tokens - prompt * _PROMPT_MARGIN)
+        completion = min(completion, fits) if fits > 0 else completion
+    if "otpm" in limits:
+        completion = min(completion, int(limits["otpm"]))
+    return max(1, completion)
+
+
+def _plausible(grant: Grant, error: UpstreamError) -> bool:
+    """Does the refusal speak of a call as large as this one was?"""
+    asked = {"itpm": grant.prompt, "otpm": grant.completion}.get(
+        error.window, grant.prompt + grant.completion
+    )
+    return (
+        error.limit is not None
+        and error.requested is not None
+        and abs(error.requested - asked) <= max(50, asked / 4)
+    )

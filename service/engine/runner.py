@@ -17,7 +17,7 @@ from service import events, metrics
 from service.engine.attempts import Attempt
 from service.engine.context import Context, Contexts, Tokens
 from service.engine.flusher import Flusher
-from service.engine.governor import Governor
+from service.engine.governor import Governor, Permit
 from service.engine.live import Live
 from service.engine.sealing import Sealer
 from service.errors import ServiceError, StoreUnavailable, UpstreamError
@@ -86,7 +86,7 @@ class Runner:
             if live.shown or turn.attempt >= self._settings.max_attempts or following is None:
                 break
             wait = 0.0
-            if following is model:
+            if following is model and not failure.window:  # by a limit: the governor holds it back
                 wait = failure.retry_after if failure.retry_after is not None else random.uniform(0, pause)
                 pause *= 2
             if wait > self._left(since):
@@ -96,7 +96,7 @@ class Runner:
                 return await self._interrupted(live)
         return await self._sealer.fail(live, failure)
 
-    async def _try(self, live: Live, chain: list[Model], model: Model, since: float) -> ServiceError | None:
+    async def _try(self, live: Live, chain: list[Model], model: Model, since: float) -> UpstreamError | None:
         """One attempt. None when the turn has ended, else why the attempt failed."""
         turn = live.turn
         live.model = model
@@ -124,7 +124,6 @@ class Runner:
             live.followed_by = await self._sealer.fail(live, error)
             return None
         metrics.upstream_errors.labels(kind=failure.kind).inc()
-        self._governor.failed(live.model or model, failure)
         log.warning(
             "attempt.failed", turn=turn.ref.turn_id, session=turn.ref.session_id, attempt=turn.attempt,
             model=(live.model or model).id, kind=failure.kind,
@@ -134,10 +133,12 @@ class Runner:
     def _left(self, since: float) -> float:
         return self._settings.retry_budget_seconds - (time.monotonic() - since)
 
-    def _next(self, chain: list[Model], model: Model, error: ServiceError, attempt: int) -> Model | None:
+    def _next(self, chain: list[Model], model: Model, error: UpstreamError, attempt: int) -> Model | None:
         """The model to ask next, None to give up. The last attempts go along the fallbacks."""
-        if not isinstance(error, UpstreamError) or error.circuit:
+        if error.circuit or error.kind == "held":
             return None
+        if error.kind.startswith("limit_"):
+            return model  # the governor waits or fails over
         rest = chain[chain.index(model) + 1 :]
         if error.fail_over:
             if rest:
@@ -187,9 +188,23 @@ class Runner:
     async def _attempt(self, live: Live, chain: list[Model], model: Model, left: float) -> Batch:
         """One upstream call. Returns the batch with the finish_reason."""
         turn = live.turn
-        loop = asyncio.get_running_loop()
-        model = live.model = await self._governor.admit(chain, model, left)
+        live.model = model
         context = await self._context(turn, model)
+        permit = await self._governor.admit(
+            turn.ref.principal, chain[chain.index(model) :], context.prompt_tokens,
+            self._contexts.completion_of(model, turn.params), max(0.0, left),
+            asked="max_completion_tokens" in turn.params,
+        )  # fmt: skip
+        with permit:
+            if permit.model is not model:
+                live.model = permit.model
+                context = await self._context(turn, permit.model)
+            return await self._call(live, permit, context)
+
+    async def _call(self, live: Live, permit: Permit, context: Context) -> Batch:
+        """The call itself, once it may be made."""
+        turn, model = live.turn, permit.model
+        loop = asyncio.get_running_loop()
         messages = context.messages
         if live.shown and live.answer.text:
             messages = [*messages, {"role": "assistant", "content": "".join(live.answer.text)}]
@@ -203,8 +218,7 @@ class Runner:
         self._flusher.put(live, urgent=True)
         await live.flushed()
         request = Request(
-            model, messages, self._contexts.completion_of(model, turn.params),
-            _params(model, turn.params), turn.ref.turn_id,
+            model, messages, permit.completion, _params(model, turn.params), turn.ref.turn_id
         )  # fmt: skip
         total = live.deadline[0] if live.deadline else loop.time() + self._settings.turn_timeout_seconds
         live.deadline = (
@@ -213,21 +227,24 @@ class Runner:
         )
         try:
             with Attempt(live.span, request, turn.attempt) as attempt:
-                last = await self._relay(live, model, request, total, attempt)
+                last = await self._relay(live, permit, request, total, attempt)
         finally:
             live.deadline = (total, "turn_timeout")
+            if live.tokens:
+                permit.spent(context.prompt_tokens, live.tokens)
+        if last.usage:
+            permit.spent(last.usage["prompt_tokens"], last.usage["completion_tokens"])
         if live.answer.empty and live.answer.reasoning:
             raise UpstreamError(
                 "upstream_rejected", "The model used all its tokens for reasoning and gave no answer.",
                 kind="empty", retryable=True,
             )  # fmt: skip
-        self._governor.succeeded(model)
         if last.usage:
             self._tokens.learn(context.prompt_tokens, last.usage["prompt_tokens"])
         return last
 
     async def _relay(
-        self, live: Live, model: Model, request: Request, total: float, attempt: Attempt
+        self, live: Live, permit: Permit, request: Request, total: float, attempt: Attempt
     ) -> Batch:  # fmt: skip
         """From upstream into the log. Returns finish_reason and usage."""
         loop = asyncio.get_running_loop()
@@ -235,7 +252,7 @@ class Runner:
         async with aclosing(self._upstream.stream(request)) as stream:
             async for batch in stream:
                 if request.limits is not None:
-                    self._governor.learned(model, request.limits)
+                    permit.learned(request.limits)
                     request.limits = None
                 if batch.pieces:
                     live.deadline = (

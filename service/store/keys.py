@@ -97,3 +97,33 @@ class Keys:
     def secret(self) -> str:
         """What replicas without CHAT_SECRET sign tickets with. Permanent."""
         return f"{self.prefix}:secret"
+
+    def running(self, principal: str) -> str:
+        """Sorted set: the principal's turns that hold a place, by the time at which it lapses."""
+        return f"{self.prefix}:{{{principal}}}:running"
+
+    def reserved(self, principal: str) -> str:
+        """Hash: unsettled turn -> tokens reserved for it; the entry is the one chance to settle."""
+        return f"{self.prefix}:{{{principal}}}:reserved"
+
+    def budget(self, principal: str, period: str) -> str:
+        """Counter: tokens used in the running minute, day or month; expires with it."""
+        return f"{self.prefix}:{{{principal}}}:budget:{period}"
+
+    def usage(self, principal: str, date: str) -> str:
+        """Hash: what turns that ended on a day (UTC) have used, by model."""
+        return f"{self.prefix}:{{{principal}}}:usage:{date}"
+
+    @cached_property
+    def principals(self) -> str:
+        """Sorted set: principals that have usage, by the time of the last day's first booking."""
+        return f"{self.prefix}:usage:principals"
+
+    def pace(self, model: str) -> str:
+        """Hash: what all replicas know of the provider's limits for a model, and who waits for it."""
+        return f"{self.prefix}:{{upstream}}:pace:{model}"
+
+    @cached_property
+    def circuit(self) -> str:
+        """Hash: why no call to the provider can succeed, and when one of us tries again."""
+        return f"{self.prefix}:{{upstream}}:circuit"

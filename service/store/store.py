@@ -7,7 +7,9 @@ from service.store.client import Client
 from service.store.credentials import Credentials
 from service.store.keys import Keys
 from service.store.leases import Leases
+from service.store.ledger import Ledger
 from service.store.log import Log
+from service.store.pacing import Pacing
 from service.store.scripts import Scripts
 from service.store.sessions import Sessions
 from service.store.turns import Turns
@@ -25,6 +27,8 @@ class Store:
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
         self.credentials = Credentials(self.client, self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)
+        self.ledger = Ledger(self.client, self.scripts, self.keys, settings)
+        self.pacing = Pacing(self.client, self.scripts, self.keys, worker)
         self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)
 
     async def ping(self) -> None:

@@ -35,6 +35,7 @@ class Batch:
 class Limits:
     """What a provider's answer says of its limits; None where it says nothing. Seconds, tokens."""
 
+    limit_requests: int | None = None
     remaining_requests: int | None = None
     reset_requests: float | None = None
     limit_tokens: int | None = None

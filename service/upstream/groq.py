@@ -15,11 +15,13 @@ import groq
 import httpx
 
 from service.errors import UpstreamError
-from service.settings import Settings
+from service.settings import Settings, has_proxy
 from service.upstream.base import Batch, Limits, Request
 from service.upstream.chunks import Decoder, cut_short
 from service.upstream.refusals import go_duration, refusal
+from service.upstream.transport import Body, Transport
 
+_GROQ: Final = "https://api.groq.com"
 _CONNECT_SECONDS: Final = 5.0
 # The runner has timers of its own; these only bound what they cannot see.
 _READ_SECONDS: Final = 3600.0
@@ -36,21 +38,14 @@ PASSED_ON: Final = (
 
 class Groq:
     def __init__(self, settings: Settings) -> None:
-        limits = httpx.Limits(
-            # Admission bounds the turns of a worker; the pool must never be the narrower door.
-            max_connections=settings.max_running_turns + 64,
-            max_keepalive_connections=_KEEPALIVE_CONNECTIONS,
-            keepalive_expiry=_KEEPALIVE_SECONDS,
-        )
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS, pool=_POOL_SECONDS)
         key = settings.groq_api_key.get_secret_value() if settings.groq_api_key else "none"
-        self._window = settings.flush_window_seconds
         self._client = groq.AsyncGroq(
             api_key=key,
             base_url=settings.groq_base_url,
             max_retries=0,
             timeout=timeout,
-            http_client=groq.DefaultAioHttpClient(limits=limits, timeout=timeout),
+            http_client=_http_client(settings, timeout),
             default_headers={"Accept-Encoding": "identity"},
         )
 
@@ -74,11 +69,14 @@ class Groq:
                 **params,
             ) as response:
                 request.limits = _limits(response.headers)
-                async for data in response.http_response.aiter_raw():
+                body: Body | None = response.http_response.extensions.get("body")
+                async for data in body or response.http_response.aiter_raw():
                     batch = decoder.feed(data)
                     request.upstream_id = decoder.upstream_id
                     yield batch
                     if decoder.done:
+                        if body is not None:
+                            body.let_go()
                         break
                 decoder.end()
         except groq.APIStatusError as error:
@@ -93,6 +91,22 @@ class Groq:
             raise cut_short() from error
         except TimeoutError as error:
             raise _unreachable() from error
+
+
+def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClient:
+    """Our own transport; where a proxy is set, the SDK's, which knows how to use one."""
+    if has_proxy(settings.groq_base_url or _GROQ):
+        limits = httpx.Limits(
+            # Admission bounds the turns of a worker; the pool must never be the narrower door.
+            max_connections=settings.max_running_turns + 64,
+            max_keepalive_connections=_KEEPALIVE_CONNECTIONS,
+            keepalive_expiry=_KEEPALIVE_SECONDS,
+        )
+        return groq.DefaultAioHttpClient(limits=limits, timeout=timeout)
+    transport = Transport(
+        keepalive_connections=_KEEPALIVE_CONNECTIONS, keepalive_seconds=_KEEPALIVE_SECONDS
+    )
+    return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=True)
 
 
 def _unreachable() -> UpstreamError:
@@ -113,6 +127,7 @@ def _limits(headers: httpx.Headers) -> Limits:
         return int(value) if value.isdigit() else None
 
     return Limits(
+        limit_requests=number("x-ratelimit-limit-requests"),
         remaining_requests=number("x-ratelimit-remaining-requests"),
         reset_requests=go_duration(headers.get("x-ratelimit-reset-requests", "")),
         limit_tokens=number("x-ratelimit-limit-tokens"),

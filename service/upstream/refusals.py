@@ -13,6 +13,8 @@ from typing import Any, Final
 from service.errors import UpstreamError
 
 _WINDOW: Final = re.compile(r"\((TPM|TPD|RPM|RPD|ITPM|OTPM)\)")
+_LIMIT: Final = re.compile(r"Limit (\d+)")
+_REQUESTED: Final = re.compile(r"Requested (\d+)")
 _TRY_AGAIN: Final = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|[hms]))+)")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|[hms])")
 _UNIT: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
@@ -49,7 +51,7 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
     if status == 413:
         return UpstreamError(
             "context_too_long", "The conversation is too large for the model's limits; make it shorter.",
-            kind="too_large", retryable=False,
+            kind="too_large", retryable=False, **_window(message),
         )  # fmt: skip
     if status == 429 or code == "rate_limit_exceeded":
         return _limited(message, retry_after)
@@ -99,6 +101,16 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
     )  # fmt: skip
 
 
+def _window(message: str) -> dict[str, Any]:
+    """Which limit refused, how large it is and what the call would have taken, if said."""
+    window, limit, requested = _WINDOW.search(message), _LIMIT.search(message), _REQUESTED.search(message)
+    return {
+        "window": window.group(1).lower() if window else "",
+        "limit": int(limit.group(1)) if limit else None,
+        "requested": int(requested.group(1)) if requested else None,
+    }
+
+
 def _limited(message: str, retry_after: float | None) -> UpstreamError:
     found = _WINDOW.search(message)
     window = found.group(1) if found else "TPM"
@@ -111,4 +123,5 @@ def _limited(message: str, retry_after: float | None) -> UpstreamError:
         "upstream_rate_limited",
         f"The model is at its rate limit; try again in {max(1, round(retry_after))} s.",
         kind=f"limit_{window.lower()}", retry_after=retry_after, fail_over=window in _DAILY, retryable=True,
+        **_window(message),
     )  # fmt: skip

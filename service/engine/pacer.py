@@ -1,0 +1,276 @@
+"""A pacer: this worker's calls to one model, those that wait and what they have learned.
+
+Waiting calls go in turns over principals, so that nobody's flood holds up anybody else; one pump
+per pacer asks Redis for as many as may go, so that waiting costs a call per poll and not one per
+waiter. Invariants: a call that was let go and never made, or used less than it reserved, is
+reported; while Redis is away calls go unpaced, counted. What to do when the wait is too long
+belongs to governor.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service import metrics
+from service.engine.background import Background
+from service.errors import StoreUnavailable, UpstreamError
+from service.logs import get_logger
+from service.store.pacing import NEAR, Pace, Pacing, Report
+from service.upstream.base import Limits
+
+# What Redis said is believed for this long where nothing was in the way of calls.
+_FRESH_SECONDS: Final = 0.1
+# Between two polls: room comes back early when calls of other replicas end.
+_POLL_SECONDS: Final = 0.1
+# Asks per poll; one round trip costs the same for 1 and for 32.
+_BATCH: Final = 32
+# After a refusal by the store, before it is asked again.
+_ALONE_SECONDS: Final = 1.0
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """`at` (Redis's ms) and `level` (tokens left in the minute after it, -1 unknown) of a call let go."""
+
+    prompt: int
+    completion: int
+    at: int = 0
+    level: float = -1.0
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    principal: str
+    prompt: int
+    completion: int
+    since: float
+    deadline: float
+    outcome: asyncio.Future[Grant | float]
+    held: bool = False
+
+
+class Pacer:
+    def __init__(self, model: str, pacing: Pacing, background: Background) -> None:
+        self._model = model
+        self._pacing = pacing
+        self._background = background
+        self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+        self._report = Report()
+        self._pace: Pace | None = None
+        self._paced_at = float("-inf")
+        self._alone_until = float("-inf")
+        self._under_way = 0
+        self._wake = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def take(self, principal: str, prompt: int, completion: int, patience: float) -> Grant | float:
+        """A grant, or the seconds after which it would make sense to ask again."""
+        if self._open():
+            return self._grant(Grant(prompt, completion))
+        now = self._loop.time()
+        outcome: asyncio.Future[Grant | float] = self._loop.create_future()
+        waiter = _Waiter(principal, prompt, completion, now, now + patience, outcome)
+        self._waiting.setdefault(principal, deque()).append(waiter)
+        self._wake.set()
+        if self._pump is None or self._pump.done():
+            self._pump = self._background.task("pace", self._run())
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            granted = outcome.result() if outcome.done() and not outcome.cancelled() else None
+            if isinstance(granted, Grant):
+                self.ended(granted, 0, 0, made=False)
+            raise
+
+    def _grant(self, grant: Grant) -> Grant:
+        self._under_way += 1
+        self._report.calls += 1
+        return grant
+
+    def _open(self) -> bool:
+        """Calls may go without asking: nobody waits and nothing was in the way a moment ago."""
+        now = self._loop.time()
+        if self._waiting or self._report.refusals:
+            return False
+        if now < self._alone_until:
+            metrics.bypassed.labels(control="governor").inc()
+            return True
+        return self._pace is not None and self._pace.free and now - self._paced_at < _FRESH_SECONDS
+
+    # What calls have learned
+
+    def head(self, grant: Grant, limits: Limits) -> None:
+        """The head of an answer has come."""
+        if self._pace is not None and self._pace.free and _says_nothing(limits):
+            return
+        entry: dict[str, float] = {"at": grant.at, "level": grant.level}
+        if limits.limit_tokens is not None and limits.remaining_tokens is not None:
+            entry["limit"], entry["left"] = limits.limit_tokens, limits.remaining_tokens
+        if limits.limit_requests is not None and limits.remaining_requests is not None:
+            entry["requests_limit"] = limits.limit_requests
+            entry["requests_left"] = limits.remaining_requests
+        self._report.heads.append(entry)
+        if self._pace is None or not self._pace.known:
+            self._wake.set()
+
+    def refused(self, grant: Grant, error: UpstreamError) -> None:
+        """The provider has refused the call by a limit of its own."""
+        entry: dict[str, Any] = {
+            "kind": error.window, "wait": (error.retry_after or 0) * 1000,
+            "prompt": grant.prompt, "completion": grant.completion,
+        }  # fmt: skip
+        if error.limit is not None:
+            entry["limit"] = error.limit
+        if error.requested is not None:
+            entry["requested"] = error.requested
+        self._report.refusals.append(entry)
+        self._wake.set()
+
+    def ended(self, grant: Grant, prompt: int, completion: int, *, made: bool = True) -> None:
+        """The call is over and has used this much; `made` is False where the provider let none in."""
+        self._under_way -= 1
+        self._report.prompt += grant.prompt - prompt
+        self._report.completion += grant.completion - completion
+        self._report.requests += not made
+        if self._waiting:
+            self._wake.set()
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Limits by kind, as far as known."""
+        return {kind: bucket.limit for kind, bucket in self._pace.buckets.items()} if self._pace else {}
+
+    async def flush(self) -> None:
+        """Tell the others what was learned, unless a poll is about to."""
+        if not self._report.news or self._waiting:
+            return
+        if self._pace is not None and self._pace.free and not (self._report.heads or self._report.refusals):
+            self._report = Report(calls=self._report.calls)  # nobody counts tokens
+            return
+        await self._ask([])
+
+    # The pump
+
+    async def _run(self) -> None:
+        """Let calls go until nobody waits any more."""
+        while self._waiting:
+            self._wake.clear()
+            batch = self._in_turns()
+            if not batch:
+                break
+            first, wait = await self._let_go(batch)
+            if first is not None and not self._give_up(first, wait):
+                await self._rest(wait)
+
+    async def _rest(self, wait: float) -> None:
+        first = min(waiter.deadline for queue in self._waiting.values() for waiter in queue)
+        pause = min(wait, _POLL_SECONDS * random.uniform(0.5, 1.0), max(0.0, first - self._loop.time()))
+        try:
+            async with asyncio.timeout(max(pause, 0.002)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _in_turns(self) -> list[_Waiter]:
+        """Who is next: one of each principal, then the next of each. Those that left are dropped."""
+        for principal in list(self._waiting):
+            queue = deque(waiter for waiter in self._waiting[principal] if not waiter.outcome.done())
+            if queue:
+                self._waiting[principal] = queue
+            else:
+                del self._waiting[principal]
+        batch: list[_Waiter] = []
+        depth = 0
+        while len(batch) < _BATCH:
+            row = [queue[depth] for queue in self._waiting.values() if len(queue) > depth]
+            if not row:
+                break
+            batch += row
+            depth += 1
+        return batch[:_BATCH]
+
+    async def _let_go(self, batch: list[_Waiter]) -> tuple[_Waiter | None, float]:
+        """The first that may not go, and the seconds for which it has to wait."""
+        now = self._loop.time()
+        pace = await self._ask([(w.prompt, w.completion, now - w.since) for w in batch])
+        if pace is None:
+            for waiter in batch:
+                metrics.bypassed.labels(control="governor").inc()
+                self._go(waiter, Grant(waiter.prompt, waiter.completion))
+            return None, 0.0
+        for waiter, level in zip(batch, pace.granted, strict=False):
+            self._go(waiter, Grant(waiter.prompt, waiter.completion, pace.now, level))
+        if len(pace.granted) == len(batch):
+            return None, 0.0
+        first = batch[len(pace.granted)]
+        if not first.held:
+            first.held = True
+            metrics.governor_waits.labels(model=self._model).inc()
+        return first, pace.wait
+
+    def _go(self, waiter: _Waiter, grant: Grant) -> None:
+        self._grant(grant)
+        self._waiting[waiter.principal].remove(waiter)
+        if self._waiting[waiter.principal]:
+            self._waiting.move_to_end(waiter.principal)
+        else:
+            del self._waiting[waiter.principal]
+        if waiter.outcome.done():
+            self.ended(grant, 0, 0, made=False)
+        else:
+            waiter.outcome.set_result(grant)
+
+    def _give_up(self, first: _Waiter, wait: float) -> bool:
+        """Tell those whose time is over how long it would take. True when `first` is one of them."""
+        now = self._loop.time()
+        # What is under way here may give back early; without it the wait is what it is.
+        hopeless = not self._under_way and now + wait > first.deadline
+        prompt = completion = calls = 0
+        for queue in self._waiting.values():
+            for waiter in queue:
+                prompt, completion, calls = prompt + waiter.prompt, completion + waiter.completion, calls + 1
+                if waiter.outcome.done() or (now < waiter.deadline and not (hopeless and waiter is first)):
+                    continue
+                waiter.outcome.set_result(max(wait, self._line(prompt, completion, calls)))
+        return first.outcome.done()
+
+    def _line(self, prompt: int, completion: int, calls: int) -> float:
+        """Seconds until this many calls, those before this one included, have had their room."""
+        costs = {
+            "rpm": calls, "rpd": calls, "itpm": prompt, "otpm": completion, "tpm": prompt + completion,
+            "tpd": prompt + completion,
+        }  # fmt: skip
+        longest = 0.0
+        for kind, bucket in self._pace.buckets.items() if self._pace else ():
+            missing = (costs[kind] - bucket.level) * bucket.period / bucket.limit
+            longest = max(longest, min(missing, bucket.period))
+        return longest
+
+    async def _ask(self, asks: list[tuple[int, int, float]]) -> Pace | None:
+        """One round trip; None while Redis is away."""
+        if self._loop.time() < self._alone_until:
+            return None
+        report, self._report = self._report, Report()
+        try:
+            self._pace = await self._pacing.pace(self._model, report, asks)
+        except StoreUnavailable:
+            self._alone_until = self._loop.time() + _ALONE_SECONDS
+            self._report.refusals = report.refusals + self._report.refusals
+            log.warning("governor.alone", model=self._model, seconds=_ALONE_SECONDS, note="the store is away")
+            return None
+        self._paced_at = self._loop.time()
+        return self._pace
+
+
+def _says_nothing(limits: Limits) -> bool:
+    """The headers of an account whose calls are not counted, or that are not there."""
+    if limits.remaining_tokens is not None and limits.remaining_tokens < (limits.limit_tokens or 0):
+        return False
+    return limits.remaining_requests is None or limits.remaining_requests >= NEAR

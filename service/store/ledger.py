@@ -1,0 +1,210 @@
+"""The ledger: what a principal's turns hold and have used, by Redis's clock.
+
+A turn that begins reserves a place and tokens (lua/reserve.lua), keeps them while it runs
+(hold.lua) and settles once (settle.lua). Invariants: a turn's entry in `reserved` is the one
+chance to settle it, so that a settle may be repeated at any time; places lapse with their worker
+and come back by themselves. What the bounds are and what a refusal says belong to engine/budgets.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from service import metrics
+from service.settings import Settings
+from service.store.client import Client
+from service.store.keys import Keys
+from service.store.scripts import Call, Scripts
+from service.store.turns import TurnRef
+
+#: longest first: of two budgets without room the longer one tells how long to wait
+PERIODS: Final = ("month", "day", "minute")
+#: days of usage that are kept: a year and a bit, for who compares this month with the last year's
+USAGE_DAYS: Final = 400
+# An answer shorter than a paragraph or two is not worth its prompt.
+_LEAST_COMPLETION: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a principal may have at once and use per period; 0 is no bound."""
+
+    running: int = 0
+    month: int = 0
+    day: int = 0
+    minute: int = 0
+
+    @property
+    def budgets(self) -> tuple[int, int, int]:
+        return (self.month, self.day, self.minute)
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """`by` is '' or what refused: turns, month, day, minute. `wait` s; 0 as soon as turns end."""
+
+    tokens: int = 0
+    by: str = ""
+    wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a principal's turns of one day and model have used."""
+
+    date: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Used tokens and the end of the period (s since 1970), per period; reserved by running turns."""
+
+    used: dict[str, int]
+    resets_at: dict[str, int]
+    reserved: int
+
+
+class Ledger:
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+        self._client = client
+        self._redis = client.redis
+        self._scripts = scripts
+        self._keys = keys
+        self.lease_ms = int(settings.lease_seconds * 1000)
+        # As long as the turn itself: a sweep may settle it until then.
+        self._ttl = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
+        self._noted: set[str] = set()
+        self._noted_on = ""
+
+    def _places(self, principal: str) -> list[str]:
+        return [self._keys.running(principal), self._keys.reserved(principal)]
+
+    def _budgets(self, principal: str) -> list[str]:
+        return [self._keys.budget(principal, period) for period in PERIODS]
+
+    async def reserve(self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds) -> Reserved:
+        outcome, amount = await self._scripts.call(
+            "reserve",
+            [*self._places(ref.principal), *self._budgets(ref.principal)],
+            [ref.turn_id, self.lease_ms, bounds.running, prompt, completion, self._ttl, _LEAST_COMPLETION,
+             *bounds.budgets],
+        )  # fmt: skip
+        by = outcome.decode().lower()
+        if by == "ok":
+            return Reserved(int(amount))
+        if by == "turns":
+            return Reserved(by=by)
+        return Reserved(by=by, wait=int(amount) / 1000 if int(amount) >= 0 else None)
+
+    async def hold(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
+        """Keep the places of turns for a lease, or longer; one round trip for all."""
+        turns: dict[str, list[str]] = {}
+        for ref in refs:
+            turns.setdefault(ref.principal, []).append(ref.turn_id)
+        calls: list[Call] = [
+            ("hold", self._places(principal), [milliseconds or self.lease_ms, self._ttl, *ids])
+            for principal, ids in turns.items()
+        ]
+        if calls:
+            await self._scripts.batch("hold", calls)
+
+    async def settle(self, ref: TurnRef, model: str, usage: dict[str, int]) -> bool:
+        """True when this call has booked the usage; model '' gives back without booking."""
+        today = datetime.now(UTC).date().isoformat()
+        booked = await self._scripts.call(
+            "settle",
+            [*self._places(ref.principal), *self._budgets(ref.principal),
+             self._keys.usage(ref.principal, today)],
+            [ref.turn_id, model, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0),
+             USAGE_DAYS * 86_400],
+        )  # fmt: skip
+        if booked and model:
+            metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))
+            await self._note(ref.principal, today)
+        return bool(booked)
+
+    async def _note(self, principal: str, today: str) -> None:
+        """Put the principal on the list of those that have usage, once a day and worker."""
+        if self._noted_on != today:
+            self._noted_on = today
+            self._noted.clear()
+        if principal in self._noted:
+            return
+        now = int(time.time())
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zadd(self._keys.principals, {principal: now})
+        pipeline.zremrangebyscore(self._keys.principals, "-inf", now - USAGE_DAYS * 86_400)
+        pipeline.expire(self._keys.principals, USAGE_DAYS * 86_400)
+        await self._client.run("note", pipeline.execute())
+        self._noted.add(principal)
+
+    # For GET /v1/usage
+
+    async def usage(self, principal: str, days: int) -> list[Usage]:
+        """The last `days` days (UTC) with usage, newest first, by model."""
+        today = datetime.now(UTC).date()
+        dates = [(today - timedelta(days=back)).isoformat() for back in range(days)]
+        pipeline = self._redis.pipeline(transaction=False)
+        for date in dates:
+            pipeline.hgetall(self._keys.usage(principal, date))
+        found: list[Usage] = []
+        for date, fields in zip(dates, await self._client.run("usage", pipeline.execute()), strict=True):
+            found += _by_model(date, fields)
+        return found
+
+    async def standing(self, principal: str) -> Standing:
+        names = self._budgets(principal)
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.get(name)
+        pipeline.zrangebyscore(self._keys.running(principal), int(time.time() * 1000), "+inf")
+        *used, running = await self._client.run("usage", pipeline.execute())
+        tokens: list[Any] = []
+        if running:
+            name = self._keys.reserved(principal)
+            tokens = await self._client.run("usage", self._redis.hmget(name, running))
+        return Standing(
+            dict(zip(PERIODS, (int(value or 0) for value in used), strict=True)),
+            _ends(datetime.now(UTC)),
+            sum(int(value) for value in tokens if value and value != b"-"),
+        )
+
+    async def principals(self) -> list[tuple[str, int]]:
+        """Principals with usage and when it was first booked on their last day, newest first."""
+        found = await self._client.run(
+            "usage", self._redis.zrange(self._keys.principals, 0, -1, desc=True, withscores=True)
+        )
+        return [(name.decode(), int(score)) for name, score in found]
+
+
+def _by_model(date: str, fields: dict[bytes, bytes]) -> list[Usage]:
+    counts: dict[str, dict[str, int]] = {}
+    for field, value in fields.items():
+        what, _, model = field.decode().partition(" ")
+        counts.setdefault(model, {})[what] = int(value)
+    return [
+        Usage(
+            date, model, count.get("prompt_tokens", 0), count.get("completion_tokens", 0),
+            count.get("turns", 0),
+        )
+        for model, count in sorted(counts.items())
+    ]  # fmt: skip
+
+
+def _ends(now: datetime) -> dict[str, int]:
+    """When the periods that hold `now` end, in seconds since 1970; settle.lua has the same rule."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return {
+        "minute": int(now.timestamp()) // 60 * 60 + 60,
+        "day": int((midnight + timedelta(days=1)).timestamp()),
+        "month": int(month.timestamp()),
+    }

@@ -1,0 +1,165 @@
+-- pace: what one worker has learned of the provider's limits for a model, and what it wants to
+-- call now. Limits are buckets that refill evenly, as the provider keeps them; a call takes its
+-- prompt and its whole completion limit, and what it did not use comes back with a report.
+--
+-- KEYS  1 pace
+-- ARGV  1 JSON {worker, ttl, period: {kind: ms}, hold, cold, probes, near, keep, calls,
+--         back: {requests, prompt, completion}   calls that have ended: what they did not use
+--         heads: [{at, level, limit, left, requests_limit, requests_left}]   of answers
+--         refusals: [{kind, limit, requested, wait, prompt, completion}]   429s, 413s (wait 0)
+--         asks: [{prompt, completion, waited}]}  calls that wait, in their order
+-- Returns JSON {now, known, granted: [level of tpm after each call that may go now, or -1], wait,
+--         blocked, buckets: {kind: {limit, level}}}   all times in ms
+-- `wait` is for the first call that may not go. The longest waiting call of all workers is kept
+-- room for (`want`), so that small calls cannot starve a large one.
+local given = cjson.decode(ARGV[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local flat = redis.call('HGETALL', KEYS[1])
+local state = {}
+for i = 1, #flat, 2 do state[flat[i]] = tonumber(flat[i + 1]) or flat[i + 1] end
+
+local buckets = {}
+for kind, period in pairs(given.period) do
+  local limit = state[kind .. '.limit']
+  local ends = state[kind .. '.until']
+  if limit and not (ends and ends < now) then
+    local level = state[kind .. '.level'] + (now - state.at) * limit / period
+    buckets[kind] = {limit = limit, level = math.min(limit, level)}
+  end
+end
+local function cost(kind, call)
+  if kind == 'rpm' or kind == 'rpd' then return 1 end
+  if kind == 'itpm' then return call.prompt end
+  if kind == 'otpm' then return call.completion end
+  return call.prompt + call.completion
+end
+
+-- Calls of about the last minute and day, to judge whether a refusal can be true.
+local age = state.at and now - state.at or 0
+for _, period in ipairs({'rpm', 'rpd'}) do
+  local name = period .. '.calls'
+  state[name] = (state[name] or 0) * math.max(0, 1 - age / given.period[period]) + given.calls
+end
+local function plausible(refusal)
+  local calls = state[refusal.kind .. '.calls']
+  if calls then return 2 * calls >= refusal.limit end
+  local asked = cost(refusal.kind, refusal)
+  return refusal.requested and math.abs(refusal.requested - asked) <= math.max(50, asked / 4)
+end
+
+-- 1. What is learned.
+for kind, bucket in pairs(buckets) do
+  local back = (kind == 'rpm' or kind == 'rpd') and given.back.requests or cost(kind, given.back)
+  bucket.level = math.min(bucket.limit, bucket.level + back)
+end
+for _, head in ipairs(given.heads) do
+  state.known = 1
+  local tpm = buckets.tpm
+  if head.limit and head.left then
+    state['tpm.until'] = nil
+    if head.left >= head.limit then
+      buckets.tpm = nil  -- full after a call that it has just let in: it is not counted
+    elseif not tpm or tpm.limit ~= head.limit then
+      buckets.tpm = {limit = head.limit, level = math.min(head.left, tpm and tpm.level or head.left)}
+      state.corrected = now
+    elseif head.level < 0 then
+      tpm.level = math.min(tpm.level, head.left)
+    elseif head.at > (state.corrected or 0) then
+      -- One correction per round trip: down at once, up by halves (others are on their way).
+      local off = head.left - head.level
+      tpm.level = math.min(tpm.limit, tpm.level + (off < 0 and off or off / 2))
+      state.corrected = now
+    end
+  end
+  if head.requests_limit and head.requests_left then
+    -- A day's requests are kept count of near their end only.
+    state['rpd.until'] = nil
+    if head.requests_left < given.near then
+      buckets.rpd = {limit = head.requests_limit, level = head.requests_left}
+    else
+      buckets.rpd = nil
+    end
+  end
+end
+for _, refusal in ipairs(given.refusals) do
+  local period = given.period[refusal.kind]
+  if period and refusal.limit and plausible(refusal) then
+    local level = cost(refusal.kind, refusal) - refusal.wait * refusal.limit / period
+    local known = buckets[refusal.kind]
+    if refusal.wait == 0 then level = refusal.limit end
+    if known and known.limit == refusal.limit then level = math.min(level, known.level) end
+    buckets[refusal.kind] = {limit = refusal.limit, level = level}
+    state[refusal.kind .. '.until'] = now + math.max(given.keep, 2 * refusal.wait)
+    state.known, state.corrected = 1, now
+  else
+    -- Something that our own calls do not explain: back off, then feel the way again.
+    state.blocked = math.max(state.blocked or 0, now + refusal.wait)
+    state.known, state.cold, state.probing = nil, nil, nil
+  end
+end
+
+-- 2. Who may call.
+local granted, wait = {}, 0
+local wanted = state.want_until and state.want_until > now and tostring(state.want_worker) ~= given.worker
+for i, call in ipairs(given.asks) do
+  local missing = math.max(0, (state.blocked or 0) - now)
+  local feeling = not state.known and missing == 0
+  if feeling then
+    -- Nothing is known yet: a few go ahead, the others wait for what these learn, but not for long.
+    state.cold = state.cold or now
+    if (state.probing or 0) >= given.probes and now - state.cold < given.cold then missing = given.cold / 50 end
+  end
+  local first = wanted and state.want_since < now - call.waited
+  local lacking, too_large = 0, false
+  for kind, bucket in pairs(buckets) do
+    local needed = cost(kind, call)
+    too_large = too_large or needed > bucket.limit  -- no waiting helps: the provider says so to the caller
+    if first then
+      needed = needed + cost(kind, {prompt = state.want_prompt, completion = state.want_completion})
+    end
+    lacking = math.max(lacking, (needed - bucket.level) * given.period[kind] / bucket.limit)
+  end
+  if not too_large then missing = math.max(missing, lacking) end
+  if missing > 0 then
+    wait = math.max(1, math.ceil(missing))
+    if not wanted or state.want_since > now - call.waited then
+      state.want_worker, state.want_since, state.want_until = given.worker, now - call.waited, now + given.hold
+      state.want_prompt, state.want_completion = call.prompt, call.completion
+    end
+    break
+  end
+  if feeling then state.probing = (state.probing or 0) + 1 end
+  if not too_large then
+    for kind, bucket in pairs(buckets) do bucket.level = bucket.level - cost(kind, call) end
+  end
+  granted[i] = buckets.tpm and buckets.tpm.level or -1
+end
+if wait == 0 and tostring(state.want_worker) == given.worker then state.want_until = 0 end
+
+-- 3. What is kept.
+local fields = {}
+local function keep(name, value)
+  if value then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = type(value) == 'number' and string.format('%.3f', value) or value
+  end
+end
+keep('at', now)
+for _, name in ipairs({'known', 'corrected', 'blocked', 'cold', 'probing', 'rpm.calls', 'rpd.calls',
+    'want_worker', 'want_since', 'want_until', 'want_prompt', 'want_completion'}) do
+  keep(name, state[name])
+end
+for kind, bucket in pairs(buckets) do
+  keep(kind .. '.limit', bucket.limit)
+  keep(kind .. '.level', bucket.level)
+  keep(kind .. '.until', state[kind .. '.until'])
+end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], unpack(fields))
+redis.call('EXPIRE', KEYS[1], given.ttl)
+
+return cjson.encode({
+  now = now, known = state.known and true or false, granted = granted, wait = wait,
+  blocked = math.max(0, (state.blocked or 0) - now), buckets = buckets,
+})

@@ -1,0 +1,63 @@
+-- reserve: a place among the principal's running turns and tokens of all its budgets, or neither.
+-- Lapsed places are dropped first. Repeating it with the same turn id is harmless.
+--
+-- KEYS  1 running  2 reserved  3 tokens of this month  4 of this day  5 of this minute
+-- ARGV  1 turn id  2 lease ms  3 running turns allowed (0 = no bound)  4 prompt tokens
+--       5 completion limit  6 ttl s  7 least completion worth sending
+--       8 budget of a month  9 of a day  10 of a minute (0 = none)
+-- Returns {OK, tokens} (fewer than asked for where a budget has no more room) | {TURNS, running} |
+--         {MONTH | DAY | MINUTE, ms} (0 = as soon as running turns end, -1 = never)
+-- An entry of `reserved` is the one chance to settle the turn: `-` where nothing is bounded.
+local running, reserved = KEYS[1], KEYS[2]
+local id, prompt, completion = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
+local granted = prompt + completion
+local held = redis.call('HGET', reserved, id)
+if held then
+  local tokens = tonumber(held) or 0
+  return {'OK', tokens > 0 and tokens or granted}
+end
+
+local places = tonumber(ARGV[3])
+local budgets = tonumber(ARGV[8]) + tonumber(ARGV[9]) + tonumber(ARGV[10]) > 0
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if places > 0 or budgets then redis.call('ZREMRANGEBYSCORE', running, '-inf', now) end
+if places > 0 then
+  local taken = redis.call('ZCARD', running)
+  if taken >= places then return {'TURNS', taken} end
+end
+
+if budgets then
+  local others = 0
+  local ids = redis.call('ZRANGE', running, 0, -1)
+  for i = 1, #ids, 1000 do
+    for _, tokens in ipairs(redis.call('HMGET', reserved, unpack(ids, i, math.min(i + 999, #ids)))) do
+      others = others + (tonumber(tokens) or 0)
+    end
+  end
+  for i, name in ipairs({'MONTH', 'DAY', 'MINUTE'}) do
+    local budget = tonumber(ARGV[7 + i])
+    if budget > 0 then
+      local used = tonumber(redis.call('GET', KEYS[2 + i]) or 0)
+      -- A small budget takes a shorter answer than is worth sending, rather than none at all.
+      local least = prompt + math.min(completion, tonumber(ARGV[7]), math.floor(budget / 4))
+      local room = budget - used - others
+      if room < least then
+        if budget < least then return {name, -1} end
+        if budget - used >= least then return {name, 0} end
+        return {name, math.max(1, redis.call('PTTL', KEYS[2 + i]))}
+      end
+      granted = math.min(granted, room)
+    end
+  end
+end
+
+if places > 0 or budgets then
+  redis.call('HSET', reserved, id, budgets and granted or 0)
+  redis.call('ZADD', running, now + tonumber(ARGV[2]), id)
+  redis.call('EXPIRE', running, ARGV[6])
+else
+  redis.call('HSET', reserved, id, '-')
+end
+redis.call('EXPIRE', reserved, ARGV[6])
+return {'OK', granted}

@@ -1,0 +1,39 @@
+-- settle: give the turn's place and reserved tokens back and book what it used, once.
+--
+-- KEYS  1 running  2 reserved  3 tokens of this month  4 of this day  5 of this minute
+--       6 the day's usage
+-- ARGV  1 turn id  2 model ('' = the turn never began: book nothing)  3 prompt tokens
+--       4 completion tokens  5 ttl s of the usage
+-- Returns 1 booked | 0 settled before, or never reserved
+local id, model = ARGV[1], ARGV[2]
+local held = redis.call('HGET', KEYS[2], id)
+if not held then return 0 end
+redis.call('HDEL', KEYS[2], id)
+redis.call('ZREM', KEYS[1], id)
+if model == '' then return 1 end
+
+redis.call('HINCRBY', KEYS[6], 'turns ' .. model, 1)
+redis.call('HINCRBY', KEYS[6], 'prompt_tokens ' .. model, ARGV[3])
+redis.call('HINCRBY', KEYS[6], 'completion_tokens ' .. model, ARGV[4])
+redis.call('EXPIRE', KEYS[6], ARGV[5])
+
+local tokens = tonumber(ARGV[3]) + tonumber(ARGV[4])
+if (tonumber(held) or 0) <= 0 or tokens == 0 then return 1 end
+
+-- A period's counter expires with the period (UTC), and that is all that resets it.
+local seconds = tonumber(redis.call('TIME')[1])
+local today = math.floor(seconds / 86400)
+local month_ends, year, month = 0, 1970, 1
+local lengths = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+while month_ends <= today do
+  local leap = month == 2 and year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
+  month_ends = month_ends + lengths[month] + (leap and 1 or 0)
+  month = month % 12 + 1
+  if month == 1 then year = year + 1 end
+end
+local ends = {month_ends * 86400, (today + 1) * 86400, (math.floor(seconds / 60) + 1) * 60}
+for i = 1, 3 do
+  redis.call('INCRBY', KEYS[2 + i], tokens)
+  if redis.call('PTTL', KEYS[2 + i]) < 0 then redis.call('PEXPIREAT', KEYS[2 + i], ends[i] * 1000) end
+end
+return 1

@@ -1,0 +1,151 @@
+"""What all replicas share of the provider: how much room each model has, and the circuit.
+
+lua/pace.lua keeps the provider's limits as the provider does, lua/circuit.lua the conditions that
+no retry mends. When to ask, who waits and what a refusal says belong to engine/governor.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from service.store.client import Client
+from service.store.keys import Keys
+from service.store.scripts import Scripts
+
+#: kinds of limits and the milliseconds in which each refills
+PERIODS: Final = {
+    "rpm": 60_000, "tpm": 60_000, "itpm": 60_000, "otpm": 60_000, "rpd": 86_400_000, "tpd": 86_400_000,
+}  # fmt: skip
+
+# A day's bucket has to outlive its day; what is older teaches nothing.
+_TTL_SECONDS: Final = 90_000
+# Room is kept for the longest waiting call for as long as its worker polls (10 times a second).
+_HOLD_MS: Final = 500
+# While nothing is known of a model, this many calls go ahead and the others wait, a second at most.
+_PROBES: Final = 4
+_COLD_MS: Final = 1_000
+#: a day's requests are counted when fewer are left than replicas could send between two answers.
+NEAR: Final = 500
+# A limit that no header tells is forgotten this long after its last refusal: it may have been raised.
+_KEEP_MS: Final = 600_000
+
+_FIRST_OPEN_MS: Final = 5_000
+_LONGEST_OPEN_MS: Final = 30_000
+_PROBE_MS: Final = 15_000
+# One 401 may be a proxy's whim; three calls in a row without a success are not.
+_FAILURES: Final = 3
+_CIRCUIT_TTL_SECONDS: Final = 600
+
+
+@dataclass(slots=True)
+class Report:
+    """What a worker has learned since its last report.
+
+    `calls` were let go; `requests`, `prompt` and `completion` is what calls did not use.
+    """
+
+    calls: int = 0
+    requests: int = 0
+    prompt: int = 0
+    completion: int = 0
+    heads: list[dict[str, Any]] = field(default_factory=list)
+    refusals: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def news(self) -> bool:
+        """Something that others act on."""
+        return bool(self.requests or self.prompt or self.completion or self.heads or self.refusals)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    limit: float
+    level: float
+    period: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A model's state as Redis had it at `now` (ms). `granted` has an entry per ask that may go."""
+
+    now: int
+    known: bool
+    granted: Sequence[float]
+    wait: float  # seconds, for the first ask that may not go
+    blocked: float  # seconds
+    buckets: dict[str, Bucket]
+
+    @property
+    def free(self) -> bool:
+        """Nothing is known that a call could run into."""
+        return self.known and not self.buckets and self.blocked <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """`reason` is '' when closed; half open when `wait` (s) is over. `refuses` calls, or only warns."""
+
+    reason: str = ""
+    wait: float = 0.0
+    refuses: bool = False
+
+
+class Pacing:
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, worker: str) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._worker = worker
+
+    async def pace(self, model: str, report: Report, asks: Sequence[tuple[int, int, float]]) -> Pace:
+        """Report and ask in one round trip; an ask is (prompt, completion, seconds waited)."""
+        given = {
+            "worker": self._worker, "ttl": _TTL_SECONDS, "period": PERIODS, "hold": _HOLD_MS,
+            "cold": _COLD_MS, "probes": _PROBES, "near": NEAR, "keep": _KEEP_MS, "calls": report.calls,
+            "back": {"requests": report.requests, "prompt": report.prompt, "completion": report.completion},
+            "heads": report.heads, "refusals": report.refusals,
+            "asks": [
+                {"prompt": prompt, "completion": completion, "waited": int(waited * 1000)}
+                for prompt, completion, waited in asks
+            ],
+        }  # fmt: skip
+        answer = orjson.loads(
+            await self._client.unless_silent(
+                self._scripts.call("pace", [self._keys.pace(model)], [orjson.dumps(given)])
+            )
+        )
+        return Pace(
+            now=int(answer["now"]),
+            known=answer["known"],
+            granted=list(answer["granted"] or []),
+            wait=answer["wait"] / 1000,
+            blocked=answer["blocked"] / 1000,
+            buckets={
+                kind: Bucket(bucket["limit"], bucket["level"], PERIODS[kind] / 1000)
+                for kind, bucket in (answer["buckets"] or {}).items()
+            },
+        )
+
+    async def _circuit(self, event: str, reason: str = "") -> Circuit:
+        names, bounds = [self._keys.circuit], (_FIRST_OPEN_MS, _LONGEST_OPEN_MS, _PROBE_MS)
+        found, wait, refuses = await self._client.unless_silent(
+            self._scripts.call("circuit", names, [event, reason, *bounds, _CIRCUIT_TTL_SECONDS, _FAILURES])
+        )
+        return Circuit(found.decode(), int(wait) / 1000, bool(refuses))
+
+    async def circuit(self) -> Circuit:
+        return await self._circuit("look")
+
+    async def may_probe(self) -> Circuit:
+        """Half open: whoever is not refused is the one that tries."""
+        return await self._circuit("ask")
+
+    async def open_circuit(self, reason: str) -> Circuit:
+        return await self._circuit("failed", reason)
+
+    async def close_circuit(self) -> None:
+        await self._client.run("circuit", self._client.redis.delete(self._keys.circuit))
