@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -364,6 +365,13 @@ def _sentences(error: ValidationError) -> str:
         name = str(item["loc"][0])
         sentences.append(f"{NAMES.get(name, name)}: {message[0].lower()}{message[1:]}.")
     return " ".join(sentences)
+
+
+def has_proxy(url: str) -> bool:
+    """Does the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY...) name a proxy for this URL?"""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    return (parts.scheme in proxies or "all" in proxies) and not proxy_bypass(parts.hostname or "")
 
 
 def set_environment(name: str, value: str) -> None:

@@ -1,0 +1,293 @@
+"""An HTTP transport for httpx that gets out of the way of a stream of tokens.
+
+HTTP/1.1 over plain or TLS connections, parsed by httptools in the protocol's own callback: no
+task, timer or object per read. What arrives while its reader is busy or has paused it is one
+read later; pausing stops the socket itself, so that the kernel collects meanwhile.
+
+Invariants: errors are httpx's; a response that was not read to its end takes its connection
+with it, at once. No proxies, no HTTP/2, no retries, no read timeouts: groq.py's caller has
+timers of its own, and groq.py takes another transport where a proxy is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final, cast
+
+import httptools
+import httpx
+
+# Bytes of one response that may wait for a reader that does not come; then the socket waits.
+_MAX_WAITING: Final = 262_144
+# The end of a response whose content is complete is on its way; longer than this it is not.
+_LINGER_SECONDS: Final = 1.0
+
+_Origin = tuple[bytes, bytes, int]
+
+
+class Body(httpx.AsyncByteStream):
+    """The content of one response as it comes. Has a gate: `pause` and `resume`."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection: _Connection | None = connection
+        self._loop = asyncio.get_running_loop()
+        self._parts: list[bytes] = []
+        self._waiting = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: httpx.TransportError | None = None
+        self.complete = False
+
+    # For its reader
+
+    async def read(self) -> bytes:
+        """All that has arrived since the last time; b"" at the end. Raises httpx.TransportError."""
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self.complete:
+                return b""
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        if self._waiting > _MAX_WAITING:
+            self.resume()
+        self._waiting = 0
+        return data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self.read():
+            yield data
+
+    def pause(self) -> None:
+        """Leave what comes from now on in the kernel."""
+        if self._connection is not None and not self.complete:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
+
+    def let_go(self) -> None:
+        """The content is known to be complete: keep the connection, as soon as it is free."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.linger()
+
+    async def aclose(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+    # For its connection
+
+    def add(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._waiting += len(data)
+        if self._waiting > _MAX_WAITING:
+            self.pause()
+        self._wake()
+
+    def end(self, error: httpx.TransportError | None = None) -> None:
+        if not self.complete:
+            self.complete = error is None
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: exchange after exchange, while both sides keep it."""
+
+    def __init__(self, idle: deque[_Connection]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._idle = idle  # of its origin; the one longest idle drops out when it is full
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head: asyncio.Future[httpx.Response] | None = None
+        self._body: Body | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._until_close = False
+        self.lost = False
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        end = transport.get_extra_info("socket")
+        if end is not None:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    async def exchange(self, request: bytes) -> httpx.Response:
+        """Send a request; returns with the head of its response. Raises httpx.TransportError."""
+        self._headers = []
+        self._head = self._loop.create_future()
+        self._transport.write(request)
+        try:
+            return await self._head
+        except BaseException:
+            self._transport.abort()
+            raise
+        finally:
+            self._head = None
+
+    def pause(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def linger(self) -> None:
+        """Be kept once the response has ended, which is about to happen."""
+        self.resume()
+        if self._body is None:
+            self.release()
+        else:
+            self._lingering = self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
+
+    def release(self) -> None:
+        """The response is not wanted any more: keep the connection if it has ended, else end it."""
+        self.resume()
+        if self._body is None and not self.lost and self._parser.should_keep_alive():
+            self.idle_since = self._loop.time()
+            if len(self._idle) == self._idle.maxlen:
+                self._idle.popleft().close()
+            self._idle.append(self)
+        else:
+            self._transport.abort()
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    # httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:  # an interim answer; the real one follows
+            self._headers = []
+            return
+        names = {name.lower() for name, _ in self._headers}
+        self._until_close = not names & {b"content-length", b"transfer-encoding"}
+        self._body = Body(self)
+        if self._head is not None and not self._head.done():
+            response = httpx.Response(
+                status, headers=self._headers, stream=self._body, extensions={"body": self._body}
+            )
+            self._head.set_result(response)
+
+    def on_body(self, data: bytes) -> None:
+        if self._body is not None:
+            self._body.add(data)
+
+    def on_message_complete(self) -> None:
+        body, self._body = self._body, None
+        if body is None:
+            return
+        body.end()
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+            self.release()
+
+    # asyncio
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is None and self._body is None:
+            self._transport.abort()  # nobody has asked
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(httpx.RemoteProtocolError(str(error)))
+            self._transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        if self in self._idle:
+            self._idle.remove(self)
+        if self._lingering is not None:
+            self._lingering.cancel()
+        if error is None and self._until_close and self._body is not None:
+            self._body.end()
+        elif error is None:
+            self._fail(httpx.RemoteProtocolError("The server closed the connection before its answer ended."))
+        else:
+            self._fail(httpx.ReadError(str(error)))
+
+    def _fail(self, error: httpx.TransportError) -> None:
+        if self._head is not None and not self._head.done():
+            self._head.set_exception(error)
+        if self._body is not None:
+            self._body.end(error)
+            self._body = None
+
+
+class Transport(httpx.AsyncBaseTransport):
+    def __init__(self, *, keepalive_connections: int, keepalive_seconds: float) -> None:
+        self._keepalive_connections = keepalive_connections
+        self._keepalive_seconds = keepalive_seconds
+        self._idle: dict[_Origin, deque[_Connection]] = {}
+        self._ssl: ssl.SSLContext | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        secure = url.scheme == "https"
+        origin = (url.raw_scheme, url.raw_host, url.port or (443 if secure else 80))
+        message = _serialized(request, await request.aread())
+        connection = self._kept(origin)
+        if connection is None:
+            timeouts = request.extensions.get("timeout", {})
+            connection = await self._connect(origin, secure, timeouts.get("connect"))
+        return await connection.exchange(message)
+
+    def _kept(self, origin: _Origin) -> _Connection | None:
+        idle = self._idle.get(origin)
+        oldest = asyncio.get_running_loop().time() - self._keepalive_seconds
+        while idle and idle[0].idle_since < oldest:
+            idle.popleft().close()
+        return idle.pop() if idle else None
+
+    async def _connect(self, origin: _Origin, secure: bool, timeout: float | None) -> _Connection:
+        if secure and self._ssl is None:
+            self._ssl = httpx.create_ssl_context()
+        idle = self._idle.setdefault(origin, deque(maxlen=self._keepalive_connections))
+        host, port = origin[1].decode(), origin[2]
+        try:
+            async with asyncio.timeout(timeout):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: _Connection(idle), host, port, ssl=self._ssl if secure else None
+                )
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(str(error)) from error
+        except OSError as error:
+            raise httpx.ConnectError(str(error)) from error
+        return connection
+
+    async def aclose(self) -> None:
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
+
+
+def _serialized(request: httpx.Request, content: bytes) -> bytes:
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+    lines += [b"%b: %b" % header for header in request.headers.raw]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + content
