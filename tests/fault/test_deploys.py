@@ -10,6 +10,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -56,6 +57,10 @@ async def load(url: str, users: int) -> AsyncIterator[Counter[str]]:
             await asyncio.wait_for(asyncio.gather(*users_running), 60)
 
 
+def more_than(outcomes: Counter[str], answers: int) -> bool:
+    return outcomes["exact"] > answers
+
+
 @pytest.fixture
 def three(launch: Launch) -> list[Replica]:
     return [launch(workers=2, drain_delay_seconds=0.5, lease_seconds=2) for _ in range(3)]
@@ -68,7 +73,7 @@ async def test_a_rolling_restart_behind_nginx_fails_nothing(three: list[Replica]
         async with load(nginx.url, 20) as outcomes:
             for replica in three:
                 before = outcomes["exact"]
-                await eventually_async(lambda before=before: outcomes["exact"] > before + 20, within=60)
+                await eventually_async(partial(more_than, outcomes, before + 20), within=60)
                 replica.signal(signal.SIGTERM)
                 assert await asyncio.to_thread(replica.wait, 60) == 0
                 await asyncio.to_thread(replica.start)
@@ -105,7 +110,7 @@ async def test_reloads_and_recycling_cut_nothing(launch: Launch) -> None:
     async with load(replica.url, 10) as outcomes:
         for _ in range(2):
             before = outcomes["exact"]
-            await eventually_async(lambda before=before: outcomes["exact"] > before + 30, within=60)
+            await eventually_async(partial(more_than, outcomes, before + 30), within=60)
             replica.signal(signal.SIGHUP)
         before = outcomes["exact"]
         await eventually_async(lambda: outcomes["exact"] > before + 60, within=60)
