@@ -38,9 +38,11 @@ bench: $(VENV)/.stamp-test ## measure; prints the figures of docs/performance.md
 	$(BIN)/python -m tests.load
 
 # Needs uv (https://docs.astral.sh/uv/). Without hashes or with other versions nothing installs.
-lock: ## renew both lock files from pyproject.toml
+lock: ## renew the lock files from pyproject.toml
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate -o deploy/requirements.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --extra tracing -c deploy/requirements.txt -o deploy/requirements-tracing.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --extra dev -c deploy/requirements.txt -o tests/requirements.txt
 
