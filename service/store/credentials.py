@@ -120,7 +120,7 @@ class Credentials:
                 fields += (name, value)
         end = credential.expires + _KEPT_SECONDS if credential.expires else 0
         names = [self._keys.credential(credential.id), self._keys.credentials]
-        await self._scripts.call("create_key", names, [credential.created, end, credential.id, *fields])
+        await self._scripts.call("create_key", names, [time.time(), end, credential.id, *fields])
 
     async def get(self, key_id: str) -> Credential | None:
         name = self._keys.credential(key_id)

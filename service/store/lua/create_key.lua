@@ -1,7 +1,7 @@
 -- create_key: an API key's record and its place on the list, together.
 --
 -- KEYS  1 key  2 index
--- ARGV  1 created s  2 end of the record s, 0 for none  3 id  4... field, value, ...
+-- ARGV  1 now s, for the order  2 end of the record s, 0 for none  3 id  4... field, value, ...
 -- Returns 1 created | 0 there is one of that id
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
