@@ -50,7 +50,8 @@ _SECRET_VALUE: Final = re.compile(
 _DEEPEST: Final = 4  # levels of nested values; log lines are flat, a dict of headers is the most
 
 # Libraries that log each request they make at INFO: 2 lines per answer that say nothing new.
-_QUIET: Final = ("httpx", "httpcore", "aiohttp", "asyncio", "limits", "slowapi")
+# At DEBUG the groq SDK would log whole request bodies, and with them what users say.
+_QUIET: Final = ("httpx", "httpcore", "aiohttp", "asyncio", "limits", "slowapi", "groq")
 
 
 def worker_name(pid: int | None = None) -> str:
