@@ -138,7 +138,8 @@ async def test_origins_that_are_not_configured_get_no_leave(start: Start) -> Non
                 "Access-Control-Request-Headers": "authorization,content-type",
             }  # fmt: skip
             answer = await served.client.options("/chat", headers=headers)
-            return answer.headers.get("access-control-allow-origin")
+            allowed: str | None = answer.headers.get("access-control-allow-origin")
+            return allowed
 
         assert await leave("https://app.example.com") == "https://app.example.com"
         for origin in ("https://evil.example", "https://app.example.com.evil.example", "null"):
@@ -164,7 +165,7 @@ def test_no_secret_shows_in_logs_errors_metrics_or_process_titles(
         categories=["+@all"],
     )  # fmt: skip
     url = f"redis://chat:{SECRETS['redis password']}@127.0.0.1:{server.port}/0"
-    settings = {
+    settings: dict[str, Any] = {
         "redis_url": url, "GROQ_API_KEY": SECRETS["groq key"], "GROQ_BASE_URL": double_server[1],
         "auth": "keys,jwt", "secret": SECRETS["ticket secret"], "jwt_key": SECRETS["jwt key"],
         "metrics_token": SECRETS["metrics token"], "log_level": "debug", "workers": 2,

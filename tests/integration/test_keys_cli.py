@@ -46,8 +46,8 @@ def keys(redis_server: RedisServer, store: redis.Redis, capsys: pytest.CaptureFi
 
 
 def record(store: redis.Redis, key: str) -> dict[str, Any]:
-    found: dict[str, Any] = store.hgetall(f"chat:{{credentials}}:{id_in(key)}")
-    return found
+    found: Any = store.hgetall(f"chat:{{credentials}}:{id_in(key)}")
+    return dict(found)
 
 
 def test_create_prints_the_key_and_nothing_else(keys: Keys) -> None:

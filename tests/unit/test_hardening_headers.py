@@ -58,7 +58,7 @@ def test_what_belongs_to_a_caller_is_not_kept_by_caches_unless_the_route_says_ho
 def test_browsers_are_told_to_stay_on_https_in_production_where_they_came_by_it(
     scope: dict[str, Any], told: bool
 ) -> None:
-    production = {
+    production: dict[str, Any] = {
         "env": "production", "GROQ_API_KEY": "gsk_x", "redis_url": "redis://localhost",
         "trusted_proxies": "10.0.0.0/8",
     }  # fmt: skip
