@@ -334,7 +334,7 @@ class Engine:
         claim = await self.store.turns.claim(ref, self.worker, force=True)
         if claim.outcome != "CLAIMED" or claim.turn is None:
             return
-        log.warning("stop.forced", turn=ref.turn_id, epoch=claim.turn.epoch, previous_owner=claim.turn.owner)
+        log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
         outcome, following = await self.sealer.stop_from_log(claim.turn)
         if outcome == "FENCED":
             await self._seal_by_force(ref)

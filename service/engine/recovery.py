@@ -25,6 +25,8 @@ from service.store.store import Store
 from service.store.turns import Claim, Turn, TurnRef
 
 _TICK_SECONDS: Final = 0.1
+# A lapsed turn waits half of this on average; one script per worker and sweep.
+_SWEEP_SECONDS: Final = 0.25
 _SIGNALS: Final = {
     codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone", codes.ORPHAN: "orphan"
 }  # fmt: skip
@@ -45,7 +47,7 @@ class Recovery:
         self._start = start
         self._lease = settings.lease_seconds
         self._orphan = settings.orphan_seconds
-        self._sweep_every = min(0.5, settings.lease_seconds / 4)
+        self._sweep_every = min(_SWEEP_SECONDS, settings.lease_seconds / 4)
         self.closed = False
 
     def start(self, background: Background) -> None:
@@ -106,6 +108,7 @@ class Recovery:
         claim = await self._store.turns.claim(ref, self._worker)
         if claim.outcome == "CLAIMED" and claim.turn is not None:
             self._take(claim, claim.turn)
+            await self._store.leases.own(ref)
         elif claim.outcome == "LEASED":
             await self._store.leases.schedule([ref], claim.milliseconds_left + 50)
         elif claim.outcome == "WAITING":
@@ -124,7 +127,7 @@ class Recovery:
             metrics.takeover_delay.observe(claim.milliseconds_lapsed / 1000)
             log.warning(
                 "turn.taken_over", turn=turn.ref.turn_id, session=turn.ref.session_id, epoch=turn.epoch,
-                attempt=turn.attempt, shown=turn.shown, previous_owner=turn.owner,
+                attempt=turn.attempt, shown=turn.shown, previous_owner=claim.previous_owner,
             )  # fmt: skip
         self._start(turn)
 

@@ -152,6 +152,7 @@ class Claim:
     promoted: bool = False
     milliseconds_left: int = 0
     milliseconds_lapsed: int = 0
+    previous_owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +233,14 @@ class Turns:
         if outcome == "LEASED":
             return Claim(outcome, milliseconds_left=int(answer[1]))
         claimed = outcome == "CLAIMED"
-        flat = answer[3:] if claimed else answer[1:]
+        flat = answer[4:] if claimed else answer[1:]
         turn = _turn(ref, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
         if not claimed:
             return Claim(outcome, turn)
-        return Claim(outcome, turn, promoted=answer[1] == b"1", milliseconds_lapsed=int(answer[2]))
+        return Claim(
+            outcome, turn, promoted=answer[1] == b"1", milliseconds_lapsed=int(answer[2]),
+            previous_owner=answer[3].decode(),
+        )  # fmt: skip
 
     async def stop(self, ref: TurnRef) -> tuple[str, str, int] | None:
         """Note the wish. Returns (state, owner, ms the lease has left), None for an unknown turn."""

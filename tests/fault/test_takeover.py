@@ -59,7 +59,8 @@ async def test_kill_9_under_load_loses_and_doubles_nothing(launch: Launch, upstr
                 await http.get(f"{urls[0]}/v1/sessions/s{number}/turns/{events[0].data['turn_id']}")
             ).json()
             assert (resource["text"], resource["attempt"]) == (expected_text(tokens, number), len(attempts))
-            assert len(upstream.calls(contains=f" n{number}.")) == len(attempts)
+            # An attempt is in the log before its call is made: never a call that is in no log.
+            assert len(attempts) - 1 <= len(upstream.calls(contains=f" n{number}.")) <= len(attempts)
         assert sum(event.event == "turn.restarted" for events in logs for event in events) > 0
 
 

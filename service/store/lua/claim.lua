@@ -3,10 +3,10 @@
 --
 -- KEYS  1 turn  2 log  3 session
 -- ARGV  1 owner  2 lease ms  3 force 0|1 (stop takes a turn from a living owner)  4 log ttl s
--- Returns {CLAIMED, promoted 0|1, ms since the lease lapsed, field, value, ...} | {LEASED, ms left} | {SEALED, field, value, ...} |
---         {WAITING} (queued behind a running turn) | {GONE}
+-- Returns {CLAIMED, promoted 0|1, ms since the lease lapsed, owner before, field, value, ...} |
+--         {LEASED, ms left} | {SEALED, field, value, ...} | {WAITING} (queued behind a running turn) | {GONE}
 local turn, log, session = unpack(KEYS)
-local held = redis.call('HMGET', turn, 'state', 'lease', 'id', 'started')
+local held = redis.call('HMGET', turn, 'state', 'lease', 'id', 'started', 'owner')
 if not held[1] then return {'GONE'} end
 if held[1] ~= 'running' and held[1] ~= 'queued' then
   return {'SEALED', unpack(redis.call('HGETALL', turn))}
@@ -26,4 +26,5 @@ elseif tonumber(held[2]) > now and ARGV[3] ~= '1' then
 end
 redis.call('HINCRBY', turn, 'epoch', 1)
 redis.call('HSET', turn, 'owner', ARGV[1], 'lease', now + tonumber(ARGV[2]))
-return {'CLAIMED', promoted, math.max(0, now - (tonumber(held[2]) or now)), unpack(redis.call('HGETALL', turn))}
+local lapsed = math.max(0, now - tonumber(held[2]))
+return {'CLAIMED', promoted, lapsed, held[5], unpack(redis.call('HGETALL', turn))}
