@@ -46,7 +46,7 @@ export class Api {
       }
       if (response.ok) return response;
       const failure = await failureOf(response);
-      if (failure.status !== 401 || !(await this.#askForKey(key))) throw failure;
+      if (failure.status !== 401 || !(await this.#askForKey(key, method))) throw failure;
     }
   }
 

@@ -17,17 +17,20 @@ const select = byId("model");
 // The key: asked for once however many calls need it, and only when one does.
 
 let asking = null;
+let declined = false;
 
 async function enterKey(wrong) {
   const entered = await askKey(wrong);
+  declined = entered === null;
   if (entered) keepApiKey(entered.key, entered.keep);
-  return entered !== null;
+  return !declined;
 }
 
-/** True when there is another key than the one that was refused. */
-async function askForKey(refused) {
+/** True when there is another key than the one that was refused. Who said "not now" is not asked by mere reads. */
+async function askForKey(refused, method) {
   if (apiKey() !== refused) return true;
   byId("key").hidden = false;
+  if (declined && method === "GET") return false;
   asking ??= enterKey(Boolean(refused)).finally(() => (asking = null));
   return asking;
 }
@@ -149,7 +152,11 @@ async function attempt(action, complaint) {
 select.addEventListener("change", () => chat.change({ model: select.value }));
 byId("new").addEventListener("click", newChat);
 byId("shortcuts").addEventListener("click", showShortcuts);
-byId("key").addEventListener("click", () => enterKey(false));
+byId("key").addEventListener("click", async () => {
+  if (!(await enterKey(false))) return;
+  notify(null);
+  sidebar.refresh();
+});
 byId("settings").addEventListener("click", async () => {
   const prompt = await askSystemPrompt(chat.session.system_prompt);
   if (prompt !== null) chat.change({ system_prompt: prompt || null });

@@ -137,10 +137,11 @@ export class AnswerView {
   link(state) {
     this.#endCount();
     const { link, failure } = this.#parts;
+    const [words, ...buttons] = link.children;
     link.hidden = state === null;
+    words.textContent = "";
     if (state === null) return;
     link.dataset.kind = state.kind;
-    const [words, ...buttons] = link.children;
     buttons.forEach((button) => (button.hidden = state.kind !== "waiting"));
     if (state.kind === "waiting") {
       failure.hidden = true;

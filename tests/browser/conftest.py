@@ -1,0 +1,68 @@
+"""A real Chromium on a real service: one browser and one replica for all tests of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from playwright.sync_api import Browser, sync_playwright
+
+from service.double import Double
+from tests.browser.ui import Ui
+from tests.support.needed import program
+from tests.support.processes import Replica
+from tests.support.redis import RedisServer
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    path = program("chromium", "chromium-browser", "google-chrome")
+    with sync_playwright() as playwright:
+        # Tests run as root in containers, where Chromium's sandbox cannot.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def site(
+    redis_server: RedisServer,
+    double_server: tuple[Double, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Replica]:
+    replica = Replica(
+        tmp_path_factory.mktemp("site"), "run", redis_url=redis_server.url, GROQ_BASE_URL=double_server[1]
+    )
+    yield replica
+    replica.close()
+
+
+Visit = Callable[..., Ui]
+
+
+@pytest.fixture
+def visit(browser: Browser, site: Replica, store: redis.Redis, double: Double) -> Iterator[Visit]:
+    """Open the page in a browser profile of its own; what the browser complained of fails the test."""
+    visits: list[Ui] = []
+
+    def begin(url: str = site.url, path: str = "/", **options: Any) -> Ui:
+        context = browser.new_context(
+            permissions=["clipboard-read", "clipboard-write"],
+            **{"viewport": {"width": 1280, "height": 820}, **options},
+        )
+        ui = Ui(context.new_page(), url)
+        visits.append(ui)
+        return ui.open(path)
+
+    yield begin
+    for ui in visits:
+        ui.page.context.close()
+    for ui in visits:
+        ui.check()
+
+
+@pytest.fixture
+def ui(visit: Visit) -> Ui:
+    return visit()

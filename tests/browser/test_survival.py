@@ -1,0 +1,223 @@
+"""The page when things go away in mid-answer: itself, the line, the worker, the whole service."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from playwright.sync_api import expect
+
+from service.double import Double, expected_text
+from tests.browser.conftest import Visit
+from tests.browser.ui import Ui
+from tests.support.line import Line
+from tests.support.processes import Replica
+from tests.support.redis import RedisServer
+from tests.support.waiting import eventually
+
+
+def resumed_from(ui: Ui) -> list[int]:
+    """The cursors with which the page asked for events."""
+    found = []
+    for request in ui.requests:
+        if request.method == "GET" and request.url.endswith("/events"):
+            found.append(int(request.headers["last-event-id"]))
+    return found
+
+
+def sends(ui: Ui) -> int:
+    return sum(request.method == "POST" and request.url.endswith("/turns") for request in ui.requests)
+
+
+def test_a_reload_in_mid_answer_goes_on_where_it_was(ui: Ui, double: Double) -> None:
+    ui.send("[[tokens=400 rate=80]]")
+    ui.shows("#65")
+    ui.page.reload()
+    ui.shows("#65")
+    expect(ui.answer).to_have_attribute("aria-busy", "true")
+    ui.done()
+    assert ui.copied() == expected_text(400)
+    assert (ui.questions.count(), ui.answers.count()) == (1, 1)
+    assert len(list(double.calls)) == 1
+    assert sends(ui) == 1
+    assert [cursor > 0 for cursor in resumed_from(ui)] == [True]
+
+
+def test_an_answer_that_ended_while_the_page_was_away_is_there(ui: Ui, visit: Visit, double: Double) -> None:
+    ui.send("[[tokens=60 rate=60]]")
+    ui.shows("#16")
+    ui.page.goto("about:blank")
+    eventually(lambda: [call for call in double.calls if call.end], within=20)
+    ui.page.go_back()
+    ui.shows("#49")
+    ui.done()
+    assert ui.copied() == expected_text(60)
+    assert (ui.questions.count(), ui.answers.count()) == (1, 1)
+
+
+def test_another_tab_follows_the_same_answer(ui: Ui) -> None:
+    ui.send("[[tokens=300 rate=80]]")
+    ui.shows("#16")
+    other = Ui(ui.page.context.new_page(), ui.url)
+    other.open("/#/" + ui.address)
+    other.shows("#33")
+    for one in (ui, other):
+        one.page.bring_to_front()
+        one.done()
+        assert one.copied() == expected_text(300)
+    other.check()
+
+
+def test_going_to_another_chat_and_back_does_not_disturb_the_answer(ui: Ui, double: Double) -> None:
+    ui.send("[[tokens=300 rate=60]]")
+    ui.shows("#33")
+    ui.page.get_by_role("button", name="New chat").click()
+    assert ui.ask("[[say=meanwhile]]") == "meanwhile"
+    ui.chats.filter(has_text="tokens=300").click()
+    ui.shows("#49")
+    ui.done()
+    assert ui.copied() == expected_text(300)
+    assert len(list(double.calls)) == 2
+
+
+def test_a_line_that_is_cut_is_told_quietly_and_nothing_is_missing(
+    visit: Visit, site: Replica, double: Double
+) -> None:
+    with Line(site.port) as line:
+        ui = visit(line.url)
+        ui.send("[[tokens=400 rate=80]]")
+        ui.shows("#49")
+        line.cut()
+        expect(ui.answer).to_contain_text("Reconnecting")
+        assert "#399" not in ui.answer.inner_text()
+        line.mend()
+        ui.done()
+        expect(ui.answer).not_to_contain_text("Reconnecting")
+        assert ui.copied() == expected_text(400)
+        assert sends(ui) == 1
+        assert min(resumed_from(ui)) > 0
+    assert len(list(double.calls)) == 1
+
+
+def test_a_line_cut_again_and_again_loses_and_doubles_nothing(visit: Visit, site: Replica) -> None:
+    with Line(site.port) as line:
+        ui = visit(line.url)
+        ui.send("[[tokens=400 rate=60]]")
+        for mark in ("#16", "#84", "#153"):
+            ui.shows(mark)
+            line.cut()
+            expect(ui.answer).to_contain_text("Reconnecting")
+            line.mend()
+        ui.done()
+        assert ui.copied() == expected_text(400)
+
+
+def test_a_message_sent_offline_goes_out_once_when_the_network_is_back(ui: Ui, double: Double) -> None:
+    ui.page.context.set_offline(True)
+    ui.send("[[tokens=30]]")
+    expect(ui.answer).to_contain_text("Offline")
+    ui.page.context.set_offline(False)
+    ui.shows("(0)")
+    ui.done()
+    assert ui.copied() == expected_text(30)
+    assert len(list(double.calls)) == 1
+    assert ui.questions.count() == 1
+
+
+def test_a_reload_while_a_message_cannot_go_out_does_not_lose_it(ui: Ui, double: Double) -> None:
+    lost = 0
+
+    def lose(route: Any) -> None:
+        nonlocal lost
+        lost += 1
+        route.abort() if lost == 1 else route.continue_()
+
+    ui.page.route("**/turns", lose)
+    ui.send("[[tokens=30]]")
+    eventually(lambda: lost or ui.page.wait_for_timeout(10), within=10)
+    ui.page.reload()
+    ui.shows("(0)")
+    ui.done()
+    assert ui.copied() == expected_text(30)
+    assert len(list(double.calls)) == 1
+    assert ui.questions.count() == 1
+
+
+@pytest.fixture
+def cluster(
+    redis_server: RedisServer, double_server: tuple[Double, str], tmp_path: Path
+) -> Iterator[Callable[..., Replica]]:
+    replicas: list[Replica] = []
+
+    def begin(**settings: object) -> Replica:
+        values = {"workers": 2, "lease_seconds": 1, "max_attempts": 20, "drain_seconds": 20}
+        replica = Replica(
+            tmp_path, "serve", redis_url=redis_server.url, GROQ_BASE_URL=double_server[1], **(values | settings)
+        )  # fmt: skip
+        replicas.append(replica)
+        return replica
+
+    yield begin
+    for replica in replicas:
+        replica.close()
+
+
+def owner_of_the_turn(store: redis.Redis, replica: Replica) -> int:
+    """The process that runs the one running turn."""
+    for key in store.scan_iter("chat:*:turn:*", _type="HASH"):
+        owner = str(store.hget(key, "owner"))
+        for pid in replica.workers():
+            if str(pid) in owner:
+                return pid
+    raise AssertionError("no worker of this replica runs a turn")
+
+
+@pytest.mark.fault
+def test_a_worker_killed_in_mid_answer_costs_the_reader_a_short_pause(
+    visit: Visit, cluster: Callable[..., Replica], store: redis.Redis, double: Double
+) -> None:
+    replica = cluster()
+    ui = visit(replica.url)
+    ui.send("[[tokens=300 rate=80 vary]]")
+    ui.shows("#49")
+    os.kill(owner_of_the_turn(store, replica), signal.SIGKILL)
+    ui.shows("(1)")  # the second attempt has another text: it has replaced the first one
+    ui.done()
+    assert ui.copied() == expected_text(300, 1)
+    assert (ui.questions.count(), ui.answers.count()) == (1, 1)
+    expect(ui.answer.locator(".failure")).to_be_hidden()
+    assert len(list(double.calls)) == 2
+    assert sends(ui) == 1
+
+
+@pytest.mark.fault
+def test_all_workers_killed_at_once_are_survived_too(
+    visit: Visit, cluster: Callable[..., Replica], double: Double
+) -> None:
+    replica = cluster()
+    ui = visit(replica.url)
+    ui.send("[[tokens=300 rate=80 vary]]")
+    ui.shows("#49")
+    for pid in replica.workers():
+        os.kill(pid, signal.SIGKILL)
+    ui.shows("(1)")
+    ui.done()
+    assert ui.copied() == expected_text(300, 1)
+    assert sends(ui) == 1
+
+
+@pytest.mark.fault
+def test_a_deploy_in_mid_answer_is_not_noticed(visit: Visit, cluster: Callable[..., Replica]) -> None:
+    old = cluster()
+    ui = visit(old.url)
+    ui.send("[[tokens=400 rate=100]]")
+    ui.shows("#49")
+    old.signal(signal.SIGTERM)
+    ui.done()
+    assert ui.copied() == expected_text(400)
+    assert resumed_from(ui) == []
