@@ -111,15 +111,15 @@ def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
 
 @router.get("/v1/models", summary="The models, in OpenAI's list shape")
 async def list_models(request: Request) -> dict[str, Any]:
-    await principal_of(request)
     edge = edge_of(request)
+    await edge.limits.check(request, await principal_of(request), "reads")
     return {"object": "list", "data": [model_resource(edge, model) for model in edge.engine.catalogue]}
 
 
 @router.get("/v1/models/{model_id:path}", summary="One model, by id or alias")
 async def get_model(request: Request, model_id: str) -> dict[str, Any]:
-    await principal_of(request)
     edge = edge_of(request)
+    await edge.limits.check(request, await principal_of(request), "reads")
     if not model_id:
         raise ServiceError("model_not_found", "There is no model of that name.")
     return model_resource(edge, edge.engine.catalogue.resolve(model_id))

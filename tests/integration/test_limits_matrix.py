@@ -1,0 +1,33 @@
+"""Every guarded route is limited, as a send or as a read; made from the OpenAPI document."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Start
+from tests.integration.test_auth_matrix import ADMIN, GUARDED, doors
+from tests.support.identity import bearer, make_key
+
+SENDS = {
+    ("POST", "/chat"), ("POST", "/chat-with-history"), ("POST", "/v1/sessions/{session_id}/turns"),
+    ("POST", "/v1/chat/completions"), ("POST", "/openai/v1/chat/completions"), ("POST", "/api/chat"),
+}  # fmt: skip
+# A stop is never refused: whoever is at his limit may still end what he pays for.
+UNLIMITED = {
+    ("POST", "/v1/sessions/{session_id}/turns/{turn_id}/stop"), ("POST", "/api/chat/{session_id}/stop"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED, ids=lambda value: value)
+async def test_a_guarded_route_is_charged_as_what_it_is(start: Start, method: str, path: str) -> None:
+    async with start(auth="keys", limit_sends="70/minute", limit_reads="90/minute") as served:
+        scopes = ("chat", "admin") if (method, path) in ADMIN else ("chat",)
+        owner = await make_key(served, owner="team")
+        at = await doors(served, owner)
+        caller = bearer(await make_key(served, owner="team", scopes=scopes))
+        answer = await at.knock(method, path, caller)
+        told = answer.headers.get("ratelimit-limit")
+        if (method, path) in UNLIMITED:
+            assert told is None
+        else:
+            assert told == ("70" if (method, path) in SENDS else "90")
