@@ -27,10 +27,12 @@ from service.upstream.models import Model
 _FLUSH_SECONDS: Final = 0.1
 # How often this worker asks whether another one has opened or closed the circuit.
 _LOOK_SECONDS: Final = 1.0
-# Of a minute's tokens one answer reserves at most a sixteenth unless the caller asks for more:
-# at 8000 a minute a default of 8192 would never fit, and 1024 let seven answers run at once.
+# Unless the caller asks for more, an answer reserves at most a sixteenth of the minute's tokens
+# that are left: scarce tokens then carry many answers at once. Never less than Groq's own
+# default, or a quarter of a limit that is smaller still (8000 on the free tier).
 _SHARE: Final = 16
-_LEAST_COMPLETION: Final = 1024
+_LEAST_COMPLETION: Final = 2048
+_LEAST_SHARE: Final = 4
 # Estimated prompts are up to a tenth short.
 _PROMPT_MARGIN: Final = 1.1
 
@@ -128,7 +130,7 @@ class Governor:
         elif error.kind == "too_large" and _plausible(grant, error):
             pacer.refused(grant, error)
             # The next one asks for less, where that can help.
-            error.retryable = grant.prompt + _LEAST_COMPLETION <= (error.limit or 0)
+            error.retryable = _PROMPT_MARGIN * grant.prompt < (error.limit or 0) / 2
 
     def close_circuit(self) -> None:
         self._background.task("circuit", self._close_circuit())
@@ -205,15 +207,15 @@ class Governor:
 
 def _fitting(pacer: Pacer, prompt: int, completion: int, asked: bool) -> int:
     """The completion limit that the model's own limits leave room for."""
-    limits = pacer.limits
-    tokens = limits.get("tpm")
+    tokens, output = pacer.bucket("tpm"), pacer.bucket("otpm")
     if tokens is not None:
         if not asked:
-            completion = min(completion, max(_LEAST_COMPLETION, int(tokens) // _SHARE))
-        fits = int(tokens - prompt * _PROMPT_MARGIN)
+            least = min(_LEAST_COMPLETION, tokens.limit / _LEAST_SHARE)
+            completion = min(completion, int(max(least, tokens.level / _SHARE)))
+        fits = int(tokens.limit - prompt * _PROMPT_MARGIN)
         completion = min(completion, fits) if fits > 0 else completion
-    if "otpm" in limits:
-        completion = min(completion, int(limits["otpm"]))
+    if output is not None:
+        completion = min(completion, int(output.limit))
     return max(1, completion)
 
 

@@ -19,13 +19,15 @@ from service import metrics
 from service.engine.background import Background
 from service.errors import StoreUnavailable, UpstreamError
 from service.logs import get_logger
-from service.store.pacing import NEAR, Pace, Pacing, Report
+from service.store.pacing import NEAR, Bucket, Pace, Pacing, Report
 from service.upstream.base import Limits
 
 # What Redis said is believed for this long where nothing was in the way of calls.
 _FRESH_SECONDS: Final = 0.1
 # Between two polls: room comes back early when calls of other replicas end.
 _POLL_SECONDS: Final = 0.1
+# The provider needs a moment to count what a call has not used; asking sooner would be refused.
+_SETTLE_SECONDS: Final = 0.05
 # Asks per poll; one round trip costs the same for 1 and for 32.
 _BATCH: Final = 32
 # After a refusal by the store, before it is asked again.
@@ -36,12 +38,13 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """`at` (Redis's ms) and `level` (tokens left in the minute after it, -1 unknown) of a call let go."""
+    """A call let go, `at` Redis's ms; tokens left of the minute and reserved by others as of then."""
 
     prompt: int
     completion: int
     at: int = 0
     level: float = -1.0
+    out: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -110,7 +113,9 @@ class Pacer:
         """The head of an answer has come."""
         if self._pace is not None and self._pace.free and _says_nothing(limits):
             return
-        entry: dict[str, float] = {"at": grant.at, "level": grant.level}
+        entry: dict[str, float] = {
+            "at": grant.at, "level": grant.level, "out": grant.out, "cost": grant.prompt + grant.completion
+        }  # fmt: skip
         if limits.limit_tokens is not None and limits.remaining_tokens is not None:
             entry["limit"], entry["left"] = limits.limit_tokens, limits.remaining_tokens
         if limits.limit_requests is not None and limits.remaining_requests is not None:
@@ -136,16 +141,22 @@ class Pacer:
     def ended(self, grant: Grant, prompt: int, completion: int, *, made: bool = True) -> None:
         """The call is over and has used this much; `made` is False where the provider let none in."""
         self._under_way -= 1
+        if made:
+            self._loop.call_later(_SETTLE_SECONDS, self._give_back, grant, prompt, completion, made)
+        else:
+            self._give_back(grant, prompt, completion, made)
+
+    def _give_back(self, grant: Grant, prompt: int, completion: int, made: bool) -> None:
+        self._report.ended += grant.prompt + grant.completion
         self._report.prompt += grant.prompt - prompt
         self._report.completion += grant.completion - completion
         self._report.requests += not made
         if self._waiting:
             self._wake.set()
 
-    @property
-    def limits(self) -> dict[str, float]:
-        """Limits by kind, as far as known."""
-        return {kind: bucket.limit for kind, bucket in self._pace.buckets.items()} if self._pace else {}
+    def bucket(self, kind: str) -> Bucket | None:
+        """A limit of the model's, if known, as of the last poll."""
+        return self._pace.buckets.get(kind) if self._pace else None
 
     async def flush(self) -> None:
         """Tell the others what was learned, unless a poll is about to."""
@@ -205,8 +216,8 @@ class Pacer:
                 metrics.bypassed.labels(control="governor").inc()
                 self._go(waiter, Grant(waiter.prompt, waiter.completion))
             return None, 0.0
-        for waiter, level in zip(batch, pace.granted, strict=False):
-            self._go(waiter, Grant(waiter.prompt, waiter.completion, pace.now, level))
+        for waiter, (level, out) in zip(batch, pace.granted, strict=False):
+            self._go(waiter, Grant(waiter.prompt, waiter.completion, pace.now, level, out))
         if len(pace.granted) == len(batch):
             return None, 0.0
         first = batch[len(pace.granted)]

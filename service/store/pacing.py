@@ -45,10 +45,12 @@ _CIRCUIT_TTL_SECONDS: Final = 600
 class Report:
     """What a worker has learned since its last report.
 
-    `calls` were let go; `requests`, `prompt` and `completion` is what calls did not use.
+    `calls` were let go, with `ended` tokens of reservations over; `requests`, `prompt` and
+    `completion` is what calls did not use.
     """
 
     calls: int = 0
+    ended: int = 0
     requests: int = 0
     prompt: int = 0
     completion: int = 0
@@ -70,11 +72,15 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """A model's state as Redis had it at `now` (ms). `granted` has an entry per ask that may go."""
+    """A model's state as Redis had it at `now` (ms).
+
+    `granted` has an entry per ask that may go: tokens left of the minute (-1 unknown) and tokens
+    that calls under way have reserved, both after it.
+    """
 
     now: int
     known: bool
-    granted: Sequence[float]
+    granted: Sequence[tuple[float, float]]
     wait: float  # seconds, for the first ask that may not go
     blocked: float  # seconds
     buckets: dict[str, Bucket]
@@ -105,7 +111,8 @@ class Pacing:
         """Report and ask in one round trip; an ask is (prompt, completion, seconds waited)."""
         given = {
             "worker": self._worker, "ttl": _TTL_SECONDS, "period": PERIODS, "hold": _HOLD_MS,
-            "cold": _COLD_MS, "probes": _PROBES, "near": NEAR, "keep": _KEEP_MS, "calls": report.calls,
+            "cold": _COLD_MS, "probes": _PROBES, "near": NEAR, "keep": _KEEP_MS,
+            "calls": report.calls, "ended": report.ended,
             "back": {"requests": report.requests, "prompt": report.prompt, "completion": report.completion},
             "heads": report.heads, "refusals": report.refusals,
             "asks": [

@@ -3,13 +3,13 @@
 -- prompt and its whole completion limit, and what it did not use comes back with a report.
 --
 -- KEYS  1 pace
--- ARGV  1 JSON {worker, ttl, period: {kind: ms}, hold, cold, probes, near, keep, calls,
+-- ARGV  1 JSON {worker, ttl, period: {kind: ms}, hold, cold, probes, near, keep, calls, ended,
 --         back: {requests, prompt, completion}   calls that have ended: what they did not use
---         heads: [{at, level, limit, left, requests_limit, requests_left}]   of answers
+--         heads: [{at, level, out, cost, limit, left, requests_limit, requests_left}]   of answers
 --         refusals: [{kind, limit, requested, wait, prompt, completion}]   429s, 413s (wait 0)
 --         asks: [{prompt, completion, waited}]}  calls that wait, in their order
--- Returns JSON {now, known, granted: [level of tpm after each call that may go now, or -1], wait,
---         blocked, buckets: {kind: {limit, level}}}   all times in ms
+-- Returns JSON {now, known, granted: [[level, out]], wait, blocked, buckets: {kind: {limit, level}}}
+--         level of tpm (-1 unknown) and tokens out after each call that may go now; times in ms
 -- `wait` is for the first call that may not go. The longest waiting call of all workers is kept
 -- room for (`want`), so that small calls cannot starve a large one.
 local given = cjson.decode(ARGV[1])
@@ -48,6 +48,11 @@ local function plausible(refusal)
   return refusal.requested and math.abs(refusal.requested - asked) <= math.max(50, asked / 4)
 end
 
+-- Tokens reserved by calls under way; those of a dead worker fade away within a minute.
+local fading = math.max(0, 1 - age / given.period.tpm)
+state.out = math.max(0, (state.out or 0) * fading - given.ended)
+state.blind = (state.blind or 0) * fading  -- of these, let go before the limit was known
+
 -- 1. What is learned.
 for kind, bucket in pairs(buckets) do
   local back = (kind == 'rpm' or kind == 'rpd') and given.back.requests or cost(kind, given.back)
@@ -56,19 +61,22 @@ end
 for _, head in ipairs(given.heads) do
   state.known = 1
   local tpm = buckets.tpm
+  if head.level < 0 then state.blind = math.max(0, state.blind - head.cost) end
   if head.limit and head.left then
     state['tpm.until'] = nil
     if head.left >= head.limit then
       buckets.tpm = nil  -- full after a call that it has just let in: it is not counted
     elseif not tpm or tpm.limit ~= head.limit then
-      buckets.tpm = {limit = head.limit, level = math.min(head.left, tpm and tpm.level or head.left)}
+      local level = head.left - state.blind  -- those let go with it may be on their way still
+      buckets.tpm = {limit = head.limit, level = tpm and math.min(tpm.level, level) or level}
       state.corrected = now
     elseif head.level < 0 then
       tpm.level = math.min(tpm.level, head.left)
     elseif head.at > (state.corrected or 0) then
-      -- One correction per round trip: down at once, up by halves (others are on their way).
+      -- One correction per round trip. The provider may have got back what was not yet reported
+      -- then: only what all calls under way together cannot explain is more than was thought.
       local off = head.left - head.level
-      tpm.level = math.min(tpm.limit, tpm.level + (off < 0 and off or off / 2))
+      tpm.level = math.min(tpm.limit, tpm.level + math.min(off, math.max(0, off - head.out)))
       state.corrected = now
     end
   end
@@ -129,11 +137,13 @@ for i, call in ipairs(given.asks) do
     end
     break
   end
+  state.out = state.out + call.prompt + call.completion
+  if not buckets.tpm then state.blind = state.blind + call.prompt + call.completion end
   if feeling then state.probing = (state.probing or 0) + 1 end
   if not too_large then
     for kind, bucket in pairs(buckets) do bucket.level = bucket.level - cost(kind, call) end
   end
-  granted[i] = buckets.tpm and buckets.tpm.level or -1
+  granted[i] = {buckets.tpm and buckets.tpm.level or -1, state.out}
 end
 if wait == 0 and tostring(state.want_worker) == given.worker then state.want_until = 0 end
 
@@ -146,7 +156,7 @@ local function keep(name, value)
   end
 end
 keep('at', now)
-for _, name in ipairs({'known', 'corrected', 'blocked', 'cold', 'probing', 'rpm.calls', 'rpd.calls',
+for _, name in ipairs({'known', 'corrected', 'blocked', 'cold', 'probing', 'rpm.calls', 'rpd.calls', 'out', 'blind',
     'want_worker', 'want_since', 'want_until', 'want_prompt', 'want_completion'}) do
   keep(name, state[name])
 end
