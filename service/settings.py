@@ -40,7 +40,8 @@ _LIMIT: Final = re.compile(r"\s*\d+\s*(/|per)\s*\d*\s*(second|minute|hour|day|mo
 #: JWT algorithms, by the kind of key that they take; `none` is in neither
 JWT_SYMMETRIC: Final = ("HS256", "HS384", "HS512")
 JWT_ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
-_SHORTEST_SECRET: Final = 32  # RFC 7518: a key for HS256 has 256 bits
+#: RFC 7518: a key for HS256 has 256 bits
+SHORTEST_SECRET: Final = 32
 
 
 class SettingsError(Exception):
@@ -206,8 +207,8 @@ class Settings(BaseSettings):
     @field_validator("secret")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and len(value.get_secret_value()) < _SHORTEST_SECRET:
-            raise ValueError(f"a secret has at least {_SHORTEST_SECRET} characters (openssl rand -hex 32)")
+        if value and len(value.get_secret_value()) < SHORTEST_SECRET:
+            raise ValueError(f"a secret has at least {SHORTEST_SECRET} characters (openssl rand -hex 32)")
         return value
 
     @field_validator("jwt_algorithms")
@@ -248,8 +249,8 @@ class Settings(BaseSettings):
         if bool(self.jwt_key) == bool(self.jwt_jwks_url):
             raise ValueError("CHAT_AUTH: jwt needs either CHAT_JWT_KEY or CHAT_JWT_JWKS_URL")
         key = self.jwt_key.get_secret_value() if self.jwt_key else ""
-        if self.jwt_symmetric and len(key) < _SHORTEST_SECRET and self.production:
-            raise ValueError(f"CHAT_JWT_KEY: an HMAC secret has at least {_SHORTEST_SECRET} characters")
+        if self.jwt_symmetric and len(key) < SHORTEST_SECRET and self.production:
+            raise ValueError(f"CHAT_JWT_KEY: an HMAC secret has at least {SHORTEST_SECRET} characters")
         if "BEGIN" in key and "PUBLIC KEY" not in key:
             raise ValueError("CHAT_JWT_KEY: a PEM has to hold the issuer's public key (BEGIN PUBLIC KEY)")
         wrong = set(self.jwt_algorithms or ()) - set(

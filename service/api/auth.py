@@ -19,7 +19,7 @@ from service.api.keyring import Keyring
 from service.api.tickets import TICKET_SECONDS, Permission, Tickets
 from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
-from service.settings import Settings
+from service.settings import SHORTEST_SECRET, Settings
 from service.store.credentials import SCOPES, Credential
 from service.store.store import Store
 
@@ -71,13 +71,19 @@ class Authenticator:
             )
         if "jwt" in self._modes:
             await self._verifier.open()
-            if not self._settings.jwt_issuer or not self._settings.jwt_audience:
-                log.warning(
-                    "auth.jwt_wide", issuer=self._settings.jwt_issuer, audience=self._settings.jwt_audience,
-                    note="without CHAT_JWT_ISSUER and CHAT_JWT_AUDIENCE every token under the key is taken.",
-                )  # fmt: skip
+            self._judge_jwt(self._settings)
         if "keys" in self._modes:
             await self._count_keys()
+
+    def _judge_jwt(self, settings: Settings) -> None:
+        if not settings.jwt_issuer or not settings.jwt_audience:
+            log.warning(
+                "auth.jwt_wide", issuer=settings.jwt_issuer, audience=settings.jwt_audience,
+                note="without CHAT_JWT_ISSUER and CHAT_JWT_AUDIENCE every token under the key is taken.",
+            )  # fmt: skip
+        key = settings.jwt_key.get_secret_value() if settings.jwt_key else ""
+        if settings.jwt_symmetric and len(key) < SHORTEST_SECRET:
+            log.warning("auth.jwt_short", note="CHAT_JWT_KEY can be guessed; production does not take it.")
 
     async def _count_keys(self) -> None:
         try:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import redis
 from prometheus_client import REGISTRY
+from structlog.testing import CapturingLogger
 
 from tests.conftest import Start
 from tests.support.identity import bearer, credentials_of, id_in, make_key
@@ -254,3 +255,23 @@ def _reads(store: redis.Redis) -> int:
     """How often whole records have been read: of keys, in these tests."""
     statistics: dict[str, Any] = store.info("commandstats")
     return int(statistics.get("cmdstat_hgetall", {"calls": 0})["calls"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, ["auth.none"]),
+        ({"auth": "keys"}, ["auth.no_keys"]),
+        ({"auth": "jwt", "jwt_key": "short"}, ["auth.jwt_wide", "auth.jwt_short"]),
+        ({"auth": "jwt", "jwt_key": "s" * 32, "jwt_issuer": "i", "jwt_audience": "a"}, []),
+    ],
+    ids=["none", "no keys", "wide and short", "all right"],
+)
+async def test_what_an_operator_has_to_know_is_said_at_the_start(
+    start: Start, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], said: list[str]
+) -> None:
+    lines = CapturingLogger()
+    monkeypatch.setattr("service.api.auth.log", lines)
+    async with start(**settings):
+        assert [line.args[0] for line in lines.calls] == said
+        assert {line.method_name for line in lines.calls} <= {"warning"}
