@@ -59,6 +59,8 @@ class Feed:
     def push(self, events: Sequence[Event]) -> None:
         fresh = [event for event in events if self.last is None or event.id > self.last]
         if fresh:
+            if self.last is not None and fresh[0].id != self.last + 1:
+                self.events.clear()  # a takeover by this worker: what came between is in the log
             self.events.extend(fresh)
             self.last = fresh[-1].id
             self.wake()

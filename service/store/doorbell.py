@@ -41,6 +41,9 @@ class Doorbell:
         self._pubsub: Any = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
+        self._unconfirmed: dict[str, asyncio.Future[None]] = {}
+        self._resetting: set[str] = set()
 
     def start(self, channel: str) -> None:
         """Begin to listen; `channel` is heard always."""
@@ -50,9 +53,15 @@ class Doorbell:
     async def subscribe(self, channel: str) -> None:
         """Returns when bells of the channel are heard, or are bound to be followed by a reset."""
         self._channels.add(channel)
-        if self._connected.is_set():
-            with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.subscribe(channel)
+        if not self._connected.is_set():
+            return
+        confirmed = self._unconfirmed.get(channel)
+        if confirmed is None:
+            confirmed = self._unconfirmed[channel] = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(RedisError, OSError):
+            await self._pubsub.subscribe(channel)
+        # A log that is read before this could grow unheard in between.
+        await asyncio.wait({confirmed}, timeout=self._settings.redis_timeout_seconds)
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
@@ -75,14 +84,15 @@ class Doorbell:
                 if failures:
                     log.info("doorbell.back", failures=failures)
                 failures = 0
-                self._connected.set()
-                self._on_reset()
                 await self._hear()
             except (TimeoutError, RedisError, OSError) as error:
                 if not failures:
                     log.warning("doorbell.lost", error=type(error).__name__)
                 failures += 1
             self._connected.clear()
+            for confirmed in self._unconfirmed.values():
+                confirmed.cancel()
+            self._unconfirmed.clear()
             await self._disconnect()
             await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1])
 
@@ -98,6 +108,9 @@ class Doorbell:
             source = node_client(self._settings, node)
         self._pubsub = source.pubsub()
         async with asyncio.timeout(self._settings.redis_timeout_seconds + 0.25):
+            await self._pubsub.connect()
+            self._connected.set()
+            self._resetting = set(self._channels)
             await self._pubsub.subscribe(*self._channels)
 
     async def _disconnect(self) -> None:
@@ -114,11 +127,22 @@ class Doorbell:
                 probing = False
                 if message["type"] == "message":
                     self._on_ring(message["channel"].decode(), message["data"])
+                elif message["type"] == "subscribe":
+                    self._confirm(message["channel"].decode())
             elif probing:
                 raise RedisConnectionError("no answer to a ping")
             else:
                 probing = True
                 await self._pubsub.ping()
+
+    def _confirm(self, channel: str) -> None:
+        confirmed = self._unconfirmed.pop(channel, None)
+        if confirmed is not None and not confirmed.done():
+            confirmed.set_result(None)
+        if channel in self._resetting:
+            self._resetting.discard(channel)
+            if not self._resetting:
+                self._on_reset()
 
 
 def node_client(settings: Settings, node: Any) -> Any:
