@@ -7,12 +7,13 @@ upstream, engine) and closes them in the reverse one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 
 from service import __version__, logs, metrics, tracing
 from service.api import aisdk, chat, handlers, keys, openai, ops, page, scrape, sessions
@@ -39,7 +40,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     logs.configure(settings)
     catalogue = load_catalogue(settings.models_file, settings.model, settings.on_takeover)
-    metrics.prepare(__version__, [model.id for model in catalogue])
     tracing.configure(settings, __version__)
 
     @asynccontextmanager
@@ -64,8 +64,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Chat service", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
         description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
     )  # fmt: skip
-    for part in (ops, scrape, chat, sessions, openai, aisdk, keys, page):
+    parts = (ops, scrape, chat, sessions, openai, aisdk, keys, page)
+    for part in parts:
         app.include_router(part.router)
+    metrics.prepare(__version__, [model.id for model in catalogue], _routes(parts))
     app.state.page = page.Page.load()
     handlers.install(app)
     app.add_middleware(
@@ -80,3 +82,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(EdgeMiddleware, settings=settings)
     return app
 
+
+def _routes(parts: Iterable[Any]) -> list[tuple[str, str]]:
+    """Every route's pattern with its methods, for the series of the metrics."""
+    return [
+        (route.path_format, method)
+        for part in parts
+        for route in part.router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    ]

@@ -103,6 +103,14 @@ bypassed = Counter("chat_control_bypassed_total", "Controls that let a request p
 # Store
 redis_operations = Counter("chat_redis_operations_total", "Scripts and commands sent.", ["operation"])
 redis_errors = Counter("chat_redis_errors_total", "Scripts and commands that failed.", ["operation"])
+redis_memory = Gauge(
+    "chat_redis_memory_bytes", "Memory that Redis uses; of a Cluster, its fullest node.",
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
+redis_memory_limit = Gauge(
+    "chat_redis_memory_limit_bytes", "The maxmemory of that Redis, 0 for none.",
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
 store_holds = Counter("chat_store_holds_total", "Times that running turns had to hold their deltas.")
 
 # Process
@@ -119,36 +127,69 @@ build_info = Gauge(
     "chat_build_info", "1, labelled with the version.", ["version"], multiprocess_mode="livemax"
 )  # fmt: skip
 
+DIRECTIONS: Final = ("input", "output")
+CIRCUITS: Final = ("auth", "blocked")
 OUTCOMES: Final = ("completed", "stopped", "failed")
 DIALECTS: Final = ("text", "native", "openai", "aisdk")
 AUTH_REFUSALS: Final = ("missing", "unknown", "expired", "revoked", "token", "ticket", "scope")
 LIMITS: Final = ("sends", "reads", "turns", "streams", "budget", "admission")
 
 
-def prepare(version: str, models: Iterable[str]) -> None:
+CONTROLS: Final = ("limits", "budgets", "slots", "governor")
+#: why an attempt failed; `held` and `circuit` are attempts that the governor did not let go
+KINDS: Final = (
+    "auth", "blocked", "bad_output", "capacity", "circuit", "connect", "cut", "empty", "garbled", "held",
+    "model_gone", "rejected", "server_error", "timeout", "too_large", "too_long", "first_token_timeout",
+    "idle_timeout", "turn_timeout", "limit_rpm", "limit_rpd", "limit_tpm", "limit_tpd", "limit_itpm",
+    "limit_otpm",
+)  # fmt: skip
+#: the tops that catch what nobody expected: a request, a turn, a background loop
+PLACES: Final = (
+    "request", "runner", "renew", "tick", "sweep", "tail", "pulse", "vitals", "governor", "circuit"
+)  # fmt: skip
+#: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
+OPERATIONS: Final = (
+    "append", "attend", "begin", "change_key", "circuit", "claim", "create_key", "create_session",
+    "delete_session", "deliver", "disown", "due", "get_key", "get_session", "get_turn", "hold", "info",
+    "known", "limit_fixed", "limit_moving", "list", "list_keys", "message", "messages", "note", "own",
+    "pace", "ping", "read", "release", "renew", "reserve", "ring", "rotate_key", "schedule", "seal",
+    "secret", "settle", "silence", "stop", "subscribe", "tail", "turns", "update_session", "usage",
+    "window",
+)  # fmt: skip
+#: statuses that a route's series begin with; others appear when they happen
+STATUSES: Final = ("200", "500", "503")
+
+
+def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str]] = ()) -> None:
     """Create the series whose labels are known."""
     build_info.labels(version=version).set(1)
-    for outcome in OUTCOMES:
-        turns_ended.labels(outcome=outcome)
-        turn_duration.labels(outcome=outcome)
-    for direction in ("input", "output"):
-        tokens.labels(direction=direction)
-    for model in models:
-        upstream_attempts.labels(model=model)
-        upstream_first_chunk.labels(model=model)
-        upstream_time_per_token.labels(model=model)
-        governor_waits.labels(model=model)
-        governor_failovers.labels(model=model)
-        for direction in ("input", "output"):
+    known = list(models)
+    series: list[tuple[Counter | Gauge | Histogram, str, Iterable[str]]] = [
+        (turns_ended, "outcome", OUTCOMES),
+        (turn_duration, "outcome", OUTCOMES),
+        (tokens, "direction", DIRECTIONS),
+        (upstream_attempts, "model", known),
+        (upstream_first_chunk, "model", known),
+        (upstream_time_per_token, "model", known),
+        (governor_waits, "model", known),
+        (governor_failovers, "model", known),
+        (upstream_errors, "kind", KINDS),
+        (circuit_open, "reason", CIRCUITS),
+        (readers_open, "dialect", DIALECTS),
+        (auth_refusals, "reason", AUTH_REFUSALS),
+        (limit_rejections, "limit", LIMITS),
+        (bypassed, "control", CONTROLS),
+        (redis_operations, "operation", OPERATIONS),
+        (redis_errors, "operation", OPERATIONS),
+        (internal_errors, "where", PLACES),
+    ]
+    for metric, label, names in series:
+        for name in names:
+            metric.labels(**{label: name})
+    for model in known:
+        for direction in DIRECTIONS:
             model_tokens.labels(model=model, direction=direction)
-    for dialect in DIALECTS:
-        readers_open.labels(dialect=dialect)
-    for reason in AUTH_REFUSALS:
-        auth_refusals.labels(reason=reason)
-    for limit in LIMITS:
-        limit_rejections.labels(limit=limit)
-    for reason in ("auth", "blocked"):
-        circuit_open.labels(reason=reason).set(0)
-    bypassed.labels(control="limits")
-    bypassed.labels(control="budgets")
-    bypassed.labels(control="slots")
+    for route, method in routes:
+        http_first_byte.labels(route=route)
+        for status in STATUSES:
+            http_requests.labels(route=route, method=method, status=status)

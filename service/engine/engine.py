@@ -27,7 +27,7 @@ from service.engine.recovery import Recovery
 from service.engine.runner import Runner
 from service.engine.sealing import Sealer
 from service.engine.sends import Attached, Send
-from service.engine.vitals import vitals
+from service.engine.vitals import Vitals
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.logs import get_logger
@@ -80,7 +80,7 @@ class Engine:
     async def open(self) -> None:
         self.feeds.start(self._doorbell)
         self._flusher.start()
-        self._background.loop("vitals", vitals)
+        self._background.loop("vitals", Vitals(self.store).run)
         self.recovery.start(self._background)
         self.governor.start()
         self._doorbell.start(self._bell)

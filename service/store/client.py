@@ -150,8 +150,9 @@ class Client:
         self._lane = self.redis.lane if isinstance(self.redis, LaneRedis) else None
         self._answers = 0
 
-    async def run(self, operation: str, call: Awaitable[T]) -> T:
-        """Await one command (or pipeline) for at most the store timeout."""
+    async def run(self, operation: str, call: Awaitable[T], *, commands: int = 1) -> T:
+        """Await one command (or a pipeline of some) for at most the store timeout."""
+        metrics.redis_operations.labels(operation=operation).inc(commands)
         with translated(operation):
             if self._lane is not None:  # it has a bound of its own
                 answer = await call
@@ -167,11 +168,12 @@ class Client:
         Not for Cluster, where they may belong to several nodes.
         """
         if self._lane is not None:
-            return await self.run(operation, self._lane.run(commands))
+            return await self.run(operation, self._lane.run(commands), commands=len(commands))
         pipeline = self.redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return list(await self.run(operation, pipeline.execute(raise_on_error=False)))
+        replies = pipeline.execute(raise_on_error=False)
+        return list(await self.run(operation, replies, commands=len(commands)))
 
     async def unless_silent(self, call: Awaitable[T]) -> T:
         """Await calls of this client, but only as long as Redis answers anybody in this process.
@@ -204,6 +206,13 @@ class Client:
 
     async def ping(self) -> None:
         await self.run("ping", self.redis.ping())
+
+    async def memory(self) -> tuple[int, int]:
+        """Bytes used, and the bound or 0; of the fullest node of a Cluster."""
+        found: dict[str, Any] = await self.run("info", self.redis.info("memory"))
+        nodes = [found] if "used_memory" in found else list(found.values())
+        fullest = max(nodes, key=lambda node: node["used_memory"] / (node["maxmemory"] or float("inf")))
+        return int(fullest["used_memory"]), int(fullest["maxmemory"])
 
     async def close(self) -> None:
         await self.redis.aclose()

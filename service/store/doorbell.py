@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from service import metrics
 from service.logs import get_logger
 from service.settings import Settings
 from service.store.client import make_client
@@ -86,6 +87,7 @@ class Doorbell:
                 failures = 0
                 await self._hear()
             except (TimeoutError, RedisError, OSError) as error:
+                metrics.redis_errors.labels(operation="subscribe").inc()
                 if not failures:
                     log.warning("doorbell.lost", error=type(error).__name__)
                 failures += 1

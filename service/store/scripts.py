@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError, RedisError
 
-from service import metrics
 from service.errors import StoreUnavailable
 from service.store.client import Client
 
@@ -34,7 +33,6 @@ class Scripts:
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run one script. Raises StoreUnavailable."""
-        metrics.redis_operations.labels(operation=name).inc()
         return await self._client.run(name, self._call(name, keys, args))
 
     async def _call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -49,7 +47,6 @@ class Scripts:
 
         Raises StoreUnavailable when nothing can be said about any of them.
         """
-        metrics.redis_operations.labels(operation=operation).inc(len(calls))
         if len(calls) == 1 or self._client.cluster:
             results = await asyncio.gather(
                 *(self._client.run(operation, self._call(*call)) for call in calls), return_exceptions=True

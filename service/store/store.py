@@ -35,5 +35,9 @@ class Store:
         """Raises StoreUnavailable."""
         await self.client.ping()
 
+    async def memory(self) -> tuple[int, int]:
+        """Bytes used, and the bound or 0; of the fullest node. Raises StoreUnavailable."""
+        return await self.client.memory()
+
     async def close(self) -> None:
         await self.client.close()
