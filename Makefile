@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test check fmt lock fault bench clean
+.PHONY: help setup run serve test check fmt lock fault bench docs clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,6 +36,9 @@ fault: $(VENV)/.stamp-test ## only the tests that kill, stall and cut real proce
 
 bench: $(VENV)/.stamp-test ## measure; prints the figures of docs/performance.md
 	$(BIN)/python -m tests.load
+
+docs: $(VENV)/.stamp-test ## write the generated part of docs/api.md
+	$(BIN)/python -m tests.docs.reference --write
 
 # Needs uv (https://docs.astral.sh/uv/). Without hashes or with other versions nothing installs.
 lock: ## renew the lock files from pyproject.toml
