@@ -37,7 +37,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`limit` is the window that binds: the one that refused, else the one with the least left."""
+    """`limit` is the window that binds: of those with the least left the one that lasts longest."""
 
     passes: bool
     limit: RateLimitItem
@@ -133,7 +133,7 @@ def _binding(taken: bool, limits: tuple[RateLimitItem, ...], uses: list[Use]) ->
     ]
     if not taken:
         return max((one for one in decisions if one.left == 0), key=lambda one: one.reset)
-    return min(decisions, key=lambda one: one.left)
+    return min(decisions, key=lambda one: (one.left, -one.reset))
 
 
 def _headers(decision: Decision) -> list[tuple[bytes, bytes]]:

@@ -204,21 +204,21 @@ async def test_keys_of_one_owner_count_together(start: Start) -> None:
 async def test_of_several_windows_all_have_to_pass_and_none_is_charged_for_another(
     start: Start, window: str
 ) -> None:
-    limit = "2/2 seconds;3/minute;50/minute"
+    limit = "2/4 seconds;3/minute;50/minute"
     async with start(auth="keys", limit_sends=limit, limit_window=window) as served:
         key = bearer(await make_key(served))
         first, second, refused = [await send(served, key) for _ in range(3)]
         assert (first.headers["ratelimit-limit"], left(first)) == ("2", 1)
         assert (second.headers["ratelimit-limit"], left(second)) == ("2", 0)
         assert (refused.status_code, refused.headers["ratelimit-limit"]) == (429, "2")
-        assert int(refused.headers["retry-after"]) <= 2
+        assert int(refused.headers["retry-after"]) <= 4
         third: list[httpx.Response] = []
 
         async def passes() -> bool:
             third[:] = [await send(served, key)]
             return third[0].status_code == 200
 
-        await eventually_async(passes, within=4)
+        await eventually_async(passes, within=8)
         assert (third[0].headers["ratelimit-limit"], left(third[0])) == ("3", 0)
         refused = await send(served, key)
         assert (refused.status_code, refused.headers["ratelimit-limit"]) == (429, "3")
