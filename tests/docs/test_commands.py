@@ -33,7 +33,6 @@ _END = "--the-block-has-ended--"
 
 _NORMAL = (
     (re.compile(r"\b([a-z])_[0-9a-hjkmnp-tv-z]{26}\b"), r"\1_ID"),
-    (re.compile(r"\bs_k[0-9a-f]{40}\b"), "s_ID"),
     (re.compile(r"\b1[5-9]\d{11}\b"), "MS"),  # milliseconds since 1970, 2017 to 2033
     (re.compile(r"\b(date: ).*", re.I), r"\1DATE"),
     (re.compile(r"\bretry: \d+"), "retry: N"),

@@ -179,3 +179,13 @@ def test_every_route_is_in_the_document_or_known_to_be_apart() -> None:
         for path in re.findall(r"`(?:GET|POST|PATCH|DELETE) (/[^`?\s]*)", page.read_text()):
             known = {re.sub(r"\{[^}]*\}", "{}", one) for one in described | apart}
             assert re.sub(r"\{[^}]*\}", "{}", path) in known, f"{page.name} speaks of {path}"
+
+
+# Commands
+
+
+def test_every_make_command_that_is_named_exists() -> None:
+    known = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    for page in (ROOT / "README.md", *DOCS.rglob("*.md")):
+        for name in re.findall(r"(?:^|`)make ([a-z]+)\b", page.read_text(), re.M):
+            assert name in known, f"{page.name}: make {name}"
