@@ -174,7 +174,6 @@ def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str
         (governor_waits, "model", known),
         (governor_failovers, "model", known),
         (upstream_errors, "kind", KINDS),
-        (circuit_open, "reason", CIRCUITS),
         (readers_open, "dialect", DIALECTS),
         (auth_refusals, "reason", AUTH_REFUSALS),
         (limit_rejections, "limit", LIMITS),
@@ -186,6 +185,8 @@ def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str
     for metric, label, names in series:
         for name in names:
             metric.labels(**{label: name})
+    for reason in CIRCUITS:
+        circuit_open.labels(reason=reason).set(0)  # the newest value counts: there has to be one
     for model in known:
         for direction in DIRECTIONS:
             model_tokens.labels(model=model, direction=direction)
