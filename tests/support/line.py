@@ -10,7 +10,7 @@ from types import TracebackType
 
 
 class Line:
-    """Listens at `url` and passes bytes on to a port; `cut()` resets everything and refuses, `mend()` ends that."""
+    """Listens at `url` and passes bytes on to a port; `cut()` ends all connections and refuses new ones."""
 
     def __init__(self, port: int) -> None:
         self._target = port

@@ -8,6 +8,7 @@ export class Scroll {
   #box;
   #jump;
   #atEnd = true;
+  #lookForStart;
 
   constructor({ box, content, jump, earlier, onEarlier }) {
     this.#box = box;
@@ -21,7 +22,11 @@ export class Scroll {
       (entries) => entries.at(-1).isIntersecting && onEarlier(),
       { root: box, rootMargin: `${NEAR_START} 0px 0px 0px` },
     );
-    start.observe(earlier);
+    this.#lookForStart = () => {
+      start.unobserve(earlier); // observing anew tells where it is now, also if that has not changed
+      start.observe(earlier);
+    };
+    this.#lookForStart();
   }
 
   #note() {
@@ -42,12 +47,16 @@ export class Scroll {
     this.keep();
   }
 
-  /** Insert above what is seen without moving it, also where the browser has no scroll anchoring. */
+  /** Insert above what is seen without moving it; the browser's own anchoring does so at most times only. */
   above(insert) {
-    const { scrollHeight, scrollTop } = this.#box;
+    const box = this.#box;
+    box.style.overflowAnchor = "none";
+    const { scrollHeight, scrollTop } = box;
     insert();
-    if (!CSS.supports("overflow-anchor", "auto") || scrollTop === 0) {
-      this.#box.scrollTop = scrollTop + this.#box.scrollHeight - scrollHeight;
-    }
+    box.scrollTop = scrollTop + box.scrollHeight - scrollHeight;
+    requestAnimationFrame(() => {
+      box.style.overflowAnchor = "";
+      this.#lookForStart();
+    });
   }
 }

@@ -1,0 +1,75 @@
+"""Pictures of the page, kept in artifacts/ to be looked at: light, dark, phone, mid-answer, failure.
+
+With CHAT_README_PICTURES=1 the three of the README are made anew (docs/images/).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import expect
+
+from service.double.examples import ANSWERS
+from tests.browser.conftest import Visit
+from tests.browser.ui import Ui
+from tests.support.processes import ROOT
+
+ARTIFACTS: Final = ROOT / "artifacts" / "pictures"
+README: Final = ROOT / "docs" / "images"
+RAINBOW, INTERVALS, STREAMS, LISBON = ANSWERS
+DESKTOP: Final = {"viewport": {"width": 1280, "height": 820}}
+PHONE: Final = {
+    "viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2,
+}  # fmt: skip
+
+
+def picture(ui: Ui, name: str) -> None:
+    ui.page.mouse.move(2, 2)
+    ui.page.wait_for_function("document.fonts.status === 'loaded'")
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    path = ARTIFACTS / f"{name}.png"
+    ui.page.screenshot(path=path)
+    assert path.stat().st_size > 10_000, "a page with something on it"
+    if os.environ.get("CHAT_README_PICTURES") and name in ("chat-light", "chat-dark", "chat-phone"):
+        README.mkdir(parents=True, exist_ok=True)
+        (README / path.name).write_bytes(Path(path).read_bytes())
+        assert path.stat().st_size < 300_000, "small enough for the README"
+
+
+def talked(visit: Visit, questions: list[str], **options: Any) -> Ui:
+    ui = visit(reduced_motion="reduce", **options)
+    for number, question in enumerate(questions):
+        if number:
+            ui.page.keyboard.press("Alt+n")
+        ui.send(question)
+        ui.done()
+    return ui
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pictures_of_the_desktop(visit: Visit, scheme: str) -> None:
+    ui = visit(reduced_motion="reduce", color_scheme=scheme, **DESKTOP)
+    expect(ui.page.locator("#prompts button")).to_have_count(4)
+    picture(ui, f"welcome-{scheme}")
+    orders = {"light": [RAINBOW, LISBON, INTERVALS, STREAMS], "dark": [RAINBOW, STREAMS, INTERVALS, LISBON]}
+    ui = talked(visit, orders[scheme], color_scheme=scheme, **DESKTOP)
+    picture(ui, f"chat-{scheme}")
+    ui.page.get_by_role("button", name="Shortcuts").click()
+    picture(ui, f"shortcuts-{scheme}")
+    ui.page.keyboard.press("Escape")
+    ui.send("[[tokens=60 fault=cut after=40]]")
+    expect(ui.answer.locator(".failure")).to_be_visible()
+    picture(ui, f"failure-{scheme}")
+
+
+def test_pictures_of_a_phone(visit: Visit) -> None:
+    ui = talked(visit, [LISBON, RAINBOW, INTERVALS], color_scheme="light", **PHONE)
+    ui.page.locator("#scroll").evaluate("box => box.scrollTo(0, 0)")
+    picture(ui, "chat-phone")
+    ui.page.get_by_role("button", name="List of chats", exact=True).click()
+    expect(ui.page.get_by_role("button", name="New chat")).to_be_visible()
+    ui.page.wait_for_timeout(300)
+    picture(ui, "drawer-phone")

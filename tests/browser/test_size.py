@@ -1,0 +1,98 @@
+"""Large things stay fast: a 50 kB answer, a session of 500 messages. Bounds are loose on purpose."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import httpx
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Visit
+from tests.browser.ui import Ui, saying
+from tests.support.processes import Replica
+
+#: 53 kB of Markdown in 106 sections, each with a list, code and a table.
+LONG: Final = "\n\n".join(
+    f"## Section {number}\n\n" + "Unmistakably longwinded explanations continue. " * 6
+    + "\n\n- **considerations**\n- `implementation`\n\n```python\nfor consideration in considerations:\n"
+    "    acknowledge(consideration)\n```\n\n| characteristic | interpretation |\n|---|---|\n"
+    "| responsiveness | satisfactory |"
+    for number in range(106)
+)  # fmt: skip
+
+
+def seeded(site: Replica, messages: int) -> str:
+    """A session with this many messages, the last of which says so."""
+    history = [
+        {"role": ("user", "assistant")[number % 2], "content": f"Message **{number}**.\n\n" + "words " * 40}
+        for number in range(messages - 2)
+    ]
+    body = {"user_query": "[[say=the last one]]", "session_id": "s_long", "history": history}
+    httpx.post(f"{site.url}/chat-with-history", json=body, timeout=30).raise_for_status()
+    return "s_long"
+
+
+def test_a_long_answer_arrives_without_blocking_the_page(ui: Ui) -> None:
+    assert len(LONG) > 50_000
+    ui.page.evaluate("""() => {
+        window.longest = 0;
+        new PerformanceObserver((list) => {
+            for (const entry of list.getEntries()) window.longest = Math.max(window.longest, entry.duration);
+        }).observe({ type: "longtask" });
+    }""")
+    ui.send("[[rate=3000]]" + saying(LONG))
+    ui.shows("Section 105")
+    ui.done()
+    assert ui.copied() == LONG
+    # 60 to 150 ms on an idle laptop; a page that renders everything at each update takes seconds.
+    assert ui.page.evaluate("window.longest") < 1500
+
+
+def test_a_long_answer_of_the_history_is_shown_at_once(ui: Ui) -> None:
+    ui.ask(saying(LONG))
+    ui.page.reload()
+    ui.shows("Section 105")
+    assert ui.copied() == LONG
+    begin = ui.page.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")
+    assert ui.page.evaluate("performance.now()") - begin < 20_000
+
+
+def test_a_session_of_500_messages_opens_with_its_end_and_loads_the_rest_when_it_is_looked_for(
+    visit: Visit, site: Replica
+) -> None:
+    address = seeded(site, 500)
+    ui = visit(path=f"/#/{address}")
+    ui.shows("the last one")
+    assert ui.questions.count() + ui.answers.count() <= 120
+    assert at_end(ui)
+    messages = ui.page.locator(".message")
+    while messages.count() < 500:
+        before = messages.count()
+        ui.page.get_by_role("region", name="Conversation").press("Home")
+        ui.page.wait_for_function(
+            "before => document.querySelectorAll('.message').length > before", arg=before
+        )
+    ui.page.get_by_role("region", name="Conversation").press("Home")
+    expect(messages.first).to_contain_text("Message **0**.")
+    assert messages.count() == 500
+    ui.page.get_by_role("button", name="Newest").click()
+    assert at_end(ui)
+    assert ui.ask("[[say=still quick]]") == "still quick"
+
+
+def test_reading_above_is_not_disturbed_by_what_arrives_below(visit: Visit, site: Replica) -> None:
+    ui = visit(path=f"/#/{seeded(site, 60)}")
+    ui.shows("the last one")
+    ui.send("[[tokens=300 rate=100]]")
+    ui.shows("#16")
+    ui.page.locator("#scroll").evaluate("box => box.scrollBy(0, -1500)")
+    expect(ui.page.get_by_role("button", name="Newest")).to_be_visible()
+    place: Any = ui.page.locator("#scroll").evaluate("box => box.scrollTop")
+    ui.done()
+    assert ui.page.locator("#scroll").evaluate("box => box.scrollTop") == place
+
+
+def at_end(ui: Ui) -> bool:
+    return bool(
+        ui.page.locator("#scroll").evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight < 60")
+    )
