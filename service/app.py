@@ -16,11 +16,12 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from service import __version__, logs, metrics, tracing
-from service.api import aisdk, chat, handlers, keys, openai, ops, page, scrape, sessions
+from service.api import aisdk, chat, handlers, keys, openai, ops, page, scrape, sessions, usage
 from service.api.auth import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
 from service.api.middleware import EdgeMiddleware
+from service.api.streams import Streams
 from service.engine.drain import Drain
 from service.engine.engine import Engine
 from service.settings import Settings, load_settings
@@ -49,7 +50,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await engine.open()
         authenticator = Authenticator(settings, store)
         await authenticator.open()
-        app.state.edge = Edge(settings, engine, authenticator, Limits(settings, store.windows))
+        app.state.edge = Edge(
+            settings, engine, authenticator, Limits(settings, store.windows),
+            Streams(settings.open_streams_per_principal),
+        )  # fmt: skip
         drain = Drain(engine, getattr(app.state, "drain", None))
         watching = asyncio.create_task(drain.watch(), name="drain")
         yield {}
@@ -64,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Chat service", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
         description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
     )  # fmt: skip
-    parts = (ops, scrape, chat, sessions, openai, aisdk, keys, page)
+    parts = (ops, scrape, chat, sessions, openai, aisdk, keys, usage, page)
     for part in parts:
         app.include_router(part.router)
     metrics.prepare(__version__, [model.id for model in catalogue], _routes(parts))

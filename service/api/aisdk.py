@@ -73,6 +73,7 @@ async def resume(request: Request, session_id: str) -> Response:
     ids.check_session_id(session_id)
     after = _cursor(request)
     await edge_of(request).limits.check(request, principal, "reads")
+    edge_of(request).streams.take(request, principal)
     if after is not None:
         turn = await engine.turn(TurnRef(principal.id, session_id, after.turn_id))
         return await _continue(request, turn, after)

@@ -107,11 +107,11 @@ def cursor(request: Request) -> int | None:
     return int(value)
 
 
-def limit(request: Request, default: int, top: int) -> int:
-    """`?limit=`. Raises invalid_request."""
-    value = request.query_params.get("limit")
+def limit(request: Request, default: int, top: int, name: str = "limit") -> int:
+    """`?limit=`, or another number from 1. Raises invalid_request."""
+    value = request.query_params.get(name)
     if value is None:
         return default
     if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= top):
-        raise ServiceError("invalid_request", f"limit is an integer from 1 to {top}.")
+        raise ServiceError("invalid_request", f"{name} is an integer from 1 to {top}.")
     return int(value)

@@ -12,6 +12,7 @@ from fastapi import Request
 
 from service.api.auth import Authenticator, Principal, forbidden
 from service.api.limits import Limits
+from service.api.streams import Streams
 from service.engine.engine import Engine
 from service.settings import Settings
 
@@ -25,6 +26,7 @@ class Edge:
     engine: Engine
     authenticator: Authenticator
     limits: Limits
+    streams: Streams
 
 
 def edge_of(request: Request) -> Edge:

@@ -109,6 +109,8 @@ class _Visit:
             return
         self._over = True
         scope = self._scope
+        if "chat.stream" in scope:
+            scope["chat.stream"].close()
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         status = self.status or 499  # a client that left before the status line, as nginx has it

@@ -33,7 +33,7 @@ class TurnResponse(Response):
 
     def __init__(
         self, readers: Readers, ref: TurnRef, encoder: Encoder, *, after: int = 0, void: int = 0,
-        headers: dict[str, str] | None = None, lease: Any = None,
+        headers: dict[str, str] | None = None,
         ended: Callable[[], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
@@ -48,7 +48,6 @@ class TurnResponse(Response):
         self._after = after
         self._void = void
         self._ended = ended
-        self._lease = lease
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,8 +66,6 @@ class TurnResponse(Response):
         finally:
             leaving.cancel()
             gauge.dec()
-            if self._lease is not None:
-                self._lease.close()
 
     async def _begin(self, send: Send, held: bytes) -> None:
         self._started = True

@@ -7,11 +7,14 @@ from fastapi import Request
 from service.api import bodies
 from service.api.auth import Principal
 from service.api.edge import edge_of
-from service.engine.sends import Attached, Send
+from service.engine.sends import Attached, Own, Send
 
 
-async def start(request: Request, principal: Principal, send: Send) -> Attached:
-    """The turn to read, new or known. Raises what the gates and the engine raise."""
+async def start(request: Request, principal: Principal, send: Send, *, reads: bool = True) -> Attached:
+    """The turn to read, new or known. Raises what the gates and the engine raise.
+
+    `reads` is False where the response will not be the turn's stream.
+    """
     edge = edge_of(request)
     if send.key is None:
         send.key = bodies.idempotency_key(request)
@@ -20,7 +23,10 @@ async def start(request: Request, principal: Principal, send: Send) -> Attached:
         send.on_busy = header
     send.traceparent = request.scope.get("chat.traceparent", "")
     send.request_id = request.scope.get("chat.request_id", "")
+    send.own = own_bounds(principal)
     attached = await edge.engine.known(send)
+    if reads:
+        edge.streams.take(request, principal)
     if attached is None:
         once = f"{send.session_id or ''}\n{send.key}" if send.key else None
         await edge.limits.check(request, principal, "sends", once=once)
@@ -28,6 +34,15 @@ async def start(request: Request, principal: Principal, send: Send) -> Attached:
     request.scope["chat.session"] = attached.ref.session_id
     request.scope["chat.turn"] = attached.ref.turn_id
     return attached
+
+
+def own_bounds(principal: Principal) -> Own:
+    return Own(
+        running=principal.max_running_turns,
+        minute=principal.budget_tokens_per_minute,
+        day=principal.budget_tokens_per_day,
+        month=principal.budget_tokens_per_month,
+    )
 
 
 def turn_path(attached: Attached) -> str:

@@ -203,7 +203,7 @@ async def create_turn(request: Request, session_id: str) -> Response:
         raise ServiceError("invalid_request", "The session id is not valid.")
     send = native.parse(await bodies.read_json(request), principal.id, session_id)
     after = bodies.cursor(request)
-    attached = await sending.start(request, principal, send)
+    attached = await sending.start(request, principal, send, reads=not _wants_resource(request))
     path = sending.turn_path(attached)
     headers = {**sending.turn_headers(attached), "Location": f"{path}/events"}
     if _wants_resource(request):
@@ -252,6 +252,7 @@ async def get_events(request: Request, session_id: str, turn_id: str) -> Respons
     await edge.limits.check(request, principal, "reads")
     ref = _ref(principal.id, session_id, turn_id)
     await edge.engine.named(ref)
+    edge.streams.take(request, principal)
     if after is None:
         await edge.engine.readers.check(ref, 0)
     return await _events(request, ref, after)

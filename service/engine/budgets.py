@@ -1,9 +1,121 @@
-"""Token budgets: reserve at begin, settle with real usage at every ending, exactly once."""
+"""Budgets: how many turns a principal may have at once, and how many tokens per period.
+
+A turn reserves its place and its tokens (prompt estimate + completion limit) before it begins and
+settles with real usage at every ending. Invariants: settling is exactly once however often and by
+whomever it is repeated, budgets or not, so that the usage ledger equals what was logged; without
+Redis nothing begins (fail closed), and what runs is not ended. How it is stored is store/ledger.py's.
+"""
 
 from __future__ import annotations
 
-from service.store.turns import TurnRef
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from service import metrics
+from service.engine.context import Contexts
+from service.engine.sends import Own, Send
+from service.errors import ServiceError
+from service.settings import Settings
+from service.store.ledger import Bounds, Ledger, Reserved
+from service.store.sessions import Session
+from service.store.turns import Turn, TurnRef
+from service.upstream.models import Model
+
+# A turn that has just ended gives its place back within a round trip; its reader may be faster.
+_SECOND_LOOK_SECONDS: Final = 0.1
+# Turns in a queue are looked at once per lease, half a second later at worst.
+_QUEUED_LEASES: Final = 2
 
 
 class Budgets:
-    async def settle(self, ref: TurnRef, model: str, usage: dict[str, int]) -> None: ...
+    def __init__(self, settings: Settings, ledger: Ledger, contexts: Contexts) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._contexts = contexts
+
+    def bounds(self, own: Own) -> Bounds:
+        """What holds for a caller: its own bounds, else the settings'."""
+        settings = self._settings
+        return Bounds(
+            running=_first(own.running, settings.running_turns_per_principal),
+            month=_first(own.month, settings.budget_tokens_per_month),
+            day=_first(own.day, settings.budget_tokens_per_day),
+            minute=_first(own.minute, settings.budget_tokens_per_minute),
+        )
+
+    async def reserve(
+        self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
+    ) -> int:
+        """Reserve for a turn that is about to begin; returns its tokens, 0 where nothing is bounded.
+
+        Cuts the completion limit in `params` to what a budget has left. Raises
+        concurrency_limited, budget_exhausted, store_unavailable.
+        """
+        bounds = self.bounds(send.own)
+        completion = self._contexts.completion_of(model, params)
+        prompt = 0
+        if any(bounds.budgets):
+            prompt = await self._contexts.estimate(send, ref, session, model, params)
+        reserved = await self._ledger.reserve(ref, prompt, completion, bounds)
+        if reserved.by == "turns":
+            await asyncio.sleep(_SECOND_LOOK_SECONDS)
+            reserved = await self._ledger.reserve(ref, prompt, completion, bounds)
+        if reserved.by:
+            raise _refusal(reserved, bounds)
+        if not any(bounds.budgets):
+            return reserved.tokens if bounds.running else 0
+        metrics.budget_reserved.inc(reserved.tokens)
+        if reserved.tokens < prompt + completion:
+            params["max_completion_tokens"] = reserved.tokens - prompt
+        return reserved.tokens
+
+    async def hold(self, turns: Sequence[Turn]) -> None:
+        """Keep what running turns hold, for another lease."""
+        await self._ledger.hold([turn.ref for turn in turns if turn.reserved])
+
+    async def hold_queued(self, ref: TurnRef) -> None:
+        """A queued turn has no owner that renews; the sweep does, once a lease."""
+        await self._ledger.hold([ref], _QUEUED_LEASES * self._ledger.lease_ms + 1_000)
+
+    async def settle(self, ref: TurnRef, model: str, usage: dict[str, int]) -> bool:
+        """Book what an ended turn has used. True for the one call that has booked it."""
+        return await self._ledger.settle(ref, model, usage)
+
+    async def cancel(self, ref: TurnRef) -> None:
+        """Give back what a turn that never began has reserved."""
+        await self._ledger.settle(ref, "", {})
+
+
+def _first(own: int | None, setting: int | None) -> int:
+    return setting or 0 if own is None else own
+
+
+def _refusal(reserved: Reserved, bounds: Bounds) -> ServiceError:
+    if reserved.by == "turns":
+        metrics.limit_rejections.labels(limit="turns").inc()
+        return ServiceError(
+            "concurrency_limited", f"{bounds.running} answers are running, which is the limit; wait for one.",
+            retry_after=1,
+        )  # fmt: skip
+    metrics.limit_rejections.labels(limit="budget").inc()
+    period = reserved.by
+    budget = f"The budget of {getattr(bounds, period)} tokens a {period}"
+    if reserved.wait is None:
+        return _exhausted(f"{budget} is smaller than this message needs.", None)
+    if reserved.wait == 0:
+        return _exhausted(f"{budget} is reserved by answers that are running; wait for one.", 1)
+    wait = max(1, math.ceil(reserved.wait))
+    retryable = period == "minute"
+    return _exhausted(f"{budget} is used up; there is room again in {wait} s.", wait, retryable=retryable)
+
+
+def _exhausted(sentence: str, wait: int | None, *, retryable: bool | None = None) -> ServiceError:
+    """Not retryable unless waiting a moment helps: a client must not sit out a day."""
+    if retryable is None:
+        retryable = wait is not None
+    return ServiceError(
+        "budget_exhausted", sentence, retry_after=wait, retryable=retryable,
+        headers={} if retryable else {"x-should-retry": "false"},
+    )  # fmt: skip

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from service.engine.sends import Send
 from service.errors import ServiceError
-from service.store.sessions import Message, Sessions
-from service.store.turns import Turn
+from service.store.sessions import Message, Session, Sessions
+from service.store.turns import Turn, TurnRef
 from service.upstream.models import Model
 
 DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
@@ -22,6 +23,8 @@ DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
 # Chat templates wrap every message in a few tokens (o200k_harmony: 4) and prime the answer.
 _PER_MESSAGE: Final = 4
 _PRIMING: Final = 16
+# A position behind all messages.
+_END: Final = 2**53
 # A page of history per round trip; a context of short messages is a few of these.
 _PAGE: Final = 128
 # Trimming starts at a position divisible by the largest of these that keeps half the room used.
@@ -118,7 +121,8 @@ class Contexts:
         if question is None:
             raise ServiceError("session_not_found", "The session was deleted.")
         used = self._tokens.message(system) + self._tokens.message(question.content)
-        chosen, history = await self._window(turn, self.room(model, turn.params) - used)
+        room = self.room(model, turn.params) - used
+        chosen, history = await self._window(turn.ref, turn.pos - 1, room)
         messages = [
             {"role": "system", "content": system},
             *({"role": message.role, "content": message.content} for message in chosen),
@@ -126,13 +130,24 @@ class Contexts:
         ]
         return Context(messages, used + history + _PRIMING)
 
-    async def _window(self, turn: Turn, room: int) -> tuple[list[Message], int]:
-        """The newest messages that fit, oldest first, and their tokens."""
-        position = turn.pos - 1
+    async def estimate(
+        self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
+    ) -> int:
+        """Tokens of the context that a send will have, or a little more, before it has begun."""
+        if send.messages is not None:
+            return self.explicit(send.messages) + _PRIMING
+        used = self._tokens.message(params["system"]) + self._tokens.message(send.content) + _PRIMING
+        used += sum(self._tokens.message(seed["content"]) for seed in send.seeds)
+        if session is not None:
+            used += (await self._window(ref, _END, self.room(model, params) - used))[1]
+        return used
+
+    async def _window(self, ref: TurnRef, position: int, room: int) -> tuple[list[Message], int]:
+        """The newest messages below a position that fit, oldest first, and their tokens."""
         found: list[_Placed] = []  # newest first
         used = 0
         while True:
-            page = await self._sessions.before(turn.ref.principal, turn.ref.session_id, position, _PAGE)
+            page = await self._sessions.before(ref.principal, ref.session_id, position, _PAGE)
             for message, place in reversed(page):
                 tokens = self._tokens.message(message.content)
                 if used + tokens > room:

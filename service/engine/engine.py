@@ -8,12 +8,10 @@ and no Groq.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any, Final
 
-import orjson
-
-from service import events, ids, metrics
+from service import ids, metrics
+from service.engine.admission import Admission
 from service.engine.attempts import begin_turn
 from service.engine.background import Background
 from service.engine.budgets import Budgets
@@ -26,24 +24,26 @@ from service.engine.reader import Readers
 from service.engine.recovery import Recovery
 from service.engine.runner import Runner
 from service.engine.sealing import Sealer
-from service.engine.sends import Attached, Send
+from service.engine.sends import Attached, Send, draft
+from service.engine.stopping import Stops
 from service.engine.vitals import Vitals
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.logs import get_logger
 from service.settings import Settings
 from service.store.doorbell import Doorbell
-from service.store.sessions import Message
+from service.store.sessions import Session
 from service.store.store import Store
 from service.store.turns import Begin, Begun, Turn, TurnRef
 from service.upstream.base import Upstream
-from service.upstream.models import Catalogue
+from service.upstream.models import Catalogue, Model
 
 # Between two interrupts of one session: each waits for a seal, so this bounds a send to seconds.
 _INTERRUPT_TRIES: Final = 5
-# A stop that the owner has not carried out by then is carried out by whoever was asked.
-_STOP_PATIENCE_SECONDS: Final = 0.2
 _IDLE_POLL_SECONDS: Final = 0.05
+# What refuses a send for want of room; and how long a repeat waits for its twin to begin, 0.3 s in all.
+_GATES: Final = ("concurrency_limited", "budget_exhausted", "overloaded")
+_TWIN_PAUSES: Final = (0.02, 0.08, 0.2)
 
 log = get_logger(__name__)
 
@@ -62,7 +62,8 @@ class Engine:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.tokens = Tokens()
         self.contexts = Contexts(store.sessions, self.tokens)
-        self.budgets = Budgets()
+        self.budgets = Budgets(settings, store.ledger, self.contexts)
+        self.admission = Admission(settings.max_running_turns, lambda: len(self._tasks))
         self.governor = Governor(store.pacing, self._background)
         self.feeds = Feeds(settings, store, self._background)
         self.readers = Readers(settings, store, self.feeds)
@@ -72,7 +73,10 @@ class Engine:
             settings, catalogue, upstream, self.contexts, self.tokens, self._flusher, self.governor,
             self.sealer,
         )  # fmt: skip
-        self.recovery = Recovery(settings, store, self.feeds, self.budgets, worker, self._lives, self.run)
+        self.recovery = Recovery(
+            settings, store, self.feeds, self.budgets, self.admission, worker, self._lives, self.run
+        )  # fmt: skip
+        self._stops = Stops(store, self.readers, self.sealer, self.recovery, worker, self._lives)
         self._doorbell = Doorbell(settings, self._rung, self.feeds.reset)
         self._bell = store.keys.bell(worker)
         self.draining = False
@@ -151,9 +155,24 @@ class Engine:
     async def begin(self, send: Send) -> Attached:
         """Start the send's turn, or attach to it where another replica was faster.
 
-        Raises draining, context_too_long, model_not_found, turn_in_progress,
-        session_has_history, session_not_found, idempotency_mismatch, store_unavailable.
+        Raises draining, overloaded, context_too_long, model_not_found, concurrency_limited,
+        budget_exhausted, turn_in_progress, session_has_history, session_not_found,
+        idempotency_mismatch, store_unavailable.
         """
+        try:
+            return await self._begin(send)
+        except ServiceError as error:
+            if send.key is None or error.code not in _GATES:
+                raise
+            # Its twin, sent at the same moment, has taken the last place: a repeat is never refused.
+            for pause in _TWIN_PAUSES:
+                await asyncio.sleep(pause)
+                attached = await self.known(send)
+                if attached is not None:
+                    return attached
+            raise
+
+    async def _begin(self, send: Send) -> Attached:
         if self.draining:
             raise ServiceError(
                 "draining", "This replica is shutting down; send it again.", retry_after=1
@@ -173,55 +192,54 @@ class Engine:
         params = {**send.params, "system": system}
         if send.messages is not None:
             params["messages"] = send.messages
-        begin = self._begin(send, ref, model.id, params)
-        await self.store.leases.own(ref)
-        begun = await self._begun(begin, send)
-        if begun.outcome != "BEGUN":
-            await self.store.leases.settle(ref)
-            return await self._refused(begun, ref, send)
+        async with self.admission.place():
+            await self.store.leases.own(ref)
+            try:
+                reserved = await self._reserve(send, ref, session, model, params)
+            except ServiceError:
+                await self.store.leases.settle(ref)
+                raise
+            begin = draft(send, ref, model.id, params, reserved)
+            begun = await self._begun(begin, send)
+            if begun.outcome == "BEGUN":
+                return await self._start(begin, begun, send, model.id, params)
+        await self.budgets.cancel(ref)
+        await self.store.leases.settle(ref)
+        return await self._refused(begun, ref, send)
+
+    async def _reserve(
+        self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
+    ) -> int:
+        try:
+            return await self.budgets.reserve(send, ref, session, model, params)
+        except ServiceError as error:
+            active = session.active_turn if session else None
+            if error.code not in _GATES or send.on_busy != "interrupt" or not active:
+                raise
+        # What it interrupts holds the place that it needs.
+        await self.stop(TurnRef(ref.principal, ref.session_id, active))
+        return await self.budgets.reserve(send, ref, session, model, params)
+
+    async def _start(
+        self, begin: Begin, begun: Begun, send: Send, model: str, params: dict[str, Any]
+    ) -> Attached:
+        """The turn is in the store: run it, unless it waits in a queue."""
+        ref = begin.ref
         metrics.turns_started.inc()
         if begin.named:
-            await self.store.sessions.list_it(send.principal, session_id)
+            await self.store.sessions.list_it(ref.principal, ref.session_id)
         created = _created(begin.started)
         turn = Turn(
-            ref=ref, state=begun.state, epoch=1, attempt=0, model=model.id, user=begun.message_id,
+            ref=ref, state=begun.state, epoch=1, attempt=0, model=model, user=begun.message_id,
             pos=begun.pos, last=1, created=created, params=params, started=begin.started,
-            idem=self.store.keys.session(ref.principal, session_id).idempotency(send.key) if send.key else "",
-            trace=send.traceparent, request=send.request_id,
+            idem=self.store.turns.idempotency(ref, send.key),
+            trace=send.traceparent, request=send.request_id, reserved=begin.fields["reserved"],
         )  # fmt: skip
         if begun.state == "running":
             self.run(turn)
-        return Attached(ref, model.id, created, fresh=True, state=begun.state)
-
-    def _begin(self, send: Send, ref: TurnRef, model: str, params: dict[str, Any]) -> Begin:
-        now = int(time.time() * 1000)
-        message_id = send.message_id or ("" if send.mode == "regenerate" else ids.new_message_id())
-        message = b""
-        if send.content:
-            message = Message(message_id, "user", send.content, ref.turn_id, "completed", now).dump()
-        started = {"turn_id": ref.turn_id, "session_id": ref.session_id, "model": model, "created": now}
-        seeds = []
-        for item in send.seeds:
-            seed_id = item.get("id") or ids.new_message_id()
-            body = Message(seed_id, item["role"], item["content"], "", "completed", now).dump()
-            seeds.append((seed_id, item["role"], body))
-        defaults = {"id": ref.session_id}
-        if send.system:
-            defaults["system_prompt"] = send.system
-        if send.model:
-            defaults["model"] = model
-        fields: dict[str, Any] = {
-            "model": model, "params": orjson.dumps(params), "trace": send.traceparent,
-            "request": send.request_id, "route": send.route,
-        }  # fmt: skip
-        begin = Begin(
-            ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
-            started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds,
-            on_busy=send.on_busy, named=send.session_id is not None, must_exist=send.must_exist,
-            seeds_required=send.seeds_required,
-            key=send.key, fingerprint=send.fingerprint() if send.key else "",
-        )  # fmt: skip
-        return begin
+        else:
+            await self.budgets.hold_queued(ref)
+        return Attached(ref, model, created, fresh=True, state=begun.state)
 
     async def _begun(self, begin: Begin, send: Send) -> Begun:
         begun = await self.store.turns.begin(begin, self.worker)
@@ -258,7 +276,11 @@ class Engine:
     def run(self, turn: Turn) -> None:
         """Run a turn that this worker has begun or claimed."""
         self._tasks[turn.ref.turn_id] = task = asyncio.create_task(self._run(turn), name="turn")
-        task.add_done_callback(lambda _: self._tasks.pop(turn.ref.turn_id, None))
+        task.add_done_callback(lambda _: self._ran(turn.ref.turn_id))
+
+    def _ran(self, turn_id: str) -> None:
+        self._tasks.pop(turn_id, None)
+        self.admission.freed()
 
     async def _run(self, turn: Turn) -> None:
         feed = self.feeds.local(turn.ref)
@@ -289,6 +311,7 @@ class Engine:
     async def _inherit(self, live: Live) -> None:
         """What the owners before have written and used."""
         turn = live.turn
+        await self.budgets.hold([turn])
         if turn.shown:
             live.answer.replay(await self.store.log.read_all(turn.ref))
         if turn.tokens:
@@ -301,45 +324,9 @@ class Engine:
 
     async def stop(self, ref: TurnRef) -> Turn:
         """Returns the sealed turn: by its owner, or by us where the owner does not within 200 ms."""
-        begin = time.perf_counter()
-        noted = await self.store.turns.stop(ref)
-        if noted is None:
+        if not await self._stops.carry_out(ref):
             raise turn_not_found()
-        state, owner, left = noted
-        if state in ("running", "queued"):
-            metrics.stops.inc()
-            if not (state == "running" and left > 0 and await self._owner_seals(ref, owner)):
-                await self._seal_by_force(ref)
-            metrics.stop_duration.observe(time.perf_counter() - begin)
         return await self.turn(ref)
-
-    async def _owner_seals(self, ref: TurnRef, owner: str) -> bool:
-        live = self._lives.get(ref.turn_id)
-        if live is not None:
-            live.interrupt("stop")
-        else:
-            await self.store.turns.ring(owner, ref)
-        try:
-            async with asyncio.timeout(_STOP_PATIENCE_SECONDS):
-                turn = await self.turn(ref)
-                if not turn.sealed:
-                    async for batch in self.readers.follow(ref, turn.last):
-                        if batch and batch[-1].terminal:
-                            break
-        except TimeoutError:
-            return False
-        return True
-
-    async def _seal_by_force(self, ref: TurnRef) -> None:
-        claim = await self.store.turns.claim(ref, self.worker, force=True)
-        if claim.outcome != "CLAIMED" or claim.turn is None:
-            return
-        log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
-        outcome, following = await self.sealer.stop_from_log(claim.turn)
-        if outcome == "FENCED":
-            await self._seal_by_force(ref)
-        elif following:
-            await self.recovery.promote(TurnRef(ref.principal, ref.session_id, following))
 
     async def turn(self, ref: TurnRef) -> Turn:
         turn = await self.store.turns.get(ref)

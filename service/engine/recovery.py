@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from service import metrics
+from service.engine.admission import Admission
+from service.engine.attempts import origin
 from service.engine.background import Background
 from service.engine.budgets import Budgets
 from service.engine.feeds import Feeds
@@ -36,12 +38,13 @@ log = get_logger(__name__)
 
 class Recovery:
     def __init__(
-        self, settings: Settings, store: Store, feeds: Feeds, budgets: Budgets, worker: str,
-        lives: dict[str, Live], start: Callable[[Turn], Any],
+        self, settings: Settings, store: Store, feeds: Feeds, budgets: Budgets, admission: Admission,
+        worker: str, lives: dict[str, Live], start: Callable[[Turn], Any],
     ) -> None:  # fmt: skip
         self._store = store
         self._feeds = feeds
         self._budgets = budgets
+        self._admission = admission
         self._worker = worker
         self._lives = lives
         self._start = start
@@ -71,6 +74,7 @@ class Recovery:
                     if signal and self._lives.get(live.turn.ref.turn_id) is live:
                         live.interrupt(signal)
                 await self._store.leases.schedule([live.turn.ref for live in lives])
+                await self._budgets.hold([live.turn for live in lives])
             remote = [
                 feed.ref for feed in self._feeds.all() if feed.readers and feed.ref.turn_id not in self._lives
             ]
@@ -84,6 +88,7 @@ class Recovery:
             await asyncio.sleep(max(0.0, due - loop.time()))
             now = loop.time()
             metrics.loop_lag.observe(max(0.0, now - due))
+            self._admission.note_lag(now - due)
             due = now + _TICK_SECONDS
             for live in list(self._lives.values()):
                 # Silence that Redis causes is not the model's.
@@ -112,14 +117,30 @@ class Recovery:
         elif claim.outcome == "LEASED":
             await self._store.leases.schedule([ref], claim.milliseconds_left + 50)
         elif claim.outcome == "WAITING":
+            await self._budgets.hold_queued(ref)
             await self._store.leases.schedule([ref])
         elif claim.outcome == "SEALED" and claim.turn is not None:
-            await self._budgets.settle(ref, claim.turn.model, claim.turn.usage or {})
+            await self._settle(claim.turn)
             await self._store.leases.settle(ref)
         else:
             # Never begun (its worker died in between), expired or deleted.
-            await self._budgets.settle(ref, "", {})
+            await self._budgets.cancel(ref)
             await self._store.leases.settle(ref)
+
+    async def _settle(self, turn: Turn) -> None:
+        """Book a sealed turn whose sealer could not.
+
+        The sealer may have died before it wrote its line, or after: one that counts lines counts
+        each turn once.
+        """
+        usage, model = turn.usage or {}, turn.answered_by or turn.model
+        if await self._budgets.settle(turn.ref, model, usage):
+            log.info(
+                "turn.ended", **origin(turn), turn=turn.ref.turn_id, session=turn.ref.session_id,
+                principal=turn.ref.principal, outcome=turn.state, model=model, attempt=turn.attempt,
+                epoch=turn.epoch, input_tokens=usage.get("prompt_tokens", 0),
+                output_tokens=usage.get("completion_tokens", 0), settled_by="sweep",
+            )  # fmt: skip
 
     def _take(self, claim: Claim, turn: Turn) -> None:
         if not claim.promoted:

@@ -93,7 +93,7 @@ class Sealer:
         )
         outcome, following = await self._store.turns.seal(turn, seal)
         if outcome == "SEALED":
-            await self._ended(turn, "stopped", usage, turn.model, finish_reason="stop")
+            await self._ended(turn, "stopped", usage, turn.answered_by or turn.model, finish_reason="stop")
         return outcome, following
 
     async def _end(self, live: Live, state: str, body: dict[str, Any], usage: dict[str, int]) -> str:
@@ -187,7 +187,7 @@ class Sealer:
             **{name: value for name, value in told.items() if value is not None},
         )  # fmt: skip
         try:
-            await self._budgets.settle(turn.ref, turn.model, usage)
+            await self._budgets.settle(turn.ref, model, usage)
             await self._store.leases.settle(turn.ref)
         except StoreUnavailable:
             log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")

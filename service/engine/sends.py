@@ -1,17 +1,32 @@
 """Sends: what a dialect has understood of a request that starts a turn.
 
-Pure data plus its fingerprint; equal after parsing means the same send.
+Pure data, its fingerprint (equal after parsing means the same send), and the begin that it asks
+the store for. No I/O here.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 
-from service.store.turns import TurnRef
+from service import events, ids
+from service.store.sessions import Message
+from service.store.turns import Begin, TurnRef
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A caller's own bounds, in place of the settings'. None is the setting's, 0 is none."""
+
+    running: int | None = None
+    minute: int | None = None
+    day: int | None = None
+    month: int | None = None
+
 
 OnBusy = Literal["reject", "interrupt", "queue"]
 
@@ -44,6 +59,7 @@ class Send:
     must_exist: bool = False
     traceparent: str = ""
     request_id: str = ""
+    own: Own = Own()
 
     def fingerprint(self) -> str:
         body = [
@@ -67,3 +83,34 @@ class Attached:
     fresh: bool
     state: str = "running"
     void: int = 0
+
+
+def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved: int) -> Begin:
+    """What begins the turn: its message, its fields, its first event."""
+    now = int(time.time() * 1000)
+    message_id = send.message_id or ("" if send.mode == "regenerate" else ids.new_message_id())
+    message = b""
+    if send.content:
+        message = Message(message_id, "user", send.content, ref.turn_id, "completed", now).dump()
+    started = {"turn_id": ref.turn_id, "session_id": ref.session_id, "model": model, "created": now}
+    seeds = []
+    for item in send.seeds:
+        seed_id = item.get("id") or ids.new_message_id()
+        body = Message(seed_id, item["role"], item["content"], "", "completed", now).dump()
+        seeds.append((seed_id, item["role"], body))
+    defaults = {"id": ref.session_id}
+    if send.system:
+        defaults["system_prompt"] = send.system
+    if send.model:
+        defaults["model"] = model
+    fields: dict[str, Any] = {
+        "model": model, "reserved": reserved, "params": orjson.dumps(params), "trace": send.traceparent,
+        "request": send.request_id, "route": send.route,
+    }  # fmt: skip
+    return Begin(
+        ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
+        started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds,
+        on_busy=send.on_busy, named=send.session_id is not None, must_exist=send.must_exist,
+        seeds_required=send.seeds_required,
+        key=send.key, fingerprint=send.fingerprint() if send.key else "",
+    )  # fmt: skip

@@ -178,7 +178,7 @@ class Ledger:
         )
 
     async def principals(self) -> list[tuple[str, int]]:
-        """Principals with usage and when it was first booked on their last day, newest first."""
+        """Principals with usage and a time (s) of the last day that has some, newest first."""
         found = await self._client.run(
             "usage", self._redis.zrange(self._keys.principals, 0, -1, desc=True, withscores=True)
         )

@@ -64,6 +64,7 @@ class Turn:
     started: bytes = b""
     idem: str = ""
     reserved: int = 0
+    answered_by: str = ""
     usage: dict[str, int] | None = None
     finish_reason: str | None = None
     error: dict[str, Any] | None = None
@@ -105,6 +106,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         started=fields.get(b"started", b""),
         idem=fields.get(b"idem", b"").decode(),
         reserved=number(b"reserved"),
+        answered_by=fields.get(b"answered_by", b"").decode(),
         usage=document(b"usage"),
         finish_reason=fields[b"finish"].decode() if b"finish" in fields else None,
         error=document(b"error"),
@@ -184,11 +186,15 @@ class Turns:
     def _session(self, ref: TurnRef) -> SessionKeys:
         return self._keys.session(ref.principal, ref.session_id)
 
+    def idempotency(self, ref: TurnRef, key: str | None) -> str:
+        """The entry of an idempotency key, '' without one; it stands in the turn."""
+        return self._session(ref).idempotency(key) if key else ""
+
     async def begin(self, begin: Begin, owner: str) -> Begun:
         keys = self._session(begin.ref)
         settings = self._settings
         idem = keys.idempotency(begin.key or "-")
-        fields = {**begin.fields, "idem": idem if begin.key else ""}
+        fields = {**begin.fields, "idem": self.idempotency(begin.ref, begin.key)}
         args: list[Any] = [
             begin.ref.turn_id, owner, self.lease_ms,
             settings.session_ttl_seconds, settings.ephemeral_ttl_seconds, settings.log_ttl_seconds,

@@ -1,0 +1,50 @@
+"""Open streams: how many answers a principal may read at once from one worker.
+
+A count in memory, because what it protects (sockets and buffers) is this worker's and goes with
+it. A request takes its place before a turn begins or a log is read, and the edge gives it back
+when the response has ended, however it ends (middleware.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fastapi import Request
+
+from service import metrics
+from service.api.auth import Principal
+from service.errors import ServiceError
+
+
+class Place:
+    def __init__(self, streams: Streams, principal: str) -> None:
+        self._streams = streams
+        self._principal = principal
+
+    def close(self) -> None:
+        self._streams.give_back(self._principal)
+
+
+class Streams:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: Counter[str] = Counter()
+
+    def take(self, request: Request, principal: Principal) -> None:
+        """A place for the stream that this request is about to become. Raises concurrency_limited."""
+        if not self._limit or "chat.stream" in request.scope:
+            return
+        if self._open[principal.id] >= self._limit:
+            metrics.limit_rejections.labels(limit="streams").inc()
+            raise ServiceError(
+                "concurrency_limited",
+                f"{self._limit} answers are being read, which is the limit; close one first.",
+                retry_after=1,
+            )
+        self._open[principal.id] += 1
+        request.scope["chat.stream"] = Place(self, principal.id)
+
+    def give_back(self, principal: str) -> None:
+        self._open[principal] -= 1
+        if not self._open[principal]:
+            del self._open[principal]

@@ -1,0 +1,82 @@
+"""GET /v1/usage: what a caller has used, by day and model, and how its budgets stand.
+
+For holders of the scope `admin` also of others. A principal's limits are shown as they hold for
+the credential that asks, for another principal as the settings have them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import bodies
+from service.api.answers import Json
+from service.api.auth import forbidden
+from service.api.edge import edge_of, principal_of
+from service.api.sending import own_bounds
+from service.engine.sends import Own
+from service.store.ledger import PERIODS, USAGE_DAYS, Usage
+
+router = APIRouter(prefix="/v1/usage")
+
+_DAYS: Final = 30
+
+
+def _usage_resource(usage: Usage) -> dict[str, Any]:
+    return {
+        "date": usage.date,
+        "model": usage.model,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "turns": usage.turns,
+    }
+
+
+@router.get("", summary="What the caller has used, by day (UTC) and model, and how its budgets stand")
+async def get_usage(request: Request) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    days = bodies.limit(request, _DAYS, USAGE_DAYS, "days")
+    who = request.query_params.get("principal") or principal.id
+    own = own_bounds(principal)
+    if who != principal.id:
+        if "admin" not in principal.scopes:
+            raise forbidden("admin")
+        own = Own()
+    bounds = edge.engine.budgets.bounds(own)
+    standing = await edge.engine.store.ledger.standing(who)
+    budgets = {
+        period: {
+            "limit": getattr(bounds, period) or None,
+            "used": standing.used[period],
+            "reserved": standing.reserved,
+            "resets_at": standing.resets_at[period],
+        }
+        for period in reversed(PERIODS)
+    }
+    found = await edge.engine.store.ledger.usage(who, days)
+    return Json({
+        "object": "list",
+        "data": [_usage_resource(usage) for usage in found],
+        "principal": who,
+        "budgets": budgets,
+    })  # fmt: skip
+
+
+@router.get("/principals", summary="Who has usage (admin)")
+async def list_principals(request: Request) -> Response:
+    principal = await principal_of(request, scope="admin")
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    found = await edge.engine.store.ledger.principals()
+    return Json({
+        "object": "list",
+        "data": [
+            {"principal": name, "last_used": datetime.fromtimestamp(seconds, UTC).date().isoformat()}
+            for name, seconds in found
+        ],
+    })  # fmt: skip

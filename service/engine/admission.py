@@ -1,0 +1,95 @@
+"""Admission: this worker protects itself. So many turns at once, a few sends that wait, else 503.
+
+The bound is per worker, because what it protects (a loop, a connection pool, memory) is a
+worker's. Invariants: places are given in the order of asking; whoever leaves gives its place on;
+nobody waits longer than a second. Turns taken over are never refused, they only fill places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from service import metrics
+from service.errors import ServiceError
+
+# One send in twenty may wait: at full load a place comes free every few ms, so that a second
+# suffices for all of them.
+_WAITING_SHARE: Final = 20
+_PATIENCE_SECONDS: Final = 1.0
+# Timers half a second late, for a second: the loop has more work than it can do (idle: < 5 ms).
+_LATE_SECONDS: Final = 0.5
+_LATE_FOR_SECONDS: Final = 1.0
+
+
+class Admission:
+    def __init__(self, limit: int, running: Callable[[], int]) -> None:
+        self._limit = limit
+        self._running = running
+        self._beginning = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.late_since: float | None = None
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place for a turn until it runs, or has not begun. Raises overloaded."""
+        late = self.late_since
+        if late is not None and asyncio.get_running_loop().time() - late >= _LATE_FOR_SECONDS:
+            raise _overloaded()
+        if self._waiting or not self._free():
+            await self._wait()
+        else:
+            self._beginning += 1
+        try:
+            yield
+        finally:
+            self._beginning -= 1
+            self.freed()
+
+    def freed(self) -> None:
+        """A turn has ended, or has not begun: whoever waits longest is next."""
+        while self._waiting and self._free():
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._beginning += 1
+                waiter.set_result(None)
+
+    def note_lag(self, seconds: float) -> None:
+        """How late the event loop runs its timers; told ten times a second."""
+        if seconds < _LATE_SECONDS:
+            self.late_since = None
+        elif self.late_since is None:
+            self.late_since = asyncio.get_running_loop().time()
+
+    def _free(self) -> bool:
+        return self._running() + self._beginning < self._limit
+
+    async def _wait(self) -> None:
+        if len(self._waiting) >= max(1, self._limit // _WAITING_SHARE):
+            raise _overloaded()
+        metrics.admission_waits.inc()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=_PATIENCE_SECONDS)
+        except asyncio.CancelledError:
+            if waiter.done():
+                self._beginning -= 1
+                self.freed()
+            else:
+                self._waiting.remove(waiter)
+            raise
+        if not waiter.done():
+            self._waiting.remove(waiter)
+            raise _overloaded()
+
+
+def _overloaded() -> ServiceError:
+    metrics.limit_rejections.labels(limit="admission").inc()
+    return ServiceError(
+        "overloaded", "This replica has as many answers running as it can take; try again in 1 s.",
+        retry_after=1,
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""Stopping: a user's wish, carried out by the turn's owner, or by us where the owner does not.
+
+The wish is in the store before anybody is told, so that it holds whoever runs the turn. What a
+stopped turn keeps and bills is sealing.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from service import metrics
+from service.engine.live import Live
+from service.engine.reader import Readers
+from service.engine.recovery import Recovery
+from service.engine.sealing import Sealer
+from service.logs import get_logger
+from service.store.store import Store
+from service.store.turns import TurnRef
+
+# A stop that the owner has not carried out by then is carried out by whoever was asked.
+_PATIENCE_SECONDS: Final = 0.2
+
+log = get_logger(__name__)
+
+
+class Stops:
+    def __init__(
+        self, store: Store, readers: Readers, sealer: Sealer, recovery: Recovery, worker: str,
+        lives: Mapping[str, Live],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._readers = readers
+        self._sealer = sealer
+        self._recovery = recovery
+        self._worker = worker
+        self._lives = lives
+
+    async def carry_out(self, ref: TurnRef) -> bool:
+        """Returns when the turn is sealed; False where there is no such turn."""
+        begin = time.perf_counter()
+        noted = await self._store.turns.stop(ref)
+        if noted is None:
+            return False
+        state, owner, left = noted
+        if state in ("running", "queued"):
+            metrics.stops.inc()
+            if not (state == "running" and left > 0 and await self._owner_seals(ref, owner)):
+                await self._seal_by_force(ref)
+            metrics.stop_duration.observe(time.perf_counter() - begin)
+        return True
+
+    async def _owner_seals(self, ref: TurnRef, owner: str) -> bool:
+        live = self._lives.get(ref.turn_id)
+        if live is not None:
+            live.interrupt("stop")
+        else:
+            await self._store.turns.ring(owner, ref)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                turn = await self._store.turns.get(ref)
+                if turn is not None and not turn.sealed:
+                    async for batch in self._readers.follow(ref, turn.last):
+                        if batch and batch[-1].terminal:
+                            break
+        except TimeoutError:
+            return False
+        return True
+
+    async def _seal_by_force(self, ref: TurnRef) -> None:
+        claim = await self._store.turns.claim(ref, self._worker, force=True)
+        if claim.outcome != "CLAIMED" or claim.turn is None:
+            return
+        log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
+        outcome, following = await self._sealer.stop_from_log(claim.turn)
+        if outcome == "FENCED":
+            await self._seal_by_force(ref)
+        elif following:
+            await self._recovery.promote(TurnRef(ref.principal, ref.session_id, following))
