@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from service.double import Double, create_double, running
+from tests.support.node import Node
 from tests.support.redis import RedisServer
 from tests.support.service import Served, serve
 
@@ -70,3 +71,8 @@ def start(
 async def served(start: Start) -> AsyncIterator[Served]:
     async with start() as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def node() -> Node:
+    return Node()
