@@ -1,0 +1,126 @@
+"""Real clients whose worker is killed with -9 in mid-answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import httpx
+import httpx2  # what OpenAI's SDK for Python is built on today
+import openai
+import pytest
+
+from service.double import expected_text
+from tests.clients.chats import REBUILDING_AFTER_DROPS, VERSIONS, texts
+from tests.fault.conftest import Launch
+from tests.support.node import Node
+from tests.support.redis import RedisServer
+from tests.support.waiting import eventually_async
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
+
+ASKED = "[[tokens=200 rate=50 vary]]"
+
+
+async def kill_the_workers_in_mid_answer(redis_process: RedisServer, turns: int = 1) -> None:
+    """Every worker that runs a turn, once all of the turns have a dozen events."""
+    with redis_process.client() as store:
+
+        def running() -> list[str]:
+            logs = list(store.scan_iter("*:log:*"))
+            if len(logs) < turns or any(store.xlen(log) < 12 for log in logs):
+                return []
+            return [str(store.hget(turn, "owner")) for turn in store.scan_iter("*:turn:*")]
+
+        owners = await eventually_async(running, within=20)
+    for pid in {int(owner.rpartition(":")[2]) for owner in owners}:
+        os.kill(pid, signal.SIGKILL)
+
+
+async def test_use_chat_with_the_module_sees_the_text_replaced_and_nothing_else(
+    launch: Launch, node: Node, redis_process: RedisServer
+) -> None:
+    replica = launch()
+    playing = asyncio.create_task(
+        node.play("chat", "hook", url=replica.url, text=ASKED, resumable=True)
+    )  # fmt: skip
+    await kill_the_workers_in_mid_answer(redis_process)
+    page = await playing
+    assert (page["status"], page["error"]) == ("ready", None)
+    assert page["text"] == [ASKED, expected_text(200, 1)]
+    assert "error" not in page["statuses"]
+
+
+@pytest.mark.parametrize(("how", "versions"), [("resume", REBUILDING_AFTER_DROPS), ("remount", VERSIONS)])
+async def test_without_the_module_a_replay_shows_the_whole_answer(
+    launch: Launch, node: Node, redis_process: RedisServer, how: str, versions: list[str]
+) -> None:
+    replica = launch()
+    playing = asyncio.create_task(
+        node.play("chat", "recover", url=replica.url, versions=versions, text=f"{ASKED} {{version}}", how=how)
+    )
+    await kill_the_workers_in_mid_answer(redis_process, len(versions))
+    for chat in (await playing).values():
+        assert chat["dropped"]["status"] == "error"
+        assert expected_text(200, 0).startswith(texts(chat["dropped"])[1])
+        assert texts(chat["after"])[1] == expected_text(200, 1)
+
+
+async def test_an_event_source_reads_on_at_another_worker(
+    launch: Launch, node: Node, redis_process: RedisServer
+) -> None:
+    replica = launch()
+    async with asyncio.timeout(60):
+        path = await _begin(replica.url)
+        playing = asyncio.create_task(node.play("eventsource", "follow", url=f"{replica.url}{path}"))
+        await kill_the_workers_in_mid_answer(redis_process)
+        seen = await playing
+    assert seen["text"] == expected_text(200, 1)
+    assert [number for number, _ in seen["events"]] == list(range(1, len(seen["events"]) + 1))
+    assert [name for _, name in seen["events"]].count("turn.restarted") == 1
+    assert seen["code"] == 204
+
+
+async def _begin(url: str) -> str:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"{url}/v1/sessions/s/turns", json={"content": ASKED}, headers={"Prefer": "respond-async"}
+        )
+    location: str = answer.headers["location"]
+    return f"{location}/events"
+
+
+async def test_openai_s_sdk_raises_and_repeats_with_the_key_have_the_answer(
+    launch: Launch, redis_process: RedisServer
+) -> None:
+    replica = launch()
+    client = openai.AsyncOpenAI(base_url=f"{replica.url}/v1", api_key="none", max_retries=5)
+    seen: list[str] = []
+
+    async def ask() -> None:
+        stream = await client.chat.completions.create(
+            model="openai/gpt-oss-120b", messages=[{"role": "user", "content": ASKED}], stream=True,
+            extra_headers={"Idempotency-Key": "k"},
+        )  # fmt: skip
+        async for chunk in stream:
+            seen.extend(choice.delta.content or "" for choice in chunk.choices)
+
+    asking = asyncio.create_task(ask())
+    await kill_the_workers_in_mid_answer(redis_process)
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await asking
+    assert expected_text(200, 0).startswith("".join(seen))
+
+    async def answered() -> bool:
+        """A repeat that is faster than the takeover sees the old text once more, and is told so."""
+        seen.clear()
+        try:
+            await ask()
+        except openai.APIError as error:
+            assert error.message == "The answer was begun again; send the request again."
+            return False
+        return True
+
+    await eventually_async(answered, within=30)
+    assert "".join(seen) == expected_text(200, 1)
