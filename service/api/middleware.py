@@ -125,6 +125,10 @@ class _Visit:
             )
             if key in scope
         }  # fmt: skip
+        for name in ("session", "turn"):
+            given = scope.get("path_params", {}).get(f"{name}_id", "")
+            if ids.is_session_id(given):  # a turn's id has the same letters; others are not logged
+                fields.setdefault(name, given)
         self._span.rename(f"{method} {route}")
         self._span.set({
             "http.request.method": method, "http.route": route, "http.response.status_code": status,

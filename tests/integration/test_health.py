@@ -1,0 +1,90 @@
+"""What says that a replica lives and is ready, and what does not take it out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from service.double import Double
+from service.errors import StoreUnavailable
+from tests.conftest import Start
+from tests.support.redis import RedisServer
+from tests.support.service import Served, serve
+from tests.support.waiting import eventually_async
+
+
+async def test_a_replica_is_ready_when_it_can_begin_turns(served: Served) -> None:
+    answer = await served.client.get("/readyz")
+    assert (answer.status_code, answer.json()["checks"]) == (
+        200, {"store": "ok", "drain": "ok", "upstream": "ok"},
+    )  # fmt: skip
+
+
+async def test_a_stalled_store_makes_it_unready_within_bounds_and_nothing_else(
+    tmp_path: Path, double_server: tuple[Double, str]
+) -> None:
+    redis = RedisServer(tmp_path)
+    try:
+        async with serve(redis.url, double_server[1]) as served:
+            redis.stall()
+            begin = time.monotonic()
+            unready = await served.client.get("/readyz")
+            assert time.monotonic() - begin < 3
+            assert (unready.status_code, unready.json()["checks"]["store"]) == (503, "unavailable")
+            assert unready.headers["retry-after"] == "1"
+            assert (await served.client.get("/livez")).status_code == 200
+            health = await served.client.get("/health")
+            assert (health.status_code, health.json()["checks"]["store"]) == (200, "unavailable")
+            # What is the same for all replicas can be left out by whoever takes replicas out.
+            alone = await served.client.get("/readyz?exclude=store&exclude=upstream")
+            assert (alone.status_code, alone.json()["checks"]) == (200, {"drain": "ok"})
+            redis.go_on()
+
+            async def ready() -> bool:
+                return (await served.client.get("/readyz")).status_code == 200
+
+            await eventually_async(ready, within=10)
+    finally:
+        redis.close()
+
+
+async def test_one_slow_answer_of_the_store_does_not_make_it_unready(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = served.app.state.edge.engine.store
+    asked = 0
+
+    async def ping() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise StoreUnavailable
+
+    monkeypatch.setattr(store, "ping", ping)
+    assert (await served.client.get("/readyz")).status_code == 200
+    assert asked == 2
+
+
+async def test_many_probes_ask_the_store_once_a_second(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def ping() -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(served.app.state.edge.engine.store, "ping", ping)
+    answers = await asyncio.gather(*(served.client.get("/readyz") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert asked <= 3  # one for each second that 50 requests can take on a busy machine
+
+
+async def test_a_draining_replica_is_unready_whatever_is_excluded(start: Start) -> None:
+    async with start() as served:
+        served.app.state.edge.engine.drain()
+        answer = await served.client.get("/readyz?exclude=store&exclude=upstream")
+        assert (answer.status_code, answer.json()["checks"]) == (503, {"drain": "draining"})
