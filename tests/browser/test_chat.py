@@ -12,7 +12,7 @@ from tests.browser.ui import Ui
 
 def test_an_answer_streams_and_is_exact_to_the_character(ui: Ui) -> None:
     ui.send("[[tokens=300 rate=150]]")
-    ui.shows("#32")
+    ui.shows("#33")
     expect(ui.answer).to_have_attribute("aria-busy", "true")
     assert "#293" not in ui.answer.inner_text()
     ui.done()
@@ -128,3 +128,20 @@ def test_an_answer_block_by_block_looks_as_the_same_text_at_once(ui: Ui) -> None
     ui.page.reload()
     ui.shows("#16")
     assert ui.answer.locator(".text").inner_html() == streamed
+
+
+def test_an_edit_waits_for_the_running_answer_and_is_not_lost(ui: Ui) -> None:
+    ui.send("[[tokens=4000 rate=50]]")
+    ui.shows("#16")
+    ui.questions.first.hover()
+    ui.questions.first.get_by_role("button", name="Edit this message").click()
+    editor = ui.page.get_by_role("textbox", name="Your message")
+    editor.fill("[[say=edited]]")
+    editor.press("Enter")
+    expect(ui.page.get_by_role("alert").last).to_contain_text("An answer is running.")
+    expect(editor).to_have_value("[[say=edited]]")
+    ui.page.get_by_role("button", name="Stop the answer").click()
+    ui.done()
+    editor.press("Enter")
+    ui.shows("edited")
+    assert ui.questions.all_inner_texts() == ["[[say=edited]]"]

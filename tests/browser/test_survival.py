@@ -216,3 +216,15 @@ def test_a_deploy_in_mid_answer_is_not_noticed(visit: Visit, cluster: Callable[.
     ui.done()
     assert ui.copied() == expected_text(400)
     assert resumed_from(ui) == []
+
+
+def test_a_page_that_slept_through_the_end_of_its_line_reconnects_on_waking(ui: Ui) -> None:
+    """The line is silent, not closed: only the clock tells. The clock is the page's, not ours."""
+    ui.page.clock.install()
+    ui.send("[[tokens=200 rate=100 fault=stall after=100 seconds=4]]")
+    ui.shows("#84")
+    ui.page.clock.run_for(50_000)  # more than three heartbeats
+    ui.page.clock.resume()
+    ui.done()
+    assert ui.copied() == expected_text(200)
+    assert len(resumed_from(ui)) == 1

@@ -164,11 +164,16 @@ export class Chat {
     if (!fresh && !this.session.title) this.change({ title: title(text) });
   }
 
+  /** False while an answer is running. */
   edit(messageId, text) {
-    if (this.busy) return this.#ui.notify("An answer is running. Stop it first.");
+    if (this.busy) {
+      this.#ui.notify("An answer is running. Stop it first.");
+      return false;
+    }
     this.#conversation.dropAfter(messageId);
     this.#conversation.rewrite(messageId, text);
     this.#begin({ body: { edit: { message_id: messageId, content: text } } });
+    return true;
   }
 
   regenerate() {

@@ -13,7 +13,7 @@ export class Conversation {
   #on;
   #scroll;
 
-  /** on: earlier(), edit(id, text), regenerate(), again(), now(), cancel() */
+  /** on: earlier(), edit(id, text) -> was it taken, regenerate(), again(), now(), cancel() */
   constructor(on) {
     this.#on = on;
     this.#scroll = new Scroll({
@@ -130,9 +130,7 @@ export class Conversation {
     };
     const send = () => {
       const text = field.value;
-      if (!text.trim()) return;
-      close();
-      this.#on.edit(id, text);
+      if (text.trim() && this.#on.edit(id, text)) close();
     };
     field.value = view.text;
     field.rows = Math.min(12, view.text.split("\n").length + 1);

@@ -12,6 +12,7 @@ import { notify, say } from "./notice.js";
 import { Sidebar } from "./sidebar.js";
 import { sentence } from "./words.js";
 
+const TICK_MS = 5000;
 const select = byId("model");
 
 // The key: asked for once however many calls need it, and only when one does.
@@ -189,6 +190,12 @@ addEventListener("popstate", follow);
 addEventListener("hashchange", follow);
 addEventListener("pagehide", () => chat.remember());
 addEventListener("online", () => chat.nudge());
+// Timers stand still while a machine sleeps: a gap between two of them means that it has woken up.
+let tick = Date.now();
+setInterval(() => {
+  if (Date.now() - tick > 4 * TICK_MS) chat.nudge();
+  tick = Date.now();
+}, TICK_MS);
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return chat.remember();
   chat.nudge();

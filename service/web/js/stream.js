@@ -26,7 +26,7 @@ export class Stream {
   #patient = false;
   #tries = 0;
   #retryMs = null;
-  #heardAt = 0;
+  #heardAt = 0; // by the clock on the wall, which goes on while a machine sleeps
   #left = false;
   #expired = false;
   #stopWanted = false;
@@ -76,7 +76,7 @@ export class Stream {
   nudge() {
     if (this.#wake) {
       if (!this.#patient) this.#wake();
-    } else if (performance.now() - this.#heardAt > STALE_MS) {
+    } else if (Date.now() - this.#heardAt > STALE_MS) {
       this.#controller.abort();
     }
   }
@@ -103,7 +103,7 @@ export class Stream {
   async #open() {
     this.#controller = new AbortController();
     const signal = this.#controller.signal;
-    this.#heardAt = performance.now();
+    this.#heardAt = Date.now();
     if (this.turn) {
       const headers = { Accept: "text/event-stream", "Last-Event-ID": String(this.answer.last) };
       return this.#api.fetch("GET", `${this.#base}/${this.turn}/events`, { headers, signal });
@@ -125,7 +125,7 @@ export class Stream {
     this.#on.link(null);
     let watchdog;
     const onBytes = () => {
-      this.#heardAt = performance.now();
+      this.#heardAt = Date.now();
       clearTimeout(watchdog);
       watchdog = setTimeout(() => this.#controller.abort(), SILENCE_MS);
     };
