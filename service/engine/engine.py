@@ -16,7 +16,7 @@ from service.engine.attempts import begin_turn
 from service.engine.background import Background
 from service.engine.budgets import Budgets
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, Contexts, Tokens
-from service.engine.feeds import Feeds
+from service.engine.feeds import Feed, Feeds
 from service.engine.flusher import Flusher
 from service.engine.governor import Governor
 from service.engine.live import Answer, Live
@@ -83,7 +83,6 @@ class Engine:
 
     async def open(self) -> None:
         self.feeds.start(self._doorbell)
-        self._flusher.start()
         self._background.loop("vitals", Vitals(self.store).run)
         self.recovery.start(self._background)
         self.governor.start()
@@ -275,15 +274,17 @@ class Engine:
 
     def run(self, turn: Turn) -> None:
         """Run a turn that this worker has begun or claimed."""
-        self._tasks[turn.ref.turn_id] = task = asyncio.create_task(self._run(turn), name="turn")
+        feed = self.feeds.local(turn.ref)  # at once: its first reader must not subscribe to its bell
+        if feed is not None and turn.epoch == 1:
+            feed.push([Event(1, turn.started)])
+        self._tasks[turn.ref.turn_id] = task = asyncio.create_task(self._run(turn, feed), name="turn")
         task.add_done_callback(lambda _: self._ran(turn.ref.turn_id))
 
     def _ran(self, turn_id: str) -> None:
         self._tasks.pop(turn_id, None)
         self.admission.freed()
 
-    async def _run(self, turn: Turn) -> None:
-        feed = self.feeds.local(turn.ref)
+    async def _run(self, turn: Turn, feed: Feed | None) -> None:
         live = Live(turn, feed)
         live.span = begin_turn(turn)
         self._lives[turn.ref.turn_id] = live
@@ -292,8 +293,6 @@ class Engine:
         try:
             if turn.epoch > 1:
                 await self._inherit(live)
-            elif feed is not None:
-                feed.push([Event(1, turn.started)])
             following = await self._runner.run(live)
         except StoreUnavailable:
             log.warning("turn.left", turn=turn.ref.turn_id, reason="store", action="its lease lapses")

@@ -26,6 +26,8 @@ from service.store.turns import TurnRef
 # A reader further behind than this many events reads the log: about 4 s at 15 ms per event.
 _KEPT_EVENTS: Final = 256
 _RETRY_SECONDS: Final = 0.2
+# How late a heartbeat may be; 5,000 waiting readers are looked through in about 1 ms.
+_PULSE_SECONDS: Final = 1.0
 
 
 class Feed:
@@ -54,7 +56,7 @@ class Feed:
         self.trouble = False
         self.checked = 0.0
         self.error: ServiceError | None = None
-        self._waiters: set[asyncio.Future[bool]] = set()
+        self._waiters: dict[asyncio.Future[bool], float] = {}  # until when each waits
 
     def push(self, events: Sequence[Event]) -> None:
         fresh = [event for event in events if self.last is None or event.id > self.last]
@@ -101,27 +103,27 @@ class Feed:
         self._waiters.clear()
 
     async def wait(self, seconds: float) -> bool:
-        """False when nothing happened for so long."""
+        """False when nothing happened for so long, give or take a pulse."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
-        self._waiters.add(waiter)
-        timer = loop.call_later(seconds, _time_out, waiter)
+        self._waiters[waiter] = loop.time() + seconds
         try:
             return await waiter
         finally:
-            timer.cancel()
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
 
-
-def _time_out(waiter: asyncio.Future[bool]) -> None:
-    if not waiter.done():
-        waiter.set_result(False)
+    def expire(self, now: float) -> None:
+        """Wake those who have waited long enough."""
+        for waiter, until in self._waiters.items():
+            if until <= now and not waiter.done():
+                waiter.set_result(False)
 
 
 class Feeds:
     def __init__(self, settings: Settings, store: Store, background: Background) -> None:
         self._store = store
         self._window = settings.flush_window_seconds
+        self._pulse_seconds = min(_PULSE_SECONDS, settings.heartbeat_seconds / 10)
         self._cache = settings.local_cache
         self._background = background
         self._feeds: dict[str, Feed] = {}
@@ -132,6 +134,7 @@ class Feeds:
     def start(self, doorbell: Doorbell) -> None:
         self._doorbell = doorbell
         self._background.loop("tail", self._tail)
+        self._background.loop("pulse", self._pulse)
 
     def all(self) -> list[Feed]:
         return list(self._feeds.values())
@@ -203,6 +206,14 @@ class Feeds:
     def wake_all(self) -> None:
         for feed in self._feeds.values():
             feed.wake()
+
+    async def _pulse(self) -> None:
+        """One timer for all that wait: a timer each would cost more than what they wait for."""
+        while True:
+            await asyncio.sleep(self._pulse_seconds)
+            now = asyncio.get_running_loop().time()
+            for feed in self._feeds.values():
+                feed.expire(now)
 
     async def _tail(self) -> None:
         while True:

@@ -1,13 +1,16 @@
 """The flusher: one append per turn and window, all turns of the worker in one round trip.
 
-The first token of an answer goes at once. After that a window (15 ms unless set) collects what
-arrives; a round trip that takes longer makes the window longer, so nothing ever queues up. While
-Redis is away the turns hold their deltas and the same append is tried again, for a bounded time.
+The first token of an answer goes at once, and so does anything after a quiet window. What comes
+then is collected for a window (15 ms unless set), mostly by the kernel: a turn whose upstream has
+a gate is not read again before the window ends. Under load the window grows, so that there is
+less to do per token before anything queues up. While Redis is away the turns hold their deltas
+and the same append is tried again, for a bounded time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -21,9 +24,19 @@ from service.store import log as codes
 from service.store.log import Append, Log
 
 _RETRY_SECONDS: Final = 0.1
-# Turns per round trip: keeps one pipeline's reply, and the loop's work on it, below a few ms.
+# Turns per round trip: keeps one reply, and the loop's work on it, below a few ms.
 _CHUNK: Final = 256
 _SIGNALS: Final = {codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone", codes.LOST: "lost"}
+# Turns of the event loop from opening the gates to what was behind them being decoded: one to
+# look at the sockets, one for the readers to wake, and one more where the loop is asyncio's own.
+_TURNS: Final = 3
+# The window may become so many times longer, if more than this share of the CPU is used, and
+# shorter again below the other. 60 ms is what the eye takes for a steady stream.
+_LONGEST: Final = 4
+_BUSY: Final = 0.75
+_CALM: Final = 0.5
+_STEP: Final = 1.25
+_GRAIN: Final = 0.005  # s that a timer may be late without meaning anything
 
 log = get_logger(__name__)
 
@@ -31,43 +44,82 @@ log = get_logger(__name__)
 class Flusher:
     def __init__(self, settings: Settings, store_log: Log, background: Background) -> None:
         self._log = store_log
-        self._window = settings.flush_window_seconds
+        self._shortest = self._window = settings.flush_window_seconds
         self._hold = settings.store_hold_seconds
         self._background = background
         self._dirty: set[Live] = set()
-        self._wake = asyncio.Event()
-
-    def start(self) -> None:
-        self._background.loop("flusher", self._run)
+        self._urgent: set[Live] = set()
+        self._gated: list[Live] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._opened = (0.0, 0.0)  # the window: by the clock, by this thread's CPU time
 
     def put(self, live: Live, *, urgent: bool = False) -> None:
         """The turn has something to write; `urgent` does not wait for the window."""
-        if urgent and not live.in_flight:
-            self._background.task("flush", self._flush([live]))
-            return
-        self._dirty.add(live)
-        self._wake.set()
-
-    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch = [live for live in self._dirty if not live.in_flight]
-            self._dirty.clear()
-            begin = loop.time()
-            for i in range(0, len(batch), _CHUNK):
-                await self._flush(batch[i : i + _CHUNK])
-            took = loop.time() - begin
-            await asyncio.sleep(max(self._window, took))
+        if urgent:
+            if not self._urgent:
+                loop.call_soon(self._write_urgent)
+            self._urgent.add(live)
+        else:
+            if not self._dirty and self._timer is None:
+                loop.call_soon(self._write)
+            self._dirty.add(live)
+        if live.gate is not None and self._window:
+            live.gate.pause()
+            self._gated.append(live)
+            if self._timer is None:
+                self._open_window(loop)
 
-    async def _flush(self, lives: Collection[Live]) -> None:
+    def _open_window(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(self._window, self._end_window)
+        self._opened = (time.monotonic(), time.thread_time())
+
+    def _end_window(self) -> None:
+        self._timer = None
+        self._adapt()
+        gated, self._gated = self._gated, []
+        for live in gated:
+            if live.gate is not None:
+                live.gate.resume()
+        if gated or self._dirty:
+            self._write_after(_TURNS)
+
+    def _write_after(self, turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._write_after, turns - 1)
+        else:
+            self._write()
+
+    def _adapt(self) -> None:
+        wall, cpu = time.monotonic() - self._opened[0], time.thread_time() - self._opened[1]
+        if cpu > _BUSY * wall or wall > 1.5 * self._window + _GRAIN:
+            self._window = min(self._window * _STEP, self._shortest * _LONGEST)
+        elif cpu < _CALM * wall:
+            self._window = max(self._window / _STEP, self._shortest)
+
+    def _write_urgent(self) -> None:
+        urgent, self._urgent = self._urgent, set()
+        self._dirty -= urgent
+        self._start(urgent)
+
+    def _write(self) -> None:
+        """Everything that is there; opens the next window, in which what comes is collected."""
+        dirty, self._dirty = self._dirty, set()
+        if self._timer is None and (dirty or self._gated):
+            self._open_window(asyncio.get_running_loop())
+        self._start(dirty)
+
+    def _start(self, lives: Collection[Live]) -> None:
+        # A turn whose append is under way is put again when it has landed.
         ready = [live for live in lives if live.has_pending and not live.in_flight]
-        if not ready:
-            return
-        appends = []
         for live in ready:
             live.take_off()
+        for i in range(0, len(ready), _CHUNK):
+            self._background.task("flush", self._flush(ready[i : i + _CHUNK]))
+
+    async def _flush(self, ready: Collection[Live]) -> None:
+        appends = []
+        for live in ready:
             first, payloads, fields = live.take()
             appends.append(Append(live.turn.ref, live.turn.epoch, first, payloads, fields))
         results: list[Any]

@@ -19,6 +19,7 @@ from service.engine.feeds import Feed
 from service.events import Event
 from service.store.turns import Turn
 from service.tracing import NOTHING, Span
+from service.upstream.base import Gate
 from service.upstream.models import Model
 
 
@@ -63,6 +64,7 @@ class Live:
         self.failing_since: float | None = None
         self.appended_at = 0.0
         self.model: Model | None = None
+        self.gate: Gate | None = None
         self.span: Span = NOTHING
         self.first_shown: float | None = None  # seconds after the turn's begin, where we showed it
         self._landed = asyncio.Event()

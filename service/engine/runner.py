@@ -230,6 +230,7 @@ class Runner:
                 last = await self._relay(live, permit, request, total, attempt)
         finally:
             live.deadline = (total, "turn_timeout")
+            live.gate = None
             if live.tokens:
                 permit.spent(context.prompt_tokens, live.tokens)
         if last.usage:
@@ -254,6 +255,7 @@ class Runner:
                 if request.limits is not None:
                     permit.learned(request.limits)
                     request.limits = None
+                    live.gate = request.gate
                 if batch.pieces:
                     live.deadline = (
                         min(total, loop.time() + self._settings.idle_timeout_seconds),

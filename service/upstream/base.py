@@ -54,6 +54,15 @@ class Request:
     # Filled in by the upstream when the response's head has arrived.
     limits: Limits | None = None
     upstream_id: str = ""
+    gate: Gate | None = None
+
+
+class Gate(Protocol):
+    """Holds a stream back where that costs nothing; what comes meanwhile is one batch later."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
 
 
 class Upstream(Protocol):

@@ -70,6 +70,7 @@ class Groq:
             ) as response:
                 request.limits = _limits(response.headers)
                 body: Body | None = response.http_response.extensions.get("body")
+                request.gate = body
                 async for data in body or response.http_response.aiter_raw():
                     batch = decoder.feed(data)
                     request.upstream_id = decoder.upstream_id

@@ -1,8 +1,8 @@
 """An HTTP transport for httpx that gets out of the way of a stream of tokens.
 
 HTTP/1.1 over plain or TLS connections, parsed by httptools in the protocol's own callback: no
-task, timer or object per read. What arrives while its reader is busy or has paused it is one
-read later; pausing stops the socket itself, so that the kernel collects meanwhile.
+task, timer or object per read. A paused response costs nothing until it is resumed: the kernel
+collects what comes and does not even wake the process (SO_RCVLOWAT; under TLS too).
 
 Invariants: errors are httpx's; a response that was not read to its end takes its connection
 with it, at once. No proxies, no HTTP/2, no retries, no read timeouts: groq.py's caller has
@@ -23,6 +23,8 @@ import httpx
 
 # Bytes of one response that may wait for a reader that does not come; then the socket waits.
 _MAX_WAITING: Final = 262_144
+# While paused the kernel wakes us for so many bytes, or at the end: a second of 500 tokens/s.
+_PAUSED_BYTES: Final = 65_536
 # The end of a response whose content is complete is on its way; longer than this it is not.
 _LINGER_SECONDS: Final = 1.0
 
@@ -57,8 +59,8 @@ class Body(httpx.AsyncByteStream):
                 self._waiter = None
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
-        if self._waiting > _MAX_WAITING:
-            self.resume()
+        if self._waiting > _MAX_WAITING and self._connection is not None:
+            self._connection.resume_reading()
         self._waiting = 0
         return data
 
@@ -69,11 +71,11 @@ class Body(httpx.AsyncByteStream):
     def pause(self) -> None:
         """Leave what comes from now on in the kernel."""
         if self._connection is not None and not self.complete:
-            self._connection.pause()
+            self._connection.await_bytes(_PAUSED_BYTES)
 
     def resume(self) -> None:
         if self._connection is not None:
-            self._connection.resume()
+            self._connection.await_bytes(1)
 
     def let_go(self) -> None:
         """The content is known to be complete: keep the connection, as soon as it is free."""
@@ -91,8 +93,8 @@ class Body(httpx.AsyncByteStream):
     def add(self, data: bytes) -> None:
         self._parts.append(data)
         self._waiting += len(data)
-        if self._waiting > _MAX_WAITING:
-            self.pause()
+        if self._waiting > _MAX_WAITING and self._connection is not None:
+            self._connection.pause_reading()
         self._wake()
 
     def end(self, error: httpx.TransportError | None = None) -> None:
@@ -117,16 +119,17 @@ class _Connection(asyncio.Protocol):
         self._head: asyncio.Future[httpx.Response] | None = None
         self._body: Body | None = None
         self._lingering: asyncio.TimerHandle | None = None
-        self._paused = False
+        self._stopped = False
+        self._awaited = 1
+        self._keeps = False
         self._until_close = False
         self.lost = False
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        end = transport.get_extra_info("socket")
-        if end is not None:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._socket = transport.get_extra_info("socket")
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def exchange(self, request: bytes) -> httpx.Response:
         """Send a request; returns with the head of its response. Raises httpx.TransportError."""
@@ -141,29 +144,39 @@ class _Connection(asyncio.Protocol):
         finally:
             self._head = None
 
-    def pause(self) -> None:
-        if not self._paused and not self._transport.is_closing():
-            self._paused = True
+    def await_bytes(self, number: int) -> None:
+        """Be woken when so many bytes wait to be read."""
+        if self._awaited != number and not self._transport.is_closing():
+            self._awaited = number
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, number)
+
+    def pause_reading(self) -> None:
+        if not self._stopped and not self._transport.is_closing():
+            self._stopped = True
             self._transport.pause_reading()
 
-    def resume(self) -> None:
-        if self._paused:
-            self._paused = False
+    def resume_reading(self) -> None:
+        if self._stopped:
+            self._stopped = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
     def linger(self) -> None:
         """Be kept once the response has ended, which is about to happen."""
-        self.resume()
         if self._body is None:
             self.release()
         else:
+            self._flow()
             self._lingering = self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
+
+    def _flow(self) -> None:
+        self.await_bytes(1)
+        self.resume_reading()
 
     def release(self) -> None:
         """The response is not wanted any more: keep the connection if it has ended, else end it."""
-        self.resume()
-        if self._body is None and not self.lost and self._parser.should_keep_alive():
+        self._flow()
+        if self._body is None and not self.lost and self._keeps:
             self.idle_since = self._loop.time()
             if len(self._idle) == self._idle.maxlen:
                 self._idle.popleft().close()
@@ -185,6 +198,7 @@ class _Connection(asyncio.Protocol):
             self._headers = []
             return
         names = {name.lower() for name, _ in self._headers}
+        self._keeps = self._parser.should_keep_alive()
         self._until_close = not names & {b"content-length", b"transfer-encoding"}
         self._body = Body(self)
         if self._head is not None and not self._head.done():
