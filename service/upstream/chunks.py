@@ -67,6 +67,16 @@ def _usage(raw: dict[str, Any]) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
+def _add(batch: Batch, kind: str, text: str) -> None:
+    """One token, joined to the piece before where that is of the same kind."""
+    batch.tokens += 1
+    pieces = batch.pieces
+    if pieces and pieces[-1][0] == kind:
+        pieces[-1] = (kind, pieces[-1][1] + text)
+    else:
+        pieces.append((kind, text))
+
+
 class Decoder:
     """Feed it reads, get batches. `finished` once a finish_reason was seen."""
 
@@ -131,24 +141,15 @@ class Decoder:
             raise garbled() from None
         if chunk.error is not None:
             raise refusal(0, {"error": chunk.error}, {})
-        pieces = batch.pieces
         for choice in chunk.choices[:1]:
             delta = choice.delta
             if delta.content:
-                batch.tokens += 1
-                if pieces and pieces[-1][0] == TEXT:
-                    pieces[-1] = (TEXT, pieces[-1][1] + delta.content)
-                else:
-                    pieces.append((TEXT, delta.content))
+                _add(batch, TEXT, delta.content)
             if delta.reasoning:
-                batch.tokens += 1
-                if pieces and pieces[-1][0] == REASONING:
-                    pieces[-1] = (REASONING, pieces[-1][1] + delta.reasoning)
-                else:
-                    pieces.append((REASONING, delta.reasoning))
+                _add(batch, REASONING, delta.reasoning)
             if delta.tool_calls:
                 batch.tokens += 1
-                pieces.extend((TOOL, call) for call in delta.tool_calls)
+                batch.pieces.extend((TOOL, call) for call in delta.tool_calls)
             if choice.finish_reason:
                 batch.finish_reason = choice.finish_reason
                 self.finished = True

@@ -65,7 +65,8 @@ class Catalogue:
             for fallback in model.fallbacks:
                 if fallback not in self._models:
                     raise SettingsError(
-                        f"CHAT_MODELS_FILE: {model.id} falls back to {fallback!r}, which the file does not list."
+                        f"CHAT_MODELS_FILE: {model.id} falls back to {fallback!r}, "
+                        "which the file does not list."
                     )
         if default is not None and default not in self._names:
             raise SettingsError(f"CHAT_MODEL: {default!r} is none of {', '.join(self._names)}.")
@@ -81,7 +82,8 @@ class Catalogue:
         model = self._names.get(name)
         if model is None:
             raise ServiceError(
-                "model_not_found", f"There is no model of that name; the models are {', '.join(self._models)}.",
+                "model_not_found",
+                f"There is no model of that name; the models are {', '.join(self._models)}.",
                 param="model",
             )  # fmt: skip
         return model

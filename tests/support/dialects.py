@@ -45,8 +45,9 @@ class Dialect(ABC):
         return self.path
 
     async def send(
-        self, served: Served, message: str, session: str = "s", *, shown: OnText | None = None, headers: dict[str, str] | None = None
-    ) -> Outcome:
+        self, served: Served, message: str, session: str = "s", *,
+        shown: OnText | None = None, headers: dict[str, str] | None = None,
+    ) -> Outcome:  # fmt: skip
         request = served.client.stream(
             "POST", self.url(session), json=self.body(message, session), headers=headers
         )
