@@ -100,6 +100,7 @@ class Governor:
         soonest = math.inf
         for model in chain:
             pacer = self._pacer(model)
+            await pacer.learn()
             limit = _fitting(pacer, prompt, min(completion, model.max_completion_tokens), asked)
             found = await pacer.take(principal, prompt, limit, left if model is chain[0] else 0.0)
             if isinstance(found, Grant):

@@ -68,7 +68,6 @@ class Pacer:
         self._pace: Pace | None = None
         self._paced_at = float("-inf")
         self._alone_until = float("-inf")
-        self._under_way = 0
         self._wake = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -93,7 +92,6 @@ class Pacer:
             raise
 
     def _grant(self, grant: Grant) -> Grant:
-        self._under_way += 1
         self._report.calls += 1
         return grant
 
@@ -140,7 +138,6 @@ class Pacer:
 
     def ended(self, grant: Grant, prompt: int, completion: int, *, made: bool = True) -> None:
         """The call is over and has used this much; `made` is False where the provider let none in."""
-        self._under_way -= 1
         if made:
             self._loop.call_later(_SETTLE_SECONDS, self._give_back, grant, prompt, completion, made)
         else:
@@ -157,6 +154,11 @@ class Pacer:
     def bucket(self, kind: str) -> Bucket | None:
         """A limit of the model's, if known, as of the last poll."""
         return self._pace.buckets.get(kind) if self._pace else None
+
+    async def learn(self) -> None:
+        """Have refusals count before the next call is measured."""
+        if self._report.refusals:
+            await self._ask([])
 
     async def flush(self) -> None:
         """Tell the others what was learned, unless a poll is about to."""
@@ -176,9 +178,9 @@ class Pacer:
             batch = self._in_turns()
             if not batch:
                 break
-            first, wait = await self._let_go(batch)
-            if first is not None and not self._give_up(first, wait):
-                await self._rest(wait)
+            first = await self._let_go(batch)
+            if first is not None and self._pace is not None and not self._give_up(first, self._pace):
+                await self._rest(self._pace.wait)
 
     async def _rest(self, wait: float) -> None:
         first = min(waiter.deadline for queue in self._waiting.values() for waiter in queue)
@@ -207,24 +209,24 @@ class Pacer:
             depth += 1
         return batch[:_BATCH]
 
-    async def _let_go(self, batch: list[_Waiter]) -> tuple[_Waiter | None, float]:
-        """The first that may not go, and the seconds for which it has to wait."""
+    async def _let_go(self, batch: list[_Waiter]) -> _Waiter | None:
+        """Returns the first that may not go."""
         now = self._loop.time()
         pace = await self._ask([(w.prompt, w.completion, now - w.since) for w in batch])
         if pace is None:
             for waiter in batch:
                 metrics.bypassed.labels(control="governor").inc()
                 self._go(waiter, Grant(waiter.prompt, waiter.completion))
-            return None, 0.0
+            return None
         for waiter, (level, out) in zip(batch, pace.granted, strict=False):
             self._go(waiter, Grant(waiter.prompt, waiter.completion, pace.now, level, out))
         if len(pace.granted) == len(batch):
-            return None, 0.0
+            return None
         first = batch[len(pace.granted)]
         if not first.held:
             first.held = True
             metrics.governor_waits.labels(model=self._model).inc()
-        return first, pace.wait
+        return first
 
     def _go(self, waiter: _Waiter, grant: Grant) -> None:
         self._grant(grant)
@@ -238,18 +240,17 @@ class Pacer:
         else:
             waiter.outcome.set_result(grant)
 
-    def _give_up(self, first: _Waiter, wait: float) -> bool:
+    def _give_up(self, first: _Waiter, pace: Pace) -> bool:
         """Tell those whose time is over how long it would take. True when `first` is one of them."""
         now = self._loop.time()
-        # What is under way here may give back early; without it the wait is what it is.
-        hopeless = not self._under_way and now + wait > first.deadline
         prompt = completion = calls = 0
         for queue in self._waiting.values():
             for waiter in queue:
                 prompt, completion, calls = prompt + waiter.prompt, completion + waiter.completion, calls + 1
-                if waiter.outcome.done() or (now < waiter.deadline and not (hopeless and waiter is first)):
-                    continue
-                waiter.outcome.set_result(max(wait, self._line(prompt, completion, calls)))
+                as_much = waiter.prompt >= first.prompt and waiter.completion >= first.completion
+                hopeless = as_much and now + pace.best > waiter.deadline
+                if not waiter.outcome.done() and (hopeless or now >= waiter.deadline):
+                    waiter.outcome.set_result(max(pace.wait, self._line(prompt, completion, calls)))
         return first.outcome.done()
 
     def _line(self, prompt: int, completion: int, calls: int) -> float:

@@ -82,6 +82,7 @@ class Pace:
     known: bool
     granted: Sequence[tuple[float, float]]
     wait: float  # seconds, for the first ask that may not go
+    best: float  # the same if calls under way give everything back
     blocked: float  # seconds
     buckets: dict[str, Bucket]
 
@@ -130,6 +131,7 @@ class Pacing:
             known=answer["known"],
             granted=list(answer["granted"] or []),
             wait=answer["wait"] / 1000,
+            best=answer["best"] / 1000,
             blocked=answer["blocked"] / 1000,
             buckets={
                 kind: Bucket(bucket["limit"], bucket["level"], PERIODS[kind] / 1000)

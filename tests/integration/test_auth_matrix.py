@@ -29,7 +29,7 @@ OPEN = {
 HIDDEN = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/ui", "/ui/", "/ui/{name:path}"}
 ADMIN = {
     ("GET", "/v1/keys"), ("POST", "/v1/keys"), ("POST", "/v1/keys/{key_id}/rotate"),
-    ("DELETE", "/v1/keys/{key_id}"),
+    ("DELETE", "/v1/keys/{key_id}"), ("GET", "/v1/usage/principals"),
 }  # fmt: skip
 
 # Bodies that are good enough for a caller who may; who may not never gets so far.

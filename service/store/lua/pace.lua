@@ -8,9 +8,10 @@
 --         heads: [{at, level, out, cost, limit, left, requests_limit, requests_left}]   of answers
 --         refusals: [{kind, limit, requested, wait, prompt, completion}]   429s, 413s (wait 0)
 --         asks: [{prompt, completion, waited}]}  calls that wait, in their order
--- Returns JSON {now, known, granted: [[level, out]], wait, blocked, buckets: {kind: {limit, level}}}
+-- Returns JSON {now, known, granted: [[level, out]], wait, best, blocked,
+--         buckets: {kind: {limit, level}}}
 --         level of tpm (-1 unknown) and tokens out after each call that may go now; times in ms
--- `wait` is for the first call that may not go. The longest waiting call of all workers is kept
+-- `wait` is for the first call that may not go, `best` if all calls under way use nothing. The longest waiting call of all workers is kept
 -- room for (`want`), so that small calls cannot starve a large one.
 local given = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
@@ -108,10 +109,11 @@ for _, refusal in ipairs(given.refusals) do
 end
 
 -- 2. Who may call.
-local granted, wait = {}, 0
+local granted, wait, best = {}, 0, 0
 local wanted = state.want_until and state.want_until > now and tostring(state.want_worker) ~= given.worker
 for i, call in ipairs(given.asks) do
-  local missing = math.max(0, (state.blocked or 0) - now)
+  local blocked = math.max(0, (state.blocked or 0) - now)
+  local missing = blocked
   local feeling = not state.known and missing == 0
   if feeling then
     -- Nothing is known yet: a few go ahead, the others wait for what these learn, but not for long.
@@ -119,18 +121,21 @@ for i, call in ipairs(given.asks) do
     if (state.probing or 0) >= given.probes and now - state.cold < given.cold then missing = given.cold / 50 end
   end
   local first = wanted and state.want_since < now - call.waited
-  local lacking, too_large = 0, false
+  local lacking, hopeful, too_large = 0, 0, false
   for kind, bucket in pairs(buckets) do
     local needed = cost(kind, call)
     too_large = too_large or needed > bucket.limit  -- no waiting helps: the provider says so to the caller
     if first then
       needed = needed + cost(kind, {prompt = state.want_prompt, completion = state.want_completion})
     end
-    lacking = math.max(lacking, (needed - bucket.level) * given.period[kind] / bucket.limit)
+    local per_token = given.period[kind] / bucket.limit
+    local back = (kind == 'rpm' or kind == 'rpd') and 0 or state.out
+    lacking = math.max(lacking, (needed - bucket.level) * per_token)
+    hopeful = math.max(hopeful, (needed - bucket.level - back) * per_token)
   end
   if not too_large then missing = math.max(missing, lacking) end
   if missing > 0 then
-    wait = math.max(1, math.ceil(missing))
+    wait, best = math.max(1, math.ceil(missing)), math.ceil(math.max(blocked, hopeful))
     if not wanted or state.want_since > now - call.waited then
       state.want_worker, state.want_since, state.want_until = given.worker, now - call.waited, now + given.hold
       state.want_prompt, state.want_completion = call.prompt, call.completion
@@ -170,6 +175,6 @@ redis.call('HSET', KEYS[1], unpack(fields))
 redis.call('EXPIRE', KEYS[1], given.ttl)
 
 return cjson.encode({
-  now = now, known = state.known and true or false, granted = granted, wait = wait,
+  now = now, known = state.known and true or false, granted = granted, wait = wait, best = best,
   blocked = math.max(0, (state.blocked or 0) - now), buckets = buckets,
 })

@@ -1,0 +1,177 @@
+"""The governor in a served service: waits, fails over, refuses honestly, and knows a bad key."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.double import Double, expected_text
+from service.double.faults import Fault
+from tests.conftest import Start
+from tests.support.service import Served
+from tests.support.waiting import eventually_async
+
+LARGE, SMALL = "openai/gpt-oss-120b", "openai/gpt-oss-20b"
+
+
+async def ask(served: Served, text: str, **body: Any) -> httpx.Response:
+    return await served.client.post("/chat", json={"user_query": text, **body})
+
+
+def models_called(double: Double) -> list[str]:
+    return [call.model for call in double.calls]
+
+
+def limits(double: Double, **kinds: int) -> None:
+    double.configure(double.settings.changed({"limits": {"*": kinds}}))
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Path:
+    """A catalogue whose only model has no fallback."""
+    path = tmp_path / "models.toml"
+    path.write_text(f'[[models]]\nid = "{LARGE}"\ncontext_window = 131072\nmax_completion_tokens = 65536\n')
+    return path
+
+
+async def test_a_day_that_is_used_up_moves_everybody_to_the_fallback(start: Start, double: Double) -> None:
+    double.faults.add(Fault(kind="429_rpd", model=LARGE, retry_after=3_600))
+    async with start() as first, start() as second:
+        answer = await ask(first, "[[tokens=5 seed=1]]")
+        assert (answer.status_code, answer.text) == (200, expected_text(5, 1))
+        assert models_called(double) == [LARGE, SMALL]
+        assert (await ask(second, "[[tokens=5]] on the other replica")).status_code == 200
+        assert models_called(double) == [LARGE, SMALL, SMALL]
+
+
+async def test_without_a_model_that_has_room_the_answer_says_when_to_come_back(
+    start: Start, double: Double, alone: Path
+) -> None:
+    double.faults.add(Fault(kind="429_tpd", retry_after=100))
+    async with start(models_file=alone) as served:
+        for _ in range(2):
+            answer = await ask(served, "[[tokens=5]]")
+            assert (answer.status_code, answer.json()["code"]) == (429, "upstream_rate_limited")
+            assert 95 <= int(answer.headers["retry-after"]) <= 100
+        assert len(list(double.calls)) == 1  # the second was not even tried
+
+
+async def test_a_limit_that_ends_in_time_is_waited_for(start: Start, double: Double, alone: Path) -> None:
+    double.faults.add(Fault(kind="429_rpm", retry_after=0.7))
+    async with start(models_file=alone) as served:
+        begin = time.monotonic()
+        answer = await ask(served, "[[tokens=5 seed=2]]")
+        assert (answer.status_code, answer.text) == (200, expected_text(5, 2))
+        assert time.monotonic() - begin >= 0.7
+        first, second = double.calls
+        assert second.started - first.started >= 0.69
+
+
+async def test_a_stop_ends_the_wait(start: Start, double: Double, alone: Path) -> None:
+    double.faults.add(Fault(kind="429_rpm", retry_after=9))
+    async with start(models_file=alone) as served:
+        begun = await served.client.post(
+            "/v1/sessions/s/turns", json={"content": "hi"}, headers={"Prefer": "respond-async"}
+        )
+        await eventually_async(lambda: len(list(double.calls)) == 1)
+        stopped = await served.client.post(f"{begun.headers['location']}/stop")
+        assert stopped.json()["state"] == "stopped"
+        assert len(list(double.calls)) == 1
+
+
+async def test_an_account_with_a_small_limit_is_asked_for_what_fits(
+    start: Start, double: Double, alone: Path
+) -> None:
+    """The free tier: 8000 tokens a minute, and a default of 8192 that never fits."""
+    limits(double, TPM=8_000)
+    async with start(models_file=alone) as served:
+        first = await ask(served, "[[tokens=5 seed=3]]")
+        assert (first.status_code, first.text) == (200, expected_text(5, 3))
+        await ask(served, "[[tokens=5]] again")
+    asked = [(call.status, call.describe()["params"]["max_completion_tokens"]) for call in double.calls]  # type: ignore[index]
+    assert asked == [(413, 8192), (200, 2000), (200, 2000)]
+
+
+async def test_what_a_caller_asks_for_is_not_cut_while_it_fits(
+    start: Start, double: Double, alone: Path
+) -> None:
+    limits(double, TPM=8_000)
+    async with start(models_file=alone) as served:
+        for _ in range(2):
+            answer = await served.client.post(
+                "/v1/sessions/s/turns",
+                json={"content": "[[tokens=5]]", "params": {"max_completion_tokens": 7_000}},
+            )
+            assert answer.status_code == 200
+            assert "turn.completed" in answer.text
+    asked = [call.describe()["params"]["max_completion_tokens"] for call in double.calls]  # type: ignore[index]
+    assert asked == [7_000, 7_000]
+
+
+async def test_waiting_calls_go_as_soon_as_others_have_given_back(
+    start: Start, double: Double, alone: Path
+) -> None:
+    """20,000 tokens a minute, 30 calls that could take 4000 each and take 30: no refusal."""
+    limits(double, TPM=20_000)
+    params = {"max_completion_tokens": 4_000}
+    async with start(models_file=alone) as served:
+        answers = await asyncio.gather(
+            *(
+                served.client.post(
+                    f"/v1/sessions/s{n}/turns",
+                    json={"content": f"[[tokens=10 rate=100]] {n}", "params": params},
+                )
+                for n in range(30)
+            )
+        )
+        assert all("turn.completed" in answer.text for answer in answers)
+    assert [call.status for call in double.calls] == [200] * 30
+
+
+async def test_a_bad_key_is_shown_refuses_without_a_call_and_heals(
+    start: Start, double: Double, alone: Path
+) -> None:
+    async with start(models_file=alone) as served, start(models_file=alone) as other:
+        double.configure(double.settings.changed({"require_key": True, "api_keys": ["another"]}))
+        answers = [await ask(served, "hi") for _ in range(3)]
+        assert {answer.json()["code"] for answer in answers} == {"upstream_unavailable"}
+        ready = await served.client.get("/readyz")
+        assert (ready.status_code, ready.json()["checks"]["upstream"]) == (503, "auth")
+
+        async def other_knows() -> bool:
+            return (await other.client.get("/readyz")).status_code == 503
+
+        await eventually_async(other_knows)
+        calls = len(list(double.calls))
+        refused = await ask(other, "hi")
+        assert (refused.status_code, refused.json()["code"]) == (502, "upstream_unavailable")
+        assert 1 <= int(refused.headers["retry-after"]) <= 5
+        assert len(list(double.calls)) == calls
+        double.configure(double.settings.changed({"require_key": False}))
+
+        async def heals() -> bool:
+            return (await ask(other, "[[tokens=2]]")).status_code == 200
+
+        await eventually_async(heals, within=15)
+        assert (await other.client.get("/readyz")).status_code == 200
+
+        async def all_know() -> bool:
+            return (await served.client.get("/readyz")).status_code == 200
+
+        await eventually_async(all_know)
+
+
+async def test_one_refused_key_is_shown_and_holds_up_nobody(served: Served, double: Double) -> None:
+    assert (await ask(served, "[[fault=401 times=1]] x")).status_code == 502
+    assert (await served.client.get("/readyz")).json()["checks"]["upstream"] == "auth"
+    assert (await ask(served, "[[tokens=2]]")).status_code == 200
+
+    async def ready() -> bool:
+        return (await served.client.get("/readyz")).status_code == 200
+
+    await eventually_async(ready)

@@ -1,0 +1,162 @@
+"""A pacer's line: fair between principals, cheap, bounded in time, and open when the store is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from service.engine.background import Background
+from service.engine.pacer import Grant, Pacer
+from service.errors import StoreUnavailable, UpstreamError
+from service.store.pacing import Bucket, Pace, Report
+from service.upstream.base import Limits
+from tests.support.waiting import eventually_async
+
+
+class Room:
+    """In the store's place: lets `room` calls go, then no more. Not the engine that is tested."""
+
+    def __init__(self, room: int | None = None) -> None:
+        self.room = room
+        self.polls = 0
+        self.reports: list[Report] = []
+        self.wait = 60.0
+        self.away = False
+        self.best = 0.0
+
+    async def pace(self, model: str, report: Report, asks: Sequence[tuple[int, int, float]]) -> Pace:
+        self.polls += 1
+        self.reports.append(report)
+        await asyncio.sleep(0)
+        if self.away:
+            raise StoreUnavailable
+        if self.room is None:
+            return Pace(1, True, [(-1.0, 0.0)] * len(asks), 0.0, 0.0, 0.0, {})
+        self.room += bool(report.ended)
+        count = min(self.room, len(asks))
+        self.room -= count
+        wait = self.wait if count < len(asks) else 0.0
+        return Pace(1, True, [(0.0, 0.0)] * count, wait, self.best, 0.0, {"rpm": Bucket(60, self.room, 60.0)})
+
+
+@pytest.fixture
+async def background() -> AsyncIterator[Background]:
+    found = Background()
+    yield found
+    await found.close()
+
+
+def pacer(room: Room, background: Background) -> Pacer:
+    return Pacer("m", room, background)  # type: ignore[arg-type]  # Room is all that it calls
+
+
+async def test_a_flood_of_one_does_not_hold_up_another(background: Background) -> None:
+    room = Room(0)
+    room.wait = 1.0
+    line = pacer(room, background)
+    order: list[str] = []
+
+    async def call(principal: str) -> None:
+        assert isinstance(await line.take(principal, 1, 1, 30), Grant)
+        order.append(principal)
+
+    calls = [asyncio.create_task(call("flood")) for _ in range(20)]
+    await asyncio.sleep(0)
+    calls += [asyncio.create_task(call("small")) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    room.room = 6
+    await eventually_async(lambda: len(order) == 6)
+    assert order == ["flood", "small"] * 3
+    for task in calls:
+        task.cancel()
+
+
+async def test_where_nothing_is_in_the_way_many_calls_cost_one_poll(background: Background) -> None:
+    room = Room()
+    line = pacer(room, background)
+    assert isinstance(await line.take("p", 1, 1, 1), Grant)
+    for _ in range(100):
+        assert isinstance(await line.take("p", 1, 1, 1), Grant)
+    assert room.polls <= 3  # one per 100 ms, however slow this machine is
+
+
+async def test_many_that_wait_cost_a_poll_and_not_one_each(background: Background) -> None:
+    room = Room(0)
+    line = pacer(room, background)
+    room.wait = 0.1
+    waiting = [asyncio.create_task(line.take("p", 1, 1, 0.3)) for _ in range(200)]
+    refused = await asyncio.gather(*waiting)
+    assert not any(isinstance(one, Grant) for one in refused)
+    assert room.polls <= 10  # every 50 to 100 ms for 0.3 s
+
+
+async def test_who_cannot_be_served_in_time_is_told_at_once_and_how_long_it_takes(
+    background: Background,
+) -> None:
+    room = Room(0)
+    room.best = 60.0
+    line = pacer(room, background)
+    assert await asyncio.gather(*(line.take("p", 1, 1, 10) for _ in range(50))) == [60.0] * 50
+    assert room.polls == 1
+
+
+async def test_while_own_calls_are_under_way_they_may_give_back_in_time(background: Background) -> None:
+    room = Room(1)
+    room.wait = 60.0
+    line = pacer(room, background)
+    grant = await line.take("p", 10, 90, 1)
+    assert isinstance(grant, Grant)
+    waiting = asyncio.create_task(line.take("p", 10, 90, 10))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    line.ended(grant, 10, 5)
+    assert isinstance(await asyncio.wait_for(waiting, 5), Grant)
+    told = Report(
+        calls=sum(report.calls for report in room.reports),
+        ended=sum(report.ended for report in room.reports),
+        prompt=sum(report.prompt for report in room.reports),
+        completion=sum(report.completion for report in room.reports),
+    )
+    assert (told.ended, told.prompt, told.completion) == (100, 0, 85)
+
+
+async def test_who_leaves_the_line_gives_back_what_it_was_given(background: Background) -> None:
+    room = Room(0)
+    room.wait = 1.0
+    line = pacer(room, background)
+    gone = asyncio.create_task(line.take("p", 1, 1, 30))
+    stays = asyncio.create_task(line.take("p", 2, 2, 30))
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    room.room = 1
+    assert await asyncio.wait_for(stays, 5) == Grant(2, 2, 1, 0.0, 0.0)
+
+
+async def test_a_refusal_is_reported_with_what_was_asked(background: Background) -> None:
+    room = Room()
+    line = pacer(room, background)
+    grant = await line.take("p", 10, 90, 1)
+    assert isinstance(grant, Grant)
+    line.head(grant, Limits())
+    error = UpstreamError(
+        "upstream_rate_limited", "Later.", kind="limit_tpm", retry_after=2, window="tpm", limit=8000,
+        requested=100,
+    )  # fmt: skip
+    line.refused(grant, error)
+    line.ended(grant, 0, 0, made=False)
+    await line.flush()
+    assert room.reports[-1].refusals == [
+        {"kind": "tpm", "wait": 2000, "prompt": 10, "completion": 90, "limit": 8000, "requested": 100}
+    ]
+    assert room.reports[-1].requests == 1
+
+
+async def test_without_the_store_calls_go_on(background: Background) -> None:
+    room = Room(0)
+    room.away = True
+    line = pacer(room, background)
+    for _ in range(5):
+        assert isinstance(await line.take("p", 1, 1, 1), Grant)
+    assert room.polls == 1  # and the store is left alone for a second
