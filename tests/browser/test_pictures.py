@@ -1,6 +1,6 @@
 """Pictures of the page, kept in artifacts/ to be looked at: light, dark, phone, mid-answer, failure.
 
-With CHAT_README_PICTURES=1 the three of the README are made anew (docs/images/).
+With README_PICTURES=1 the three of the README are made anew (docs/images/).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def picture(ui: Ui, name: str) -> None:
     path = ARTIFACTS / f"{name}.png"
     ui.page.screenshot(path=path)
     assert path.stat().st_size > 10_000, "a page with something on it"
-    if os.environ.get("CHAT_README_PICTURES") and name in ("chat-light", "chat-dark", "chat-phone"):
+    if os.environ.get("README_PICTURES") and name in ("chat-light", "chat-dark", "chat-phone"):
         README.mkdir(parents=True, exist_ok=True)
         (README / path.name).write_bytes(Path(path).read_bytes())
         assert path.stat().st_size < 300_000, "small enough for the README"
