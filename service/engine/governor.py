@@ -27,15 +27,6 @@ from service.upstream.models import Model
 _FLUSH_SECONDS: Final = 0.1
 # How often this worker asks whether another one has opened or closed the circuit.
 _LOOK_SECONDS: Final = 1.0
-# Unless the caller asks for more, an answer reserves at most a sixteenth of the minute's tokens
-# that are left: scarce tokens then carry many answers at once. Never less than Groq's own
-# default, or a quarter of a limit that is smaller still (8000 on the free tier).
-_SHARE: Final = 16
-_LEAST_COMPLETION: Final = 2048
-_LEAST_SHARE: Final = 4
-# Estimated prompts are up to a tenth short.
-_PROMPT_MARGIN: Final = 1.1
-
 log = get_logger(__name__)
 
 
@@ -100,9 +91,9 @@ class Governor:
         soonest = math.inf
         for model in chain:
             pacer = self._pacer(model)
-            await pacer.learn()
-            limit = _fitting(pacer, prompt, min(completion, model.max_completion_tokens), asked)
-            found = await pacer.take(principal, prompt, limit, left if model is chain[0] else 0.0)
+            limit = min(completion, model.max_completion_tokens)
+            patience = left if model is chain[0] else 0.0
+            found = await pacer.take(principal, prompt, limit, patience, fixed=asked)
             if isinstance(found, Grant):
                 if model is not chain[0]:
                     metrics.governor_failovers.labels(model=chain[0].id).inc()
@@ -131,7 +122,7 @@ class Governor:
         elif error.kind == "too_large" and _plausible(grant, error):
             pacer.refused(grant, error)
             # The next one asks for less, where that can help.
-            error.retryable = _PROMPT_MARGIN * grant.prompt < (error.limit or 0) / 2
+            error.retryable = grant.prompt < (error.limit or 0) / 2
 
     def close_circuit(self) -> None:
         self._background.task("circuit", self._close_circuit())
@@ -204,20 +195,6 @@ class Governor:
             self._saw(Circuit())
         except StoreUnavailable:
             metrics.bypassed.labels(control="governor").inc()
-
-
-def _fitting(pacer: Pacer, prompt: int, completion: int, asked: bool) -> int:
-    """The completion limit that the model's own limits leave room for."""
-    tokens, output = pacer.bucket("tpm"), pacer.bucket("otpm")
-    if tokens is not None:
-        if not asked:
-            least = min(_LEAST_COMPLETION, tokens.limit / _LEAST_SHARE)
-            completion = min(completion, int(max(least, tokens.level / _SHARE)))
-        fits = int(tokens.limit - prompt * _PROMPT_MARGIN)
-        completion = min(completion, fits) if fits > 0 else completion
-    if output is not None:
-        completion = min(completion, int(output.limit))
-    return max(1, completion)
 
 
 def _plausible(grant: Grant, error: UpstreamError) -> bool:

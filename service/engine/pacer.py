@@ -19,7 +19,7 @@ from service import metrics
 from service.engine.background import Background
 from service.errors import StoreUnavailable, UpstreamError
 from service.logs import get_logger
-from service.store.pacing import NEAR, Bucket, Pace, Pacing, Report
+from service.store.pacing import NEAR, Pace, Pacing, Report
 from service.upstream.base import Limits
 
 # What Redis said is believed for this long where nothing was in the way of calls.
@@ -32,6 +32,14 @@ _SETTLE_SECONDS: Final = 0.05
 _BATCH: Final = 32
 # After a refusal by the store, before it is asked again.
 _ALONE_SECONDS: Final = 1.0
+# Unless the caller asks for more, an answer reserves at most a sixteenth of the minute's tokens
+# that are left: scarce tokens then carry many answers at once. Never less than Groq's own
+# default, or a quarter of a limit that is smaller still (8000 on the free tier).
+_SHARE: Final = 16
+_LEAST_COMPLETION: Final = 2048
+_LEAST_SHARE: Final = 4
+# Estimated prompts are up to a tenth short.
+_PROMPT_MARGIN: Final = 1.1
 
 log = get_logger(__name__)
 
@@ -52,6 +60,7 @@ class _Waiter:
     principal: str
     prompt: int
     completion: int
+    fixed: bool
     since: float
     deadline: float
     outcome: asyncio.Future[Grant | float]
@@ -72,13 +81,20 @@ class Pacer:
         self._pump: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def take(self, principal: str, prompt: int, completion: int, patience: float) -> Grant | float:
-        """A grant, or the seconds after which it would make sense to ask again."""
+    async def take(
+        self, principal: str, prompt: int, completion: int, patience: float, *, fixed: bool = True
+    ) -> Grant | float:
+        """A grant, or the seconds after which it would make sense to ask again.
+
+        A completion limit that is not `fixed` may be cut to what scarce tokens allow.
+        """
         if self._open():
             return self._grant(Grant(prompt, completion))
         now = self._loop.time()
         outcome: asyncio.Future[Grant | float] = self._loop.create_future()
-        waiter = _Waiter(principal, prompt, completion, now, now + patience, outcome)
+        if self._report.refusals:
+            await self._ask([])  # first things first: a call is measured by what is known
+        waiter = _Waiter(principal, prompt, completion, fixed, now, now + patience, outcome)
         self._waiting.setdefault(principal, deque()).append(waiter)
         self._wake.set()
         if self._pump is None or self._pump.done():
@@ -151,15 +167,6 @@ class Pacer:
         if self._waiting:
             self._wake.set()
 
-    def bucket(self, kind: str) -> Bucket | None:
-        """A limit of the model's, if known, as of the last poll."""
-        return self._pace.buckets.get(kind) if self._pace else None
-
-    async def learn(self) -> None:
-        """Have refusals count before the next call is measured."""
-        if self._report.refusals:
-            await self._ask([])
-
     async def flush(self) -> None:
         """Tell the others what was learned, unless a poll is about to."""
         if not self._report.news or self._waiting:
@@ -212,6 +219,8 @@ class Pacer:
     async def _let_go(self, batch: list[_Waiter]) -> _Waiter | None:
         """Returns the first that may not go."""
         now = self._loop.time()
+        for waiter in batch:
+            waiter.completion = self._fitting(waiter)
         pace = await self._ask([(w.prompt, w.completion, now - w.since) for w in batch])
         if pace is None:
             for waiter in batch:
@@ -227,6 +236,21 @@ class Pacer:
             first.held = True
             metrics.governor_waits.labels(model=self._model).inc()
         return first
+
+    def _fitting(self, waiter: _Waiter) -> int:
+        """The completion limit that the model's own limits leave room for."""
+        buckets = self._pace.buckets if self._pace else {}
+        completion = waiter.completion
+        tokens, output = buckets.get("tpm"), buckets.get("otpm")
+        if tokens is not None:
+            if not waiter.fixed:
+                least = min(_LEAST_COMPLETION, tokens.limit / _LEAST_SHARE)
+                completion = min(completion, int(max(least, tokens.level / _SHARE)))
+            fits = int(tokens.limit - waiter.prompt * _PROMPT_MARGIN)
+            completion = min(completion, fits) if fits > 0 else completion
+        if output is not None:
+            completion = min(completion, int(output.limit))
+        return max(1, completion)
 
     def _go(self, waiter: _Waiter, grant: Grant) -> None:
         self._grant(grant)
