@@ -145,3 +145,16 @@ def test_an_edit_waits_for_the_running_answer_and_is_not_lost(ui: Ui) -> None:
     editor.press("Enter")
     ui.shows("edited")
     assert ui.questions.all_inner_texts() == ["[[say=edited]]"]
+
+
+def test_an_answer_stopped_before_its_first_word_says_so_after_a_reload_and_can_be_asked_for_again(
+    ui: Ui,
+) -> None:
+    ui.send("[[tokens=20 first_delay=30]]")
+    ui.page.get_by_role("button", name="Stop the answer").click()
+    ui.done()
+    ui.page.reload()
+    expect(ui.answer).to_contain_text("Stopped")
+    assert (ui.questions.count(), ui.answers.count()) == (1, 1)
+    ui.answer.get_by_role("button", name="Answer again").click()
+    expect(ui.page.get_by_role("button", name="Stop the answer")).to_be_visible()

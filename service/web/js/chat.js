@@ -98,9 +98,9 @@ export class Chat {
   async #explain(last) {
     const { session } = this;
     const turn = await this.#api.json("GET", `${this.#path}/turns/${last.turn}`).catch(() => null);
-    if (turn?.state !== "failed" || session !== this.session || this.busy) return;
+    if (!turn || session !== this.session || this.busy) return;
     const error = turn.error && { ...turn.error, retryAfter: null };
-    if (last.role === "user") this.#conversation.addFailure(error);
+    if (last.role === "user") this.#conversation.addEnd(turn.state, error);
     else last.fail(error);
   }
 

@@ -95,11 +95,9 @@ export class Conversation {
     return view;
   }
 
-  /** A user message without any answer, whose turn failed. */
-  addFailure(error) {
-    const view = new AnswerView();
-    this.#put([view], null);
-    view.fail(error);
+  /** How the turn of a user message ended that has no answer. */
+  addEnd(state, error) {
+    this.#put([AnswerView.none(state, error)], null);
   }
 
   /** Forget what follows a user message. */

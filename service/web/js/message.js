@@ -63,6 +63,13 @@ export class AnswerView {
     return view;
   }
 
+  /** In the place of an answer that ended without a word. */
+  static none(state, error) {
+    const view = new AnswerView();
+    view.#finished(state, error);
+    return view;
+  }
+
   /** Show an answer that grows; call `changed` when it has. */
   follow(answer) {
     this.#answer = answer;
@@ -117,6 +124,7 @@ export class AnswerView {
 
   #finished(state, error) {
     this.link(null);
+    this.element.toggleAttribute("data-empty", !this.text);
     const notes = { stopped: "Stopped", completed: this.text ? "" : "The answer has no text." };
     this.#parts.note.textContent = notes[state] ?? "";
     if (state === "failed") this.fail(error);
@@ -136,7 +144,7 @@ export class AnswerView {
   /** What is wrong with the line, quietly: null, or {kind, error, seconds} of a stream. */
   link(state) {
     this.#endCount();
-    const { link, failure } = this.#parts;
+    const { link, failure, waiting } = this.#parts;
     const [words, ...buttons] = link.children;
     link.hidden = state === null;
     words.textContent = "";
@@ -144,7 +152,7 @@ export class AnswerView {
     link.dataset.kind = state.kind;
     buttons.forEach((button) => (button.hidden = state.kind !== "waiting"));
     if (state.kind === "waiting") {
-      failure.hidden = true;
+      failure.hidden = waiting.hidden = true;
       const what = sentence(state.error);
       this.#endCount = countDown(words, state.seconds, (left) => `${what} Trying again in ${duration(left)}.`);
     } else {
