@@ -16,7 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from service import __version__, logs, metrics, tracing
-from service.api import aisdk, chat, handlers, keys, openai, ops, page, scrape, sessions, usage
+from service.api import aisdk, chat, handlers, keys, openai, openapi, ops, page, scrape, sessions, usage
 from service.api.auth import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
@@ -74,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics.prepare(__version__, [model.id for model in catalogue], _routes(parts))
     app.state.page = page.Page.load()
     handlers.install(app)
+    openapi.install(app)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),

@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service.dialects.errors import envelope, error_headers
 from service.errors import ServiceError
@@ -35,12 +36,25 @@ async def _service_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _BY_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal")
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
     sentence = {404: "There is nothing at this address.", 405: "This address does not take this method."}
     known = ServiceError(
         code, sentence.get(error.status_code, str(error.detail)), status=error.status_code,
-        headers=dict(error.headers or {}),
+        headers=headers,
     )  # fmt: skip
     return await _service_error(request, known)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method of the address: each has a route of its own, and Starlette names the first's."""
+    found = []
+    for method in ("GET", "POST", "PATCH", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            found.append(method)
+    return found
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -47,7 +47,7 @@ class UIMessage(Body):
         return "".join(part.text or "" for part in self.parts if part.type == "text")
 
 
-class ChatBody(Body):
+class UseChatBody(Body):
     """`POST /api/chat` as DefaultChatTransport sends it; fields that are not listed are ignored."""
 
     id: SessionId
@@ -63,7 +63,7 @@ def parse(body: Any, principal: str) -> Send:
     The last two become a submit where the server does not know the message: its turn was
     refused before it began, or the history is lost. Raises invalid_request, query_empty.
     """
-    chat = validate(ChatBody, body)
+    chat = validate(UseChatBody, body)
     asked = [i for i, message in enumerate(chat.messages) if message.role == "user"]
     again = chat.trigger == "regenerate-message"
     edited = not again and chat.messageId is not None

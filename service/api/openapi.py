@@ -1,0 +1,232 @@
+"""The OpenAPI document: every route, header, error and body, put together from operations.py.
+
+Errors come from the one table of codes, in the envelope of the path; requests from the models
+that check them. Nothing is served from here but the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from service.api.operations import OPERATIONS, TAGS, Answer, Operation
+from service.api.schemas import NUMBER, SCHEMAS, TEXT, Schema, one_of, ref
+from service.dialects.errors import envelope
+from service.errors import CODES, ServiceError
+from service.store.ledger import USAGE_DAYS
+
+_REFS: Final = "#/components/schemas/{model}"
+_DESCRIPTION: Final = """\
+Chat answers from a durable log: every answer can be read in four dialects, stopped, repeated and
+resumed from any event, at any replica.
+
+All answers carry `X-Request-Id`, which is taken over from the request. Where limits are in force,
+answers carry `RateLimit-*` and `X-RateLimit-*`. Errors have one form per family of paths:
+`application/problem+json`, OpenAI's error object below `/v1/chat`, `/v1/models` and `/openai`, and
+one plain sentence below `/api/chat`. A bad body is always 400, never 422."""
+
+_PATTERN: Final = "^[A-Za-z0-9_.:-]{1,128}$"
+
+
+def _path(name: str, description: str, **schema: Any) -> Schema:
+    return {"name": name, "in": "path", "required": True, "description": description,
+            "schema": {**TEXT, **schema}}  # fmt: skip
+
+
+def _given(where: str, name: str, description: str, schema: Schema) -> Schema:
+    return {"name": name, "in": where, "required": False, "description": description, "schema": schema}
+
+
+def _page(top: int) -> Schema:
+    return _given("query", "limit", f"items, at most {top} (50)", {**NUMBER, "minimum": 1, "maximum": top})
+
+
+PARAMETERS: Final[dict[str, Schema]] = {
+    "session_id": _path("session_id", "chosen by the caller or made by us", pattern=_PATTERN),
+    "turn_id": _path("turn_id", "from `X-Turn-Id` or `Location`", pattern=_PATTERN),
+    "model_id": _path("model_id", "an id, or the alias of a model that died"),
+    "key_id": _path("key_id", "the id of the key, not the key"),
+    "limit": _page(200),
+    "limit_messages": _page(1000),
+    "cursor": _given("query", "cursor", "`next` of the page before", TEXT),
+    "order": _given("query", "order", "asc (oldest first) or desc", one_of("asc", "desc")),
+    "after": _given("query", "after", "like `Last-Event-ID`, which wins", {**NUMBER, "minimum": 0}),
+    "ticket": _given("query", "ticket", "instead of credentials, for EventSource", TEXT),
+    "exclude": _given(
+        "query", "exclude", "checks to leave out: store, drain, upstream", {"type": "array", "items": TEXT}
+    ),
+    "days": _given("query", "days", "days back (30)", {**NUMBER, "minimum": 1, "maximum": USAGE_DAYS}),
+    "principal": _given("query", "principal", "somebody else's usage (scope admin)", TEXT),
+    "Idempotency-Key": _given(
+        "header", "Idempotency-Key", "a repeat with the same key and body is the same turn",
+        {**TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
+    ),
+    "X-On-Busy": _given(
+        "header", "X-On-Busy", "when the session is answering already; a field of the body wins",
+        one_of("reject", "interrupt", "queue"),
+    ),
+    "Last-Event-ID": _given(
+        "header", "Last-Event-ID", "the id of the last event that was seen", {**NUMBER, "minimum": 0}
+    ),
+    "Last-Chunk-ID": _given(
+        "header", "Last-Event-ID", "the id of the last chunk that was seen, `<turn>.<event>.<k>`",
+        {**TEXT, "pattern": r"^t_[a-z0-9]+\.[0-9]+\.[0-9]+$"},
+    ),
+    "Prefer": _given("header", "Prefer", "respond-async: the turn instead of its events", TEXT),
+    "X-Session-Id": _given(
+        "header", "X-Session-Id", "the session that keeps the exchange", {**TEXT, "pattern": _PATTERN}
+    ),
+    "X-Accept-Chunks": _given(
+        "header", "X-Accept-Chunks", "reset-step: this version of the AI SDK knows the chunk", TEXT
+    ),
+    "If-None-Match": _given("header", "If-None-Match", "the ETag that the caller has", TEXT),
+}  # fmt: skip
+
+_HEADERS: Final = {
+    "X-Request-Id": "in the answer and in every log line of the request",
+    "X-Session-Id": "the session that the turn belongs to",
+    "X-Turn-Id": "the turn",
+    "Location": "of the turn's events, or of what was made",
+    "Retry-After": "seconds after which a repeat makes sense",
+    "x-should-retry": "false: a repeat cannot succeed (OpenAI's and Groq's SDKs obey it)",
+    "WWW-Authenticate": "how to authenticate",
+    "ETag": "names the content",
+    "Cache-Control": "how long it may be kept",
+    "Content-Disposition": "a file name",
+    "x-vercel-ai-ui-message-stream": "v1",
+    "RateLimit-Limit": "requests per window",
+    "RateLimit-Remaining": "requests left",
+    "RateLimit-Reset": "seconds until there are more",
+    "X-RateLimit-Limit": "the same",
+    "X-RateLimit-Remaining": "the same",
+    "X-RateLimit-Reset": "when there are more, in seconds since 1970",
+}
+_LIMITS: Final = tuple(name for name in _HEADERS if "RateLimit" in name)
+_RETRIED: Final = frozenset((408, 409, 429, 500, 502, 503, 504))
+_SECURITY: Final[dict[str, Schema]] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a JWT"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "ticket": {
+        "type": "apiKey", "in": "query", "name": "ticket",
+        "description": "for the events of one turn, from `POST .../ticket`",
+    },
+}  # fmt: skip
+
+
+def install(app: FastAPI) -> None:
+    """`/openapi.json` and `/docs` show this document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """Raises KeyError for a route that operations.py does not describe."""
+    found = get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION)
+    described = []
+    for path, item in found["paths"].items():
+        for method, own in item.items():
+            operation = OPERATIONS[f"{method.upper()} {path}"]
+            described.append((operation.tag, path, method, _operation(path, own, operation)))
+    order = list(TAGS)
+    paths: dict[str, Any] = {}
+    for _, path, method, operation_object in sorted(described, key=lambda item: order.index(item[0])):
+        paths.setdefault(path, {})[method] = operation_object
+    found["paths"] = paths
+    found["tags"] = [{"name": name, "description": about} for name, about in TAGS.items()]
+    found["components"] = {
+        "schemas": {**_requests(), **SCHEMAS},
+        "parameters": PARAMETERS,
+        "headers": {name: {"description": about, "schema": TEXT} for name, about in _HEADERS.items()},
+        "securitySchemes": _SECURITY,
+    }
+    return found
+
+
+def _requests() -> dict[str, Schema]:
+    models = {operation.body for operation in OPERATIONS.values() if operation.body is not None}
+    wanted = sorted(models, key=lambda model: model.__name__)
+    _, schemas = models_json_schema([(model, "validation") for model in wanted], ref_template=_REFS)
+    found: dict[str, Schema] = schemas["$defs"]
+    return found
+
+
+def _operation(path: str, own: Schema, operation: Operation) -> Schema:
+    found: Schema = {
+        "tags": [operation.tag], "summary": own["summary"], "operationId": own["operationId"],
+        **({"description": operation.description} if operation.description else {}),
+        "security": _security(operation),
+    }  # fmt: skip
+    if operation.parameters:
+        found["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in operation.parameters]
+    if operation.body is not None:
+        examples = {name: {"value": value} for name, value in operation.body_examples.items()}
+        found["requestBody"] = {
+            "required": operation.body_required,
+            "content": {"application/json": {"schema": ref(operation.body.__name__), "examples": examples}},
+        }
+    limited = _LIMITS if "rate_limited" in operation.errors else ()
+    responses = {str(status): _answer(answer, limited) for status, answer in operation.answers.items()}
+    found["responses"] = {**responses, **_errors(path, operation.errors)}
+    return found
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    """Nothing at all is one of the ways: with CHAT_AUTH=none nobody is asked."""
+    if operation.public:
+        return []
+    ways: list[dict[str, list[str]]] = [{}, {"bearer": []}, {"key": []}]
+    return [*ways, {"ticket": []}] if operation.ticket else ways
+
+
+def _headers(names: Sequence[str]) -> Schema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
+
+
+def _answer(answer: Answer, limited: Sequence[str]) -> Schema:
+    content = {}
+    for media, (schema, example) in answer.bodies.items():
+        content[media] = {"schema": ref(schema) if schema else TEXT}
+        if example is not None:
+            content[media]["example"] = example
+    found: Schema = {"description": answer.description, "headers": _headers((*answer.headers, *limited))}
+    return {**found, "content": content} if content else found
+
+
+def _errors(path: str, codes: Sequence[str]) -> Schema:
+    """By status, with an example per code in the envelope that the path has."""
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys(codes):
+        by_status.setdefault(CODES[code][0], []).append(code)
+    found: Schema = {}
+    for status, names in sorted(by_status.items()):
+        media = envelope(path, ServiceError(names[0], ""))[1].partition(";")[0]
+        schema = {
+            "application/problem+json": ref("Problem"), "application/json": ref("OpenAIError"),
+        }.get(media, TEXT)  # fmt: skip
+        headers = ["WWW-Authenticate"] if status == 401 else []
+        if status in _RETRIED:
+            headers += ["Retry-After", "x-should-retry"]
+        found[str(status)] = {
+            "description": ", ".join(f"`{name}`" for name in names),
+            "headers": _headers(headers),
+            "content": {media: {"schema": schema, "examples": _examples(path, names)}},
+        }
+    return found
+
+
+def _examples(path: str, codes: Sequence[str]) -> Schema:
+    examples = {}
+    for code in codes:
+        body, media = envelope(path, ServiceError(code, f"{CODES[code][2]}."))
+        examples[code] = {"value": body.decode() if media.startswith("text/") else orjson.loads(body)}
+    return examples

@@ -1,0 +1,201 @@
+"""The JSON of our answers, as schemas of the OpenAPI document. Requests have theirs in the dialects.
+
+Data only. A test holds real answers against these schemas, so a field that is added to an answer
+and not here is a failure there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+Schema = dict[str, Any]
+
+TEXT: Final[Schema] = {"type": "string"}
+NUMBER: Final[Schema] = {"type": "integer"}
+FLAG: Final[Schema] = {"type": "boolean"}
+MILLISECONDS: Final[Schema] = {"type": "integer", "description": "milliseconds since 1970"}
+SECONDS: Final[Schema] = {"type": "integer", "description": "seconds since 1970"}
+OBJECT: Final[Schema] = {"type": "object"}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def many(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+def maybe(schema: Schema) -> Schema:
+    """The same or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def one_of(*values: str) -> Schema:
+    return {"type": "string", "enum": list(values)}
+
+
+def fields(description: str = "", /, optional: Schema | None = None, **required: Schema) -> Schema:
+    """An object with these fields and no other."""
+    found: Schema = {
+        "type": "object", "properties": {**required, **(optional or {})}, "required": list(required),
+        "additionalProperties": False,
+    }  # fmt: skip
+    return {**found, "description": description} if description else found
+
+
+def event(data: Schema, *, name: str | None = None, number: Schema | None = None) -> Schema:
+    """One Server-Sent Event; its `data` is JSON in a string, or a word."""
+    text = (
+        data if "const" in data else {**TEXT, "contentMediaType": "application/json", "contentSchema": data}
+    )
+    found: Schema = {"type": "object", "properties": {"data": text}, "required": ["data"]}
+    for field, schema in (("event", {"const": name} if name else None), ("id", number)):
+        if schema is not None:
+            found["properties"][field] = schema
+            found["required"].append(field)
+    return found
+
+
+STATE: Final = one_of("queued", "running", "completed", "stopped", "failed")
+_LIMITS: Final = {
+    "limit_sends": maybe(TEXT), "limit_reads": maybe(TEXT), "budget_tokens_per_minute": maybe(NUMBER),
+    "budget_tokens_per_day": maybe(NUMBER), "budget_tokens_per_month": maybe(NUMBER),
+    "max_running_turns": maybe(NUMBER),
+}  # fmt: skip
+_KEY: Final = {
+    "id": TEXT, "name": TEXT, "owner": maybe(TEXT), "principal": TEXT, "scopes": many(TEXT), "state": TEXT,
+    "created": SECONDS, "expires": maybe(SECONDS), "revoked": maybe(SECONDS), "rotated": maybe(SECONDS),
+    "last_used": maybe(SECONDS), **_LIMITS,
+}  # fmt: skip
+_CALL: Final = fields(
+    id=TEXT, type=one_of("function"), function=fields(name=TEXT, arguments=TEXT)
+)  # fmt: skip
+_BUDGET: Final = fields(
+    limit=maybe(NUMBER), used=NUMBER, reserved=NUMBER, resets_at={"type": ["integer", "number", "null"]}
+)
+_DONE: Final[Schema] = {"const": "[DONE]"}
+_EVENT_ID: Final = {**TEXT, "pattern": "^[0-9]+$", "description": "gapless from 1; the cursor to resume from"}
+_CHUNK_ID: Final = {**TEXT, "pattern": r"^t_[a-z0-9]+\.[0-9]+\.[0-9]+$", "description": "the cursor"}
+_ENDED: Final = fields(finish_reason=TEXT, usage=ref("Tokens"))
+_TURN_EVENTS: Final[dict[str, Schema]] = {
+    "turn.started": fields(turn_id=TEXT, session_id=TEXT, model=TEXT, created=MILLISECONDS),
+    "attempt.started": fields(attempt=NUMBER, model=TEXT),
+    "delta": fields(text=TEXT),
+    "reasoning": fields(text=TEXT),
+    "tool_call": {**OBJECT, "description": "a piece of a tool call, in OpenAI's shape"},
+    "turn.restarted": fields("the text so far is void", attempt=NUMBER),
+    "turn.completed": _ENDED,
+    "turn.stopped": _ENDED,
+    "turn.failed": ref("Failure"),
+}
+_CHECKS: Final[Schema] = {"type": "object", "additionalProperties": TEXT}
+_REASON: Final = {"type": ["string", "null"], "description": "stop, length, tool_calls, content_filter"}
+
+SCHEMAS: Final[dict[str, Schema]] = {
+    "Problem": fields(
+        "RFC 9457",
+        type=TEXT, title=TEXT, status=NUMBER, detail=TEXT,
+        code={**TEXT, "description": "stable; clients switch on it"},
+    ),
+    "OpenAIError": fields(
+        error=fields(message=TEXT, type=TEXT, param=maybe(TEXT), code={**TEXT, "description": "stable"})
+    ),
+    "Tokens": fields(prompt_tokens=NUMBER, completion_tokens=NUMBER, total_tokens=NUMBER),
+    "Session": fields(
+        id=TEXT, title=maybe(TEXT), model=maybe(TEXT), system_prompt=maybe(TEXT), created=MILLISECONDS,
+        updated=MILLISECONDS, turns=NUMBER, active_turn=maybe({**TEXT, "description": "the running turn"}),
+    ),
+    "Sessions": fields(data=many(ref("Session")), next=maybe({**TEXT, "description": "the next cursor"})),
+    "Message": fields(
+        id=TEXT, role=one_of("user", "assistant"), content=TEXT, turn_id=maybe(TEXT),
+        state=one_of("completed", "stopped", "failed"), created=MILLISECONDS,
+    ),
+    "Messages": fields(data=many(ref("Message")), next=maybe({**TEXT, "description": "the next cursor"})),
+    "Export": fields(session=ref("Session"), messages=many(ref("Message"))),
+    "Failure": fields(
+        code=TEXT, message=TEXT, retryable=FLAG, optional={"retry_after": {"type": "number"}}
+    ),
+    "Turn": fields(
+        id=TEXT, session_id=TEXT, state=STATE,
+        attempt={**NUMBER, "description": "upstream calls made so far"},
+        text={**TEXT, "description": "the answer so far, or the whole of it"}, model=TEXT,
+        usage=ref("Tokens"), finish_reason=_REASON, optional={"error": ref("Failure")},
+    ),
+    "Ticket": fields(url={**TEXT, "description": "of the events, for ten minutes"}, expires=SECONDS),
+    "Model": fields(
+        id=TEXT, object=one_of("model"), created=NUMBER, owned_by=TEXT, active=FLAG, context_window=NUMBER,
+        max_completion_tokens=NUMBER, capabilities=many(TEXT), reasoning_efforts=many(TEXT),
+        fallbacks=many(TEXT), aliases=many(TEXT), default=FLAG,
+    ),
+    "Models": fields(object=one_of("list"), data=many(ref("Model"))),
+    "WholeToolCall": _CALL,
+    "ChatCompletion": fields(
+        id=TEXT, object=one_of("chat.completion"), created=SECONDS, model=TEXT,
+        choices=many(fields(
+            index=NUMBER, logprobs={"type": "null"}, finish_reason=TEXT,
+            message=fields(
+                role=one_of("assistant"), content=maybe(TEXT),
+                optional={"reasoning": TEXT, "tool_calls": many(ref("WholeToolCall"))},
+            ),
+        )),
+        usage=ref("Tokens"), x_groq=fields(id=TEXT),
+    ),
+    "ChatCompletionChunk": fields(
+        "One `data:` line; the role comes first, `[DONE]` last.",
+        id=TEXT, object=one_of("chat.completion.chunk"), created=SECONDS, model=TEXT,
+        choices=many(fields(
+            index=NUMBER, logprobs={"type": "null"}, finish_reason=_REASON,
+            delta=fields(optional={
+                "role": TEXT, "content": TEXT, "reasoning": TEXT, "tool_calls": many(OBJECT),
+            }),
+        )),
+        optional={"usage": ref("Tokens"), "x_groq": fields(id=TEXT, usage=ref("Tokens"))},
+    ),
+    "HistoryMessage": fields(
+        "A UIMessage of the AI SDK; an answer's id equals its `start.messageId`.",
+        id=TEXT, role=one_of("user", "assistant"),
+        parts=many(fields(type=one_of("text", "reasoning"), text=TEXT, state=one_of("done"))),
+        optional={"metadata": fields(turnId=TEXT)},
+    ),
+    "HistoryMessages": many(ref("HistoryMessage")),
+    "UIMessageChunk": {
+        "type": "object", "required": ["type"],
+        "description": "One `data:` line of the UI message stream: start, start-step, text-start, text-delta,"
+        " text-end, reasoning-*, tool-input-*, reset-step (on request), finish-step, message-metadata,"
+        " finish, abort or error; `[DONE]` last.",
+        "properties": {"type": TEXT},
+    },
+    "TurnEvent": {
+        "description": "An event of the native stream; names that a reader does not know are to be ignored.",
+        "anyOf": [event(data, name=name, number=_EVENT_ID) for name, data in _TURN_EVENTS.items()],
+    },
+    "CompletionEvent": {
+        "anyOf": [event(ref("ChatCompletionChunk")), event(ref("OpenAIError")), event(_DONE)]
+    },
+    "UIMessageEvent": {
+        "anyOf": [event(ref("UIMessageChunk"), number=_CHUNK_ID), event(_DONE, number=_CHUNK_ID)]
+    },
+    "Key": fields(**_KEY),
+    "NewKey": fields(key={**TEXT, "description": "shown here and never again"}, **_KEY),
+    "RotatedKey": fields(key={**TEXT, "description": "shown here and never again"}, id=TEXT),
+    "Keys": fields(data=many(ref("Key"))),
+    "Usage": fields(
+        object=one_of("list"), principal=TEXT,
+        data=many(fields(
+            date=TEXT, model=TEXT, prompt_tokens=NUMBER, completion_tokens=NUMBER, total_tokens=NUMBER,
+            turns=NUMBER,
+        )),
+        budgets={"type": "object", "additionalProperties": _BUDGET},
+    ),
+    "Principals": fields(
+        object=one_of("list"), data=many(fields(principal=TEXT, last_used=TEXT))
+    ),
+    "Greeting": fields(message=TEXT),
+    "Alive": fields(status=one_of("alive")),
+    "Readiness": fields(status=one_of("ready", "unready"), checks=_CHECKS),
+    "Health": fields(
+        status=one_of("healthy"), service=TEXT, version=TEXT, env=TEXT, checks=_CHECKS, store=TEXT,
+        upstream=TEXT, model=TEXT, turns_running=NUMBER,
+    ),
+}  # fmt: skip
