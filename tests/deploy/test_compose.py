@@ -1,0 +1,183 @@
+"""docker-compose.yml: valid, hardened, local by default, and nothing in it that does not exist."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from service.server import grace_seconds
+from service.settings import NAMES, Settings
+from tests.support.running import ROOT
+
+FILE = ROOT / "docker-compose.yml"
+VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?])([^}]*))?\}")
+OURS = {"service", "double"}  # from our image
+
+
+def document(file: Path = FILE, /, **variables: str) -> Any:
+    """The file as compose reads it, with these variables and no others."""
+
+    def value(found: re.Match[str]) -> str:
+        name, operator, word = found.groups()
+        if name in variables:
+            return variables[name]
+        assert operator in (":-", "-"), f"{name} has no default"
+        return word or ""
+
+    return yaml.safe_load(VARIABLE.sub(value, file.read_text().replace("$$", "\0")).replace("\0", "$"))
+
+
+def service(name: str, **variables: str) -> Any:
+    return document(FILE, **variables)["services"][name]
+
+
+NAMED = sorted(document()["services"])
+
+
+@pytest.mark.parametrize("file", [FILE, ROOT / "deploy/compose/tls.yml"], ids=lambda file: file.name)
+def test_it_is_valid_by_the_specification(file: Path) -> None:
+    vendored = importlib.resources.files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
+    given = document(file, TLS_CERTIFICATE_FILE="a", TLS_KEY_FILE="b")
+    jsonschema.validate(given, json.loads(vendored.read_text()))
+
+
+def test_the_real_architecture_is_there() -> None:
+    assert set(NAMED) == {"redis", "service", "double", "nginx", "prometheus", "grafana"}
+    assert service("service")["deploy"]["replicas"] >= 2
+    for name in ("container_name", "ports"):
+        assert name not in service("service"), "several replicas cannot share it"
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_each_container_is_hardened_and_bounded(name: str) -> None:
+    given = service(name)
+    assert given["read_only"] is True
+    assert given["cap_drop"] == ["ALL"]
+    assert given["security_opt"] == ["no-new-privileges:true"]
+    assert {"cpus", "memory"} <= given["deploy"]["resources"]["limits"].keys()
+    assert given["logging"]["options"]["max-size"]
+    if name in OURS:
+        assert given["image"].startswith("chat-service:")
+    else:
+        assert re.search(r":v?\d+\.\d+\.\d+", given["image"]), "pinned to a release"
+        uid, _ = given["user"].split(":")
+        assert int(uid) > 0
+    if name != "service":  # the image has a health check of its own
+        assert given["healthcheck"]["test"]
+
+
+def test_only_nginx_is_published_to_the_outside_and_only_on_demand() -> None:
+    for name in NAMED:
+        for port in service(name).get("ports", []):
+            assert port.startswith("127.0.0.1:")
+    opened = [name for name in NAMED for port in service(name, HTTP_BIND="0.0.0.0").get("ports", [])
+              if not port.startswith("127.0.0.1:")]  # fmt: skip
+    assert opened == ["nginx"]
+
+
+def test_redis_is_reached_by_the_replicas_alone() -> None:
+    assert document()["networks"]["store"] == {"internal": True}
+    assert {name for name in NAMED if "store" in service(name)["networks"]} == {"redis", "service"}
+
+
+def test_secrets_are_files_and_nowhere_in_an_environment() -> None:
+    secrets = document()["secrets"]
+    names = set(NAMES.values())
+    for name in service("service")["secrets"]:
+        assert name.upper() in names
+    for name in NAMED:
+        given = service(name)
+        assert set(given.get("secrets", [])) <= secrets.keys()
+        for variable in given.get("environment", {}):
+            assert not re.search(r"(PASSWORD|KEY|SECRET|TOKEN)$", variable), variable
+
+
+def test_what_is_mounted_exists_and_the_local_secrets_are_none() -> None:
+    for name in NAMED:
+        for mount in service(name).get("volumes", []):
+            source = mount.split(":")[0]
+            assert not source.startswith(".") or (ROOT / source).exists(), source
+    contents = {Path(item["file"]).name: (ROOT / item["file"]).read_text().strip()
+                for item in document()["secrets"].values()}  # fmt: skip
+    assert contents == {"redis_password": "local-only", "groq_api_key": "", "grafana_password": "local-only"}
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_the_settings_exist(name: str) -> None:
+    given = {key for key in service(name)["environment"] if key.startswith(("CHAT_", "GROQ_"))}
+    assert given <= set(NAMES.values())
+
+
+def test_it_is_local_with_a_demo_unless_told_otherwise() -> None:
+    environment = service("service")["environment"]
+    assert environment["CHAT_ENV"] == "local"
+    assert environment["CHAT_DEMO_URL"] == "http://double:9000"
+    assert not {"CHAT_AUTH", "GROQ_BASE_URL"} & environment.keys(), (
+        "each has its default for local and production"
+    )
+    assert service("service", CHAT_ENV="production")["environment"]["CHAT_ENV"] == "production"
+
+
+def test_production_demands_a_key_and_has_auth() -> None:
+    environment = service("service", CHAT_ENV="production")["environment"]
+    values: dict[str, Any] = {
+        name.removeprefix("CHAT_").lower(): value for name, value in environment.items()
+    }
+    with pytest.raises(ValueError, match="GROQ_API_KEY"):
+        Settings(_env_file=None, groq_api_key=None, **values)
+    assert Settings(_env_file=None, groq_api_key="gsk_x", **values).auth_modes == ("keys",)
+
+
+def test_the_double_ends_at_once_in_production() -> None:
+    [shell, flag, script] = service("double")["command"]
+    done = subprocess.run(
+        [shutil.which(shell) or shell, flag, script], env={"CHAT_ENV": "production", "PATH": "/nowhere"},
+        capture_output=True, text=True, timeout=10, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "The demo model is not for production.\n")
+    assert service("double")["restart"] == "on-failure"
+
+
+def test_a_container_is_given_more_time_to_end_than_a_drain_takes() -> None:
+    grace = float(service("service")["stop_grace_period"].removesuffix("s"))
+    assert grace > grace_seconds(Settings(_env_file=None, drain_delay_seconds=5))
+    assert float(service("nginx")["stop_grace_period"].removesuffix("s")) >= grace
+
+
+def test_redis_has_room_to_rewrite_its_file() -> None:
+    given = service("redis")
+    limit = int(given["deploy"]["resources"]["limits"]["memory"].removesuffix("m"))
+    assert limit >= 2 * int(given["environment"]["REDIS_MAXMEMORY"].removesuffix("mb"))
+    conf = (ROOT / "deploy/redis/redis.conf").read_text()
+    assert re.search(r"^appendonly yes$", conf, re.M)
+    assert re.search(r"^maxmemory-policy noeviction$", conf, re.M)
+
+
+def test_prometheus_finds_the_replicas_where_their_metrics_are() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    [job] = [job for job in config["scrape_configs"] if job["job_name"] == "chat"]
+    [discovery] = job["dns_sd_configs"]
+    assert discovery["names"] == ["service"]
+    assert str(discovery["port"]) == service("service")["environment"]["CHAT_METRICS_PORT"]
+    assert set(service("prometheus")["networks"]) & set(service("service")["networks"])
+    mounted = {Path(rule).name for rule in config["rule_files"]}
+    assert mounted <= {file.name for file in (ROOT / "deploy/prometheus").iterdir()}
+
+
+def test_the_example_of_env_has_only_settings_that_exist() -> None:
+    text = (ROOT / ".env.example").read_text()
+    given = set(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", text, re.M))
+    used = {found[1] for file in (FILE, ROOT / "deploy/compose/tls.yml")
+            for found in VARIABLE.finditer(file.read_text())}  # fmt: skip
+    assert given <= set(NAMES.values()) | used | {"COMPOSE_FILE"}
+    not_shown = {"IMAGE_TAG", "CHAT_REDIS_URL"}
+    assert used - not_shown <= given

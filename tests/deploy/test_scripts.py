@@ -1,0 +1,168 @@
+"""The start scripts of the containers, run for real: nginx that follows the replicas, Redis's password."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from tests.support.needed import program
+from tests.support.redis import free_port
+from tests.support.running import ROOT
+from tests.support.waiting import eventually
+
+DEPLOY = ROOT / "deploy"
+
+
+def stub(directory: Path, name: str, script: str) -> None:
+    """A program of this name, found first on PATH."""
+    file = directory / name
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A folder at the front of PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    return folder
+
+
+class Balancer:
+    """start.sh with a name service that is a file."""
+
+    def __init__(self, directory: Path, path: Path) -> None:
+        self.port = free_port()
+        self.names = directory / "addresses"
+        self.log = directory / "log"
+        stub(path, "getent", f'[ "$1 $2" = "ahostsv4 service" ] && cat {self.names}')
+        text = (DEPLOY / "nginx/nginx.conf").read_text()
+        text = re.sub(r"listen [^;]+;", f"listen 127.0.0.1:{self.port};", text)
+        # nginx itself asks no stub: the name is one that every machine knows.
+        text = text.replace("server service:8000", "server localhost:9")
+        (directory / "nginx.conf").write_text(text)
+        environment = {
+            "PATH": f"{path}:{os.environ['PATH']}:/usr/sbin", "NGINX_CONF": str(directory / "nginx.conf"),
+            "NGINX_FOLDER": str(directory),
+        }  # fmt: skip
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                ["sh", str(DEPLOY / "nginx/start.sh")], env=environment, stdout=log, stderr=log
+            )
+
+    def serves(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/-/nginx", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@pytest.fixture
+def balancer(tmp_path: Path, path: Path) -> Iterator[Balancer]:
+    program("nginx")
+    running = Balancer(tmp_path, path)
+    yield running
+    running.process.terminate()
+    try:
+        running.process.wait(10)
+    except subprocess.TimeoutExpired:
+        running.process.kill()
+
+
+def test_nginx_waits_for_the_first_replica_and_is_reloaded_when_they_change(balancer: Balancer) -> None:
+    eventually(lambda: "waiting for service" in balancer.log.read_text(), within=10)
+    assert not balancer.serves()
+    balancer.names.write_text("10.0.0.2 STREAM service\n10.0.0.1 STREAM\n10.0.0.1 DGRAM\n")
+    eventually(balancer.serves, within=15)
+    balancer.names.write_text("10.0.0.1 STREAM\n10.0.0.2 STREAM\n")  # the same, in another order
+    balancer.names.with_name("later").touch()
+    balancer.names.write_text("10.0.0.1 STREAM\n10.0.0.2 STREAM\n10.0.0.3 STREAM\n")
+    eventually(lambda: "service is now at 10.0.0.1 10.0.0.2 10.0.0.3" in balancer.log.read_text(), within=15)
+    balancer.names.write_text("")  # a name service that has nothing to say changes nothing
+    assert balancer.serves()
+    assert balancer.log.read_text().count("is now at") == 1
+
+
+def test_nginx_ends_gracefully_with_its_script(balancer: Balancer) -> None:
+    balancer.names.write_text("10.0.0.1 STREAM\n")
+    eventually(balancer.serves, within=15)
+    balancer.process.send_signal(signal.SIGTERM)
+    assert balancer.process.wait(15) == 0
+    assert not balancer.serves()
+
+
+Run = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Run]:
+    program("redis-server")
+    started: list[subprocess.Popen[bytes]] = []
+    conf = tmp_path / "redis.conf"
+    conf.write_text((DEPLOY / "redis/redis.conf").read_text().replace("dir /data", f"dir {tmp_path}"))
+
+    def run(password: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        secret = tmp_path / "password"
+        secret.write_text(password)
+        script = (DEPLOY / "redis/start.sh").read_text()
+        assert "secret=/run/secrets/chat_redis_password\n" in script
+        script = script.replace("/run/secrets/chat_redis_password", str(secret))
+        process = subprocess.Popen(
+            ["sh", "-c", script, "start.sh", *arguments],
+            env={"PATH": os.environ["PATH"], "REDIS_CONF": str(conf), **environment},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_redis_has_the_password_of_the_file_and_no_one_sees_it(start_redis: Run) -> None:
+    port = free_port()
+    process = start_redis("pass word'\n", "--port", str(port), REDIS_MAXMEMORY="64mb")
+    store = redis.Redis(port=port, password="pass word'", socket_timeout=2, decode_responses=True)
+
+    def answers() -> bool:
+        try:
+            return bool(store.ping())
+        except redis.ConnectionError:
+            return False
+
+    eventually(answers, within=10)
+    assert store.config_get("maxmemory", "maxmemory-policy", "appendonly") == {
+        "maxmemory": str(64 * 2**20), "maxmemory-policy": "noeviction", "appendonly": "yes",
+    }  # fmt: skip
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis(port=port, socket_timeout=2).ping()
+    assert b"pass word" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    assert b"pass word" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+    process.send_signal(signal.SIGTERM)  # reaches Redis itself
+    assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("password", "environment", "sentence"),
+    [
+        ("", {}, "needs a password"),
+        ("local-only\n", {"CHAT_ENV": "production"}, "production needs a password of its own"),
+    ],
+)
+def test_redis_does_not_start_with_a_password_that_is_none(
+    start_redis: Run, password: str, environment: dict[str, str], sentence: str
+) -> None:
+    process = start_redis(password, **environment)
+    _, error = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert sentence in error.decode()
