@@ -83,7 +83,7 @@ class Ui:
 
     def done(self) -> None:
         """Wait for the end of the answer."""
-        expect(self.page.get_by_role("button", name="Send")).to_be_attached(timeout=PATIENCE_MS)
+        expect(self.page.locator("#send")).to_have_accessible_name("Send", timeout=PATIENCE_MS)
         expect(self.answer).not_to_have_attribute("aria-busy", "true")
 
     def copied(self) -> str:
