@@ -1,0 +1,64 @@
+"""Prometheus's own tool checks the rules and runs their unit tests; each alert can be acted on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.needed import program
+from tests.support.running import ROOT
+
+FOLDER = ROOT / "deploy" / "prometheus"
+RUNBOOK = ROOT / "docs" / "runbook.md"
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def promtool(*arguments: str) -> str:
+    program("prometheus")  # the package that brings it
+    done = subprocess.run(
+        [program("promtool"), *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_rules_are_valid() -> None:
+    assert "SUCCESS" in promtool("check", "rules", "rules.yml", "alerts.yml")
+
+
+@pytest.mark.parametrize("file", ["tests.yml", "tests_of_days.yml"])
+def test_the_unit_tests_of_the_rules_pass(file: str) -> None:
+    assert "SUCCESS" in promtool("test", "rules", file)
+
+
+def test_every_alert_has_a_unit_test_in_which_it_fires() -> None:
+    tested = set()
+    for file in ("tests.yml", "tests_of_days.yml"):
+        for test in yaml.safe_load((FOLDER / file).read_text())["tests"]:
+            for item in test["promql_expr_test"]:
+                tested |= set(re.findall(r'alertname="(\w+)"', str(item["exp_samples"])))
+    assert tested == {alert["alert"] for alert in alerts()}
+
+
+def test_every_alert_says_how_bad_it_is_and_where_it_is_explained() -> None:
+    text = RUNBOOK.read_text()
+    for alert in alerts():
+        assert alert["labels"]["severity"] in ("page", "ticket")
+        assert {"summary", "description", "runbook"} == alert["annotations"].keys()
+        assert alert["annotations"]["runbook"] == f"docs/runbook.md#{alert['alert'].lower()}"
+        [entry] = re.findall(rf"^### {alert['alert']}\n(.*?)(?=^##|\Z)", text, re.M | re.S)
+        for part in ("**See**", "**Why**", "**Do**"):
+            assert part in entry, f"{alert['alert']} lacks {part}"
+
+
+def test_the_runbook_explains_no_alert_that_does_not_exist() -> None:
+    explained = set(re.findall(r"^### (Chat\w+)$", RUNBOOK.read_text(), re.M))
+    assert explained == {alert["alert"] for alert in alerts()}
