@@ -124,7 +124,7 @@ async def killed_workers(directory: Path) -> tuple[str, str]:
         return (
             f"kill -9 of a random worker, {KILLS} times under {AT_ONCE} running turns",
             f"{wrong(logs, 300)} of {len(logs)} turns wrong or not completed; {len(delays)} takeovers, "
-            f"{milliseconds(delays)} after the kill; {max(0, calls - sum(attempts))} upstream calls that are in no log",
+            f"{milliseconds(delays)} after the kill; {max(0, calls - sum(attempts))} calls not in a log",
         )
     finally:
         stand.close()
