@@ -164,3 +164,20 @@ async def test_a_version_that_knows_reset_step_sees_the_text_replaced(start: Sta
         chat = (await playing)["react"]
     assert texts(chat)[1] == expected_text(150, 1)
     assert chat["statuses"] == ["submitted", "streaming", "ready"]
+
+
+async def test_other_versions_do_not_know_reset_step(start: Start, node: Node) -> None:
+    """Why it is sent on request only."""
+    versions = [version for version in VERSIONS if version != "react"]
+    asked = ["[[tokens=150 rate=60 vary]] {version}"]
+    async with start(lease_seconds=0.5) as served:
+        playing = asyncio.create_task(
+            node.play(
+                "chat", "talk", url=served.url, versions=versions, texts=asked, resumable=True, resetStep=True
+            )
+        )
+        await all_show(served, 60, versions)
+        await lose_the_workers(served)
+        chats = await playing
+    assert {chat["status"] for chat in chats.values()} == {"error"}
+    assert all("Type validation failed" in chat["error"] for chat in chats.values())
