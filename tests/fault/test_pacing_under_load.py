@@ -53,12 +53,15 @@ async def ask_all_the_time(
 
 
 def seen(calls: list[dict[str, Any]]) -> tuple[int, int, int]:
-    """Calls let in within the time, tokens that they used, and refusals after the first one's end."""
+    """Calls let in within the time, tokens that they used, and refusals after the first one.
+
+    A limit that no header tells is met once: both replicas have a quarter of a second to hear of it.
+    """
     begin = min(call["started"] for call in calls)
     let_in = [call for call in calls if call["status"] == 200 and call["started"] < begin + SECONDS]
     refused = [call for call in calls if call["status"] == 429]
     first = min((call["ended"] for call in refused), default=0.0)
-    late = sum(call["started"] > first for call in refused)
+    late = sum(call["started"] > first + 0.25 for call in refused)
     return len(let_in), sum(call["prompt_tokens"] + call["tokens"] for call in let_in), late
 
 

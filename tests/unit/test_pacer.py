@@ -79,7 +79,7 @@ async def test_where_nothing_is_in_the_way_many_calls_cost_one_poll(background: 
     assert isinstance(await line.take("p", 1, 1, 1), Grant)
     for _ in range(100):
         assert isinstance(await line.take("p", 1, 1, 1), Grant)
-    assert room.polls <= 3  # one per 100 ms, however slow this machine is
+    assert room.polls <= 10  # one per 25 ms, on a busy machine too
 
 
 async def test_many_that_wait_cost_a_poll_and_not_one_each(background: Background) -> None:
