@@ -40,6 +40,8 @@ class EdgeMiddleware:
             await self._app(scope, receive, send)
             return
         visit = _Visit(scope)
+        # For what a stream says between its head and its end, which concerns no middleware.
+        scope["chat.send"] = send
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":

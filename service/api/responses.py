@@ -56,7 +56,7 @@ class TurnResponse(Response):
         reading = asyncio.current_task()
         leaving = asyncio.create_task(_left(receive, reading))
         try:
-            await self._stream(send)
+            await self._stream(send, scope.get("chat.send", send))
         except asyncio.CancelledError:
             if leaving.done() and not leaving.cancelled():
                 return  # the client has left
@@ -67,27 +67,29 @@ class TurnResponse(Response):
             leaving.cancel()
             gauge.dec()
 
-    async def _begin(self, send: Send, held: bytes) -> None:
+    async def _begin(self, send: Send) -> None:
         self._started = True
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await _write(send, held)
 
-    async def _stream(self, send: Send) -> None:
+    async def _stream(self, send: Send, send_on: Send) -> None:
+        """`send` passes the middlewares, `send_on` none of them: for the body before its end."""
         encoder = self._encoder
         held = encoder.opening()
         if not encoder.holds:
-            await self._begin(send, held)
+            await self._begin(send)
+            await _write(send_on, held)
         try:
             async with aclosing(self._readers.follow(self._ref, self._after)) as reader:
                 async for batch in reader:
                     batch = self._valid(batch)
                     data, broken = self._encode(batch)
                     if self._started:
-                        await _write(send, data if batch else encoder.heartbeat)
+                        await _write(send_on, data if batch else encoder.heartbeat)
                     else:
                         held += data
                         if any(event.terminal or encoder.shows(event) for event in batch):
-                            await self._begin(send, held)
+                            await self._begin(send)
+                            await _write(send_on, held)
                     if broken is not None:
                         raise broken
         except (ServiceError, Reconnect) as error:
@@ -96,7 +98,7 @@ class TurnResponse(Response):
             farewell = encoder.reconnect() if isinstance(error, Reconnect) else encoder.failed(error)
             if farewell is None:
                 raise BrokenAnswer("the log cannot be read on") from error
-            await _write(send, farewell)
+            await _write(send_on, farewell)
         else:
             if self._ended is not None:
                 await asyncio.sleep(0)  # a client whose leaving is known by now was sent nothing

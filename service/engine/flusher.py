@@ -1,7 +1,7 @@
 """The flusher: one append per turn and window, all turns of the worker in one round trip.
 
 The first token of an answer goes at once, and so does anything after a quiet window. What comes
-then is collected for a window (15 ms unless set), mostly by the kernel: a turn whose upstream has
+then is collected for a window (25 ms unless set), mostly by the kernel: a turn whose upstream has
 a gate is not read again before the window ends. Under load the window grows, so that there is
 less to do per token before anything queues up. While Redis is away the turns hold their deltas
 and the same append is tried again, for a bounded time.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from service import metrics
@@ -30,13 +30,12 @@ _SIGNALS: Final = {codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone
 # Turns of the event loop from opening the gates to what was behind them being decoded: one to
 # look at the sockets, one for the readers to wake, and one more where the loop is asyncio's own.
 _TURNS: Final = 3
-# The window may become so many times longer, if more than this share of the CPU is used, and
-# shorter again below the other. 60 ms is what the eye takes for a steady stream.
-_LONGEST: Final = 4
+# The window grows to this while a core is used for more than the first share, and shrinks below
+# the second. With its wait and a slow round trip a token is then still less than 0.1 s late.
+_LONGEST_SECONDS: Final = 0.06
 _BUSY: Final = 0.75
 _CALM: Final = 0.5
 _STEP: Final = 1.25
-_GRAIN: Final = 0.005  # s that a timer may be late without meaning anything
 
 log = get_logger(__name__)
 
@@ -51,7 +50,8 @@ class Flusher:
         self._urgent: set[Live] = set()
         self._gated: list[Live] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._opened = (0.0, 0.0)  # the window: by the clock, by this thread's CPU time
+        self._longest = max(self._window, _LONGEST_SECONDS)
+        self._adapted, self._used = 0.0, 0.0  # by the clock, by this thread's CPU time
 
     def put(self, live: Live, *, urgent: bool = False) -> None:
         """The turn has something to write; `urgent` does not wait for the window."""
@@ -72,7 +72,6 @@ class Flusher:
 
     def _open_window(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._window, self._end_window)
-        self._opened = (time.monotonic(), time.thread_time())
 
     def _end_window(self) -> None:
         self._timer = None
@@ -81,8 +80,8 @@ class Flusher:
         for live in gated:
             if live.gate is not None:
                 live.gate.resume()
-        if gated or self._dirty:
-            self._write_after(_TURNS)
+        if self._dirty:
+            self._write_after(_TURNS)  # together with what is behind the gates
 
     def _write_after(self, turns: int) -> None:
         if turns:
@@ -91,10 +90,13 @@ class Flusher:
             self._write()
 
     def _adapt(self) -> None:
-        wall, cpu = time.monotonic() - self._opened[0], time.thread_time() - self._opened[1]
-        if cpu > _BUSY * wall or wall > 1.5 * self._window + _GRAIN:
-            self._window = min(self._window * _STEP, self._shortest * _LONGEST)
-        elif cpu < _CALM * wall:
+        """Longer while this thread is busy, shorter again while it is not."""
+        now, used = time.monotonic(), time.thread_time()
+        busy = (used - self._used) / (now - self._adapted)
+        self._adapted, self._used = now, used
+        if busy > _BUSY:
+            self._window = min(self._window * _STEP, self._longest)
+        elif busy < _CALM and self._window > self._shortest:
             self._window = max(self._window / _STEP, self._shortest)
 
     def _write_urgent(self) -> None:
@@ -112,26 +114,41 @@ class Flusher:
     def _start(self, lives: Collection[Live]) -> None:
         # A turn whose append is under way is put again when it has landed.
         ready = [live for live in lives if live.has_pending and not live.in_flight]
-        for live in ready:
-            live.take_off()
         for i in range(0, len(ready), _CHUNK):
-            self._background.task("flush", self._flush(ready[i : i + _CHUNK]))
+            self._append(ready[i : i + _CHUNK])
 
-    async def _flush(self, ready: Collection[Live]) -> None:
+    def _append(self, lives: Sequence[Live]) -> None:
         appends = []
-        for live in ready:
+        for live in lives:
+            live.take_off()
             first, payloads, fields = live.take()
             appends.append(Append(live.turn.ref, live.turn.epoch, first, payloads, fields))
+
+        def answered(results: list[Any] | None) -> None:
+            if results is None:
+                self._background.task("append", self._append_again(lives, appends))
+            else:
+                self._landed(lives, results)
+
+        if not self._log.start_append(appends, answered):
+            answered(None)
+
+    async def _append_again(self, lives: Sequence[Live], appends: Sequence[Append]) -> None:
         results: list[Any]
         try:
             results = await self._log.append(appends)
         except StoreUnavailable as error:
-            results = [error] * len(ready)
-        finally:
-            for live in ready:
+            results = [error] * len(lives)
+        except asyncio.CancelledError:
+            for live in lives:
                 live.land()
+            raise
+        self._landed(lives, results)
+
+    def _landed(self, lives: Sequence[Live], results: Sequence[Any]) -> None:
         now = asyncio.get_running_loop().time()
-        for live, result in zip(ready, results, strict=True):
+        for live, result in zip(lives, results, strict=True):
+            live.land()
             self._settle(live, result, now)
 
     def _settle(self, live: Live, result: Any, now: float) -> None:

@@ -9,7 +9,7 @@ the other modules of store/.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -21,6 +21,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service import metrics
 from service.errors import StoreUnavailable
@@ -174,6 +175,32 @@ class Client:
             pipeline.execute_command(*command)
         replies = pipeline.execute(raise_on_error=False)
         return list(await self.run(operation, replies, commands=len(commands)))
+
+    def start(
+        self, operation: str, commands: Sequence[Command], answered: Callable[[list[Any] | None], None]
+    ) -> bool:
+        """As `many`, at once and without waiting, where that is possible; False where it is not.
+
+        `answered` gets StoreUnavailable for every command when the time is up, and None where only
+        `many` can tell more: the connection broke, or Redis refused something.
+        """
+        if self._lane is None:
+            return False
+
+        def translate(outcome: list[Any] | RedisError) -> None:
+            if isinstance(outcome, RedisTimeoutError):
+                metrics.redis_errors.labels(operation=operation).inc()
+                answered([StoreUnavailable() for _ in commands])
+            elif isinstance(outcome, RedisError) or any(isinstance(reply, RedisError) for reply in outcome):
+                answered(None)
+            else:
+                self._answers += 1
+                answered(outcome)
+
+        if not self._lane.start(commands, translate):
+            return False
+        metrics.redis_operations.labels(operation=operation).inc(len(commands))
+        return True
 
     async def unless_silent(self, call: Awaitable[T]) -> T:
         """Await calls of this client, but only as long as Redis answers anybody in this process.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,18 @@ class SessionKeys:
         return f"{self.base}:idem:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
+# As many sessions as a worker writes to at once; their names are asked for at each append.
+@lru_cache(maxsize=4096)
+def _session_keys(prefix: str, principal: str, session_id: str) -> SessionKeys:
+    return SessionKeys(prefix, principal, session_id)
+
+
 @dataclass(frozen=True)
 class Keys:
     prefix: str
 
     def session(self, principal: str, session_id: str) -> SessionKeys:
-        return SessionKeys(self.prefix, principal, session_id)
+        return _session_keys(self.prefix, principal, session_id)
 
     def sessions_of(self, principal: str) -> str:
         """Sorted set: the principal's named sessions by time of last change."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import hiredis
@@ -32,6 +32,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Command = Sequence[Any]
+#: Called once, from the connection's own callback: all replies, or why there are none.
+Answered = Callable[[list[Any] | RedisError], None]
 
 _NOTHING: Final = object()
 _KINDS: Final[dict[str, type[ResponseError]]] = {"NOSCRIPT": NoScriptError, "READONLY": ReadOnlyError}
@@ -48,10 +50,10 @@ def _refusal(message: str) -> RedisError:
 class _Batch:
     """Commands that are answered together."""
 
-    __slots__ = ("deadline", "done", "replies", "size")
+    __slots__ = ("answered", "deadline", "replies", "size")
 
-    def __init__(self, done: asyncio.Future[list[Any]], size: int, deadline: float) -> None:
-        self.done = done
+    def __init__(self, answered: Answered, size: int, deadline: float) -> None:
+        self.answered = answered
         self.size = size
         self.deadline = deadline
         self.replies: list[Any] = []
@@ -67,7 +69,6 @@ class _Wire(asyncio.Protocol):
             protocolError=RedisConnectionError, replyError=_refusal, notEnoughData=_NOTHING
         )
         self._pending: deque[_Batch] = deque()
-        self._out: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
         self.lost = False
 
@@ -77,22 +78,28 @@ class _Wire(asyncio.Protocol):
         if end is not None and end.family != socket.AF_UNIX:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    def send(self, commands: Iterable[Command]) -> asyncio.Future[list[Any]]:
-        """All replies, in order; a refused command has its error in the list."""
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        before = len(self._out)
-        self._out.extend([hiredis.pack_command(tuple(command)) for command in commands])
-        done: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._pending.append(_Batch(done, len(self._out) - before, self._loop.time() + self._timeout))
+    def send(self, commands: Iterable[Command], answered: Answered) -> None:
+        """`answered` gets all replies, in order; a refused command has its error in the list."""
+        packed = [hiredis.pack_command(tuple(command)) for command in commands]
+        # uvloop collects what one turn of the loop writes, and sends it by one system call.
+        self._transport.write(b"".join(packed))
+        self._pending.append(_Batch(answered, len(packed), self._loop.time() + self._timeout))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._look)
-        return done
 
-    def _flush(self) -> None:
-        if not self.lost:
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
+    def ask(self, commands: Iterable[Command]) -> asyncio.Future[list[Any]]:
+        replies: asyncio.Future[list[Any]] = self._loop.create_future()
+
+        def answered(outcome: list[Any] | RedisError) -> None:
+            if replies.done():
+                return  # whoever asked has gone
+            if isinstance(outcome, RedisError):
+                replies.set_exception(outcome)
+            else:
+                replies.set_result(outcome)
+
+        self.send(commands, answered)
+        return replies
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -103,8 +110,7 @@ class _Wire(asyncio.Protocol):
                 batch.replies.append(reply)
                 if len(batch.replies) == batch.size:
                     pending.popleft()
-                    if not batch.done.done():
-                        batch.done.set_result(batch.replies)
+                    batch.answered(batch.replies)
                 if type(reply) is ReadOnlyError:
                     self._end(RedisConnectionError("this server became a replica"))
                     return
@@ -125,9 +131,7 @@ class _Wire(asyncio.Protocol):
             self._watch = self._loop.call_later(left, self._look)
             return
         while self._pending and self._pending[0].deadline <= now:
-            batch = self._pending.popleft()
-            if not batch.done.done():
-                batch.done.set_exception(RedisTimeoutError("no answer in time"))
+            self._pending.popleft().answered(RedisTimeoutError("no answer in time"))
         # Answers that come now would be taken for those of later commands.
         self._end(RedisConnectionError("the server does not answer"))
 
@@ -138,9 +142,7 @@ class _Wire(asyncio.Protocol):
             self._watch = None
         self._transport.abort()
         while self._pending:
-            batch = self._pending.popleft()
-            if not batch.done.done():
-                batch.done.set_exception(error)
+            self._pending.popleft().answered(error)
 
     def close(self) -> None:
         self._end(RedisConnectionError("closed"))
@@ -162,9 +164,16 @@ class Lane:
         if wire is None or wire.lost:
             return await self._run_anew(commands, deadline)
         try:
-            return await wire.send(commands)
+            return await wire.ask(commands)
         except RedisConnectionError:
             return await self._run_anew(commands, deadline)
+
+    def start(self, commands: Sequence[Command], answered: Answered) -> bool:
+        """The same without a task or a future, and without a second try. False when not connected."""
+        if self._wire is None or self._wire.lost:
+            return False
+        self._wire.send(commands, answered)
+        return True
 
     async def _run_anew(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         async with asyncio.timeout_at(deadline):
@@ -172,7 +181,7 @@ class Lane:
                 self._opening = asyncio.create_task(self._open(), name="lane")
                 self._opening.add_done_callback(self._opened)
             wire = await asyncio.shield(self._opening)
-            return await wire.send(commands)
+            return await wire.ask(commands)
 
     def _opened(self, task: asyncio.Task[_Wire]) -> None:
         self._opening = None
@@ -199,7 +208,7 @@ class Lane:
                 greeting = [("HELLO", "3", "AUTH", options.get("username") or "default", options["password"])]
             if options.get("db"):
                 greeting.append(("SELECT", options["db"]))
-            for reply in await wire.send(greeting):
+            for reply in await wire.ask(greeting):
                 if isinstance(reply, RedisError):
                     wire.close()
                     raise reply

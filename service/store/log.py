@@ -7,7 +7,7 @@ doubled; nothing is handed out before its append was acknowledged (P1).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,6 +54,26 @@ class Log:
 
     async def append(self, appends: Sequence[Append]) -> list[Any]:
         """One round trip for many turns. Per turn OK, STOP, FENCED, GONE, LOST or an exception."""
+        begin = time.perf_counter()
+        results = await self._scripts.batch("append", self._calls(appends))
+        self._note(appends, begin)
+        return results
+
+    def start_append(self, appends: Sequence[Append], answered: Callable[[list[Any] | None], None]) -> bool:
+        """The same at once and without a task, where that is possible; False where it is not.
+
+        `answered` gets the results, or None when `append` has to be asked: repeating is harmless.
+        """
+        begin = time.perf_counter()
+
+        def noted(results: list[Any] | None) -> None:
+            if results is not None:
+                self._note(appends, begin)
+            answered(results)
+
+        return self._scripts.start("append", self._calls(appends), noted)
+
+    def _calls(self, appends: Sequence[Append]) -> list[Call]:
         calls: list[Call] = []
         for item in appends:
             keys = self._keys.session(item.ref.principal, item.ref.session_id)
@@ -63,11 +83,11 @@ class Log:
                 (keys.turn(item.ref.turn_id), keys.log(item.ref.turn_id)),
                 (item.epoch, self._lease_ms, item.first_id, len(fields) // 2, *fields, *item.payloads),
             ))  # fmt: skip
-        begin = time.perf_counter()
-        results = await self._scripts.batch("append", calls)
+        return calls
+
+    def _note(self, appends: Sequence[Append], begin: float) -> None:
         metrics.append_duration.observe(time.perf_counter() - begin)
-        metrics.events_appended.inc(sum(len(item.payloads) for item in appends))
-        return results
+        metrics.events_appended.inc(sum([len(item.payloads) for item in appends]))
 
     async def read(self, ref: TurnRef, after: int, count: int = PAGE) -> list[Event]:
         """Up to `count` events with ids above `after`."""
@@ -88,9 +108,7 @@ class Log:
         """New events of many turns in one round trip."""
         if self._client.cluster or len(wanted) == 1:
             return [await self.read(ref, after) for ref, after in wanted]
-        commands = [
-            ("XRANGE", self.name(ref), f"{after + 1}-0", "+", "COUNT", PAGE) for ref, after in wanted
-        ]
+        commands = [("XRANGE", self.name(ref), f"{after + 1}-0", "+", "COUNT", PAGE) for ref, after in wanted]
         pages = await self._client.many("tail", commands)
         for page in pages:
             if isinstance(page, BaseException):

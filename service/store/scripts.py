@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,13 +52,19 @@ class Scripts:
                 *(self._client.run(operation, self._call(*call)) for call in calls), return_exceptions=True
             )
             return list(results)
-        results = await self._client.many(
-            operation,
-            [("EVALSHA", self._hashes[name], len(keys), *keys, *args) for name, keys, args in calls],
-        )
+        results = await self._client.many(operation, self._commands(calls))
         for i, result in enumerate(results):
             if isinstance(result, NoScriptError):
                 results[i] = await self._client.run(operation, self._call(*calls[i]))
             elif isinstance(result, RedisError):
                 results[i] = StoreUnavailable()
         return results
+
+    def start(
+        self, operation: str, calls: Sequence[Call], answered: Callable[[list[Any] | None], None]
+    ) -> bool:
+        """As `batch`, without waiting: see Client.start."""
+        return self._client.start(operation, self._commands(calls), answered)
+
+    def _commands(self, calls: Sequence[Call]) -> list[Sequence[Any]]:
+        return [("EVALSHA", self._hashes[name], len(keys), *keys, *args) for name, keys, args in calls]

@@ -116,6 +116,7 @@ class _Connection(asyncio.Protocol):
         self._idle = idle  # of its origin; the one longest idle drops out when it is full
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
+        self._parts: list[bytes] = []  # of the body, while one read is parsed
         self._head: asyncio.Future[httpx.Response] | None = None
         self._body: Body | None = None
         self._lingering: asyncio.TimerHandle | None = None
@@ -128,7 +129,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._socket = transport.get_extra_info("socket")
+        # uvloop's stand-in makes a socket object for each call; this one borrows the descriptor.
+        self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def exchange(self, request: bytes) -> httpx.Response:
@@ -208,10 +210,15 @@ class _Connection(asyncio.Protocol):
             self._head.set_result(response)
 
     def on_body(self, data: bytes) -> None:
-        if self._body is not None:
-            self._body.add(data)
+        self._parts.append(data)
+
+    def _hand_over(self) -> None:
+        if self._parts and self._body is not None:
+            self._body.add(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+        self._parts.clear()
 
     def on_message_complete(self) -> None:
+        self._hand_over()
         body, self._body = self._body, None
         if body is None:
             return
@@ -229,12 +236,14 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
+            self._hand_over()
         except httptools.HttpParserError as error:
             self._fail(httpx.RemoteProtocolError(str(error)))
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self._socket.detach()
         if self in self._idle:
             self._idle.remove(self)
         if self._lingering is not None:
