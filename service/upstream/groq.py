@@ -55,18 +55,20 @@ class Groq:
     async def stream(self, request: Request) -> AsyncGenerator[Batch, None]:
         """One attempt. Raises UpstreamError; closing the generator closes the connection."""
         decoder = Decoder()
-        params = {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
-        extra: dict[str, Any] = {"stream_options": {"include_usage": True}}
+        # Beside the SDK's own arguments, which it would search for things to convert (0.3 ms a call).
+        params: dict[str, Any] = {
+            "messages": request.messages, "max_completion_tokens": request.max_completion_tokens,
+            "stream_options": {"include_usage": True},
+        }  # fmt: skip
+        params |= {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
         headers = {"traceparent": request.traceparent} if request.traceparent else {}
         try:
             async with self._client.chat.completions.with_streaming_response.create(
                 model=request.model.id,
-                messages=request.messages,  # type: ignore[arg-type]  # checked by the dialects
+                messages=[],
                 stream=True,
-                max_completion_tokens=request.max_completion_tokens,
-                extra_body=extra,
+                extra_body=params,
                 extra_headers=headers,
-                **params,
             ) as response:
                 request.limits = _limits(response.headers)
                 body: Body | None = response.http_response.extensions.get("body")
@@ -104,9 +106,7 @@ def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClien
             keepalive_expiry=_KEEPALIVE_SECONDS,
         )
         return groq.DefaultAioHttpClient(limits=limits, timeout=timeout)
-    transport = Transport(
-        keepalive_connections=_KEEPALIVE_CONNECTIONS, keepalive_seconds=_KEEPALIVE_SECONDS
-    )
+    transport = Transport(keepalive_connections=_KEEPALIVE_CONNECTIONS, keepalive_seconds=_KEEPALIVE_SECONDS)
     return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=True)
 
 
