@@ -253,9 +253,7 @@ class Settings(BaseSettings):
             raise ValueError(f"CHAT_JWT_KEY: an HMAC secret has at least {SHORTEST_SECRET} characters")
         if "BEGIN" in key and "PUBLIC KEY" not in key:
             raise ValueError("CHAT_JWT_KEY: a PEM has to hold the issuer's public key (BEGIN PUBLIC KEY)")
-        wrong = set(self.jwt_algorithms or ()) - set(
-            JWT_SYMMETRIC if self.jwt_symmetric else JWT_ASYMMETRIC
-        )
+        wrong = set(self.jwt_algorithms or ()) - set(JWT_SYMMETRIC if self.jwt_symmetric else JWT_ASYMMETRIC)
         if wrong:
             kind = "a plain secret" if self.jwt_symmetric else "public keys"
             raise ValueError(f"CHAT_JWT_ALGORITHMS: {', '.join(sorted(wrong))} cannot be used with {kind}")

@@ -48,7 +48,6 @@ class Readiness:
             "upstream": self._edge.engine.governor.circuit() or "ok",
         }
 
-
     async def _store_answers(self) -> bool:
         for attempt in range(_PINGS):
             await asyncio.sleep(attempt * _PAUSE_SECONDS)
