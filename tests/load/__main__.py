@@ -1,63 +1,76 @@
-"""`python -m tests.load` (`make bench`): runs the cases, prints one table, writes JSON and Markdown.
+"""`python -m tests.load`: run the benchmark, print its table, keep it as JSON and Markdown.
 
-`--quick` takes two minutes and rougher figures, `--write` puts the table into docs/performance.md.
+Takes less than 15 minutes on two cores, and two with --quick. Exit code 1 when a text was not
+exact; a missed target is a figure, not a failure.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import sys
 import tempfile
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
 
-from tests.load.cases import CASES, Row
+from tests.load import held, report
+from tests.load.cases import QUICK, Cases, Findings, Scale
+from tests.load.generator import Load
 from tests.load.processes import running
-from tests.support.processes import ROOT
 
-START, END = "<!-- figures -->", "<!-- /figures -->"
-
-
-async def measure(directory: Path, *, quick: bool, only: str) -> list[Row]:
-    rows: list[Row] = []
-    with running(directory) as bench:
-        for case in CASES:
-            if only not in case.__name__:
-                continue
-            found = await case(bench, quick)
-            for row in found:
-                sys.stdout.write(" | ".join(("", *row, "")).strip() + "\n")
-                sys.stdout.flush()
-            rows += found
-            await asyncio.sleep(1)  # so that one case's endings are not the next one's load
-    return rows
+Case = Callable[[Cases], Awaitable[None]]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--write", action="store_true")
-    parser.add_argument("--only", default="", help="run only the cases whose name contains this")
+async def _fast(cases: Cases) -> None:
+    load = Load(5, 500, 1000, cases.scale.seconds)
+    await cases.per_token("5 x 500 tokens/s (Groq's speed)", load, 1.5, with_redis=2.0)
+
+
+async def _steady(cases: Cases) -> None:
+    await cases.per_token("20 x 100 tokens/s", Load(20, 100, 300, cases.scale.seconds), 3.0)
+
+
+CASES: dict[str, Case] = {
+    "fast": _fast,
+    "steady": _steady,
+    "remote": Cases.readers_elsewhere,
+    "many": Cases.fan_in,
+    "first": Cases.first_token,
+    "turns": Cases.turns,
+    "idle": held.idle_readers,
+    "history": held.long_history,
+    "memory": held.memory_in_redis,
+    "overload": Cases.overload,
+}
+
+
+async def _run(cases: Cases, names: list[str]) -> None:
+    for name in names:
+        print(f"... {name}", file=sys.stderr, flush=True)
+        await CASES[name](cases)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a look, in two minutes")
+    parser.add_argument("--case", action="append", choices=CASES, help="only this one; may be repeated")
+    parser.add_argument("--out", type=Path, default=Path("artifacts"), help="where the files go")
     wishes = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        rows = uvloop.run(measure(Path(directory), quick=wishes.quick, only=wishes.only))
-    table = "\n".join(
-        ["| case | target | seen |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    )
-    artifacts = ROOT / "artifacts"
-    artifacts.mkdir(exist_ok=True)
-    names = ("case", "target", "seen")
-    found = [dict(zip(names, row, strict=True)) for row in rows]
-    (artifacts / "bench.json").write_text(json.dumps(found, indent=1))
-    (artifacts / "bench.md").write_text(table + "\n")
-    if wishes.write:
-        page = ROOT / "docs" / "performance.md"
-        before, _, rest = page.read_text().partition(START)
-        page.write_text(f"{before}{START}\n{table}\n{END}{rest.partition(END)[2]}")
+    started = time.monotonic()
+    found: Findings
+    with tempfile.TemporaryDirectory(prefix="chat-bench-") as directory, running(Path(directory)) as bench:
+        cases = Cases(bench, QUICK if wishes.quick else Scale())
+        uvloop.run(_run(cases, wishes.case or list(CASES)))
+        found = cases.found
+    about = report.surroundings(started)
+    report.write(found, about, wishes.out)
+    print(report.markdown(found, about))
+    for wrong in found.wrong[:10]:
+        print(f"not exact: {wrong}", file=sys.stderr)
+    return 1 if found.wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

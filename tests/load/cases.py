@@ -1,232 +1,248 @@
-"""The cases of the benchmark: each measures one row of the table and checks every text.
+"""What is measured: one function per row of the table, each over the same running processes.
 
-A case returns (what, target, seen). Figures are CPU time per token of single processes, set
-against R0, a TCP relay measured in the same minute; wall times only where the row is about time.
+A case knows its load and what it makes of it; how load is made, and how CPU time is read, is
+known elsewhere. Every text that comes back is compared with what it has to be.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
-
-import httpx
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from tests.load import wire
 from tests.load.clients import Client, EventsClient, GroqClient, Tally, connect
 from tests.load.generator import Load, Offered, offer, quantile_of
-from tests.load.processes import SMALL_MODEL, Bench, sample
-
-Row = tuple[str, str, str]
-Case = Callable[[Bench, bool], Awaitable[list[Row]]]
-
-_IDLE_READERS: Final = 2_000
-_TURNS: Final = 3_000
+from tests.load.processes import Bench, sample
 
 
-def direct(tokens: int, rate: int, tally: Tally) -> Client:
-    return GroqClient(wire.groq_request("bench", wire.wish(tokens, rate)), tokens, rate, tally)
+@dataclass(frozen=True)
+class Figure:
+    """One number. `target` is what the issue asks for, as a bound on `value`."""
+
+    case: str
+    what: str
+    value: float
+    unit: str
+    target: float | None = None
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.at_least else self.value <= self.target
 
 
-def chat(tokens: int, rate: int, tally: Tally) -> Client:
-    return Client(wire.chat_request("bench", wire.wish(tokens, rate)), tokens, rate, tally)
+@dataclass
+class Scale:
+    """How much of everything: the whole bench, or a look in two minutes."""
+
+    seconds: float = 6.0
+    rounds: int = 3
+    turns: int = 20_000
+    readers: int = 5_000
+    quick: bool = False
 
 
-def texts(offered: Offered) -> str:
-    tally = offered.tally
-    return f"{tally.exact} texts exact, {len(tally.wrong)} wrong, {tally.shed} shed"
+QUICK: Final = Scale(seconds=1.5, rounds=1, turns=1_600, readers=1_000, quick=True)
 
 
-async def _against_relay(bench: Bench, load: Load) -> list[Offered]:
-    """Relay, service, baseline, relay again: the first and the last tell the machine's noise."""
-    return [
-        await offer(load, bench.relay, direct, bench.pids),
-        await offer(load, bench.service, chat, bench.pids),
-        await offer(load, bench.baseline, chat, bench.pids),
-        await offer(load, bench.relay, direct, bench.pids),
-    ]
+@dataclass
+class Findings:
+    figures: list[Figure] = field(default_factory=list)
+    exact: int = 0
+    shed: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def add(
+        self, case: str, what: str, value: float, unit: str, target: float | None = None, **kind: bool
+    ) -> None:
+        self.figures.append(Figure(case, what, value, unit, target, **kind))
+
+    def take(self, tally: Tally) -> None:
+        self.exact += tally.exact
+        self.shed += tally.shed
+        self.wrong += tally.wrong
 
 
-def _ratios(what: str, target: str, runs: list[Offered]) -> list[Row]:
-    first, service, baseline, last = runs
-    relay = (first.microseconds("relay") + last.microseconds("relay")) / 2
-    noise = abs(first.microseconds("relay") - last.microseconds("relay")) / relay
-    own, redis = service.microseconds("service"), service.microseconds("redis")
-    obvious = baseline.microseconds("baseline")
-    return [
-        (
-            what, target,
-            f"{own / relay:.2f} x R0 ({own:.0f} of {relay:.0f} us), "
-            f"with Redis {(own + redis) / relay:.2f} x; "
-            f"the obvious way {obvious / relay:.1f} x; noise of R0 {noise:.0%}; {texts(service)}",
+class Cases:
+    def __init__(self, bench: Bench, scale: Scale) -> None:
+        self.bench = bench
+        self.scale = scale
+        self.found = Findings()
+
+    # Who is asked
+
+    def groq(self, tokens: int, rate: int, tally: Tally) -> Client:
+        return GroqClient(wire.groq_request(wire.wish(tokens, rate)), tokens, rate, tally)
+
+    def chat(self, tokens: int, rate: int, tally: Tally) -> Client:
+        return Client(wire.chat_request(self.bench.key, wire.wish(tokens, rate)), tokens, rate, tally)
+
+    async def load(self, who: str, load: Load) -> Offered:
+        port = getattr(self.bench, who)
+        ask = self.groq if who in ("relay", "upstream") else self.chat
+        offered = await offer(load, port, ask, self.bench.pids)
+        self.found.take(offered.tally)
+        return offered
+
+    # The rows
+
+    async def per_token(self, case: str, load: Load, bound: float, with_redis: float | None = None) -> None:
+        """CPU per token against R0, in rounds that take turns."""
+        had: dict[str, list[Offered]] = {"relay": [], "service": [], "baseline": []}
+        for place in range(self.scale.rounds):
+            order = list(had) if place % 2 == 0 else list(reversed(list(had)))
+            for who in order:
+                had[who].append(await self.load(who, load))
+        cost = {who: [offered.microseconds(who) for offered in rounds] for who, rounds in had.items()}
+        redis = [offered.microseconds("redis") for offered in had["service"]]
+        r0 = statistics.median(cost["relay"])
+        add = self.found.add
+        add(case, "R0, the bare relay", r0, "us/token")
+        add(case, "R0, spread of its rounds", (max(cost["relay"]) / min(cost["relay"]) - 1) * 100, "%")
+        add(case, "service", statistics.median(cost["service"]), "us/token")
+        add(case, "Redis for it", statistics.median(redis), "us/token")
+        add(case, "the obvious implementation", statistics.median(cost["baseline"]), "us/token")
+        add(case, "service / R0", statistics.median(cost["service"]) / r0, "x", bound)
+        if with_redis is not None:
+            both = statistics.median(cost["service"]) + statistics.median(redis)
+            add(case, "service and Redis / R0", both / r0, "x", with_redis)
+        add(case, "obvious / R0", statistics.median(cost["baseline"]) / r0, "x")
+        self._lateness(case, "R0", had["relay"])
+        self._lateness(case, "service", had["service"])
+
+    def _lateness(self, case: str, who: str, rounds: Sequence[Offered], bound: float | None = None) -> None:
+        late = [value for offered in rounds for value in offered.tally.lateness]
+        self.found.add(case, f"lateness of a token, {who}, p50", quantile_of(late, 0.5) * 1e3, "ms")
+        self.found.add(case, f"lateness of a token, {who}, p99", quantile_of(late, 0.99) * 1e3, "ms", bound)
+
+    async def fan_in(self) -> None:
+        """500 streams x 50 tokens/s on one worker."""
+        case = "500 x 50 tokens/s"
+        load = Load(100 if self.scale.quick else 500, 50, 150, self.scale.seconds * 1.5)
+        for who in ("relay", "service", "baseline"):
+            offered = await self.load(who, load)
+            rate = offered.tokens / offered.seconds
+            share = rate / (load.streams * load.rate) * 100
+            bound = 99 if who == "service" else None
+            self.found.add(case, f"{who}: delivered of what was due", share, "%", bound, at_least=True)
+            self.found.add(case, f"{who}: CPU", offered.used[who].cpu / offered.seconds * 100, "% of a core")
+            self._lateness(case, who, [offered], 100 if who == "service" else None)
+
+    async def first_token(self) -> None:
+        """Added to going to the model directly, at half of that load."""
+        case = "time to first token"
+        seconds = self.scale.seconds * 2
+        half = Load(50 if self.scale.quick else 250, 50, 150, seconds)
+        load = asyncio.create_task(self.load("service", half))
+        await asyncio.sleep(half.length)
+        direct, through = Tally(), Tally()
+        for _ in range(int(seconds * 20)):
+            for tally, port, ask in (
+                (direct, self.bench.upstream, self.groq), (through, self.bench.service, self.chat)
+            ):  # fmt: skip
+                client = await connect(lambda ask=ask, tally=tally: ask(1, 0, tally), port)  # type: ignore[misc]
+                await client.done.wait()
+                client.close()
+            await asyncio.sleep(0.02)
+        await load
+        for quantile, bound in ((0.5, 3.0), (0.99, 10.0)):
+            ways = [quantile_of(tally.first_after, quantile) * 1e3 for tally in (direct, through)]
+            name = f"p{quantile * 100:.0f}"
+            self.found.add(case, f"direct, {name}", ways[0], "ms")
+            self.found.add(case, f"added, {name}", ways[1] - ways[0], "ms", bound)
+        self.found.take(direct)
+        self.found.take(through)
+
+    async def turns(self) -> None:
+        """Whole durable turns of one token, and what they leave in the worker's memory."""
+        case = "turns of one token"
+        tally = Tally()
+        await self._turns(tally, self.scale.turns // 10)
+        before, steps = sample(self.bench.pids["service"]), []
+        first = before
+        for _ in range(4):
+            await self._turns(tally, self.scale.turns // 4)
+            steps.append(sample(self.bench.pids["service"]).resident)
+        cpu = (sample(self.bench.pids["service"]) - first).cpu
+        self.found.add(case, "turns per core-second", self.scale.turns / cpu, "/s", 400, at_least=True)
+        self.found.add(case, "worker memory before", before.resident / 1024, "MiB")
+        self.found.add(case, f"worker memory after {self.scale.turns} turns", steps[-1] / 1024, "MiB")
+        # The first steps fill what is bounded: caches of names, kept connections, free lists.
+        grown = (steps[-1] - steps[1]) * 1024 / (self.scale.turns / 2)
+        self.found.add(case, "growth per turn in the second half", grown, "B")
+        self.found.take(tally)
+
+    async def _turns(self, tally: Tally, number: int, connections: int = 16) -> None:
+        async def some() -> None:
+            client = await connect(lambda: self.chat(1, 0, tally), self.bench.service)
+            await client.done.wait()
+            for _ in range(number // connections - 1):
+                client.ask(wire.chat_request(self.bench.key, wire.wish(1, 0)))
+                await client.done.wait()
+            client.close()
+
+        await asyncio.gather(*(some() for _ in range(connections)))
+
+    async def readers_elsewhere(self) -> None:
+        """What one more reader costs the worker of another replica."""
+        for rate, streams in ((500, 5), (100, 20)):
+            case = f"a reader on another replica, {rate} tokens/s"
+            load = Load(streams, rate, rate * 2, self.scale.seconds)
+            r0 = (await self.load("relay", load)).microseconds("relay")
+            tally = Tally()
+            follow = Following(self.bench, tally, rate * 2, rate)
+            offered = await offer(load, self.bench.service, follow.start, self.bench.pids)
+            await follow.finished()
+            cost = offered.used["replica"].cpu / max(1, offered.tokens) * 1e6
+            self.found.add(case, "worker of the other replica", cost, "us/token")
+            self.found.add(case, "of it / R0", cost / r0, "x", 1.0)
+            self.found.take(offered.tally)
+            self.found.take(tally)
+
+    async def overload(self) -> None:
+        """Twice as much as one worker is meant to sustain."""
+        case = "overload, 1000 x 50 tokens/s"
+        load = Load(200 if self.scale.quick else 1000, 50, 150, self.scale.seconds)
+        offered = await self.load("service", load)
+        tally = offered.tally
+        self.found.add(case, "admitted and exact", tally.exact, "streams")
+        self.found.add(case, "shed with Retry-After", tally.shed, "streams")
+        self.found.add(case, "admitted and not finished exactly", len(tally.wrong), "streams", 0)
+        self.found.add(case, "delivered", offered.tokens / offered.seconds, "tokens/s")
+        self._lateness(case, "service", [offered])
+
+
+class Following:
+    """For each stream that begins, a reader of the same turn at the second replica."""
+
+    def __init__(self, bench: Bench, tally: Tally, tokens: int, rate: int) -> None:
+        self._bench = bench
+        self._tally = tally
+        self._wish = (tokens, rate)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, tokens: int, rate: int, tally: Tally) -> Client:
+        request = wire.chat_request(self._bench.key, wire.wish(tokens, rate))
+        client = Client(request, tokens, rate, tally)
+        self._tasks.append(asyncio.create_task(self._follow(client)))
+        return client
+
+    async def _follow(self, client: Client) -> None:
+        await client.answered.wait()
+        if "x-turn-id" not in client.headers:
+            return
+        session, turn = client.headers["x-session-id"], client.headers["x-turn-id"]
+        request = wire.events_request(self._bench.key, f"/v1/sessions/{session}/turns/{turn}/events")
+        reader = await connect(
+            lambda: EventsClient(request, *self._wish, self._tally), self._bench.replicas[1].port
         )
-    ]  # fmt: skip
-
-
-async def groq_speed(bench: Bench, quick: bool) -> list[Row]:
-    runs = await _against_relay(bench, Load(5, 500, 1000, 3 if quick else 8))
-    return _ratios("500 tokens/s per stream, 5 streams", "<= 1.5 x R0, <= 2 x with Redis", runs)
-
-
-async def slower(bench: Bench, quick: bool) -> list[Row]:
-    runs = await _against_relay(bench, Load(20, 100, 300, 3 if quick else 8))
-    return _ratios("100 tokens/s per stream, 20 streams", "<= 3 x R0", runs)
-
-
-async def many_streams(bench: Bench, quick: bool) -> list[Row]:
-    load = Load(500, 50, 200, 4 if quick else 10)
-    run = await offer(load, bench.service, chat, bench.pids)
-    share = run.used["service"].cpu / run.seconds
-    return [
-        (
-            "500 streams x 50 tokens/s on one worker", "p99 lateness < 100 ms",
-            f"{run.tokens / run.seconds:.0f} tokens/s, lateness p50 {run.lateness(0.5) * 1e3:.0f} ms, "
-            f"p99 {run.lateness(0.99) * 1e3:.0f} ms, worker {share:.0%} of a core; {texts(run)}",
-        )
-    ]  # fmt: skip
-
-
-async def first_token(bench: Bench, quick: bool) -> list[Row]:
-    load = Load(250, 50, 200, 3 if quick else 8)
-    alone = await offer(load, bench.upstream, direct, bench.pids)
-    through = await offer(load, bench.service, chat, bench.pids)
-    added = [
-        (quantile_of(through.tally.first_after, q) - quantile_of(alone.tally.first_after, q)) * 1e3
-        for q in (0.5, 0.99)
-    ]
-    return [
-        ("added time to first token, 250 streams", "p50 <= 3 ms, p99 <= 10 ms",
-         f"p50 {added[0]:.1f} ms, p99 {added[1]:.1f} ms; {texts(through)}")
-    ]  # fmt: skip
-
-
-async def one_token(bench: Bench, quick: bool) -> list[Row]:
-    tally = Tally()
-    turns = 500 if quick else _TURNS
-    before = sample(bench.pids["service"])
-
-    async def client() -> None:
-        connection = await connect(lambda: chat(1, 0, tally), bench.service)
-        for _ in range(turns // 10):
-            await connection.done.wait()
-            connection.ask(wire.chat_request("bench", wire.wish(1, 0)))
-        await connection.done.wait()
-        connection.close()
-
-    await asyncio.gather(*(client() for _ in range(10)))
-    used = sample(bench.pids["service"]) - before
-    return [
-        ("1-token answers, whole durable turns", ">= 400 per core-second",
-         f"{tally.exact / used.cpu:.0f} per core-second of the worker; {len(tally.wrong)} wrong"),
-        (f"memory of the worker over {tally.exact} such turns", "flat", f"{used.resident:+d} KiB"),
-    ]  # fmt: skip
-
-
-async def further_reader(bench: Bench, quick: bool) -> list[Row]:
-    """Five running turns, each read by one reader on the other replica."""
-    tokens = 1500 if quick else 4000
-    tally = Tally()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bench.service}") as http:
-        paths = []
-        for number in range(5):
-            answer = await http.post(
-                f"/v1/sessions/further-{number}-{time.time_ns()}/turns",
-                json={"content": wire.wish(tokens, 500)}, headers={"Prefer": "respond-async"},
-            )  # fmt: skip
-            paths.append(answer.headers["location"] + "/events")
-    before = sample(bench.pids["replica"])
-    relay = await offer(Load(5, 500, 1000, 2), bench.relay, direct, bench.pids)
-    readers = [
-        await connect(
-            lambda path=path: EventsClient(wire.events_request("bench", path), tokens, 500, tally),  # type: ignore[misc]
-            bench.replicas[1].port,
-        )
-        for path in paths
-    ]  # fmt: skip
-    await asyncio.gather(*(asyncio.wait_for(reader.done.wait(), 60) for reader in readers))
-    used = sample(bench.pids["replica"]) - before
-    own = used.cpu / max(1, tally.tokens) * 1e6
-    unit = relay.microseconds("relay")
-    return [
-        ("a further reader on another replica, 500 tokens/s", "<= +1 x R0 per token",
-         f"{own / unit:.2f} x R0 ({own:.0f} us); {tally.exact} exact, {len(tally.wrong)} wrong")
-    ]  # fmt: skip
-
-
-async def idle_readers(bench: Bench, quick: bool) -> list[Row]:
-    count = 300 if quick else _IDLE_READERS
-    pid = bench.pids["replica"]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bench.service}") as http:
-        answer = await http.post(
-            "/v1/sessions/idle/turns", json={"content": wire.wish(1, 1, first_delay=25)},
-            headers={"Prefer": "respond-async"},
-        )  # fmt: skip
-    path = answer.headers["location"] + "/events"
-    tally = Tally()
-    before = sample(pid)
-    readers = []
-    for _ in range(count):
-        readers.append(
-            await connect(
-                lambda: EventsClient(wire.events_request("bench", path), 1, 0, tally), bench.replicas[1].port
-            )
-        )
-    await asyncio.sleep(2)  # until all are open and quiet
-    opened = sample(pid)
-    await asyncio.sleep(5)  # the time that is measured
-    later = sample(pid)
-    for reader in readers:
+        await reader.done.wait()
         reader.close()
-    return [
-        (f"{count} open idle readers on one worker", "<= 40 KiB each, no measurable CPU",
-         f"{(opened - before).resident / count:.1f} KiB each, {(later - opened).cpu / 5:.1%} of a core")
-    ]  # fmt: skip
 
-
-async def long_history(bench: Bench, quick: bool) -> list[Row]:
-    """Begin with 10 and with 10,000 messages, a model with a small window."""
-    took: dict[int, list[float]] = {}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bench.service}", timeout=60) as http:
-        for count in (10, 200, 10_000):
-            session = f"long-{count}-{time.time_ns()}"
-            history = [
-                {"role": ("user", "assistant")[n % 2], "content": f"message {n}"} for n in range(count)
-            ]
-            body: dict[str, Any] = {
-                "model": SMALL_MODEL, "session_id": session, "user_query": wire.wish(1, 0)
-            }  # fmt: skip
-            await http.post("/chat-with-history", json={**body, "history": history})
-            took[count] = []
-            for _ in range(20 if quick else 100):
-                begin = time.perf_counter()
-                await http.post("/chat", json=body)
-                took[count].append(time.perf_counter() - begin)
-    few, full, many = (quantile_of(took[count], 0.5) * 1e3 for count in (10, 200, 10_000))
-    return [
-        ("a turn in a history of 10,000 messages", "as with fewer",
-         f"{many:.1f} ms; {full:.1f} ms with 200 (the window full too), {few:.1f} ms with 10 (p50)")
-    ]  # fmt: skip
-
-
-async def log_memory(bench: Bench, quick: bool) -> list[Row]:
-    store = bench.client()
-    seen = []
-    for name, rate in (("fast", 500), ("slow", 50)):
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bench.service}", timeout=60) as http:
-            await http.post(
-                "/chat", json={"user_query": wire.wish(500, rate), "session_id": f"memory-{name}"}
-            )
-        [log] = list(store.scan_iter(f"*memory-{name}*:log:*"))
-        whole = sum(int(store.memory_usage(key) or 0) for key in store.scan_iter(f"*memory-{name}*"))
-        seen.append(
-            f"{int(store.memory_usage(log) or 0) / 1024:.1f} KiB at {rate} tokens/s "
-            f"(session and turn in all {whole / 1024:.1f} KiB)"
-        )
-    return [("the log of a 500-token answer", "<= 8 KiB", "; ".join(seen))]
-
-
-CASES: Final[tuple[Case, ...]] = (
-    groq_speed, slower, further_reader, many_streams, first_token, one_token, idle_readers, long_history,
-    log_memory,
-)  # fmt: skip
+    async def finished(self) -> None:
+        await asyncio.gather(*self._tasks)

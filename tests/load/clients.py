@@ -39,10 +39,11 @@ class Tally:
 
 
 class Client(asyncio.Protocol):
-    """Asks once connected; `done` is set when the response has ended, however it did."""
+    """Asks once connected; `answered` is set with the head, `done` when all has ended, however."""
 
     def __init__(self, request: bytes, tokens: int, rate: int, tally: Tally) -> None:
         self.done = asyncio.Event()
+        self.answered = asyncio.Event()
         self.headers: dict[str, str] = {}
         self._request = request
         self._tokens = tokens
@@ -77,6 +78,9 @@ class Client(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.decode().lower()] = value.decode()
+
+    def on_headers_complete(self) -> None:
+        self.answered.set()
 
     def decode(self, data: bytes) -> bytes:
         """The text in a piece of body; here they are the same."""
@@ -131,6 +135,7 @@ class Client(asyncio.Protocol):
         if not self._complete:
             self._complete = True
             self._tally.wrong.append(why)
+            self.answered.set()
             self.done.set()
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -64,6 +64,7 @@ class Bench:
     baseline: int
     store: RedisServer
     replicas: list[Replica]
+    key: str
     pids: dict[str, int]
 
     @property
@@ -102,6 +103,16 @@ def _models(directory: Path) -> Path:
     return path
 
 
+def _key(store: RedisServer) -> str:
+    """An API key, made as operators make theirs."""
+    command = [sys.executable, "-m", "service", "keys", "create", "--name", "bench"]
+    made = subprocess.run(
+        command, cwd=_ROOT, env={**os.environ, "CHAT_REDIS_URL": store.url}, check=True, timeout=60,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    return made.stdout.strip()
+
+
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
@@ -121,8 +132,13 @@ def running(directory: Path, replicas: int = 2) -> Iterator[Bench]:
             "baseline": stack.module("baseline", baseline, GROQ_BASE_URL=url, BENCH_REDIS_URL=store.url),
         }
         settings: dict[str, Any] = {
-            "redis_url": store.url, "GROQ_API_KEY": "gsk_bench", "GROQ_BASE_URL": url, "log_level": "info",
-            "models_file": str(_models(directory)),
+            "redis_url": store.url, "GROQ_API_KEY": "gsk_bench", "GROQ_BASE_URL": url,
+            "models_file": str(_models(directory)), "auth": "keys",
+            # Every control is on, and none of them may bind.
+            "limit_sends": "100000000/minute", "limit_reads": "100000000/minute",
+            "max_running_turns_per_principal": 100_000, "max_open_streams_per_principal": 100_000,
+            "budget_tokens_per_day": 10**12,
+            "max_body_bytes": 8 * 1_048_576,  # a history of 10,000 messages comes in one request
         }  # fmt: skip
         served: list[Replica] = []
         for place in range(replicas):
@@ -136,4 +152,4 @@ def running(directory: Path, replicas: int = 2) -> Iterator[Bench]:
         pids |= {"redis": store.process.pid, "service": served[0].workers()[0]}
         if replicas > 1:
             pids["replica"] = served[1].workers()[0]
-        yield Bench(directory, upstream, relay, baseline, store, served, pids)
+        yield Bench(directory, upstream, relay, baseline, store, served, _key(store), pids)

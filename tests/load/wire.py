@@ -86,31 +86,31 @@ def tail_on_wire(tokens: int) -> bytes:
     )
 
 
-def groq_request(host: str, question: str) -> bytes:
+def groq_request(question: str) -> bytes:
     """What the SDK sends, as bytes: for clients that talk to the model, or to the bare relay."""
-    body = orjson.dumps({
+    return post("/openai/v1/chat/completions", "gsk_bench", {
         "messages": [{"role": "system", "content": "You are a helpful AI assistant."},
                      {"role": "user", "content": question}],
         "model": "openai/gpt-oss-120b", "max_completion_tokens": 8192, "stream": True,
         "stream_options": {"include_usage": True},
     })  # fmt: skip
-    return _post("/openai/v1/chat/completions", host, body)
 
 
-def chat_request(host: str, question: str, session_id: str | None = None) -> bytes:
+def chat_request(key: str, question: str) -> bytes:
     """`POST /chat`, as any client would send it."""
-    document = {"user_query": question}
-    if session_id is not None:
-        document["session_id"] = session_id
-    return _post("/chat", host, orjson.dumps(document))
+    return post("/chat", key, {"user_query": question})
 
 
-def events_request(host: str, path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode()
-
-
-def _post(path: str, host: str, body: bytes) -> bytes:
+def events_request(key: str, path: str) -> bytes:
     return (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer gsk_bench\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+        "Accept: text/event-stream\r\n\r\n"
+    ).encode()
+
+
+def post(path: str, key: str, document: object) -> bytes:
+    body = orjson.dumps(document)
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
