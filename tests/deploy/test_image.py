@@ -207,7 +207,7 @@ def test_the_image_serves_as_its_user_from_files_that_cannot_be_written(
     files = set(image.root.rglob("*"))
     assert not image.healthy(**settings)
     command = json.loads(instruction("CMD"))
-    process = image.start([*([tini, "--"] if tini else []), *command], log, **settings)
+    process = image.start([*([tini, "-s", "--"] if tini else []), *command], log, **settings)
     try:
         eventually(lambda: image.healthy(**settings), within=60, what=log.read_text())
         url = f"http://127.0.0.1:{settings['CHAT_PORT']}"

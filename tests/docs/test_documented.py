@@ -165,6 +165,18 @@ def test_each_promise_has_its_place_and_its_proof(number: int) -> None:
     assert re.search(r"`tests/[\w/]+\.py::\w+`", section), f"P{number} names no test"
 
 
+def test_the_figures_of_the_readme_are_those_of_the_pages_that_measure() -> None:
+    readme = (ROOT / "README.md").read_text()
+    section = readme.partition("<!-- figures")[2].partition("<!-- /figures -->")[0]
+    reliability, _, performance = section.partition("Cost, from")
+    for text, page in ((reliability, "reliability.md"), (performance, "performance.md")):
+        measured = (DOCS / page).read_text().partition("<!-- figures -->")[2]
+        figures = re.findall(r"\*\*([^*]+)\*\*", text)
+        assert figures, page
+        for figure in figures:
+            assert re.search(rf"(?<![\d.]){re.escape(figure)}", measured), f"{figure} is not in {page}"
+
+
 # The API
 
 
