@@ -199,6 +199,8 @@ def test_the_image_serves_as_its_user_from_files_that_cannot_be_written(
     image: Image, tmp_path: Path, redis_server: RedisServer, double_server: tuple[Double, str]
 ) -> None:
     log = tmp_path / "log"
+    # What tests before this one have left in the run's Redis is not this service's to take up.
+    redis_server.client().flushall()
     settings = {
         "CHAT_PORT": str(free_port()), "CHAT_REDIS_URL": redis_server.url, "GROQ_BASE_URL": double_server[1],
         "CHAT_WORKERS": "2", "CHAT_HOST": "127.0.0.1",
@@ -224,7 +226,7 @@ def test_the_image_serves_as_its_user_from_files_that_cannot_be_written(
         process.wait(10)
     assert not image.healthy(**settings)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert all({"event", "level", "timestamp"} <= set(line) for line in lines), log.read_text()
+    assert {line["level"] for line in lines} <= {"info", "warning"}, log.read_text()
     assert set(image.root.rglob("*")) == files
 
 
