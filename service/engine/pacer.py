@@ -126,6 +126,7 @@ class Pacer:
 
     def head(self, grant: Grant, limits: Limits) -> None:
         """The head of an answer has come."""
+        self._report.heard += 1
         if self._pace is not None and self._pace.free and _says_nothing(limits):
             return
         entry: dict[str, float] = {
@@ -154,8 +155,14 @@ class Pacer:
         self._wake.set()
         self._background.task("pace", self.flush())
 
-    def ended(self, grant: Grant, prompt: int, completion: int, *, made: bool = True) -> None:
-        """The call is over and has used this much; `made` is False where the provider let none in."""
+    def ended(
+        self, grant: Grant, prompt: int, completion: int, *, made: bool = True, heard: bool = False
+    ) -> None:
+        """The call is over and has used this much.
+
+        `made` is False where the provider let none in, `heard` True when its head had come.
+        """
+        self._report.heard += not heard
         if made:
             self._loop.call_later(_SETTLE_SECONDS, self._give_back, grant, prompt, completion, made)
         else:
@@ -174,7 +181,7 @@ class Pacer:
         if not self._report.news or self._waiting:
             return
         if self._pace is not None and self._pace.free and not (self._report.heads or self._report.refusals):
-            self._report = Report(calls=self._report.calls)  # nobody counts tokens
+            self._report = Report(calls=self._report.calls, heard=self._report.heard)  # nobody counts tokens
             return
         await self._ask([])
 

@@ -28,6 +28,9 @@ _HOLD_MS: Final = 500
 # While nothing is known of a model, this many calls go ahead and the others wait, a second at most.
 _PROBES: Final = 4
 _COLD_MS: Final = 1_000
+# Tokens a minute for each request a minute: Groq's tiers have 250 to 500. Above that share a limit
+# of requests may be met any moment.
+_TOKENS_PER_CALL: Final = 500
 #: a day's requests are counted when fewer are left than replicas could send between two answers.
 NEAR: Final = 500
 # A limit that no header tells is forgotten this long after its last refusal: it may have been raised.
@@ -45,11 +48,12 @@ _CIRCUIT_TTL_SECONDS: Final = 600
 class Report:
     """What a worker has learned since its last report.
 
-    `calls` were let go, with `ended` tokens of reservations over; `requests`, `prompt` and
-    `completion` is what calls did not use.
+    `calls` were let go, `heard` of them answered or failed, with `ended` tokens of reservations
+    over; `requests`, `prompt` and `completion` is what calls did not use.
     """
 
     calls: int = 0
+    heard: int = 0
     ended: int = 0
     requests: int = 0
     prompt: int = 0
@@ -113,7 +117,8 @@ class Pacing:
         given = {
             "worker": self._worker, "ttl": _TTL_SECONDS, "period": PERIODS, "hold": _HOLD_MS,
             "cold": _COLD_MS, "probes": _PROBES, "near": NEAR, "keep": _KEEP_MS,
-            "calls": report.calls, "ended": report.ended,
+            "per_call": _TOKENS_PER_CALL,
+            "calls": report.calls, "heard": report.heard, "ended": report.ended,
             "back": {"requests": report.requests, "prompt": report.prompt, "completion": report.completion},
             "heads": report.heads, "refusals": report.refusals,
             "asks": [

@@ -23,6 +23,7 @@ import httpx
 
 from service.double import expected_text
 from tests.fault.test_deploys import load
+from tests.fault.test_pacing_under_load import LIMITS, ask_together, paced
 from tests.support.nginx import Nginx
 from tests.support.processes import ROOT, Replica
 from tests.support.readers import client, follow, start_turn
@@ -249,8 +250,31 @@ async def restarted_redis(directory: Path) -> tuple[str, str]:
         stand.close()
 
 
+async def shared_limits(directory: Path) -> tuple[str, str]:
+    flood, singles, seconds = 120, 80, 60
+    found = []
+    for name, limits in LIMITS.items():
+        stand = Stand(directory / name, **paced(directory))
+        try:
+            stand.upstream.configure(limits={"*": limits})
+            seen = await ask_together(stand.urls[:2], stand.upstream, seconds, flood, singles)
+        finally:
+            stand.close()
+        each = sorted(seen.singles())
+        found.append(
+            f"{limits}: {seen.refused} of {seen.calls} calls refused, {seen.used(limits, seconds):.0%} of "
+            f"what the limit allows used; turns of a single client: {each[0]} to {each[-1]}, "
+            f"of the flood: {seen.done['flood']}"
+        )
+    return (
+        f"Groq's limits, {flood} clients of one principal beside {singles} of one each, {seconds} s, "
+        "2 replicas", "; ".join(found)
+    )  # fmt: skip
+
+
 RUNS = (
-    cut_readers, killed_workers, lost_hosts, stops, same_key, rolling_restart, stalled_redis, restarted_redis
+    cut_readers, killed_workers, lost_hosts, stops, same_key, rolling_restart, stalled_redis, restarted_redis,
+    shared_limits,
 )  # fmt: skip
 
 

@@ -130,6 +130,34 @@ async def test_requests_a_minute_are_paced_once_our_own_calls_explain_a_refusal(
     assert 0.3 < waits.wait <= 0.5
 
 
+async def test_a_limit_of_requests_that_no_header_tells_is_met_by_few_calls(
+    workers: tuple[Pacing, Pacing],
+) -> None:
+    a, b = workers
+    await known(a)  # 10,000 tokens a minute: up to 20 calls are let go without a second thought
+    tiny = (1, 1, 0.0)
+    assert len((await a.pace(MODEL, Report(calls=15), [tiny] * 32)).granted) == 5
+    waits = await b.pace(MODEL, Report(calls=6), [tiny] * 4)
+    assert (waits.granted, 0 < waits.wait < 0.1) == ([], True)
+    assert len((await b.pace(MODEL, Report(heard=5), [tiny] * 4)).granted) == 1
+    # At 300 calls a minute six may be unanswered.
+    assert len((await a.pace(MODEL, Report(calls=279, heard=1), [tiny] * 32)).granted) == 6
+
+
+async def test_a_call_that_is_never_answered_holds_up_the_others_for_a_second(
+    workers: tuple[Pacing, Pacing],
+) -> None:
+    a, b = workers
+    await known(a)
+    assert len((await a.pace(MODEL, Report(calls=30), [(1, 1, 0.0)])).granted) == 1
+
+    async def goes() -> bool:
+        return len((await b.pace(MODEL, Report(), [(1, 1, 0.0)])).granted) == 1
+
+    assert not await goes()
+    await eventually_async(goes)
+
+
 async def test_a_refusal_that_our_calls_do_not_explain_is_obeyed_and_taught_nothing_by(
     workers: tuple[Pacing, Pacing],
 ) -> None:

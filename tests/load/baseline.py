@@ -33,7 +33,8 @@ def create_app(upstream: str, redis_url: str) -> FastAPI:
     client = groq.AsyncGroq(
         api_key="gsk_bench", base_url=upstream, http_client=groq.DefaultAsyncHttpxClient(limits=limits)
     )
-    store = aioredis.from_url(redis_url)
+    # redis-py's own bound of 100 connections would refuse to store answers at 500 streams.
+    store = aioredis.from_url(redis_url, max_connections=4096)
 
     @app.post("/chat")
     async def chat(body: ChatBody) -> StreamingResponse:

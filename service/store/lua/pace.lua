@@ -3,7 +3,8 @@
 -- prompt and its whole completion limit, and what it did not use comes back with a report.
 --
 -- KEYS  1 pace
--- ARGV  1 JSON {worker, ttl, period: {kind: ms}, hold, cold, probes, near, keep, calls, ended,
+-- ARGV  1 JSON {worker, ttl, period: {kind: ms}, hold, cold, probes, near, keep, per_call, calls, ended,
+--         heard                                  calls that were answered or have failed
 --         back: {requests, prompt, completion}   calls that have ended: what they did not use
 --         heads: [{at, level, out, cost, limit, left, requests_limit, requests_left}]   of answers
 --         refusals: [{kind, limit, requested, wait, prompt, completion}]   429s, 413s (wait 0)
@@ -53,6 +54,7 @@ end
 local fading = math.max(0, 1 - age / given.period.tpm)
 state.out = math.max(0, (state.out or 0) * fading - given.ended)
 state.blind = (state.blind or 0) * fading  -- of these, let go before the limit was known
+state.unheard = math.max(0, (state.unheard or 0) * fading - given.heard)  -- calls not yet answered
 
 -- 1. What is learned.
 for kind, bucket in pairs(buckets) do
@@ -110,6 +112,14 @@ end
 
 -- 2. Who may call.
 local granted, wait, best = {}, 0, 0
+-- Requests per minute are limited where tokens are, by how many no header tells. Beyond what the
+-- tokens would allow even of large calls, only so few are unanswered at once that a refusal, when
+-- it comes, meets 2 in 100: no bound for a steady rate whose answers take less than 1.2 s to begin.
+local calls = state['rpm.calls']
+local function feels_requests()
+  return buckets.tpm and not buckets.rpm and calls >= buckets.tpm.limit / given.per_call
+    and state.unheard > math.max(1, calls / 50) - 0.5 and now - (state.let_go or 0) < given.cold
+end
 local wanted = state.want_until and state.want_until > now and tostring(state.want_worker) ~= given.worker
 for i, call in ipairs(given.asks) do
   local blocked = math.max(0, (state.blocked or 0) - now)
@@ -120,6 +130,7 @@ for i, call in ipairs(given.asks) do
     state.cold = state.cold or now
     if (state.probing or 0) >= given.probes and now - state.cold < given.cold then missing = given.cold / 50 end
   end
+  if feels_requests() then missing = math.max(missing, given.cold / 50) end
   local first = wanted and state.want_since < now - call.waited
   local lacking, hopeful, too_large = 0, 0, false
   for kind, bucket in pairs(buckets) do
@@ -143,6 +154,7 @@ for i, call in ipairs(given.asks) do
     break
   end
   state.out = state.out + call.prompt + call.completion
+  state.unheard, calls, state.let_go = state.unheard + 1, calls + 1, now
   if not buckets.tpm then state.blind = state.blind + call.prompt + call.completion end
   if feeling then state.probing = (state.probing or 0) + 1 end
   if not too_large then
@@ -161,7 +173,7 @@ local function keep(name, value)
   end
 end
 keep('at', now)
-for _, name in ipairs({'known', 'corrected', 'blocked', 'cold', 'probing', 'rpm.calls', 'rpd.calls', 'out', 'blind',
+for _, name in ipairs({'known', 'corrected', 'blocked', 'cold', 'probing', 'rpm.calls', 'rpd.calls', 'out', 'blind', 'unheard', 'let_go',
     'want_worker', 'want_since', 'want_until', 'want_prompt', 'want_completion'}) do
   keep(name, state[name])
 end
