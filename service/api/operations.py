@@ -119,7 +119,7 @@ _MODEL = Operation(
 )  # fmt: skip
 _PAGE = ("limit", "cursor")
 _OF_SESSION = (*GUARDED, "invalid_request", "session_not_found")
-_OF_TURN = (*GUARDED, "turn_not_found")
+_OF_TURN = (*GUARDED, "invalid_request", "turn_not_found")
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "POST /chat": Operation(
@@ -208,7 +208,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "GET /api/chat/{session_id}/stream": Operation(
         "aisdk", {200: _CHUNKS, 204: Answer("Nothing is running, and the last end was sent to somebody")},
-        (*_OF_TURN, *STREAMS, *HOLDS, "invalid_request", "bad_cursor", "cursor_ahead", "draining"),
+        (*_OF_TURN, *STREAMS, *HOLDS, "bad_cursor", "cursor_ahead", "draining"),
         ("session_id", "Last-Chunk-ID", "X-Accept-Chunks"),
         description="A replay from `start`, or with `Last-Event-ID` exactly what follows that chunk.",
     ),

@@ -71,8 +71,7 @@ async def turn_resource(engine: Engine, turn: Turn) -> dict[str, Any]:
 
 async def existing(engine: Engine, principal: str, session_id: str) -> Session:
     """The session, which from now on has been named. Raises session_not_found."""
-    if not ids.is_session_id(session_id):
-        raise ServiceError("invalid_request", "The session id is not valid.")
+    ids.check_session_id(session_id)
     session = await engine.store.sessions.get(principal, session_id)
     if session is None:
         raise session_not_found()
@@ -82,8 +81,9 @@ async def existing(engine: Engine, principal: str, session_id: str) -> Session:
 
 
 def _ref(principal: str, session_id: str, turn_id: str) -> TurnRef:
-    if not ids.is_session_id(session_id) or not ids.is_session_id(turn_id):
-        raise turn_not_found()
+    ids.check_session_id(session_id)
+    if not ids.is_session_id(turn_id):
+        raise turn_not_found()  # turn ids are ours, so any other is one that does not exist
     return TurnRef(principal, session_id, turn_id)
 
 
@@ -149,6 +149,7 @@ async def patch_session(request: Request, session_id: str) -> Response:
 async def delete_session(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
+    ids.check_session_id(session_id)
     await edge.limits.check(request, principal, "reads")
     await edge.engine.delete(principal.id, session_id)
     return Response(status_code=204)
@@ -199,8 +200,7 @@ async def export_session(request: Request, session_id: str) -> Response:
 async def create_turn(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
-    if not ids.is_session_id(session_id):
-        raise ServiceError("invalid_request", "The session id is not valid.")
+    ids.check_session_id(session_id)
     send = native.parse(await bodies.read_json(request), principal.id, session_id)
     after = bodies.cursor(request)
     attached = await sending.start(request, principal, send, reads=not _wants_resource(request))
@@ -211,7 +211,7 @@ async def create_turn(request: Request, session_id: str) -> Response:
         headers["Location"] = path
         return Json(await turn_resource(edge.engine, turn), status_code=202, headers=headers)
     if attached.fresh:
-        after = None
+        return TurnResponse(edge.engine.readers, attached.ref, native.NativeEncoder(), headers=headers)
     return await _events(request, attached.ref, after, headers)
 
 
@@ -228,9 +228,9 @@ async def _events(
 ) -> Response:
     """From a cursor on: 204 at the terminal event, 409 beyond the last, 410 when no longer kept."""
     readers = edge_of(request).engine.readers
+    if not await readers.check(ref, after or 0):
+        return Response(status_code=204, headers=headers)
     if after is not None:
-        if not await readers.check(ref, after):
-            return Response(status_code=204, headers=headers)
         metrics.reader_resumes.inc()
     return TurnResponse(readers, ref, native.NativeEncoder(), after=after or 0, headers=headers)
 
@@ -240,8 +240,9 @@ async def get_turn(request: Request, session_id: str, turn_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
     await edge.limits.check(request, principal, "reads")
-    turn = await edge.engine.turn(_ref(principal.id, session_id, turn_id))
-    return Json(await turn_resource(edge.engine, turn))
+    ref = _ref(principal.id, session_id, turn_id)
+    await edge.engine.named(ref)
+    return Json(await turn_resource(edge.engine, await edge.engine.turn(ref)))
 
 
 @router.get("/{session_id}/turns/{turn_id}/events", summary="The events of a turn, from a cursor on")
@@ -253,8 +254,6 @@ async def get_events(request: Request, session_id: str, turn_id: str) -> Respons
     ref = _ref(principal.id, session_id, turn_id)
     await edge.engine.named(ref)
     edge.streams.take(request, principal)
-    if after is None:
-        await edge.engine.readers.check(ref, 0)
     return await _events(request, ref, after)
 
 
@@ -263,8 +262,10 @@ async def create_ticket(request: Request, session_id: str, turn_id: str) -> Resp
     principal = await principal_of(request)
     edge = edge_of(request)
     await edge.limits.check(request, principal, "reads")
-    turn = await edge.engine.turn(_ref(principal.id, session_id, turn_id))
-    ticket, expires = await edge.authenticator.ticket(principal, session_id, turn.ref.turn_id)
+    ref = _ref(principal.id, session_id, turn_id)
+    await edge.engine.named(ref)
+    await edge.engine.turn(ref)
+    ticket, expires = await edge.authenticator.ticket(principal, session_id, turn_id)
     path = f"/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
     return Json({"url": path, "expires": expires})
 
@@ -273,5 +274,7 @@ async def create_ticket(request: Request, session_id: str, turn_id: str) -> Resp
 async def stop_turn(request: Request, session_id: str, turn_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
-    turn = await edge.engine.stop(_ref(principal.id, session_id, turn_id))
+    ref = _ref(principal.id, session_id, turn_id)
+    await edge.engine.named(ref)
+    turn = await edge.engine.stop(ref)
     return Json(await turn_resource(edge.engine, turn))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import redis
 
 from service.double import Double, expected_text
@@ -45,10 +46,34 @@ async def test_sessions_that_no_call_has_named_are_not_listed_until_one_does(ser
     assert [item["id"] for item in listed] == [session]
 
 
+@pytest.mark.parametrize(("method", "rest"), [("GET", ""), ("POST", "/ticket"), ("POST", "/stop")])
+async def test_asking_for_a_turn_names_its_session(served: Served, method: str, rest: str) -> None:
+    answer = await served.client.post("/chat", json={"user_query": "[[tokens=1]]"})
+    session, turn = answer.headers["x-session-id"], answer.headers["x-turn-id"]
+    asked = await served.client.request(method, f"/v1/sessions/{session}/turns/{turn}{rest}")
+    assert asked.status_code == 200
+    listed = (await served.client.get("/v1/sessions")).json()["data"]
+    assert [item["id"] for item in listed] == [session]
+
+
+@pytest.mark.parametrize("session", ["a b", "%00", "..", "%0A", "ü", "x" * 129])
+async def test_what_can_be_no_session_id_is_400_on_every_route(served: Served, session: str) -> None:
+    path = f"/v1/sessions/{session.replace('..', '%2E%2E')}"
+    for method, rest in (
+        ("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/messages"), ("GET", "/export"),
+        ("POST", "/turns"), ("GET", "/turns/t_x"), ("GET", "/turns/t_x/events"),
+        ("POST", "/turns/t_x/stop"), ("POST", "/turns/t_x/ticket"),
+    ):  # fmt: skip
+        body = {"content": "Hi", "title": "Hi"} if rest in ("", "/turns") else None
+        reply = await served.client.request(method, path + rest, json=body)
+        assert (reply.status_code, reply.json()["code"]) == (400, "invalid_request"), f"{method} {rest}"
+
+
 async def test_a_session_is_renamed_and_emptied_fields_go(served: Served) -> None:
     await served.client.post("/v1/sessions", json={"id": "a", "title": "Old", "system_prompt": "Be brief."})
     changed = await served.client.patch("/v1/sessions/a", json={"title": "New", "system_prompt": None})
     assert (changed.json()["title"], changed.json()["system_prompt"]) == ("New", None)
+    assert changed.json()["updated"] > changed.json()["created"]
     wrong = await served.client.patch("/v1/sessions/a", json={"model": "gpt-17"})
     assert wrong.json()["code"] == "model_not_found"
 

@@ -110,6 +110,8 @@ async def test_cursors_are_checked(served: Served) -> None:
 
     assert await code(str(last)) == (204, None)
     assert await code(str(last + 1)) == (409, "cursor_ahead")
+    assert await code("9" * 5000) == (409, "cursor_ahead")
+    assert await code(f"000{last}") == (204, None)
     assert await code("abc") == (400, "bad_cursor")
     assert await code("-1") == (400, "bad_cursor")
     assert (await served.client.get(f"{path}?after={last}")).status_code == 204
@@ -128,6 +130,17 @@ async def test_a_log_that_has_expired_is_410(start: Start, store: Any) -> None:
         reply = await served.client.get(path + "/events")
         assert (reply.status_code, reply.json()["code"]) == (410, "events_expired")
         assert (await served.client.get(path)).json()["text"] == expected_text(5, 0)
+
+
+async def test_a_repeat_of_a_send_whose_log_has_expired_is_410(start: Start, store: Any) -> None:
+    async with start() as served:
+        sent: dict[str, Any] = {"json": {"content": "[[tokens=5]]"}, "headers": {"Idempotency-Key": "k"}}
+        first = await served.client.post("/v1/sessions/s/turns", **sent)
+        for key in store.scan_iter("*:log:*"):
+            store.delete(key)
+        again = await served.client.post("/v1/sessions/s/turns", **sent)
+        assert (first.status_code, again.status_code) == (200, 410)
+        assert again.json()["code"] == "events_expired"
 
 
 async def test_stop_keeps_what_was_said_and_closes_upstream(served: Served, double: Double) -> None:
