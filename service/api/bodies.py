@@ -16,6 +16,9 @@ from service.errors import ServiceError
 # Deeper than any request of ours; tools have the deepest (JSON schemas in JSON schemas).
 _MAX_DEPTH: Final = 64
 _MAX_KEY: Final = 255
+# No log has so many events; a longer number is beyond the last one, whatever it is.
+_CURSOR_DIGITS: Final = 15
+_BEYOND: Final = 10**_CURSOR_DIGITS
 _POLICIES: Final[dict[str, OnBusy]] = {
     "reject": "reject", "interrupt": "interrupt", "queue": "queue"
 }  # fmt: skip
@@ -102,9 +105,10 @@ def cursor(request: Request) -> int | None:
         value = request.query_params.get("after")
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and len(value) < 16):
+    if not (value.isascii() and value.isdigit()):
         raise ServiceError("bad_cursor", "The cursor has to be the id of an event: an integer from 0.")
-    return int(value)
+    digits = value.lstrip("0")
+    return int(digits or "0") if len(digits) <= _CURSOR_DIGITS else _BEYOND
 
 
 def limit(request: Request, default: int, top: int, name: str = "limit") -> int:
