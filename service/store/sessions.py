@@ -122,7 +122,7 @@ class Sessions:
     async def update(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """Name the session and set fields ('' removes one). False when there is none."""
         keys = self._of(principal, session_id)
-        flat: list[Any] = []
+        flat: list[Any] = ["updated", int(time.time() * 1000)] if fields else []
         for name, value in fields.items():
             flat += (name, value)
         names = [keys.session, keys.order, keys.messages, keys.turns, keys.queue]
