@@ -83,6 +83,11 @@ class Budgets:
         """Book what an ended turn has used. True for the one call that has booked it."""
         return await self._ledger.settle(ref, model, usage)
 
+    async def unsettled(self, refs: Sequence[TurnRef]) -> list[TurnRef]:
+        """Those of one principal's turns whose usage nobody has booked yet."""
+        waiting = await self._ledger.unsettled(refs[0].principal) if refs else set()
+        return [ref for ref in refs if ref.turn_id in waiting]
+
     async def cancel(self, ref: TurnRef) -> None:
         """Give back what a turn that never began has reserved."""
         await self._ledger.settle(ref, "", {})

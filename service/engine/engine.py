@@ -342,14 +342,19 @@ class Engine:
             await self.store.sessions.update(ref.principal, ref.session_id, {})
 
     async def delete(self, principal: str, session_id: str) -> None:
-        """Stop what runs, then remove every key. Raises session_not_found."""
-        for _ in range(self.settings.max_queued_turns + _INTERRUPT_TRIES):
+        """Stop what runs, book what is not booked, then remove every key. Raises session_not_found."""
+        for tried in range(self.settings.max_queued_turns + _INTERRUPT_TRIES):
             session = await self.store.sessions.get(principal, session_id)
             if session is None:
+                if tried:
+                    return  # another delete was faster
                 raise session_not_found()
             if session.active_turn:
                 await self.stop(TurnRef(principal, session_id, session.active_turn))
-            elif await self.store.sessions.delete(principal, session_id):
+                continue
+            turns = await self.store.sessions.turns(principal, session_id)
+            await self.recovery.settle([TurnRef(principal, session_id, turn_id) for turn_id in turns])
+            if await self.store.sessions.delete(principal, session_id, turns):
                 return
         raise ServiceError("turn_in_progress", "The session goes on answering; try again.", retry_after=1)
 

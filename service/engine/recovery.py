@@ -9,7 +9,7 @@ nobody owns. The index is a hint: claim.lua decides.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from service import metrics
@@ -29,6 +29,8 @@ from service.store.turns import Claim, Turn, TurnRef
 _TICK_SECONDS: Final = 0.1
 # A lapsed turn waits half of this on average; one script per worker and sweep.
 _SWEEP_SECONDS: Final = 0.25
+# A sealer that lives books within a round trip of the seal, and writes the turn's line itself.
+_SEALER_SECONDS: Final = 0.1
 _SIGNALS: Final = {
     codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone", codes.ORPHAN: "orphan"
 }  # fmt: skip
@@ -120,14 +122,25 @@ class Recovery:
             await self._budgets.hold_queued(ref)
             await self._store.leases.schedule([ref])
         elif claim.outcome == "SEALED" and claim.turn is not None:
-            await self._settle(claim.turn)
+            await self._settle(claim.turn, "sweep")
             await self._store.leases.settle(ref)
         else:
             # Never begun (its worker died in between), expired or deleted.
             await self._budgets.cancel(ref)
             await self._store.leases.settle(ref)
 
-    async def _settle(self, turn: Turn) -> None:
+    async def settle(self, refs: Sequence[TurnRef]) -> None:
+        """Book those that have ended, now: the keys that a sweep would book from are to be deleted."""
+        late = await self._budgets.unsettled(refs)
+        if late:
+            await asyncio.sleep(_SEALER_SECONDS)
+            late = await self._budgets.unsettled(late)
+        for ref in late:
+            turn = await self._store.turns.get(ref)
+            if turn is not None and turn.sealed:
+                await self._settle(turn, "delete")
+
+    async def _settle(self, turn: Turn, by: str) -> None:
         """Book a sealed turn whose sealer could not.
 
         The sealer may have died before it wrote its line, or after: one that counts lines counts
@@ -139,7 +152,7 @@ class Recovery:
                 "turn.ended", **origin(turn), turn=turn.ref.turn_id, session=turn.ref.session_id,
                 principal=turn.ref.principal, outcome=turn.state, model=model, attempt=turn.attempt,
                 epoch=turn.epoch, input_tokens=usage.get("prompt_tokens", 0),
-                output_tokens=usage.get("completion_tokens", 0), settled_by="sweep",
+                output_tokens=usage.get("completion_tokens", 0), settled_by=by,
             )  # fmt: skip
 
     def _take(self, claim: Claim, turn: Turn) -> None:

@@ -131,6 +131,11 @@ class Ledger:
             await self._note(ref.principal, today)
         return bool(booked)
 
+    async def unsettled(self, principal: str) -> set[str]:
+        """The ids of the principal's turns that run, wait or are not booked yet."""
+        found = await self._client.run("settle", self._redis.hkeys(self._keys.reserved(principal)))
+        return {raw.decode() for raw in found}
+
     async def _note(self, principal: str, today: str) -> None:
         """Put the principal on the list of those that have usage, once a day and worker."""
         if self._noted_on != today:

@@ -8,8 +8,9 @@ seal.lua only; the index of a principal's sessions is a hint that heals when it 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -18,8 +19,6 @@ from service.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys, SessionKeys
 from service.store.scripts import Scripts
-
-_DELETE_TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,21 +230,22 @@ class Sessions:
         raw = await self._client.run("turns", self._redis.lindex(name, -1))
         return raw.decode() if raw else None
 
-    async def delete(self, principal: str, session_id: str) -> bool:
-        """Remove every key of the session. False when a turn is running: stop it and ask again."""
+    async def turns(self, principal: str, session_id: str) -> list[str]:
+        """The ids of all turns of a session, oldest first."""
+        name = self._of(principal, session_id).turns
+        found = await self._client.run("turns", self._redis.lrange(name, 0, -1))
+        return [raw.decode() for raw in found]
+
+    async def delete(self, principal: str, session_id: str, turns: Sequence[str]) -> bool:
+        """Remove every key of the session. False when it has other turns than these, or one is running."""
         keys = self._of(principal, session_id)
-        for _ in range(_DELETE_TRIES):
-            turns = await self._client.run("turns", self._redis.lrange(keys.turns, 0, -1))
-            names = [keys.session, keys.turns, keys.order, keys.messages, keys.queue]
-            for raw in turns:
-                turn = keys.turn(raw.decode())
-                idem = await self._client.run("turns", self._redis.hget(turn, "idem"))
-                names += [turn, keys.log(raw.decode()), *([idem.decode()] if idem else ())]
-            if await self._scripts.call("delete_session", names, [len(turns)]):
-                listed = self._keys.sessions_of(principal)
-                await self._client.run("list", self._redis.zrem(listed, session_id))
-                return True
-            session = await self.get(principal, session_id)
-            if session is None or session.active_turn:
-                return session is None
-        return False
+        names = [keys.session, keys.turns, keys.order, keys.messages, keys.queue]
+        for turn_id in turns:
+            turn = keys.turn(turn_id)
+            idem = await self._client.run("turns", self._redis.hget(turn, "idem"))
+            names += [turn, keys.log(turn_id), *([idem.decode()] if idem else ())]
+        deleted = await self._scripts.call("delete_session", names, [len(turns)])
+        if deleted:
+            listed = self._keys.sessions_of(principal)
+            await self._client.run("list", self._redis.zrem(listed, session_id))
+        return bool(deleted)

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from service.double import Double, expected_text
+from service.errors import StoreUnavailable
 from service.store.ledger import Bounds
 from service.store.turns import TurnRef
 from tests.conftest import Start
@@ -221,6 +222,30 @@ async def test_what_a_begin_that_came_to_nothing_reserved_comes_back(
         await eventually_async(lambda: store.hgetall(RESERVED) == {}, within=5)
         assert store.zcard("chat:{none.anonymous}:running") == 0
         assert (await usage(served))["data"] == []
+
+
+async def test_what_its_worker_could_not_book_is_booked_before_the_session_is_deleted(
+    start: Start, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker died between seal and settle, and the session is deleted before a sweep comes."""
+
+    async def away(*_: object) -> bool:
+        raise StoreUnavailable("settle")
+
+    async with start(lease_seconds=60) as served:
+        with monkeypatch.context() as dying:
+            dying.setattr(served.app.state.edge.engine.budgets, "settle", away)
+            answer = await ask(served, "[[tokens=7]]", session_id="s")
+        assert answer.status_code == 200
+        turn = answer.headers["x-turn-id"]
+        assert store.hkeys(RESERVED) == [turn]
+        assert (await usage(served))["data"] == []
+        assert (await served.client.delete("/v1/sessions/s")).status_code == 204
+        (row,) = (await usage(served))["data"]
+        assert (row["turns"], row["completion_tokens"]) == (1, 7)
+        assert store.hgetall(RESERVED) == {}
+        await served.app.state.edge.engine.recovery.look_at(TurnRef("none.anonymous", "s", turn))
+        assert (await usage(served))["data"] == [row]
 
 
 async def test_a_refused_begin_gives_everything_back(start: Start, store: redis.Redis) -> None:
