@@ -8,6 +8,7 @@ from service.api import bodies
 from service.api.auth import Principal
 from service.api.edge import edge_of
 from service.engine.sends import Attached, Own, Send
+from service.store.credentials import Credential
 
 
 async def start(request: Request, principal: Principal, send: Send, *, reads: bool = True) -> Attached:
@@ -36,12 +37,12 @@ async def start(request: Request, principal: Principal, send: Send, *, reads: bo
     return attached
 
 
-def own_bounds(principal: Principal) -> Own:
+def own_bounds(caller: Principal | Credential) -> Own:
     return Own(
-        running=principal.max_running_turns,
-        minute=principal.budget_tokens_per_minute,
-        day=principal.budget_tokens_per_day,
-        month=principal.budget_tokens_per_month,
+        running=caller.max_running_turns,
+        minute=caller.budget_tokens_per_minute,
+        day=caller.budget_tokens_per_day,
+        month=caller.budget_tokens_per_month,
     )
 
 

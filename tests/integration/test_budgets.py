@@ -15,7 +15,7 @@ from service.errors import StoreUnavailable
 from service.store.ledger import Bounds
 from service.store.turns import TurnRef
 from tests.conftest import Start
-from tests.support.identity import bearer, make_key
+from tests.support.identity import bearer, id_in, make_key
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
 
@@ -201,6 +201,25 @@ async def test_usage_is_the_callers_own_and_an_admin_sees_everybodys(start: Star
         for path in ("/v1/usage?principal=owner.root", "/v1/usage/principals"):
             answer = await served.client.get(path, headers=alice)
             assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+async def test_an_admin_sees_the_highest_limit_of_a_principals_active_keys(start: Start) -> None:
+    async with start(auth="keys", budget_tokens_per_day=1000, budget_tokens_per_month=90_000) as served:
+        admin = bearer(await make_key(served, owner="root", scopes=("chat", "admin")))
+
+        async def limits(principal: str) -> list[int | None]:
+            budgets = (await usage(served, admin, f"?principal={principal}"))["budgets"]
+            return [budgets[period]["limit"] for period in ("minute", "day", "month")]
+
+        alone = await make_key(served, budget_tokens_per_day=500, budget_tokens_per_minute=50)
+        assert await limits(f"key.{id_in(alone)}") == [50, 500, 90_000]
+        await make_key(served, owner="shop", budget_tokens_per_day=500)
+        assert await limits("owner.shop") == [None, 500, 90_000]
+        await make_key(served, owner="shop", budget_tokens_per_day=7000, budget_tokens_per_month=0)
+        assert await limits("owner.shop") == [None, 7000, None]
+        await make_key(served, owner="shop", budget_tokens_per_day=9000, expires=-1)
+        assert await limits("owner.shop") == [None, 7000, None]
+        assert await limits("jwt.somebody") == [None, 1000, 90_000]
 
 
 @pytest.mark.parametrize("days", ["0", "401", "x", "-1", "1.5"])
