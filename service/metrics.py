@@ -133,9 +133,8 @@ OUTCOMES: Final = ("completed", "stopped", "failed")
 DIALECTS: Final = ("text", "native", "openai", "aisdk")
 AUTH_REFUSALS: Final = ("missing", "unknown", "expired", "revoked", "token", "ticket", "scope")
 LIMITS: Final = ("sends", "reads", "turns", "streams", "budget", "admission")
-
-
-CONTROLS: Final = ("limits", "budgets", "slots", "governor")
+#: budgets and places are not among them: without the store nothing begins
+CONTROLS: Final = ("limits", "governor")
 #: why an attempt failed; `held` and `circuit` are attempts that the governor did not let go
 KINDS: Final = (
     "auth", "blocked", "bad_output", "capacity", "circuit", "connect", "cut", "empty", "garbled", "held",

@@ -102,6 +102,13 @@ def test_every_background_loop_has_a_series_from_the_start() -> None:
     assert places == set(metrics.PLACES)
 
 
+def test_every_control_that_lets_requests_pass_has_a_series_from_the_start_and_no_other() -> None:
+    controls = set(re.findall(r'bypassed\.labels\(control="([a-z]+)"', "\n".join(source().values())))
+    assert controls == set(metrics.CONTROLS)
+    (told,) = re.findall(r"^.*`control` is what .*$", DOCUMENT.read_text(), re.M)
+    assert controls == set(re.findall(r"`([a-z]+)` \(", told.partition("`control` is")[2]))
+
+
 RULES = sorted((ROOT / "deploy" / "prometheus").glob("*.yml"))
 
 
