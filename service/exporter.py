@@ -26,7 +26,7 @@ from service.settings import Settings
 log = get_logger(__name__)
 
 _CLIENT_SECONDS: Final = 5.0  # for a scraper to send its request, and to take its answer
-_LOOK_SECONDS: Final = 0.5  # between two looks at whether the master still lives
+_LOOK_SECONDS: Final = 0.5  # between looks at whether the master lives: killed, it tells nobody
 # Ctrl-C goes to the whole group, and the master may still have answers to drain.
 _OF_THE_MASTER: Final = (
     signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN,

@@ -53,7 +53,7 @@ _LAPSE_SECONDS: Final = 5  # for the child that lapses leases: an import and thr
 _METRICS_PREFIX: Final = "chat-metrics-"
 
 
-class ChatArbiter(Arbiter):  # type: ignore[misc]
+class ChatArbiter(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
     _reloading = False
     _not_before = 0.0
     _announced = False
@@ -114,7 +114,7 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]
             self.reap_workers()
 
 
-class ChatApplication(Application):  # type: ignore[misc]
+class ChatApplication(Application):  # type: ignore[misc]  # Gunicorn has no types
     """Gunicorn, configured by deploy/gunicorn.conf.py and by no command line."""
 
     def __init__(self, app: str | None = None, exporter: ExporterProcess | None = None) -> None:

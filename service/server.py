@@ -42,7 +42,8 @@ CANCEL_SECONDS: Final = 2.0  # for cancelled requests to end, before the app's l
 FAREWELL_SECONDS: Final = 6.0  # for the app's lifespan: two bounded store calls of 2.5 s at most
 
 _OURSELVES: Final = ("127.0.0.1", "0.0.0.0", "::1", "::")
-_TICK: Final = 0.05
+_TICK: Final = 0.05  # between looks at connections: uvicorn tells nobody when one goes idle or closes
+_BEAT: Final = 1.0  # uvicorn's own, for the Date header and Gunicorn's heartbeat
 _BACKLOG: Final = 2048
 _MAX_HEAD: Final = 64 * 1024  # request line and headers; nginx allows 4 x 8 KiB + 1 KiB
 _HEAD_SECONDS: Final = 30.0  # for a new connection to send its first byte
@@ -89,7 +90,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     _head: int | None = 0  # bytes of the head so far; None while a body is read
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(_HEAD_SECONDS, self.timeout_keep_alive_handler)
 
@@ -235,7 +236,7 @@ class ChatServer(Server):
         loop = asyncio.get_running_loop()
         while loop.time() < self.drain.deadline + CANCEL_SECONDS + FAREWELL_SECONDS:
             await super().on_tick(0)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_BEAT)
 
     # -- signals
 

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
@@ -40,7 +41,7 @@ class Flag(enum.IntEnum):
     CLEAN = 4  # by the worker: the app has ended as it should and holds no lease
 
 
-class ChatWorker(UvicornWorker):  # type: ignore[misc]
+class ChatWorker(UvicornWorker):  # type: ignore[misc]  # Gunicorn has no types
     CONFIG_KWARGS = http_options()
     board = Board()  # made in the master, inherited by every worker
 
@@ -93,21 +94,20 @@ class WorkerServer(ChatServer):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
 
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+
         def protocol() -> asyncio.Protocol:
-            return self.config.http_protocol_class(  # type: ignore[call-arg]
-                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-            )
+            return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
         for listener in sockets or []:
-            self.servers.append(
-                Acceptor(
-                    listener,
-                    protocol,
-                    count=lambda: len(self.server_state.connections),
-                    board=self.worker.board,
-                    place=self.worker.age,
-                )  # type: ignore[arg-type]
+            acceptor = Acceptor(
+                listener,
+                protocol,
+                count=lambda: len(self.server_state.connections),
+                board=self.worker.board,
+                place=self.worker.age,
             )
+            self.servers.append(acceptor)  # type: ignore[arg-type]  # all that uvicorn asks of a Server
         self.worker.tell_master(Flag.READY)
 
     def _whole_replica(self) -> bool:

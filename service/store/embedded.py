@@ -40,8 +40,8 @@ _START_SECONDS: Final = 5.0  # 0.06 s when idle; a machine at its limit needs mo
 _LOAD_SECONDS: Final = 60.0  # an append-only file is read at about 100 MB/s
 _STOP_SECONDS: Final = 10.0
 _LONGEST_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes on Linux, 103 on macOS
-_POLL: Final = 0.02
-_KEEPER_POLL: Final = 0.25
+_POLL: Final = 0.02  # a lock or a socket of another process: nothing to wait on with a bound
+_KEEPER_POLL: Final = 0.25  # two things at once, the lock and the server, and no loop
 CRASH_SECONDS: Final = 2.0  # a server that ends sooner than this cannot start, and is not started again
 
 

@@ -139,7 +139,7 @@ async def test_what_a_busy_service_keeps_is_documented_and_ends_or_is_permanent(
         using = asyncio.create_task(_use(served, store, key))
         while not using.done():
             look()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # between two looks: some keys are there for moments
         await using
         look()
         await served.client.post("/chat", json={"user_query": "[[fault=401]]"}, headers=bearer(key))

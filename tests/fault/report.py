@@ -105,7 +105,7 @@ async def killed_workers(directory: Path) -> tuple[str, str]:
 
     async def killer() -> None:
         for _ in range(KILLS):
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # a kill per second is the load
             victim = random.choice([pid for replica in stand.replicas for pid in replica.workers()])
             os.kill(victim, signal.SIGKILL)
             kills.append(time.time())
@@ -135,7 +135,7 @@ async def lost_hosts(directory: Path) -> tuple[str, str]:
     stand = Stand(directory, lease_seconds=5)
     try:
         running = asyncio.create_task(many(stand, 60, 400, 50, cut=0.0))
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # into the answers
         stand.replicas[0].kill()
         stand.urls.remove(stand.replicas[0].url)
         killed = time.time()
@@ -163,7 +163,7 @@ async def stops(directory: Path) -> tuple[str, str]:
             async def one(number: int) -> bool:
                 body = {"content": f"[[tokens=3000 rate=50 seed={number}]]"}
                 path = await start_turn(http, stand.urls, f"s{number}", body, f"k{number}")
-                await asyncio.sleep(random.uniform(0.2, 1.5))
+                await asyncio.sleep(random.uniform(0.2, 1.5))  # stops fall anywhere into an answer
                 begin = time.perf_counter()
                 turn = (await http.post(f"{random.choice(stand.urls)}{path}/stop")).json()
                 took.append(time.perf_counter() - begin)
@@ -205,7 +205,7 @@ async def rolling_restart(directory: Path) -> tuple[str, str]:
     try:
         async with load(nginx.url, 40) as outcomes:
             for replica in stand.replicas * 2:
-                await asyncio.sleep(2)
+                await asyncio.sleep(2)  # of load between two restarts
                 replica.signal(signal.SIGTERM)
                 await asyncio.to_thread(replica.wait, 60)
                 await asyncio.to_thread(replica.start)
@@ -222,9 +222,9 @@ async def stalled_redis(directory: Path) -> tuple[str, str]:
     stand = Stand(directory)
     try:
         running = asyncio.create_task(many(stand, 100, 400, 50, cut=0.0))
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # into the answers
         stand.redis.stall()
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # the outage
         stand.redis.go_on()
         logs = await running
         again = sum(event.event == "attempt.started" for events in logs for event in events) - len(logs)
@@ -240,7 +240,7 @@ async def restarted_redis(directory: Path) -> tuple[str, str]:
     stand.redis.client().config_set("appendfsync", "always")
     try:
         running = asyncio.create_task(many(stand, 100, 400, 50, cut=0.0))
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # into the answers
         stand.redis.restart()
         logs = await running
         return "Redis killed with -9 and started again from its append-only file (fsync always)", (

@@ -128,8 +128,15 @@ async def test_a_drain_refuses_sends_finishes_what_runs_and_releases_the_rest(la
             asyncio.create_task(follow(http, [staying.url], short)),
             asyncio.create_task(follow(http, [staying.url], long)),
         ]
-        local = asyncio.create_task(http.get(f"{leaving.url}{long}/events"))
-        await asyncio.sleep(0.3)
+        reads = asyncio.Event()
+
+        async def stay() -> str:
+            async with http.stream("GET", f"{leaving.url}{long}/events") as answer:
+                reads.set()
+                return (await answer.aread()).decode()
+
+        local = asyncio.create_task(stay())
+        await asyncio.wait_for(reads.wait(), 5)
         leaving.signal(signal.SIGTERM)
 
         def unready() -> bool:
@@ -141,6 +148,6 @@ async def test_a_drain_refuses_sends_finishes_what_runs_and_releases_the_rest(la
         assert "retry-after" in refused.headers
         assert await asyncio.to_thread(leaving.wait, 20) == 0
         farewell = await asyncio.wait_for(local, 5)
-        assert farewell.text.rstrip().splitlines()[-1].startswith("retry: ")
+        assert farewell.rstrip().splitlines()[-1].startswith("retry: ")
         texts = [text_of(events) for events in await asyncio.wait_for(asyncio.gather(*reading), 60)]
         assert texts == [expected_text(100, 0), expected_text(600, 1)]

@@ -56,7 +56,7 @@ async def test_a_stall_of_three_seconds_is_a_pause_for_running_turns(
         assert (await http.get(f"{replica.url}/livez")).status_code == 200
         assert (await http.get(f"{replica.url}/readyz")).status_code == 503
         assert (await http.get(f"{replica.url}/health")).json()["status"] == "healthy"
-        await asyncio.sleep(max(0.0, 3 - (time.monotonic() - begin)))
+        await asyncio.sleep(max(0.0, 3 - (time.monotonic() - begin)))  # the outage takes 3 s
         redis_process.go_on()
         texts = await asyncio.wait_for(asyncio.gather(*tasks), 40)
         assert texts == [expected_text(300, number) for number in range(20)]

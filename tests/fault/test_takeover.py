@@ -146,13 +146,16 @@ async def test_stop_works_while_the_owner_is_dead(launch: Launch, redis_process:
         assert [message["state"] for message in messages] == ["completed", "stopped"]
 
 
-async def test_a_crashed_workers_leases_lapse_at_once(launch: Launch) -> None:
+async def test_a_crashed_workers_leases_lapse_at_once(launch: Launch, redis_process: RedisServer) -> None:
     """child_exit tells the store: no lease time has to pass."""
     replica = launch(lease_seconds=30)
     async with client() as http:
         path = await start_turn(http, [replica.url], "s", {"content": "[[tokens=100 rate=50]]"}, "k")
         reading = asyncio.create_task(follow(http, [replica.url], path))
-        await asyncio.sleep(0.5)
+        store = redis_process.client()
+        [log] = list(store.scan_iter("*:log:*"))
+        await eventually_async(lambda: store.xlen(log) > 8)
+        store.close()
         await kill_owner(replica)
         events = await asyncio.wait_for(reading, 20)
         assert text_of(events) == expected_text(100, 0)

@@ -62,7 +62,7 @@ async def test_a_retry_after_is_honest(start: Start, window: str) -> None:
         assert [(await send(served, key)).status_code for _ in range(2)] == [200, 200]
         refused = await send(served, key)
         assert refused.status_code == 429
-        await asyncio.sleep(int(refused.headers["retry-after"]))
+        await asyncio.sleep(int(refused.headers["retry-after"]))  # what was told is what is to be true
         assert (await send(served, key)).status_code == 200
 
 

@@ -109,7 +109,7 @@ async def test_while_own_calls_are_under_way_they_may_give_back_in_time(backgrou
     grant = await line.take("p", 10, 90, 1)
     assert isinstance(grant, Grant)
     waiting = asyncio.create_task(line.take("p", 10, 90, 10))
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.02)  # nothing is to happen meanwhile
     assert not waiting.done()
     line.ended(grant, 10, 5)
     assert isinstance(await asyncio.wait_for(waiting, 5), Grant)
