@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,28 @@ def site(
     )
     yield replica
     replica.close()
+
+
+Special = Callable[..., Replica]
+
+
+@pytest.fixture
+def special(
+    redis_server: RedisServer, double_server: tuple[Double, str], tmp_path: Path
+) -> Iterator[Special]:
+    """Start a replica with settings of the test's own."""
+    replicas: list[Replica] = []
+
+    def begin(command: str = "run", **settings: Any) -> Replica:
+        replica = Replica(
+            tmp_path, command, redis_url=redis_server.url, GROQ_BASE_URL=double_server[1], **settings
+        )
+        replicas.append(replica)
+        return replica
+
+    yield begin
+    for replica in replicas:
+        replica.close()
 
 
 Visit = Callable[..., Ui]

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
-import pytest
 from playwright.sync_api import expect
 
 from service.double import Double, expected_text
 from service.double.faults import Fault
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Special, Visit
 from tests.browser.ui import Ui
-from tests.support.processes import Replica
 from tests.support.redis import RedisServer
 from tests.support.running import call
-
-
-@pytest.fixture
-def special(
-    redis_server: RedisServer, double_server: tuple[Double, str], tmp_path: Path
-) -> Iterator[Callable[..., Replica]]:
-    """A replica with settings of the test's own."""
-    replicas: list[Replica] = []
-
-    def begin(**settings: object) -> Replica:
-        values: dict[str, Any] = {
-            "redis_url": redis_server.url,
-            "GROQ_BASE_URL": double_server[1],
-            **settings,
-        }
-        replicas.append(Replica(tmp_path, "run", **values))
-        return replicas[-1]
-
-    yield begin
-    for replica in replicas:
-        replica.close()
 
 
 def new_key(redis_server: RedisServer, directory: Path) -> str:
@@ -48,7 +23,7 @@ def new_key(redis_server: RedisServer, directory: Path) -> str:
 
 
 def test_a_key_is_asked_for_once_and_kept_for_the_tab(
-    visit: Visit, special: Callable[..., Replica], redis_server: RedisServer, tmp_path: Path
+    visit: Visit, special: Special, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     site = special(auth="keys")
     ui = visit(site.url)
@@ -67,7 +42,7 @@ def test_a_key_is_asked_for_once_and_kept_for_the_tab(
 
 
 def test_a_key_may_be_kept_on_the_device(
-    visit: Visit, special: Callable[..., Replica], redis_server: RedisServer, tmp_path: Path
+    visit: Visit, special: Special, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     site = special(auth="keys")
     ui = visit(site.url)
@@ -80,7 +55,7 @@ def test_a_key_may_be_kept_on_the_device(
 
 
 def test_without_a_key_the_message_is_not_lost(
-    visit: Visit, special: Callable[..., Replica], redis_server: RedisServer, tmp_path: Path
+    visit: Visit, special: Special, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     ui = visit(special(auth="keys").url)
     ui.dialog.get_by_role("button", name="Not now").click()
@@ -95,7 +70,7 @@ def test_without_a_key_the_message_is_not_lost(
 
 
 def test_a_limit_is_counted_down_in_words_and_the_message_goes_by_itself(
-    visit: Visit, special: Callable[..., Replica], double: Double
+    visit: Visit, special: Special, double: Double
 ) -> None:
     ui = visit(special(limit_sends="1/4 second", limit_window="moving").url)
     assert ui.ask("[[say=one]]") == "one"
@@ -111,9 +86,7 @@ def test_a_limit_is_counted_down_in_words_and_the_message_goes_by_itself(
     assert ui.questions.count() == 2
 
 
-def test_a_wait_can_be_called_off_and_gives_the_message_back(
-    visit: Visit, special: Callable[..., Replica]
-) -> None:
+def test_a_wait_can_be_called_off_and_gives_the_message_back(visit: Visit, special: Special) -> None:
     ui = visit(special(limit_sends="1/minute").url)
     ui.ask("[[say=one]]")
     ui.send("[[say=two]]")
@@ -155,7 +128,7 @@ def test_an_answer_that_breaks_off_keeps_its_text_and_says_so(ui: Ui, double: Do
 
 
 def test_a_model_that_is_busy_is_waited_for_with_a_countdown(
-    visit: Visit, special: Callable[..., Replica], double: Double
+    visit: Visit, special: Special, double: Double
 ) -> None:
     ui = visit(special(retry_budget_seconds=0).url)
     refusals(double, "429_rpm", 3, retry_after=3)  # the model and both that it falls back to

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +11,10 @@ import redis
 from playwright.sync_api import expect
 
 from service.double import Double, expected_text
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Special, Visit
 from tests.browser.ui import Ui
 from tests.support.line import Line
 from tests.support.processes import Replica
-from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
 
 
@@ -142,24 +139,8 @@ def test_a_reload_while_a_message_cannot_go_out_does_not_lose_it(ui: Ui, double:
     assert ui.questions.count() == 1
 
 
-@pytest.fixture
-def cluster(
-    redis_server: RedisServer, double_server: tuple[Double, str], tmp_path: Path
-) -> Iterator[Callable[..., Replica]]:
-    replicas: list[Replica] = []
-
-    def begin(**settings: object) -> Replica:
-        values: dict[str, Any] = {
-            "redis_url": redis_server.url, "GROQ_BASE_URL": double_server[1], "workers": 2,
-            "lease_seconds": 1, "max_attempts": 20, "drain_seconds": 20, **settings,
-        }  # fmt: skip
-        replica = Replica(tmp_path, "serve", **values)
-        replicas.append(replica)
-        return replica
-
-    yield begin
-    for replica in replicas:
-        replica.close()
+# A worker that dies is one of two, and what it leaves is taken over at once.
+CLUSTER: dict[str, Any] = {"workers": 2, "lease_seconds": 1, "max_attempts": 20, "drain_seconds": 20}
 
 
 def owner_of_the_turn(store: redis.Redis, replica: Replica) -> int:
@@ -174,9 +155,9 @@ def owner_of_the_turn(store: redis.Redis, replica: Replica) -> int:
 
 @pytest.mark.fault
 def test_a_worker_killed_in_mid_answer_costs_the_reader_a_short_pause(
-    visit: Visit, cluster: Callable[..., Replica], store: redis.Redis, double: Double
+    visit: Visit, special: Special, store: redis.Redis, double: Double
 ) -> None:
-    replica = cluster()
+    replica = special("serve", **CLUSTER)
     ui = visit(replica.url)
     ui.send("[[tokens=300 rate=80 vary]]")
     ui.shows("#49")
@@ -191,10 +172,8 @@ def test_a_worker_killed_in_mid_answer_costs_the_reader_a_short_pause(
 
 
 @pytest.mark.fault
-def test_all_workers_killed_at_once_are_survived_too(
-    visit: Visit, cluster: Callable[..., Replica], double: Double
-) -> None:
-    replica = cluster()
+def test_all_workers_killed_at_once_are_survived_too(visit: Visit, special: Special, double: Double) -> None:
+    replica = special("serve", **CLUSTER)
     ui = visit(replica.url)
     ui.send("[[tokens=300 rate=80 vary]]")
     ui.shows("#49")
@@ -207,8 +186,8 @@ def test_all_workers_killed_at_once_are_survived_too(
 
 
 @pytest.mark.fault
-def test_a_deploy_in_mid_answer_is_not_noticed(visit: Visit, cluster: Callable[..., Replica]) -> None:
-    old = cluster()
+def test_a_deploy_in_mid_answer_is_not_noticed(visit: Visit, special: Special) -> None:
+    old = special("serve", **CLUSTER)
     ui = visit(old.url)
     ui.send("[[tokens=400 rate=100]]")
     ui.shows("#49")
