@@ -87,6 +87,9 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "If-None-Match": _given("header", "If-None-Match", "the ETag that the caller has", TEXT),
 }  # fmt: skip
 
+# Optional to the models that check them, so that one that is missing or null is told as query_empty.
+_NEEDED: Final = {"ChatBody": "user_query", "ChatWithHistoryBody": "user_query"}
+
 _HEADERS: Final = {
     "X-Request-Id": "in the answer and in every log line of the request",
     "X-Session-Id": "the session that the turn belongs to",
@@ -157,6 +160,10 @@ def _requests() -> dict[str, Schema]:
     wanted = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema([(model, "validation") for model in wanted], ref_template=_REFS)
     found: dict[str, Schema] = schemas["$defs"]
+    for model, field in _NEEDED.items():
+        given = found[model]["properties"]
+        given[field] = {**TEXT, "minLength": 1, "examples": given[field]["examples"]}
+        found[model]["required"] = [field]
     return found
 
 

@@ -117,6 +117,17 @@ def test_every_error_code_is_described_somewhere() -> None:
     assert CODES.keys() - described == {"method_not_allowed"}
 
 
+async def test_a_field_that_a_body_must_have_is_said_to_be_required(served: Served) -> None:
+    for path, name in {"/chat": "ChatBody", "/chat-with-history": "ChatWithHistoryBody"}.items():
+        schema = DOCUMENT["components"]["schemas"][name]
+        assert schema["required"] == ["user_query"]
+        for body in ({}, {"user_query": None}, {"user_query": ""}):
+            answer = await served.client.post(path, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (400, "query_empty")
+            with pytest.raises(jsonschema.ValidationError):
+                check(schema, body)
+
+
 def test_references_lead_somewhere() -> None:
     for found in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(DOCUMENT)):
         place: Any = DOCUMENT

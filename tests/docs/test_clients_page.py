@@ -97,7 +97,7 @@ def test_every_example_is_run() -> None:
 
 
 async def test_what_open_webui_sends_is_answered(served: Served) -> None:
-    """Its requests, as recorded: the list of models, then a chat with all its fields and headers."""
+    """Requests written by hand, with fields and headers of Open WebUI's; it is not run here."""
     headers = {"X-OpenWebUI-User-Id": "u1", "X-OpenWebUI-Chat-Id": "c1", "Authorization": "Bearer none"}
     models = (await served.client.get("/v1/models", headers=headers)).json()
     body = {
