@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from service.double import Double
 from tests.support.redis import RedisServer, free_port
@@ -196,11 +197,10 @@ def image() -> Iterator[Image]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_image_serves_as_its_user_from_files_that_cannot_be_written(
-    image: Image, tmp_path: Path, redis_server: RedisServer, double_server: tuple[Double, str]
-) -> None:
+    image: Image, tmp_path: Path, redis_server: RedisServer, store: redis.Redis,
+    double_server: tuple[Double, str],
+) -> None:  # fmt: skip
     log = tmp_path / "log"
-    # What tests before this one have left in the run's Redis is not this service's to take up.
-    redis_server.client().flushall()
     settings = {
         "CHAT_PORT": str(free_port()), "CHAT_REDIS_URL": redis_server.url, "GROQ_BASE_URL": double_server[1],
         "CHAT_WORKERS": "2", "CHAT_HOST": "127.0.0.1",
