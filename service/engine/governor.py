@@ -2,9 +2,9 @@
 
 A call is let go, held back for as long as its turn's retry budget lasts, moved to a fallback model
 that has room, or refused with the time after which it would make sense. An invalid key or a
-blocked account opens a circuit for all replicas. Invariants: every permit is closed and gives back
-what its call did not use; without Redis calls go on with what this worker knows. The waiting
-itself is pacer.py's, the shared state store/pacing.py's.
+blocked account opens a circuit for all replicas with that key. Invariants: every permit is closed
+and gives back what its call did not use; without Redis calls go on with what this worker knows.
+The waiting itself is pacer.py's, the shared state store/pacing.py's.
 """
 
 from __future__ import annotations

@@ -129,7 +129,6 @@ class Keys:
         """Hash: what all replicas know of the provider's limits for a model, and who waits for it."""
         return f"{self.prefix}:{{upstream}}:pace:{model}"
 
-    @cached_property
-    def circuit(self) -> str:
-        """Hash: why no call to the provider can succeed, and when one of us tries again."""
-        return f"{self.prefix}:{{upstream}}:circuit"
+    def circuit(self, api_key: str) -> str:
+        """Hash: why no call with this API key can succeed, and when one of us tries again."""
+        return f"{self.prefix}:{{upstream}}:circuit:{hashlib.sha256(api_key.encode()).hexdigest()[:32]}"

@@ -1,4 +1,4 @@
-"""What all replicas share of the provider: how much room each model has, and the circuit.
+"""What all replicas share of the provider: how much room each model has, and a circuit per API key.
 
 lua/pace.lua keeps the provider's limits as the provider does, lua/circuit.lua the conditions that
 no retry mends. When to ask, who waits and what a refusal says belong to engine/governor.py.
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from service.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys
 from service.store.scripts import Scripts
@@ -106,11 +107,16 @@ class Circuit:
 
 
 class Pacing:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys, worker: str) -> None:
+    def __init__(
+        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, worker: str
+    ) -> None:  # fmt: skip
         self._client = client
         self._scripts = scripts
         self._keys = keys
         self._worker = worker
+        key = settings.groq_api_key
+        # A replica with a wrong key must not stop those with the right one.
+        self._circuit_key = keys.circuit(key.get_secret_value() if key else "")
 
     async def pace(self, model: str, report: Report, asks: Sequence[tuple[int, int, float]]) -> Pace:
         """Report and ask in one round trip; an ask is (prompt, completion, seconds waited)."""
@@ -145,7 +151,7 @@ class Pacing:
         )
 
     async def _circuit(self, event: str, reason: str = "") -> Circuit:
-        names, bounds = [self._keys.circuit], (_FIRST_OPEN_MS, _LONGEST_OPEN_MS, _PROBE_MS)
+        names, bounds = [self._circuit_key], (_FIRST_OPEN_MS, _LONGEST_OPEN_MS, _PROBE_MS)
         found, wait, refuses = await self._client.unless_silent(
             self._scripts.call("circuit", names, [event, reason, *bounds, _CIRCUIT_TTL_SECONDS, _FAILURES])
         )
@@ -162,4 +168,4 @@ class Pacing:
         return await self._circuit("failed", reason)
 
     async def close_circuit(self) -> None:
-        await self._client.run("circuit", self._client.redis.delete(self._keys.circuit))
+        await self._client.run("circuit", self._client.redis.delete(self._circuit_key))

@@ -28,7 +28,7 @@ class Store:
         self.credentials = Credentials(self.client, self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)
         self.ledger = Ledger(self.client, self.scripts, self.keys, settings)
-        self.pacing = Pacing(self.client, self.scripts, self.keys, worker)
+        self.pacing = Pacing(self.client, self.scripts, self.keys, settings, worker)
         self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)
 
     async def ping(self) -> None:

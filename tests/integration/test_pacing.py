@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 
 from service.settings import Settings
 from service.store.pacing import Pacing, Report
@@ -207,9 +208,29 @@ async def test_the_circuit_warns_once_refuses_after_three_and_lets_one_try(
     await a.open_circuit("auth")
     assert (await b.open_circuit("auth")).refuses
     assert (await a.may_probe()).refuses
-    store.hset("chat:{upstream}:circuit", "until", 0)  # as after 5 s
+    [name] = store.keys("chat:{upstream}:circuit:*")
+    store.hset(name, "until", 0)  # as after 5 s
     assert not (await a.may_probe()).refuses
     assert (await b.may_probe()).refuses
     assert (await a.open_circuit("auth")).wait > 5  # the second time it is open for longer
     await b.close_circuit()
     assert (await a.circuit()).reason == ""
+
+
+async def test_a_key_that_is_refused_opens_the_circuit_of_nobody_else(
+    redis_server: RedisServer, store: redis.Redis
+) -> None:
+    stores = [
+        Store(Settings(_env_file=None, redis_url=redis_server.url, GROQ_API_KEY=SecretStr(key)), key)
+        for key in ("gsk_right", "gsk_wrong")
+    ]
+    right, wrong = (one.pacing for one in stores)
+    for _ in range(3):
+        await wrong.open_circuit("auth")
+    assert (await wrong.circuit()).refuses
+    assert (await right.circuit()).reason == ""
+    await right.close_circuit()
+    assert (await wrong.circuit()).refuses
+    assert not [key for key in store.scan_iter("*") if "gsk" in key]
+    for one in stores:
+        await one.close()

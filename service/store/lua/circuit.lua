@@ -1,4 +1,4 @@
--- circuit: the condition that no retry mends (`auth`, `blocked`), shared by all replicas.
+-- circuit: the condition that no retry mends (`auth`, `blocked`), shared by all replicas with one API key.
 -- The first failure is shown, several in a row refuse calls: for a while that doubles, and then
 -- one caller at a time tries again. A success deletes the key.
 --
