@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,13 +22,19 @@ from service.logs import get_logger
 from service.store.pacing import NEAR, Pace, Pacing, Report
 from service.upstream.base import Limits
 
-# What Redis said is believed for this long where nothing was in the way of calls: at 100 calls a
-# second two or three more go out before this worker hears of a limit that another has met.
+# What Redis said is believed for this long where nothing was in the way of calls; then a call goes
+# and asks beside it: at 100 calls a second two or three more go out before this worker hears of a
+# limit that another has met. What is older than a second is asked for first.
 _FRESH_SECONDS: Final = 0.025
+_STALE_SECONDS: Final = 1.0
+# Of limits that are half unused a worker takes so much before it asks: 16 workers cannot meet them.
+_UNASKED: Final = 1 / 32
 # Between two polls: room comes back early when calls of other replicas end.
 _POLL_SECONDS: Final = 0.1
 # The provider needs a moment to count what a call has not used; asking sooner would be refused.
 _SETTLE_SECONDS: Final = 0.05
+# Who had no turn for so long goes before all others: the time in which limits refill.
+_REMEMBERED_SECONDS: Final = 60.0
 # Asks per poll; one round trip costs the same for 1 and for 32.
 _BATCH: Final = 32
 # After a refusal by the store, before it is asked again.
@@ -73,10 +79,14 @@ class Pacer:
         self._model = model
         self._pacing = pacing
         self._background = background
-        self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+        self._waiting: dict[str, deque[_Waiter]] = {}
+        self._served: dict[str, float] = {}  # principals and when they had their last turn, in that order
         self._report = Report()
         self._pace: Pace | None = None
         self._paced_at = float("-inf")
+        self._unasked = (0, 0)  # calls and tokens let go since Redis was asked
+        self._looking: asyncio.Task[Any] | None = None
+        self._telling: asyncio.Task[Any] | None = None  # of a refusal
         self._alone_until = float("-inf")
         self._wake = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
@@ -91,10 +101,16 @@ class Pacer:
         """
         if self._open():
             return self._grant(Grant(prompt, completion))
+        at_once = self._take_a_little(prompt, completion, fixed)
+        if at_once is not None:
+            return at_once
         now = self._loop.time()
         outcome: asyncio.Future[Grant | float] = self._loop.create_future()
+        # First things first: a call is measured by what is known.
         if self._report.refusals:
-            await self._ask([])  # first things first: a call is measured by what is known
+            await self._ask([])
+        elif self._telling is not None and not self._telling.done():
+            await asyncio.wait([self._telling])
         waiter = _Waiter(principal, prompt, completion, fixed, now, now + patience, outcome)
         self._waiting.setdefault(principal, deque()).append(waiter)
         self._wake.set()
@@ -120,7 +136,32 @@ class Pacer:
         if now < self._alone_until:
             metrics.bypassed.labels(control="governor").inc()
             return True
-        return self._pace is not None and self._pace.free and now - self._paced_at < _FRESH_SECONDS
+        if self._pace is None or not self._pace.free or now - self._paced_at >= _STALE_SECONDS:
+            return False
+        if now - self._paced_at >= _FRESH_SECONDS and (self._looking is None or self._looking.done()):
+            self._looking = self._background.task("pace", self._ask([]))
+        return True
+
+    def _take_a_little(self, prompt: int, completion: int, fixed: bool) -> Grant | None:
+        """Of what there is plenty of; Redis is told with the next report."""
+        pace, report = self._pace, self._report
+        if pace is None or not pace.roomy or self._waiting or report.refusals:
+            return None
+        if self._loop.time() - self._paced_at >= _STALE_SECONDS:
+            return None
+        completion = self._fitting(prompt, completion, fixed)
+        cost = prompt + completion
+        calls, tokens = self._unasked[0] + 1, self._unasked[1] + cost
+        for kind, bucket in pace.buckets.items():
+            if (calls if kind in ("rpm", "rpd") else tokens) > bucket.limit * _UNASKED:
+                return None
+        self._unasked = calls, tokens
+        report.requests -= 1
+        report.prompt -= prompt
+        report.completion -= completion
+        report.ended -= cost
+        report.heard -= 1
+        return self._grant(Grant(prompt, completion))
 
     # What calls have learned
 
@@ -153,7 +194,8 @@ class Pacer:
             entry["requested"] = error.requested
         self._report.refusals.append(entry)
         self._wake.set()
-        self._background.task("pace", self.flush())
+        self._paced_at = float("-inf")
+        self._telling = self._background.task("pace", self.flush())
 
     def ended(
         self, grant: Grant, prompt: int, completion: int, *, made: bool = True, heard: bool = False
@@ -208,17 +250,22 @@ class Pacer:
             pass
 
     def _in_turns(self) -> list[_Waiter]:
-        """Who is next: one of each principal, then the next of each. Those that left are dropped."""
-        for principal in list(self._waiting):
+        """Who is next: one of each principal, then the next of each; whose last turn is longest ago first.
+
+        Those that left are dropped.
+        """
+        queues = []
+        for principal in sorted(self._waiting, key=lambda one: self._served.get(one, 0.0)):
             queue = deque(waiter for waiter in self._waiting[principal] if not waiter.outcome.done())
             if queue:
                 self._waiting[principal] = queue
+                queues.append(queue)
             else:
                 del self._waiting[principal]
         batch: list[_Waiter] = []
         depth = 0
         while len(batch) < _BATCH:
-            row = [queue[depth] for queue in self._waiting.values() if len(queue) > depth]
+            row = [queue[depth] for queue in queues if len(queue) > depth]
             if not row:
                 break
             batch += row
@@ -229,7 +276,7 @@ class Pacer:
         """Returns the first that may not go."""
         now = self._loop.time()
         for waiter in batch:
-            waiter.completion = self._fitting(waiter)
+            waiter.completion = self._fitting(waiter.prompt, waiter.completion, waiter.fixed)
         pace = await self._ask([(w.prompt, w.completion, now - w.since) for w in batch])
         if pace is None:
             for waiter in batch:
@@ -246,16 +293,15 @@ class Pacer:
             metrics.governor_waits.labels(model=self._model).inc()
         return first
 
-    def _fitting(self, waiter: _Waiter) -> int:
+    def _fitting(self, prompt: int, completion: int, fixed: bool) -> int:
         """The completion limit that the model's own limits leave room for."""
         buckets = self._pace.buckets if self._pace else {}
-        completion = waiter.completion
         tokens, output = buckets.get("tpm"), buckets.get("otpm")
         if tokens is not None:
-            if not waiter.fixed:
+            if not fixed:
                 least = min(_LEAST_COMPLETION, tokens.limit / _LEAST_SHARE)
                 completion = min(completion, int(max(least, tokens.level / _SHARE)))
-            fits = int(tokens.limit - waiter.prompt * _PROMPT_MARGIN)
+            fits = int(tokens.limit - prompt * _PROMPT_MARGIN)
             completion = min(completion, fits) if fits > 0 else completion
         if output is not None:
             completion = min(completion, int(output.limit))
@@ -264,10 +310,13 @@ class Pacer:
     def _go(self, waiter: _Waiter, grant: Grant) -> None:
         self._grant(grant)
         self._waiting[waiter.principal].remove(waiter)
-        if self._waiting[waiter.principal]:
-            self._waiting.move_to_end(waiter.principal)
-        else:
+        if not self._waiting[waiter.principal]:
             del self._waiting[waiter.principal]
+        now = self._loop.time()
+        self._served.pop(waiter.principal, None)
+        self._served[waiter.principal] = now
+        while now - next(iter(self._served.values())) > _REMEMBERED_SECONDS:
+            del self._served[next(iter(self._served))]
         if waiter.outcome.done():
             self.ended(grant, 0, 0, made=False)
         else:
@@ -303,6 +352,7 @@ class Pacer:
         if self._loop.time() < self._alone_until:
             return None
         report, self._report = self._report, Report()
+        self._unasked = (0, 0)
         try:
             self._pace = await self._pacing.pace(self._model, report, asks)
         except StoreUnavailable:

@@ -50,7 +50,8 @@ class Report:
     """What a worker has learned since its last report.
 
     `calls` were let go, `heard` of them answered or failed, with `ended` tokens of reservations
-    over; `requests`, `prompt` and `completion` is what calls did not use.
+    over; `requests`, `prompt` and `completion` is what calls did not use. All but the first are
+    less than nothing where calls were let go before Redis was asked.
     """
 
     calls: int = 0
@@ -89,6 +90,7 @@ class Pace:
     wait: float  # seconds, for the first ask that may not go
     best: float  # the same if calls under way give everything back
     blocked: float  # seconds
+    roomy: bool  # half of everything is left: a little may be taken before asking
     buckets: dict[str, Bucket]
 
     @property
@@ -144,6 +146,7 @@ class Pacing:
             wait=answer["wait"] / 1000,
             best=answer["best"] / 1000,
             blocked=answer["blocked"] / 1000,
+            roomy=answer["roomy"],
             buckets={
                 kind: Bucket(bucket["limit"], bucket["level"], PERIODS[kind] / 1000)
                 for kind, bucket in (answer["buckets"] or {}).items()

@@ -131,6 +131,20 @@ async def test_requests_a_minute_are_paced_once_our_own_calls_explain_a_refusal(
     assert 0.3 < waits.wait <= 0.5
 
 
+async def test_while_half_of_everything_is_left_workers_need_not_ask_first(
+    workers: tuple[Pacing, Pacing],
+) -> None:
+    a, b = workers
+    assert not (await a.pace(MODEL, Report(), [])).roomy  # nothing is known
+    await known(a)
+    assert (await b.pace(MODEL, Report(), [])).roomy
+    taken = Report(calls=1, requests=-1, prompt=-100, completion=-4_800, ended=-4_900, heard=-1)
+    pace = await a.pace(MODEL, taken, [])
+    assert pace.buckets["tpm"].level == pytest.approx(5_100, abs=50)
+    assert pace.roomy
+    assert not (await b.pace(MODEL, Report(), [ASK])).roomy
+
+
 async def test_a_limit_of_requests_that_no_header_tells_is_met_by_few_calls(
     workers: tuple[Pacing, Pacing],
 ) -> None:

@@ -25,6 +25,7 @@ class Room:
         self.wait = 60.0
         self.away = False
         self.best = 0.0
+        self.roomy = False
 
     async def pace(self, model: str, report: Report, asks: Sequence[tuple[int, int, float]]) -> Pace:
         self.polls += 1
@@ -33,12 +34,13 @@ class Room:
         if self.away:
             raise StoreUnavailable
         if self.room is None:
-            return Pace(1, True, [(-1.0, 0.0)] * len(asks), 0.0, 0.0, 0.0, {})
+            return Pace(1, True, [(-1.0, 0.0)] * len(asks), 0.0, 0.0, 0.0, True, {})
         self.room += bool(report.ended)
         count = min(self.room, len(asks))
         self.room -= count
         wait = self.wait if count < len(asks) else 0.0
-        return Pace(1, True, [(0.0, 0.0)] * count, wait, self.best, 0.0, {"rpm": Bucket(60, self.room, 60.0)})
+        buckets = {"rpm": Bucket(60, self.room, 60.0)}
+        return Pace(1, True, [(0.0, 0.0)] * count, wait, self.best, 0.0, self.roomy, buckets)
 
 
 @pytest.fixture
@@ -80,6 +82,41 @@ async def test_where_nothing_is_in_the_way_many_calls_cost_one_poll(background: 
     for _ in range(100):
         assert isinstance(await line.take("p", 1, 1, 1), Grant)
     assert room.polls <= 10  # one per 25 ms, on a busy machine too
+
+
+async def test_of_plenty_a_little_is_taken_before_asking_and_told_afterwards(background: Background) -> None:
+    room = Room(1_000)
+    room.roomy = True
+    line = pacer(room, background)
+    assert isinstance(await line.take("p", 1, 9, 1), Grant)
+    assert room.polls == 1
+    assert await line.take("p", 1, 9, 1) == Grant(1, 9)  # one of sixty is less than a 32nd of them
+    assert room.polls == 1
+    await line.take("p", 1, 9, 1)  # two are not
+    assert room.polls == 2
+    told = room.reports[1]
+    assert (told.calls, told.requests, told.prompt, told.completion, told.ended, told.heard) == (
+        2, -1, -1, -9, -10, -1
+    )  # fmt: skip
+
+
+async def test_whose_last_turn_is_longest_ago_goes_first(background: Background) -> None:
+    room = Room(2)
+    room.wait = 1.0
+    line = pacer(room, background)
+    for served in ("early", "late"):
+        assert isinstance(await line.take(served, 1, 1, 30), Grant)
+    order: list[str] = []
+
+    async def call(principal: str) -> None:
+        assert isinstance(await line.take(principal, 1, 1, 30), Grant)
+        order.append(principal)
+
+    calls = [asyncio.create_task(call(principal)) for principal in ("late", "early", "late", "never")]
+    await asyncio.sleep(0.01)
+    room.room = 4
+    await asyncio.wait_for(asyncio.gather(*calls), 5)
+    assert order == ["never", "early", "late", "late"]
 
 
 async def test_many_that_wait_cost_a_poll_and_not_one_each(background: Background) -> None:

@@ -9,9 +9,10 @@
 --         heads: [{at, level, out, cost, limit, left, requests_limit, requests_left}]   of answers
 --         refusals: [{kind, limit, requested, wait, prompt, completion}]   429s, 413s (wait 0)
 --         asks: [{prompt, completion, waited}]}  calls that wait, in their order
--- Returns JSON {now, known, granted: [[level, out]], wait, best, blocked,
+-- Returns JSON {now, known, granted: [[level, out]], wait, best, blocked, roomy,
 --         buckets: {kind: {limit, level}}}
---         level of tpm (-1 unknown) and tokens out after each call that may go now; times in ms
+--         level of tpm (-1 unknown) and tokens out after each call that may go now; times in ms;
+--         roomy: half of everything is left, and a worker may take a little before it asks
 -- `wait` is for the first call that may not go, `best` if all calls under way use nothing. The longest waiting call of all workers is kept
 -- room for (`want`), so that small calls cannot starve a large one.
 local given = cjson.decode(ARGV[1])
@@ -116,8 +117,11 @@ local granted, wait, best = {}, 0, 0
 -- tokens would allow even of large calls, only so few are unanswered at once that a refusal, when
 -- it comes, meets 2 in 100: no bound for a steady rate whose answers take less than 1.2 s to begin.
 local calls = state['rpm.calls']
+local function unknown_requests(share)
+  return buckets.tpm and not buckets.rpm and calls >= share * buckets.tpm.limit / given.per_call
+end
 local function feels_requests()
-  return buckets.tpm and not buckets.rpm and calls >= buckets.tpm.limit / given.per_call
+  return unknown_requests(1)
     and state.unheard > math.max(1, calls / 50) - 0.5 and now - (state.let_go or 0) < given.cold
 end
 local wanted = state.want_until and state.want_until > now and tostring(state.want_worker) ~= given.worker
@@ -164,6 +168,9 @@ for i, call in ipairs(given.asks) do
 end
 if wait == 0 and tostring(state.want_worker) == given.worker then state.want_until = 0 end
 
+local roomy = state.known and wait == 0 and not wanted and not unknown_requests(0.5)
+for _, bucket in pairs(buckets) do roomy = roomy and bucket.level >= bucket.limit / 2 end
+
 -- 3. What is kept.
 local fields = {}
 local function keep(name, value)
@@ -188,5 +195,5 @@ redis.call('EXPIRE', KEYS[1], given.ttl)
 
 return cjson.encode({
   now = now, known = state.known and true or false, granted = granted, wait = wait, best = best,
-  blocked = math.max(0, (state.blocked or 0) - now), buckets = buckets,
+  blocked = math.max(0, (state.blocked or 0) - now), roomy = roomy and true or false, buckets = buckets,
 })
