@@ -25,8 +25,13 @@ _PER_MESSAGE: Final = 4
 _PRIMING: Final = 16
 # A position behind all messages.
 _END: Final = 2**53
-# A page of history per round trip; a context of short messages is a few of these.
+# The position of a session's first question: nothing is before it.
+_FIRST: Final = 2
+# History per round trip. A token is 4 bytes or so, and a short message as much again for its form: what
+# comes in one page is hardly more than what fits, and never blocks Redis for as long as a millisecond.
 _PAGE: Final = 128
+_BYTES_PER_TOKEN: Final = 5
+_PAGE_BYTES: Final = 262_144
 # Trimming starts at a position divisible by the largest of these that keeps half the room used.
 _STEPS: Final = (64, 32, 16, 8, 4, 2)
 
@@ -117,18 +122,22 @@ class Contexts:
             given = turn.params["messages"]
             return Context(given, self.explicit(given) + _PRIMING)
         system = turn.params.get("system") or DEFAULT_SYSTEM_PROMPT
-        question = await self._sessions.message(turn.ref.principal, turn.ref.session_id, turn.user)
-        if question is None:
-            raise ServiceError("session_not_found", "The session was deleted.")
-        used = self._tokens.message(system) + self._tokens.message(question.content)
+        question = turn.question or await self._question(turn)
+        used = self._tokens.message(system) + self._tokens.message(question)
         room = self.room(model, turn.params) - used
         chosen, history = await self._window(turn.ref, turn.pos - 1, room)
         messages = [
             {"role": "system", "content": system},
             *({"role": message.role, "content": message.content} for message in chosen),
-            {"role": "user", "content": question.content},
+            {"role": "user", "content": question},
         ]
         return Context(messages, used + history + _PRIMING)
+
+    async def _question(self, turn: Turn) -> str:
+        message = await self._sessions.message(turn.ref.principal, turn.ref.session_id, turn.user)
+        if message is None:
+            raise ServiceError("session_not_found", "The session was deleted.")
+        return message.content
 
     async def estimate(
         self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
@@ -146,17 +155,18 @@ class Contexts:
         """The newest messages below a position that fit, oldest first, and their tokens."""
         found: list[_Placed] = []  # newest first
         used = 0
-        while True:
-            page = await self._sessions.before(ref.principal, ref.session_id, position, _PAGE)
-            for message, place in reversed(page):
+        more = position > _FIRST
+        while more:
+            size = min(_PAGE_BYTES, max(0, room - used) * _BYTES_PER_TOKEN)
+            page, more = await self._sessions.window(ref.principal, ref.session_id, position, _PAGE, size)
+            for message, place in page:
                 tokens = self._tokens.message(message.content)
                 if used + tokens > room:
                     return _trim(found, room)
                 used += tokens
                 found.append(_Placed(message, place, tokens))
-            if len(page) < _PAGE:
-                return _answered(found), used
-            position = page[0][1]
+            position = found[-1].place if found else position
+        return _answered(found), used
 
 
 @dataclass(frozen=True, slots=True)

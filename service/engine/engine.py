@@ -192,9 +192,10 @@ class Engine:
         if send.messages is not None:
             params["messages"] = send.messages
         async with self.admission.place():
-            await self.store.leases.own(ref)
             try:
-                reserved = await self._reserve(send, ref, session, model, params)
+                _, reserved = await asyncio.gather(
+                    self.store.leases.own(ref), self._reserve(send, ref, session, model, params)
+                )
             except ServiceError:
                 await self.store.leases.settle(ref)
                 raise
@@ -225,19 +226,20 @@ class Engine:
         """The turn is in the store: run it, unless it waits in a queue."""
         ref = begin.ref
         metrics.turns_started.inc()
-        if begin.named:
-            await self.store.sessions.list_it(ref.principal, ref.session_id)
         created = _created(begin.started)
         turn = Turn(
             ref=ref, state=begun.state, epoch=1, attempt=0, model=model, user=begun.message_id,
             pos=begun.pos, last=1, created=created, params=params, started=begin.started,
             idem=self.store.turns.idempotency(ref, send.key),
             trace=send.traceparent, request=send.request_id, reserved=begin.fields["reserved"],
+            question=send.content,
         )  # fmt: skip
         if begun.state == "running":
             self.run(turn)
         else:
             await self.budgets.hold_queued(ref)
+        if begin.named:
+            await self.store.sessions.list_it(ref.principal, ref.session_id)
         return Attached(ref, model, created, fresh=True, state=begun.state)
 
     async def _begun(self, begin: Begin, send: Send) -> Begun:

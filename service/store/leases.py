@@ -56,8 +56,10 @@ class Leases:
 
     async def settle(self, ref: TurnRef) -> None:
         """The turn is sealed and settled: nobody needs to look at it again."""
-        await self._client.run("settle", self._client.redis.zrem(self._keys.deadlines, str(ref)))
-        await self.disown(ref)
+        pipeline = self._client.redis.pipeline(transaction=False)
+        pipeline.zrem(self._keys.deadlines, str(ref))
+        pipeline.srem(self._keys.owned_by(self._worker), str(ref))
+        await self._client.run("settle", pipeline.execute(), commands=2)
 
     async def due(self) -> list[TurnRef]:
         found = await self._scripts.call("due", [self._keys.deadlines], [_SWEEP_LIMIT, _SWEEP_HOLD_MS])

@@ -133,8 +133,10 @@ class Sessions:
     async def list_it(self, principal: str, session_id: str) -> None:
         """Put the session on its principal's list, at the top."""
         name = self._keys.sessions_of(principal)
-        await self._client.run("list", self._redis.zadd(name, {session_id: int(time.time() * 1000)}))
-        await self._client.run("list", self._redis.expire(name, self._settings.session_ttl_seconds))
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zadd(name, {session_id: int(time.time() * 1000)})
+        pipeline.expire(name, self._settings.session_ttl_seconds)
+        await self._client.run("list", pipeline.execute(), commands=2)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
         """Newest first. The cursor is `<updated>:<id>` of the last one seen."""
@@ -193,22 +195,17 @@ class Sessions:
         bodies = await self._bodies(keys, [raw for raw, _ in page])
         return bodies, int(page[-1][1]) if len(entries) > limit else None
 
-    async def before(
-        self, principal: str, session_id: str, position: int, count: int
-    ) -> list[tuple[Message, int]]:
-        """The newest `count` messages below a position with their positions, oldest first."""
+    async def window(
+        self, principal: str, session_id: str, position: int, count: int, size: int
+    ) -> tuple[list[tuple[Message, int]], bool]:
+        """The newest messages below a position with their positions, newest first, and: are there more?
+
+        At most `count`, and none after that which goes beyond `size` bytes.
+        """
         keys = self._of(principal, session_id)
-        entries = await self._client.run(
-            "window",
-            self._redis.zrevrangebyscore(
-                keys.order, f"({position}", "-inf", start=0, num=count, withscores=True
-            ),
-        )
-        entries = entries[::-1]
-        if not entries:
-            return []
-        raws = await self._client.run("window", self._redis.hmget(keys.messages, [raw for raw, _ in entries]))
-        return [(Message.load(raw), int(score)) for raw, (_, score) in zip(raws, entries, strict=True) if raw]
+        more, *flat = await self._scripts.call("window", [keys.order, keys.messages], [position, count, size])
+        found = [(Message.load(raw), int(place)) for place, raw in zip(flat[::2], flat[1::2], strict=True)]
+        return found, bool(more)
 
     async def message(self, principal: str, session_id: str, message_id: str) -> Message | None:
         name = self._of(principal, session_id).messages

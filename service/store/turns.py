@@ -41,7 +41,8 @@ class Turn:
     """A turn's hash, decoded.
 
     `last` is the id of its last event, `void` that of its last restart. `delivered`: a reader who
-    cannot ask for what it lacks (AI SDK) was sent the end of it.
+    cannot ask for what it lacks (AI SDK) was sent the end of it. `question` is what it answers, where
+    this worker has begun it; else it is read.
     """
 
     ref: TurnRef
@@ -72,6 +73,7 @@ class Turn:
     request: str = ""
     void: int = 0
     delivered: bool = False
+    question: str = ""
 
     @property
     def sealed(self) -> bool:
