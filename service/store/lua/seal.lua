@@ -32,6 +32,8 @@ fields[#fields + 1] = 'last'
 fields[#fields + 1] = last
 redis.call('HSET', turn, unpack(fields))
 redis.call('EXPIRE', log, ARGV[8])
+-- A stream's newest node keeps 4 KiB for what is to come; in a copy it has what it needs.
+if redis.call('COPY', log, log .. ':copy', 'REPLACE') == 1 then redis.call('RENAME', log .. ':copy', log) end
 if ARGV[9] == '1' then redis.call('DEL', idem) end
 
 local following = ''
