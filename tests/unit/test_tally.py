@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from service.tally import Exposition
 from tests.support.running import ROOT, clean_environment
@@ -134,12 +136,43 @@ def test_series_with_known_labels_begin_at_zero(read: Callable[[], Scrape], tmp_
     assert seen.labels("chat_model_tokens_total", "model") == {"m"}
 
 
-def test_a_text_is_made_once_a_second(read: Callable[[], Scrape], worker: Callable[[], Worker]) -> None:
+def test_a_scrape_has_all_that_was_counted_before_it_came(
+    read: Callable[[], Scrape], worker: Callable[[], Worker]
+) -> None:
     one = worker()
-    one.do("stop 1")
     exposition = Exposition()
-    before = exposition.text()
-    one.do("stop 1")
-    assert exposition.text() is before
-    assert Scrape(Exposition().text().decode()).value("chat_stops_total") == 2
+    for count in range(1, 6):
+        one.do("stop 1")
+        assert Scrape(exposition.text().decode()).value("chat_stops_total") == count
     assert os.getpid() != one.process.pid
+
+
+def test_scrapes_that_come_together_share_one_text(
+    read: Callable[[], Scrape], worker: Callable[[], Worker]
+) -> None:
+    worker().do("stop 1")
+    exposition = Exposition()
+    came = time.monotonic()
+    first = exposition.text(came)
+    assert exposition.text(came) is first
+    assert exposition.text() is not first
+
+
+def test_scrapes_however_fast_take_a_tenth_of_a_thread(
+    read: Callable[[], Scrape], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = []
+
+    def slowly(registry: CollectorRegistry) -> bytes:
+        begun = time.monotonic()
+        time.sleep(0.02)
+        spent.append(time.monotonic() - begun)
+        return b""
+
+    monkeypatch.setattr("service.tally.generate_latest", slowly)
+    exposition = Exposition()
+    begun = time.monotonic()
+    for _ in range(4):
+        exposition.text()
+    assert len(spent) == 4
+    assert time.monotonic() - begun >= sum(spent) + 9 * sum(spent[:-1])
