@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from service import logs
 from service.local import LocalError, surroundings
-from service.settings import Settings, SettingsError, load_settings, unknown_names
+from service.settings import Settings, SettingsError, load_settings
 
 log = logs.get_logger("service")
 
@@ -81,8 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
     if settings.workers > 1:
         return _serve(settings, wishes, rest)
-    for name in unknown_names():
-        log.warning("settings.unknown", name=name)
+    logs.warn_of(settings)
     _check_models(settings)
     sockets = _bind(settings, settings.port)
     metrics = _bind_metrics(settings)
@@ -141,6 +140,7 @@ def _openapi(settings: Settings, wishes: argparse.Namespace, rest: list[str]) ->
 
 
 def _check_command(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+    logs.warn_of(settings)
     _check_models(settings)
     with surroundings(settings, double=False) as complete:
         _check_store(complete)

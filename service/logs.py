@@ -25,7 +25,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from service.settings import Settings
+from service.settings import Settings, unknown_names
 
 MASK: Final = "***"
 
@@ -80,6 +80,18 @@ def configure(settings: Settings, *, stream: TextIO | None = None, cache: bool =
     )
     logging.config.dictConfig(stdlib_config(settings, stream=stream))
     logging.captureWarnings(True)
+
+
+def warn_of(settings: Settings) -> None:
+    """What starts all the same and is probably not meant, once per start."""
+    log = get_logger("service.settings")
+    for name in unknown_names():
+        log.warning("settings.unknown", name=name)
+    if settings.production and (settings.groq_base_url or "").lower().startswith("http://"):
+        log.warning(
+            "settings.plain_http", name="GROQ_BASE_URL",
+            note="the key and all messages go there unencrypted; use https:// unless the way is private.",
+        )  # fmt: skip
 
 
 def stdlib_config(settings: Settings, *, stream: TextIO | None = None) -> dict[str, Any]:

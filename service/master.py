@@ -30,7 +30,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from service.exporter import ExporterProcess
-from service.logs import get_logger, worker_name
+from service.logs import get_logger, warn_of, worker_name
 from service.server import readable_url
 from service.settings import (
     METRICS_DIR,
@@ -39,7 +39,6 @@ from service.settings import (
     environment,
     load_settings,
     set_environment,
-    unknown_names,
     unset_environment,
 )
 from service.worker import Flag
@@ -154,8 +153,7 @@ class ChatApplication(Application):  # type: ignore[misc]  # Gunicorn has no typ
 
 def starting(settings: Settings) -> None:
     """Once, before the first worker."""
-    for name in unknown_names():
-        log.warning("settings.unknown", name=name)
+    warn_of(settings)
     given = environment().get(METRICS_DIR)
     if given:
         Path(given).mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 DEV_ORIGINS: Final = (
     "http://localhost:5173",  # Vite
@@ -234,6 +234,8 @@ class Settings(BaseSettings):
             raise ValueError("CHAT_AUTH: none cannot be combined with keys or jwt; leave it out")
         if "none" in modes and self.production:
             raise ValueError("CHAT_AUTH: none is for local use; set keys or jwt, or set CHAT_ENV=local")
+        if self.metrics_port and self.metrics_port == self.port:
+            raise ValueError("CHAT_METRICS_PORT: is CHAT_PORT; take another, or leave it out")
         if "jwt" in modes:
             self._check_jwt()
         if self.production and not self.groq_api_key:
@@ -339,8 +341,13 @@ NAMES: Final = _environment_names()
 def unknown_names(environment: dict[str, str] | None = None) -> list[str]:
     """CHAT_ variables that no setting reads: probably typing errors, worth a warning."""
     known = set(NAMES.values())
-    source = os.environ if environment is None else environment
+    source = {*os.environ, *_of_dotenv()} if environment is None else environment
     return sorted(name for name in source if name.startswith("CHAT_") and name not in known)
+
+
+def _of_dotenv() -> set[str]:
+    """The names in `.env`, which are read whatever their case."""
+    return {name.upper() for name in DotEnvSettingsSource(Settings).env_vars}
 
 
 def load_settings(**overrides: Any) -> Settings:

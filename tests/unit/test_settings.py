@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from service.logs import warn_of
 from service.settings import SettingsError, load_settings, unknown_names
 from service.upstream.models import load_catalogue
 
@@ -27,6 +29,7 @@ PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "red
         ({"auth": "magic"}, "CHAT_AUTH: 'magic' is not one of none, keys, jwt"),
         ({"auth": "none,keys"}, "CHAT_AUTH: none cannot be combined"),
         ({"auth": "jwt"}, "CHAT_AUTH: jwt needs either CHAT_JWT_KEY or CHAT_JWT_JWKS_URL"),
+        ({"metrics_port": 8000}, "CHAT_METRICS_PORT: is CHAT_PORT; take another, or leave it out."),
         ({**PRODUCTION, "auth": "none"}, "CHAT_AUTH: none is for local use"),
         ({**PRODUCTION, "groq_api_key": None}, "GROQ_API_KEY: is missing"),
         ({**PRODUCTION, "redis_url": None}, "CHAT_REDIS_URL: is missing"),
@@ -63,6 +66,29 @@ def test_empty_values_are_unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unknown_names_are_found() -> None:
     assert unknown_names({"CHAT_PORT": "1", "CHAT_PROT": "1", "PATH": "x"}) == ["CHAT_PROT"]
+
+
+def test_unknown_names_in_the_env_file_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("CHAT_TYPO=1\nCHAT_PORT=8001\nOTHER=1\n")
+    assert "CHAT_TYPO" in unknown_names()
+    assert not {"CHAT_PORT", "OTHER"} & set(unknown_names())
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ({**PRODUCTION, "groq_base_url": "http://groq.internal"}, True),
+        ({**PRODUCTION, "groq_base_url": "https://groq.internal"}, False),
+        (PRODUCTION, False),
+        ({"groq_base_url": "http://127.0.0.1:8001"}, False),
+    ],
+)
+def test_a_provider_without_tls_is_warned_of_in_production(values: dict[str, Any], warned: bool) -> None:
+    with capture_logs() as lines:
+        warn_of(load_settings(_env_file=None, **values))
+    found = [line["name"] for line in lines if line["event"] == "settings.plain_http"]
+    assert found == (["GROQ_BASE_URL"] if warned else [])
 
 
 def test_secrets_do_not_show() -> None:
