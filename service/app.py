@@ -33,6 +33,7 @@ EXPOSED = [
     "Location", "Retry-After", "X-Request-Id", "X-Session-Id", "X-Turn-Id", "RateLimit-Limit",
     "RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Limit", "X-RateLimit-Remaining",
     "X-RateLimit-Reset", "x-should-retry", "x-vercel-ai-ui-message-stream",
+    "Content-Disposition",
 ]  # fmt: skip
 
 

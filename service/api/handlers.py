@@ -30,7 +30,11 @@ def respond(path: str, error: ServiceError) -> Response:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     request.scope["chat.code"] = error.code
-    return respond(request.url.path, error)
+    response = respond(request.url.path, error)
+    for name, key in (("X-Session-Id", "chat.session"), ("X-Turn-Id", "chat.turn")):
+        if key in request.scope:  # the turn began before it was refused, and its message stays
+            response.headers.setdefault(name, request.scope[key])
+    return response
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

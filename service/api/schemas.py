@@ -110,6 +110,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Message": fields(
         id=TEXT, role=one_of("user", "assistant"), content=TEXT, turn_id=maybe(TEXT),
         state=one_of("completed", "stopped", "failed"), created=MILLISECONDS,
+        optional={"reasoning": {**TEXT, "description": "what the model thought, where it says so"}},
     ),
     "Messages": fields(data=many(ref("Message")), next=maybe({**TEXT, "description": "the next cursor"})),
     "Export": fields(session=ref("Session"), messages=many(ref("Message"))),

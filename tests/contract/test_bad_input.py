@@ -166,7 +166,15 @@ async def test_cors_lets_the_dev_origins_in_with_credentials(served: Served) -> 
     answer = await served.client.get("/health", headers={"Origin": "http://localhost:5173"})
     exposed = answer.headers["access-control-expose-headers"].lower()
     assert all(
-        name in exposed for name in ("x-session-id", "x-turn-id", "x-request-id", "location", "retry-after")
+        name in exposed
+        for name in (
+            "x-session-id",
+            "x-turn-id",
+            "x-request-id",
+            "location",
+            "retry-after",
+            "content-disposition",
+        )
     )
     stranger = await served.client.get("/health", headers={"Origin": "http://evil.example"})
     assert "access-control-allow-origin" not in stranger.headers

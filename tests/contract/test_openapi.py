@@ -161,6 +161,8 @@ async def test_real_streams_are_what_the_document_says(served: Served, asked: st
     check_events({"$ref": "TurnEvent"}, native.text)
     resource = await served.client.get(f"/v1/sessions/{session}/turns/{turn}")
     check({"$ref": "#/components/schemas/Turn"}, resource.json())
+    page = await served.client.get(f"/v1/sessions/{session}/messages")
+    check({"$ref": "#/components/schemas/Messages"}, page.json())
     chat = await served.client.post("/api/chat", json={"id": "c", "messages": [user]})
     check_events({"$ref": "UIMessageEvent"}, chat.text)
 

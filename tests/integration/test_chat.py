@@ -132,6 +132,16 @@ async def test_a_fault_before_the_first_delta_is_a_status_with_a_code(
         assert (await served.client.get("/v1/sessions/s")).json()["active_turn"] is None
 
 
+async def test_a_refusal_names_the_session_and_the_turn_that_began(served: Served) -> None:
+    answer = await served.client.post("/chat", json={"user_query": "[[fault=400]]"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "upstream_rejected")
+    session, turn = answer.headers["x-session-id"], answer.headers["x-turn-id"]
+    resource = await served.client.get(f"/v1/sessions/{session}/turns/{turn}")
+    assert (resource.status_code, resource.json()["state"]) == (200, "failed")
+    before = await served.client.post("/chat", json={"user_query": ""})
+    assert not {"x-session-id", "x-turn-id"} & set(before.headers)
+
+
 @pytest.mark.parametrize(
     "fault", ["cut", "rst", "eof", "done", "error_event", "error_data", "x_groq_error", "garbage"]
 )
