@@ -19,11 +19,16 @@ _BY_STATUS: Final = {
     415: "unsupported_media_type",
 }
 
+# The SDKs of OpenAI and Groq obey up to 60 s; told of more, some repeat at once and one sleeps it all.
+_LONGEST_WAIT: Final = 60
+
 
 def respond(path: str, error: ServiceError) -> Response:
     body, kind = envelope(path, error)
     response = Response(body, status_code=error.status, headers=error_headers(error))
     response.headers["content-type"] = kind
+    if error.retry_after is not None and error.retry_after > _LONGEST_WAIT:
+        response.headers["x-should-retry"] = "false"
     return response
 
 

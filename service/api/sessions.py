@@ -216,11 +216,10 @@ async def create_turn(request: Request, session_id: str) -> Response:
 
 
 def _wants_resource(request: Request) -> bool:
-    prefer = request.headers.get("prefer", "")
-    accept = request.headers.get("accept", "")
-    return (
-        "respond-async" in prefer.lower() or accept.split(",")[0].split(";")[0].strip() == "application/json"
-    )
+    prefer = request.headers.get("prefer", "").lower()
+    accept = request.headers.get("accept", "").lower()
+    first = accept.split(",")[0].split(";")[0].strip()
+    return "respond-async" in prefer or first == "application/json"
 
 
 async def _events(

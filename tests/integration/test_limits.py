@@ -55,6 +55,17 @@ async def test_the_limit_is_told_with_every_send_and_refuses_what_is_beyond(
         }  # fmt: skip
 
 
+@pytest.mark.parametrize(("limit", "told"), [("1/minute", None), ("1/hour", "false")])
+async def test_sdks_are_told_not_to_repeat_after_more_than_a_minute(
+    start: Start, limit: str, told: str | None
+) -> None:
+    async with start(auth="keys", limit_sends=limit) as served:
+        key = bearer(await make_key(served))
+        await send(served, key)
+        refused = await send(served, key)
+        assert (refused.status_code, refused.headers.get("x-should-retry")) == (429, told)
+
+
 @WINDOWS
 async def test_a_retry_after_is_honest(start: Start, window: str) -> None:
     async with start(auth="keys", limit_sends="2/2 seconds", limit_window=window) as served:

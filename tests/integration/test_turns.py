@@ -98,6 +98,24 @@ async def test_readers_that_are_cut_all_the_time_read_the_exact_text(served: Ser
         assert text_of(events) == expected_text(300, 5)
 
 
+@pytest.mark.parametrize(
+    ("headers", "kind"),
+    [
+        ({"Prefer": "Respond-Async, wait=10"}, "application/json"),
+        ({"Accept": "application/json"}, "application/json"),
+        ({"Accept": "Application/JSON; charset=utf-8, */*"}, "application/json"),
+        ({"Accept": "text/event-stream, application/json"}, "text/event-stream; charset=utf-8"),
+        ({"Accept": "*/*"}, "text/event-stream; charset=utf-8"),
+    ],
+)
+async def test_who_asks_for_the_turn_gets_it_and_others_its_events(
+    served: Served, headers: dict[str, str], kind: str
+) -> None:
+    answer = await served.client.post("/v1/sessions/s/turns", json={"content": "[[say=hi]]"}, headers=headers)
+    assert answer.headers["content-type"] == kind
+    assert answer.status_code == (202 if kind == "application/json" else 200)
+
+
 async def test_cursors_are_checked(served: Served) -> None:
     answer = await begin(served, "s", {"content": "[[tokens=5]]"})
     path = answer.headers["location"] + "/events"
