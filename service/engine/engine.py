@@ -196,6 +196,8 @@ class Engine:
                 _, reserved = await asyncio.gather(
                     self.store.leases.own(ref), self._reserve(send, ref, session, model, params)
                 )
+            except StoreUnavailable:
+                raise  # it has waited its time; a sweep finds what was announced all the same
             except ServiceError:
                 await self.store.leases.settle(ref)
                 raise
