@@ -46,6 +46,9 @@ async def read_json(request: Request) -> Any:
         ) from None
     if not body.strip():
         return None
+    if not kind and "origin" in request.headers:
+        # A page of any origin may send a body without a type, and no browser asks us first.
+        raise ServiceError("unsupported_media_type", "Send the body as application/json.")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -129,6 +129,16 @@ async def test_more_messages_than_a_conversation_has_are_refused(start: Start) -
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
 
 
+async def test_a_page_cannot_send_without_a_type_and_so_without_being_asked_for_leave(served: Served) -> None:
+    async def status(headers: dict[str, str]) -> int:
+        body = b'{"user_query": "[[say=ok]]"}'
+        return (await served.client.post("/chat", content=body, headers=headers)).status_code
+
+    assert await status({"Origin": "https://evil.example"}) == 415
+    assert await status({"Origin": "https://evil.example", "Content-Type": "text/plain"}) == 415
+    assert await status({}) == 200, "no browser"
+
+
 async def test_origins_that_are_not_configured_get_no_leave(start: Start) -> None:
     async with start(cors_origins="https://app.example.com") as served:
 
