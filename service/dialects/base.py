@@ -35,7 +35,7 @@ def _message_id(value: str) -> str:
 
 SessionId = Annotated[StrictStr, AfterValidator(_session_id)]
 MessageId = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(_message_id)]
-Temperature = Annotated[float, Field(ge=0, le=2, strict=False)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
 Completion = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
 
 

@@ -33,7 +33,7 @@ _RETRY_MS: Final = (500, 1500)
 
 class Params(Body):
     temperature: Temperature | None = None
-    top_p: Annotated[float, Field(ge=0, le=1, strict=False)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     max_completion_tokens: Completion | None = None
     seed: StrictInt | None = None
     stop: StrictStr | Annotated[list[StrictStr], Field(max_length=4)] | None = None

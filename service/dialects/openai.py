@@ -79,7 +79,7 @@ class CompletionBody(Body):
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     temperature: Temperature | None = None
-    top_p: Annotated[float, Field(ge=0, le=1, strict=False)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: StrictInt | None = None
     stop: StrictStr | Annotated[list[StrictStr], Field(max_length=4)] | None = None
     max_completion_tokens: Completion | None = None

@@ -36,6 +36,8 @@ DEEP = b'{"user_query":"x","history":' + b"[" * 500 + b"]" * 500 + b"}"
         ("/chat", b'{"user_query":"x","system_prompt":7}', 400, "invalid_request"),
         ("/chat", b'{"user_query":"x","temperature":"hot"}', 400, "invalid_request"),
         ("/chat", b'{"user_query":"x","temperature":9}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","temperature":"1"}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","temperature":true}', 400, "invalid_request"),
         ("/chat", b'{"user_query":"x","temperature":NaN}', 400, "invalid_request"),
         ("/chat", b'{"user_query":"x","max_completion_tokens":0}', 400, "invalid_request"),
         ("/chat", b'{"user_query":"x","max_completion_tokens":1.5}', 400, "invalid_request"),
