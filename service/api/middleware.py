@@ -77,6 +77,8 @@ class EdgeMiddleware:
             await respond(scope["path"], error)(scope, receive, noting)
         finally:
             visit.ended()
+            # It knows the scope: the two would keep each other until the garbage collector comes.
+            scope.pop("chat.send", None)
 
 
 class _Visit:

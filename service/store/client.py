@@ -140,6 +140,32 @@ def translated(operation: str) -> Iterator[None]:
         raise StoreUnavailable from error
 
 
+class _Silence:
+    """Looks for turns of the event loop in which nothing came; ends `bound` after some of them."""
+
+    def __init__(self, client: Client, bound: asyncio.Timeout) -> None:
+        self._client = client
+        self._bound = bound
+        self._seen = client.answers
+        self._quiet = 0
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(_TICK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        seen = self._client.answers
+        self._quiet = self._quiet + 1 if seen == self._seen else 0
+        self._seen = seen
+        if self._quiet == _QUIET_TICKS:
+            self._bound.reschedule(self._loop.time())
+        else:
+            self._timer = self._loop.call_later(_TICK_SECONDS, self._look)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class Client:
     """What the modules of store/ call: commands with a bound and translated errors."""
 
@@ -209,19 +235,8 @@ class Client:
         silence is counted in turns of the event loop, each of which has looked at the sockets.
         Raises StoreUnavailable.
         """
-        loop = asyncio.get_running_loop()
         bound = asyncio.timeout(None)
-        timer: asyncio.TimerHandle
-
-        def look(seen: int, quiet: int) -> None:
-            nonlocal timer
-            quiet = quiet + 1 if self._answers == seen else 0
-            if quiet == _QUIET_TICKS:
-                bound.reschedule(loop.time())
-            else:
-                timer = loop.call_later(_TICK_SECONDS, look, self._answers, quiet)
-
-        timer = loop.call_later(_TICK_SECONDS, look, self._answers, 0)
+        silence = _Silence(self, bound)
         try:
             async with bound:
                 return await call
@@ -229,7 +244,12 @@ class Client:
             metrics.redis_errors.labels(operation="silence").inc()
             raise StoreUnavailable from None
         finally:
-            timer.cancel()
+            silence.close()
+
+    @property
+    def answers(self) -> int:
+        """How many answers have come so far."""
+        return self._answers
 
     async def ping(self) -> None:
         await self.run("ping", self.redis.ping())

@@ -9,8 +9,8 @@ leaves here as UpstreamError.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import groq
@@ -73,7 +73,7 @@ class Groq:
                 self._url, cast_to=httpx.Response, content=orjson.dumps(params), stream=True,
                 stream_cls=groq.AsyncStream[Any], options={"headers": headers},
             )  # fmt: skip
-            async with aclosing(response):
+            async with _closing(response):
                 request.limits = _limits(response.headers)
                 body: Body | None = response.extensions.get("body")
                 request.gate = body
@@ -98,6 +98,17 @@ class Groq:
             raise cut_short() from error
         except TimeoutError as error:
             raise _unreachable() from error
+
+
+@asynccontextmanager
+async def _closing(response: httpx.Response) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await response.aclose()
+        # httpx ties a response and its stream together: without this only the garbage collector,
+        # which stops the whole worker, could free them.
+        del response.stream
 
 
 def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClient:
