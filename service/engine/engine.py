@@ -289,7 +289,7 @@ class Engine:
         self.admission.freed()
 
     async def _run(self, turn: Turn, feed: Feed | None) -> None:
-        live = Live(turn, feed)
+        live = Live(turn, self.store.log.names(turn.ref), feed)
         live.span = begin_turn(turn)
         self._lives[turn.ref.turn_id] = live
         metrics.turns_running.inc()

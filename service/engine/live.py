@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +51,9 @@ class Answer:
 
 
 class Live:
-    def __init__(self, turn: Turn, feed: Feed | None) -> None:
+    def __init__(self, turn: Turn, names: Sequence[str], feed: Feed | None) -> None:
         self.turn = turn
+        self.names = names  # of its keys, for appends
         self.feed = feed
         self.answer = Answer()
         self.shown = turn.shown

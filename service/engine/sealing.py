@@ -69,7 +69,7 @@ class Sealer:
                 from service.store.log import Append
 
                 turn = live.turn
-                await self._store.log.append([Append(turn.ref, turn.epoch, first, payloads, fields)])
+                await self._store.log.append([Append(live.names, turn.epoch, first, payloads, fields)])
             await self._store.turns.release(live.turn)
             await self._store.leases.schedule([live.turn.ref], 0)
             await self._store.leases.disown(live.turn.ref)

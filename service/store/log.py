@@ -34,7 +34,7 @@ PAGE: Final = 500
 class Append:
     """Payloads that one turn wants in its log, and fields of its hash that go with them."""
 
-    ref: TurnRef
+    names: Sequence[str]  # as Log.names has them
     epoch: int
     first_id: int
     payloads: Sequence[bytes]
@@ -51,6 +51,11 @@ class Log:
     def name(self, ref: TurnRef) -> str:
         """The log's key, which is also the channel that rings when it grows."""
         return self._keys.session(ref.principal, ref.session_id).log(ref.turn_id)
+
+    def names(self, ref: TurnRef) -> Sequence[str]:
+        """The keys that an append touches; made once per turn, they cost as much as its script's call."""
+        keys = self._keys.session(ref.principal, ref.session_id)
+        return keys.turn(ref.turn_id), keys.log(ref.turn_id)
 
     async def append(self, appends: Sequence[Append]) -> list[Any]:
         """One round trip for many turns. Per turn OK, STOP, FENCED, GONE, LOST or an exception."""
@@ -76,11 +81,10 @@ class Log:
     def _calls(self, appends: Sequence[Append]) -> list[Call]:
         calls: list[Call] = []
         for item in appends:
-            keys = self._keys.session(item.ref.principal, item.ref.session_id)
             fields = item.fields
             calls.append((
                 "append",
-                (keys.turn(item.ref.turn_id), keys.log(item.ref.turn_id)),
+                item.names,
                 (item.epoch, self._lease_ms, item.first_id, len(fields) // 2, *fields, *item.payloads),
             ))  # fmt: skip
         return calls
