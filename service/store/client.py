@@ -26,7 +26,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from service import metrics
 from service.errors import StoreUnavailable
 from service.settings import Settings
-from service.store.lane import Command, LaneRedis
+from service.store.lane import LaneRedis
+from service.store.wire import Command
 
 T = TypeVar("T")
 

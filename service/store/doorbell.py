@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import redis.asyncio as aioredis
@@ -23,6 +23,7 @@ from service import metrics
 from service.logs import get_logger
 from service.settings import Settings
 from service.store.client import make_client
+from service.store.wire import Wire, open_wire
 
 _PROBE_SECONDS: Final = 5.0
 _BACKOFF_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -38,8 +39,7 @@ class Doorbell:
         self._on_ring = on_ring
         self._on_reset = on_reset
         self._channels: set[str] = set()
-        self._client: Any = None
-        self._pubsub: Any = None
+        self._line: _WireLine | _PubSubLine | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
@@ -59,33 +59,34 @@ class Doorbell:
         confirmed = self._unconfirmed.get(channel)
         if confirmed is None:
             confirmed = self._unconfirmed[channel] = asyncio.get_running_loop().create_future()
-        with contextlib.suppress(RedisError, OSError):
-            await self._pubsub.subscribe(channel)
+        if self._line is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._line.subscribe(channel)
         # A log that is read before this could grow unheard in between.
         await asyncio.wait({confirmed}, timeout=self._settings.redis_timeout_seconds)
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
-        if self._connected.is_set():
+        if self._connected.is_set() and self._line is not None:
             with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.unsubscribe(channel)
+                await self._line.unsubscribe(channel)
 
     async def close(self) -> None:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose()
+        if self._line is not None:
+            await self._line.close()
 
     async def _listen(self) -> None:
         failures = 0
         while True:
             try:
-                await self._connect()
+                line = await self._connect()
                 if failures:
                     log.info("doorbell.back", failures=failures)
                 failures = 0
-                await self._hear()
+                await line.listen()
             except (TimeoutError, RedisError, OSError) as error:
                 metrics.redis_errors.labels(operation="subscribe").inc()
                 if not failures:
@@ -95,47 +96,30 @@ class Doorbell:
             for confirmed in self._unconfirmed.values():
                 confirmed.cancel()
             self._unconfirmed.clear()
-            await self._disconnect()
+            if self._line is not None:
+                await self._line.hang_up()
             await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1])
 
-    async def _connect(self) -> None:
-        if self._client is None:
-            # No socket timeout: silence is normal here, and probed below.
-            self._client = make_client(self._settings, timeout=None, retry=Retry(NoBackoff(), 0))
-        source = self._client
-        if isinstance(source, RedisCluster):
-            await source.initialize()
-            # Cluster nodes pass published messages on to each other: any one of them will do.
-            node = source.get_random_node()
-            source = node_client(self._settings, node)
-        self._pubsub = source.pubsub()
+    async def _connect(self) -> _WireLine | _PubSubLine:
+        if self._line is None:
+            # No socket timeout: silence is normal here, and probed.
+            client = make_client(self._settings, timeout=None, retry=Retry(NoBackoff(), 0))
+            pool = getattr(client, "connection_pool", None)
+            make = _WireLine if isinstance(pool, aioredis.BlockingConnectionPool) else _PubSubLine
+            self._line = make(self._settings, client, self._pushed)
         async with asyncio.timeout(self._settings.redis_timeout_seconds + 0.25):
-            await self._pubsub.connect()
+            await self._line.connect()
             self._connected.set()
             self._resetting = set(self._channels)
-            await self._pubsub.subscribe(*self._channels)
+            await self._line.subscribe(*self._channels)
+        return self._line
 
-    async def _disconnect(self) -> None:
-        if self._pubsub is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.aclose()
-
-    async def _hear(self) -> None:
-        probing = False
-        while True:
-            wait = self._settings.redis_timeout_seconds if probing else _PROBE_SECONDS
-            message = await self._pubsub.get_message(timeout=wait)
-            if message is not None:
-                probing = False
-                if message["type"] == "message":
-                    self._on_ring(message["channel"].decode(), message["data"])
-                elif message["type"] == "subscribe":
-                    self._confirm(message["channel"].decode())
-            elif probing:
-                raise RedisConnectionError("no answer to a ping")
-            else:
-                probing = True
-                await self._pubsub.ping()
+    def _pushed(self, message: Sequence[Any]) -> None:
+        kind, channel, data = message
+        if kind == b"message":
+            self._on_ring(channel.decode(), data)
+        elif kind == b"subscribe":
+            self._confirm(channel.decode())
 
     def _confirm(self, channel: str) -> None:
         confirmed = self._unconfirmed.pop(channel, None)
@@ -145,6 +129,97 @@ class Doorbell:
             self._resetting.discard(channel)
             if not self._resetting:
                 self._on_reset()
+
+
+class _WireLine:
+    """To a single server: what is published is told as it arrives, without a task that waits for it."""
+
+    def __init__(self, settings: Settings, client: Any, on_push: Callable[[Sequence[Any]], None]) -> None:
+        self._timeout = settings.redis_timeout_seconds
+        self._client = client
+        self._on_push = on_push
+        self._wire: Wire | None = None
+
+    async def connect(self) -> None:
+        pool = self._client.connection_pool
+        self._wire = await open_wire(pool, lambda: Wire(self._timeout, self._on_push), self._timeout)
+
+    async def subscribe(self, *channels: str) -> None:
+        if self._wire is not None:
+            self._wire.tell(("SUBSCRIBE", *channels))
+
+    async def unsubscribe(self, channel: str) -> None:
+        if self._wire is not None:
+            self._wire.tell(("UNSUBSCRIBE", channel))
+
+    async def listen(self) -> None:
+        """Raises RedisError once the connection is lost."""
+        assert self._wire is not None
+        while not self._wire.lost:
+            try:
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    await self._wire.ended.wait()
+            except TimeoutError:
+                await self._wire.ask([("PING",)])
+        raise RedisConnectionError("the connection was closed")
+
+    async def hang_up(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+    async def close(self) -> None:
+        await self.hang_up()
+        await self._client.aclose()
+
+
+class _PubSubLine:
+    """To Sentinel, Cluster or the store in memory, by redis-py's own connections."""
+
+    def __init__(self, settings: Settings, client: Any, on_push: Callable[[Sequence[Any]], None]) -> None:
+        self._settings = settings
+        self._client = client
+        self._on_push = on_push
+        self._pubsub: Any = None
+
+    async def connect(self) -> None:
+        source = self._client
+        if isinstance(source, RedisCluster):
+            await source.initialize()
+            # Cluster nodes pass published messages on to each other: any one of them will do.
+            source = node_client(self._settings, source.get_random_node())
+        self._pubsub = source.pubsub()
+        await self._pubsub.connect()
+
+    async def subscribe(self, *channels: str) -> None:
+        await self._pubsub.subscribe(*channels)
+
+    async def unsubscribe(self, channel: str) -> None:
+        await self._pubsub.unsubscribe(channel)
+
+    async def listen(self) -> None:
+        """Raises RedisError once the connection is lost."""
+        probing = False
+        while True:
+            wait = self._settings.redis_timeout_seconds if probing else _PROBE_SECONDS
+            message = await self._pubsub.get_message(timeout=wait)
+            if message is not None:
+                probing = False
+                self._on_push((message["type"].encode(), message["channel"], message["data"]))
+            elif probing:
+                raise RedisConnectionError("no answer to a ping")
+            else:
+                probing = True
+                await self._pubsub.ping()
+
+    async def hang_up(self) -> None:
+        if self._pubsub is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.aclose()
+
+    async def close(self) -> None:
+        await self.hang_up()
+        await self._client.aclose()
 
 
 def node_client(settings: Settings, node: Any) -> Any:
