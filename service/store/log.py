@@ -95,8 +95,11 @@ class Log:
 
     async def read(self, ref: TurnRef, after: int, count: int = PAGE) -> list[Event]:
         """Up to `count` events with ids above `after`."""
+        return await self._read(self.name(ref), after, count)
+
+    async def _read(self, name: str, after: int, count: int = PAGE) -> list[Event]:
         entries = await self._client.run(
-            "read", self._client.redis.xrange(self.name(ref), min=f"{after + 1}-0", max="+", count=count)
+            "read", self._client.redis.xrange(name, min=f"{after + 1}-0", max="+", count=count)
         )
         return [_event(entry) for entry in entries]
 
@@ -108,11 +111,11 @@ class Log:
             if len(page) < PAGE:
                 return events
 
-    async def read_many(self, wanted: Sequence[tuple[TurnRef, int]]) -> list[list[Event]]:
-        """New events of many turns in one round trip."""
-        if self._client.cluster or len(wanted) == 1:
-            return [await self.read(ref, after) for ref, after in wanted]
-        commands = [("XRANGE", self.name(ref), f"{after + 1}-0", "+", "COUNT", PAGE) for ref, after in wanted]
+    async def read_many(self, wanted: Sequence[tuple[str, int]]) -> list[list[Event]]:
+        """New events of many turns' logs, by their names, in one round trip."""
+        if self._client.cluster:
+            return [await self._read(name, after) for name, after in wanted]
+        commands = [("XRANGE", name, f"{after + 1}-0", "+", "COUNT", PAGE) for name, after in wanted]
         pages = await self._client.many("tail", commands)
         for page in pages:
             if isinstance(page, BaseException):
