@@ -144,7 +144,7 @@ KINDS: Final = (
 )  # fmt: skip
 #: the tops that catch what nobody expected: a request, a turn, a background loop
 PLACES: Final = (
-    "request", "runner", "renew", "tick", "sweep", "tail", "pulse", "vitals", "governor", "circuit"
+    "request", "runner", "renew", "tick", "sweep", "tail", "pulse", "vitals", "circuit"
 )  # fmt: skip
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
 OPERATIONS: Final = (

@@ -23,8 +23,6 @@ from service.store.pacing import Circuit, Pacing
 from service.upstream.base import Limits
 from service.upstream.models import Model
 
-# How often what was learned is told to the others, where no poll does it anyway.
-_FLUSH_SECONDS: Final = 0.1
 # How often this worker asks whether another one has opened or closed the circuit.
 _LOOK_SECONDS: Final = 1.0
 log = get_logger(__name__)
@@ -77,7 +75,6 @@ class Governor:
         self._circuit_at = 0.0
 
     def start(self) -> None:
-        self._background.loop("governor", self._flush)
         self._background.loop("circuit", self._look)
 
     async def admit(
@@ -128,12 +125,6 @@ class Governor:
 
     def close_circuit(self) -> None:
         self._background.task("circuit", self._close_circuit())
-
-    async def _flush(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            for pacer in list(self._pacers.values()):
-                await pacer.flush()
 
     # The circuit
 

@@ -29,6 +29,8 @@ _FRESH_SECONDS: Final = 0.025
 _STALE_SECONDS: Final = 1.0
 # Of limits that are half unused a worker takes so much before it asks: 16 workers cannot meet them.
 _UNASKED: Final = 1 / 32
+# What was learned is told to the others after this time, where no poll does it before.
+_TELL_SECONDS: Final = 0.1
 # Between two polls: room comes back early when calls of other replicas end.
 _POLL_SECONDS: Final = 0.1
 # The provider needs a moment to count what a call has not used; asking sooner would be refused.
@@ -86,6 +88,7 @@ class Pacer:
         self._paced_at = float("-inf")
         self._unasked = (0, 0)  # calls and tokens let go since Redis was asked
         self._looking: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._telling: asyncio.Task[Any] | None = None  # of a refusal
         self._alone_until = float("-inf")
         self._wake = asyncio.Event()
@@ -156,6 +159,7 @@ class Pacer:
             if (calls if kind in ("rpm", "rpd") else tokens) > bucket.limit * _UNASKED:
                 return None
         self._unasked = calls, tokens
+        self._tell_soon()
         report.requests -= 1
         report.prompt -= prompt
         report.completion -= completion
@@ -167,6 +171,7 @@ class Pacer:
 
     def head(self, grant: Grant, limits: Limits) -> None:
         """The head of an answer has come."""
+        self._tell_soon()
         self._report.heard += 1
         if self._pace is not None and self._pace.free and _says_nothing(limits):
             return
@@ -204,6 +209,7 @@ class Pacer:
 
         `made` is False where the provider let none in, `heard` True when its head had come.
         """
+        self._tell_soon()
         self._report.heard += not heard
         if made:
             self._loop.call_later(_SETTLE_SECONDS, self._give_back, grant, prompt, completion, made)
@@ -211,12 +217,21 @@ class Pacer:
             self._give_back(grant, prompt, completion, made)
 
     def _give_back(self, grant: Grant, prompt: int, completion: int, made: bool) -> None:
+        self._tell_soon()
         self._report.ended += grant.prompt + grant.completion
         self._report.prompt += grant.prompt - prompt
         self._report.completion += grant.completion - completion
         self._report.requests += not made
         if self._waiting:
             self._wake.set()
+
+    def _tell_soon(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(_TELL_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        self._background.task("pace", self.flush())
 
     async def flush(self) -> None:
         """Tell the others what was learned, unless a poll is about to."""
