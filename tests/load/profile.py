@@ -1,0 +1,107 @@
+"""`python -m tests.load.profile`: where a worker's time goes under a steady load, by py-spy.
+
+Samples of the Python stack, 100 a second, while all streams flow. Each sample counts for the part
+of the way that its innermost known function belongs to; what no part knows is `other`. Shares
+are of samples in which the worker ran, so preemption by other processes counts as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from tests.load.cases import Cases, Scale
+from tests.load.generator import Load
+from tests.load.processes import running
+
+# Parts of the way, by file (or function) of the innermost frame that has one.
+_PARTS: Final = (
+    ("httptools_impl.py", "writing to clients (uvicorn, one system call per reader and window)"),
+    ("store/wire.py", "Redis: packing, writing, parsing replies"),
+    ("store/", "Redis: packing, writing, parsing replies"),
+    ("upstream/chunks.py", "decoding tokens"),
+    ("upstream/transport.py", "reading from the provider, opening and closing its gate"),
+    ("upstream/", "calling the provider (SDK, httpx)"),
+    ("groq/", "calling the provider (SDK, httpx)"),
+    ("httpx/", "calling the provider (SDK, httpx)"),
+    ("engine/flusher.py", "collecting a window's appends, acknowledging them"),
+    ("engine/live.py", "collecting a window's appends, acknowledging them"),
+    ("engine/feeds.py", "waking readers, following the log"),
+    ("engine/reader.py", "waking readers, following the log"),
+    ("api/responses.py", "encoding and sending on"),
+    ("dialects/", "encoding and sending on"),
+    ("engine/runner.py", "the runner"),
+    ("service/engine/", "begin and end of turns, leases, limits"),
+    ("service/api/", "begin and end of turns, leases, limits"),
+    ("structlog/", "logs and metrics"),
+    ("service/logs.py", "logs and metrics"),
+    ("prometheus_client/", "logs and metrics"),
+    ("service/tally.py", "logs and metrics"),
+    ("fastapi/", "FastAPI, Starlette, pydantic"),
+    ("starlette/", "FastAPI, Starlette, pydantic"),
+    ("pydantic/", "FastAPI, Starlette, pydantic"),
+    ("asyncio/runners.py", "uvloop itself: waiting, reading sockets, running callbacks"),
+)
+
+
+def part_of(stack: str) -> str:
+    for frame in reversed(stack.split(";")):
+        for mark, part in _PARTS:
+            if mark in frame:
+                return part
+    return "other"
+
+
+def shares(raw: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for line in raw.splitlines():
+        stack, _, count = line.rpartition(" ")
+        if "_bootstrap" not in stack:  # threads that wait for work
+            found[part_of(stack)] += int(count)
+    return found
+
+
+async def _profile(directory: Path, load: Load) -> tuple[Counter[str], float]:
+    with running(directory, replicas=1) as bench:
+        raw = directory / "stacks"
+        offered = asyncio.create_task(Cases(bench, Scale()).load("service", load))
+        await asyncio.sleep(load.length + 1)  # until all of them flow
+        command = [
+            str(Path(sys.prefix, "bin", "py-spy")), "record", "--rate", "100", "--format", "raw",
+            "--duration", str(int(load.seconds) - 2), "--output", str(raw),
+            "--pid", str(bench.pids["service"]),
+        ]  # fmt: skip
+        spy = await asyncio.create_subprocess_exec(
+            *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        await spy.wait()
+        cost = (await offered).microseconds("service")
+        return shares(raw.read_text()), cost
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.load.profile", description=__doc__.splitlines()[0])
+    parser.add_argument("--streams", type=int, default=250)
+    parser.add_argument("--rate", type=int, default=50, help="tokens per second and stream")
+    parser.add_argument("--seconds", type=int, default=22)
+    wishes = parser.parse_args()
+    load = Load(wishes.streams, wishes.rate, wishes.rate * 6, wishes.seconds)
+    with tempfile.TemporaryDirectory(prefix="chat-profile-") as directory:
+        found, cost = uvloop.run(_profile(Path(directory), load))
+    total = sum(found.values())
+    print(f"{wishes.streams} x {wishes.rate} tokens/s, {cost:.1f} us/token, {total} samples\n")
+    print("| part | share | us/token |\n|---|---|---|")
+    for part, count in found.most_common():
+        print(f"| {part} | {count / total:.0%} | {cost * count / total:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
