@@ -270,7 +270,7 @@ class Pacer:
         Those that left are dropped.
         """
         queues = []
-        for principal in sorted(self._waiting, key=lambda one: self._served.get(one, 0.0)):
+        for principal in sorted(self._waiting, key=lambda one: self._served_at(self._waiting[one][0])):
             queue = deque(waiter for waiter in self._waiting[principal] if not waiter.outcome.done())
             if queue:
                 self._waiting[principal] = queue
@@ -287,12 +287,16 @@ class Pacer:
             depth += 1
         return batch[:_BATCH]
 
+    def _served_at(self, waiter: _Waiter) -> float:
+        """When its principal had its last turn here: of all workers' calls the earliest goes first."""
+        return self._served.get(waiter.principal, waiter.since - _REMEMBERED_SECONDS)
+
     async def _let_go(self, batch: list[_Waiter]) -> _Waiter | None:
         """Returns the first that may not go."""
         now = self._loop.time()
         for waiter in batch:
             waiter.completion = self._fitting(waiter.prompt, waiter.completion, waiter.fixed)
-        pace = await self._ask([(w.prompt, w.completion, now - w.since) for w in batch])
+        pace = await self._ask([(w.prompt, w.completion, now - self._served_at(w)) for w in batch])
         if pace is None:
             for waiter in batch:
                 metrics.bypassed.labels(control="governor").inc()

@@ -121,7 +121,7 @@ class Pacing:
         self._circuit_key = keys.circuit(key.get_secret_value() if key else "")
 
     async def pace(self, model: str, report: Report, asks: Sequence[tuple[int, int, float]]) -> Pace:
-        """Report and ask in one round trip; an ask is (prompt, completion, seconds waited)."""
+        """Report and ask in one round trip; an ask is (prompt, completion, seconds without a turn)."""
         given = {
             "worker": self._worker, "ttl": _TTL_SECONDS, "period": PERIODS, "hold": _HOLD_MS,
             "cold": _COLD_MS, "probes": _PROBES, "near": NEAR, "keep": _KEEP_MS,

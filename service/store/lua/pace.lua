@@ -8,12 +8,14 @@
 --         back: {requests, prompt, completion}   calls that have ended: what they did not use
 --         heads: [{at, level, out, cost, limit, left, requests_limit, requests_left}]   of answers
 --         refusals: [{kind, limit, requested, wait, prompt, completion}]   429s, 413s (wait 0)
---         asks: [{prompt, completion, waited}]}  calls that wait, in their order
+--         asks: [{prompt, completion, waited}]}  calls that wait, in their order; for how long their
+--                                                principals had no turn
 -- Returns JSON {now, known, granted: [[level, out]], wait, best, blocked, roomy,
 --         buckets: {kind: {limit, level}}}
 --         level of tpm (-1 unknown) and tokens out after each call that may go now; times in ms;
 --         roomy: half of everything is left, and a worker may take a little before it asks
--- `wait` is for the first call that may not go, `best` if all calls under way use nothing. The longest waiting call of all workers is kept
+-- `wait` is for the first call that may not go, `best` if all calls under way use nothing. The call
+-- of all workers whose principal has waited longest is kept
 -- room for (`want`), so that small calls cannot starve a large one.
 local given = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
