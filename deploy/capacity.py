@@ -38,7 +38,7 @@ class Use:
     rate: float = 50.0  # tokens per second of an answer
     tokens: float = 300.0  # of an answer
     prompt_tokens: float = 1_000.0
-    window: float = 0.05  # CHAT_FLUSH_WINDOW_SECONDS
+    window: float = 0.04  # CHAT_FLUSH_WINDOW_SECONDS
     mean_of_peak: float = 0.25  # the day's mean load, as a share of its peak
     log_ttl: float = 86_400.0
     session_ttl: float = 30 * 86_400.0

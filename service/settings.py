@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(5, ge=0.5, le=300)
     orphan_seconds: float = Field(10, gt=0)
     heartbeat_seconds: float = Field(15, gt=0, le=120)
-    flush_window_seconds: float = Field(0.05, ge=0, le=1)  # 20 times a second reads as a flow
+    flush_window_seconds: float = Field(0.04, ge=0, le=1)  # 25 times a second reads as a flow
     local_cache: bool = True
     max_body_bytes: int = Field(1_048_576, ge=1024)
     max_queued_turns: int = Field(4, ge=0, le=1000)

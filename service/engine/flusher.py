@@ -1,7 +1,7 @@
 """The flusher: one append per turn and window, all turns of the worker in one round trip.
 
 The first token of an answer goes at once, and so does anything after a quiet window. What comes
-then is collected for a window (50 ms unless set), mostly by the kernel: a turn whose upstream has
+then is collected for a window (40 ms unless set), mostly by the kernel: a turn whose upstream has
 a gate is not read again before its window ends. With many turns their windows end in groups, so that
 no group keeps the loop for long; under load windows grow, so that there is less to do per token
 before anything queues up. While Redis is away the turns hold their deltas and the same append is

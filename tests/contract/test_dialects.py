@@ -105,7 +105,7 @@ async def test_two_samples_are_never_spliced_when_a_worker_is_lost(start: Start,
         )
         turn = await eventually_async(lambda: active_turn(served))
         if dialect.name == "openai-whole":
-            await eventually_async(lambda: served.app.state.edge.engine._lives[turn].acknowledged > 20)
+            await eventually_async(lambda: served.app.state.edge.engine._lives[turn].acknowledged > 10)
             begun.set()
         await lose_the_worker(served, turn, begun)
         answer = await asyncio.wait_for(sending, 20)

@@ -30,7 +30,7 @@ def test_both_tables_are_the_scripts() -> None:
 def test_what_it_assumes_of_the_settings_are_their_defaults() -> None:
     settings = Settings(_env_file=None)
     assert (settings.flush_window_seconds, settings.log_ttl_seconds, settings.session_ttl_seconds) == (
-        0.05, 86_400, 30 * 86_400,
+        0.04, 86_400, 30 * 86_400,
     )  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
-from service.logs import warn_of
+from service.logs import configure, warn_of
 from service.settings import SettingsError, load_settings, unknown_names
 from service.upstream.models import load_catalogue
 
@@ -85,8 +86,12 @@ def test_unknown_names_in_the_env_file_are_found(tmp_path: Path, monkeypatch: py
     ],
 )
 def test_a_provider_without_tls_is_warned_of_in_production(values: dict[str, Any], warned: bool) -> None:
-    with capture_logs() as lines:
-        warn_of(load_settings(_env_file=None, **values))
+    settings = load_settings(_env_file=None, log_format="json", **values)
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw)
+    configure(settings, stream=stream, cache=False)  # whatever an earlier test has left
+    warn_of(settings)
+    lines = [json.loads(line) for line in raw.getvalue().splitlines()]
     found = [line["name"] for line in lines if line["event"] == "settings.plain_http"]
     assert found == (["GROQ_BASE_URL"] if warned else [])
 
