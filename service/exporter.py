@@ -158,4 +158,4 @@ class ExporterProcess:
             Path("/proc/self/comm").write_text("chat-metrics")
         serve_in_threads(self._listeners, self._settings)
         while os.getppid() == self._master:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS)  # threads serve; this one only looks for the master

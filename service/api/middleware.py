@@ -68,6 +68,7 @@ class EdgeMiddleware:
             visit.outcome = "broken"
             raise
         except Exception:
+            # One of the three tops: whatever was not foreseen is answered, logged and counted here.
             visit.outcome = "error"
             metrics.internal_errors.labels(where="request").inc()
             log.exception("request.broke", path=_route(scope))

@@ -44,6 +44,7 @@ class Background:
                 log.warning("background.held_up", loop=name, code=error.code)
                 await asyncio.sleep(_PAUSE_SECONDS)
             except Exception:
+                # One of the three tops: a loop that ended would be missed hours later.
                 metrics.internal_errors.labels(where=name).inc()
                 log.exception("background.failed", loop=name, action="goes on")
                 await asyncio.sleep(_PAUSE_SECONDS)

@@ -138,7 +138,7 @@ def _join(directory: Path) -> int:
             if time.monotonic() > deadline:
                 os.close(lock)
                 raise
-            time.sleep(_POLL)
+            time.sleep(_POLL)  # until another process lets the lock go
         else:
             return lock
 
@@ -177,7 +177,7 @@ def _await_server(directory: Path, listener: Path, keeper: subprocess.Popen[byte
                 f"The store in {directory} did not start: {_last_line(directory / _LOG)}"
                 " Move the directory away, or set CHAT_REDIS_URL or CHAT_DATA_DIR."
             )
-        time.sleep(_POLL)
+        time.sleep(_POLL)  # until the server listens
 
 
 def _last_line(file: Path) -> str:
@@ -218,7 +218,7 @@ def keep(server: Path, directory: Path, listener: Path) -> int:
             if time.monotonic() - begun < CRASH_SECONDS:
                 return 1
             process, begun = _spawn_server(server, directory, listener), time.monotonic()
-        time.sleep(_KEEPER_POLL)
+        time.sleep(_KEEPER_POLL)  # until nobody needs the server, or it has ended
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)

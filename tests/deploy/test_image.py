@@ -137,6 +137,7 @@ class Image:
         command = re.sub(r"\bpip --python", f"{shlex.quote(sys.executable)} -m pip --python", command)
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=240, check=False)
         if "Could not find a version" in done.stderr and os.environ.get("CI") != "true":
+            # Without a network nothing can be said of the image; in CI that is a failure.
             pytest.skip("the registry of Python packages cannot be reached")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
@@ -168,6 +169,7 @@ def base_python() -> str:
         probe = [*as_user(), found, "-c", "import sys, venv; sys.exit(sys.version_info < (3, 11))"]
         if subprocess.run(probe, cwd="/", capture_output=True, timeout=20, check=False).returncode == 0:
             return found
+    # The container's user must run it: where homes are closed to others, there may be none.
     pytest.skip("no Python of this machine can be run by another user")
 
 

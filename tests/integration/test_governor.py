@@ -93,7 +93,7 @@ async def test_an_account_with_a_small_limit_is_asked_for_what_fits(
         first = await ask(served, "[[tokens=5 seed=3]]")
         assert (first.status_code, first.text) == (200, expected_text(5, 3))
         await ask(served, "[[tokens=5]] again")
-    asked = [(call.status, call.describe()["params"]["max_completion_tokens"]) for call in double.calls]  # type: ignore[index]
+    asked = [(call.status, call.describe()["params"]["max_completion_tokens"]) for call in double.calls]  # type: ignore[index]  # JSON
     assert asked == [(413, 8192), (200, 2000), (200, 2000)]
 
 
@@ -109,7 +109,7 @@ async def test_what_a_caller_asks_for_is_not_cut_while_it_fits(
             )
             assert answer.status_code == 200
             assert "turn.completed" in answer.text
-    asked = [call.describe()["params"]["max_completion_tokens"] for call in double.calls]  # type: ignore[index]
+    asked = [call.describe()["params"]["max_completion_tokens"] for call in double.calls]  # type: ignore[index]  # JSON
     assert asked == [7_000, 7_000]
 
 

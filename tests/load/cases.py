@@ -155,10 +155,10 @@ class Cases:
             for tally, port, ask in (
                 (direct, self.bench.upstream, self.groq), (through, self.bench.service, self.chat)
             ):  # fmt: skip
-                client = await connect(lambda ask=ask, tally=tally: ask(1, 0, tally), port)  # type: ignore[misc]
+                client = await connect(lambda ask=ask, tally=tally: ask(1, 0, tally), port)  # type: ignore[misc]  # bound by defaults
                 await client.done.wait()
                 client.close()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the rate of the probes
         await load
         for quantile, bound in ((0.5, 3.0), (0.99, 10.0)):
             ways = [quantile_of(tally.first_after, quantile) * 1e3 for tally in (direct, through)]

@@ -53,7 +53,7 @@ class Offered:
 
 
 def quantile_of(values: object, quantile: float) -> float:
-    ordered = sorted(values)  # type: ignore[call-overload]
+    ordered = sorted(values)  # type: ignore[call-overload]  # an array or a list of floats
     return float(ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]) if ordered else float("nan")
 
 

@@ -40,7 +40,7 @@ async def idle_readers(cases: Cases) -> None:
             )  # fmt: skip
             paths.append(f"/v1/sessions/{session}/turns/{made.raise_for_status().json()['id']}/events")
         quiet = sample(pid)
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # the time measured without readers
         alone = sample(pid)
 
         async def open_one(place: int) -> Client:
@@ -51,9 +51,9 @@ async def idle_readers(cases: Cases) -> None:
         for begin in range(0, cases.scale.readers, 100):
             places = range(begin, min(begin + 100, cases.scale.readers))
             readers += await asyncio.gather(*(open_one(place) for place in places))
-        await asyncio.sleep(2)
+        await asyncio.sleep(2)  # until what opening them took is over
         opened = sample(pid)
-        await asyncio.sleep(6)
+        await asyncio.sleep(6)  # the time measured with them
         later = sample(pid)
         await asyncio.wait_for(asyncio.gather(*(reader.done.wait() for reader in readers)), 120)
         for reader in readers:
