@@ -23,7 +23,7 @@ from service.store.doorbell import Doorbell
 from service.store.store import Store
 from service.store.turns import TurnRef
 
-# A reader further behind than this many events reads the log: about 4 s at 15 ms per event.
+# A reader further behind than this many events reads the log: about 10 s at a window of 40 ms.
 _KEPT_EVENTS: Final = 256
 _RETRY_SECONDS: Final = 0.2
 # Between two reads for turns that other workers run: such a read costs what six tokens do that only

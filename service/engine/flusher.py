@@ -36,11 +36,11 @@ _TURNS: Final = 3
 # the second. With its wait and a slow round trip a token is then still less than 0.1 s late.
 _LONGEST_SECONDS: Final = 0.06
 _BUSY: Final = 0.75
+_CALM: Final = 0.5
+_STEP: Final = 1.25
 # Turns per group, about: 64 of them keep the loop for 4 ms. More groups than this end too often.
 _GROUP: Final = 64
 _MOST_GROUPS: Final = 8
-_CALM: Final = 0.5
-_STEP: Final = 1.25
 
 log = get_logger(__name__)
 

@@ -22,6 +22,7 @@ from service.engine.live import Answer, Live
 from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
 from service.settings import Settings
+from service.store.log import Append
 from service.store.sessions import Message
 from service.store.store import Store
 from service.store.turns import Seal, Turn
@@ -66,8 +67,6 @@ class Sealer:
         try:
             first, payloads, fields = live.take()
             if payloads:
-                from service.store.log import Append
-
                 turn = live.turn
                 await self._store.log.append([Append(live.names, turn.epoch, first, payloads, fields)])
             await self._store.turns.release(live.turn)

@@ -52,7 +52,7 @@ class SessionKeys:
         return f"{self.base}:idem:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
-# As many sessions as a worker writes to at once; their names are asked for at each append.
+# As many sessions as a worker serves at once; begin, renewals and seal of a turn ask for their names.
 @lru_cache(maxsize=4096)
 def _session_keys(prefix: str, principal: str, session_id: str) -> SessionKeys:
     return SessionKeys(prefix, principal, session_id)
