@@ -58,7 +58,7 @@ class Admission:
                 waiter.set_result(None)
 
     def note_lag(self, seconds: float) -> None:
-        """How late the event loop runs its timers; told ten times a second."""
+        """How late the event loop runs its timers; told five times a second."""
         if seconds < _LATE_SECONDS:
             self.late_since = None
         elif self.late_since is None:

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from service import metrics
+from service.beat import beat
 from service.engine.background import Background
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
@@ -27,8 +28,8 @@ from service.store.turns import TurnRef
 _KEPT_EVENTS: Final = 256
 _RETRY_SECONDS: Final = 0.2
 # Between two reads for turns that other workers run: such a read costs what six tokens do that only
-# pass through, and 16 updates a second still read as a flow.
-_TAIL_SECONDS: Final = 0.06
+# pass through, and 14 updates a second still read as a flow.
+_TAIL_SECONDS: Final = 0.07
 # How late a heartbeat may be; 5,000 waiting readers are looked through in about 1 ms.
 _PULSE_SECONDS: Final = 1.0
 
@@ -215,7 +216,7 @@ class Feeds:
     async def _pulse(self) -> None:
         """One timer for all that wait: a timer each would cost more than what they wait for."""
         while True:
-            await asyncio.sleep(self._pulse_seconds)
+            await beat(self._pulse_seconds)
             now = asyncio.get_running_loop().time()
             for feed in self._feeds.values():
                 feed.expire(now)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from service import metrics
+from service.beat import beat
 from service.engine.background import Background
 from service.engine.pacer import Grant, Pacer
 from service.errors import StoreUnavailable, UpstreamError
@@ -174,7 +175,7 @@ class Governor:
     async def _look(self) -> None:
         while True:
             self._saw(await self._pacing.circuit())
-            await asyncio.sleep(_LOOK_SECONDS)
+            await beat(_LOOK_SECONDS)
 
     async def _open_circuit(self, reason: str) -> None:
         try:

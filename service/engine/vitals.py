@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from service import metrics
+from service.beat import beat
 from service.errors import StoreUnavailable
 from service.store.store import Store
 
@@ -35,7 +35,7 @@ class Vitals:
             if self._periods % _STORE_EVERY == 0:
                 await self._look_at_store()
             self._periods += 1
-            await asyncio.sleep(_PERIOD_SECONDS)
+            await beat(_PERIOD_SECONDS)
 
     async def _look_at_store(self) -> None:
         if self._store.settings.redis_url is None:

@@ -17,7 +17,19 @@ from tests.support.running import ROOT, clean_environment
 SERVICE = ROOT / "service"
 LONGEST = 400
 
-LEAVES = {"errors", "events", "ids", "settings", "logs", "metrics", "tally", "tracing", "otel", "__init__"}
+LEAVES = {
+    "beat",
+    "errors",
+    "events",
+    "ids",
+    "settings",
+    "logs",
+    "metrics",
+    "tally",
+    "tracing",
+    "otel",
+    "__init__",
+}
 BELOW = {
     "store": LEAVES,
     "upstream": LEAVES,
