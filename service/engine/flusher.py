@@ -38,9 +38,10 @@ _LONGEST_SECONDS: Final = 0.06
 _BUSY: Final = 0.75
 _CALM: Final = 0.5
 _STEP: Final = 1.25
-# Turns per group, about: 64 of them keep the loop for 4 ms. More groups than this end too often.
-_GROUP: Final = 64
-_MOST_GROUPS: Final = 8
+# Turns per group, about: so many keep the loop for half a millisecond, for which whoever begins a
+# turn waits at each of its round trips. With more groups than these one would end every millisecond.
+_GROUP: Final = 8
+_MOST_GROUPS: Final = 32
 
 log = get_logger(__name__)
 
@@ -52,7 +53,6 @@ class Flusher:
         self._hold = settings.store_hold_seconds
         self._background = background
         self._dirty: set[Live] = set()
-        self._urgent: set[Live] = set()
         self._gated: set[Live] = set()
         self._groups: deque[list[Live]] = deque()  # of gated turns; the first one's window ends next
         self._timer: asyncio.TimerHandle | None = None
@@ -64,9 +64,9 @@ class Flusher:
         """The turn has something to write; `urgent` does not wait for the window."""
         loop = asyncio.get_running_loop()
         if urgent:
-            if not self._urgent:
-                loop.call_soon(self._write_urgent)
-            self._urgent.add(live)
+            self._dirty.discard(live)
+            live.urgent = live.in_flight  # and then as soon as that has landed
+            self._start((live,))
         else:
             if not self._dirty and self._timer is None and not self._collecting:
                 loop.call_soon(self._write)
@@ -84,7 +84,7 @@ class Flusher:
         while len(groups) < number:
             groups.append([])
         group = groups[number - 1]
-        if len(group) >= 2 * _GROUP:  # many have begun at once: some wait half a window only
+        if len(group) > _GROUP:  # some wait half a window only, and the loop is kept no longer
             group = min(list(groups)[number // 2 : number], key=len)
         group.append(live)
 
@@ -123,11 +123,6 @@ class Flusher:
             self._window = min(self._window * _STEP, self._longest)
         elif busy < _CALM and self._window > self._shortest:
             self._window = max(self._window / _STEP, self._shortest)
-
-    def _write_urgent(self) -> None:
-        urgent, self._urgent = self._urgent, set()
-        self._dirty -= urgent
-        self._start(urgent)
 
     def _write(self) -> None:
         """Everything that is there; what comes next is collected."""
@@ -185,7 +180,7 @@ class Flusher:
         if result in (codes.OK, codes.STOP):
             live.acknowledge()
             if live.has_pending:
-                self.put(live)
+                self.put(live, urgent=live.urgent)
         elif result == codes.FENCED:
             metrics.fenced.inc()
         signal = _SIGNALS.get(result)

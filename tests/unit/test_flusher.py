@@ -1,0 +1,86 @@
+"""When a turn's deltas are written: the first at once, what follows by windows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from service import events
+from service.engine.background import Background
+from service.engine.flusher import Flusher
+from service.engine.live import Live
+from service.settings import Settings
+from service.store.log import OK, Append, Log
+from service.store.turns import Turn, TurnRef
+from tests.support.waiting import eventually_async
+
+
+class HeldLog:
+    """A log whose answers come when the test says so."""
+
+    def __init__(self) -> None:
+        self.written: list[list[bytes]] = []
+        self._answers: list[Callable[[list[Any] | None], None]] = []
+
+    def start_append(self, appends: Sequence[Append], answered: Callable[[list[Any] | None], None]) -> bool:
+        (append,) = appends
+        self.written.append(list(append.payloads))
+        self._answers.append(answered)
+        return True
+
+    def answer(self) -> None:
+        self._answers.pop(0)([OK])
+
+
+class Gate:
+    def __init__(self) -> None:
+        self.paused = False
+        self.resumed = asyncio.Event()
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.resumed.set()
+
+
+def flushing(window: float) -> tuple[HeldLog, Flusher, Live]:
+    log = HeldLog()
+    flusher = Flusher(Settings(flush_window_seconds=window), cast(Log, log), Background())
+    turn = Turn(
+        ref=TurnRef("p", "s", "t_1"), state="running", epoch=1, attempt=0, model="m", user="m_1", pos=1,
+        last=1, created=0,
+    )  # fmt: skip
+    return log, flusher, Live(turn, ("turn", "log"), None)
+
+
+async def test_a_first_token_that_overtakes_the_note_of_its_attempt_is_written_when_that_has_landed() -> None:
+    log, flusher, live = flushing(window=1)  # s: nothing here may wait for it
+    live.add_event(events.ATTEMPT, {"attempt": 1, "model": "m"})
+    flusher.put(live, urgent=True)
+    live.add_text("Hel")
+    flusher.put(live, urgent=True)
+    assert len(log.written) == 1
+    live.add_text("lo")
+    flusher.put(live)
+    log.answer()
+    assert log.written[1:] == [[events.delta("Hello")]]
+
+
+async def test_what_follows_a_first_token_is_left_to_the_kernel_until_its_window_ends() -> None:
+    log, flusher, live = flushing(window=0.02)
+    gate = live.gate = Gate()
+    live.add_text("Hello")
+    flusher.put(live, urgent=True)
+    log.answer()
+    assert gate.paused
+    live.add_text(" you")
+    flusher.put(live)
+    live.add_text(" there")
+    flusher.put(live)
+    assert len(log.written) == 1
+    async with asyncio.timeout(5):
+        await gate.resumed.wait()
+    await eventually_async(lambda: len(log.written) > 1)
+    assert log.written == [[events.delta("Hello")], [events.delta(" you there")]]
