@@ -193,9 +193,7 @@ class Engine:
             params["messages"] = send.messages
         async with self.admission.place():
             try:
-                _, reserved = await asyncio.gather(
-                    self.store.leases.own(ref), self._reserve(send, ref, session, model, params)
-                )
+                reserved = await self._reserve(send, ref, session, model, params)
             except StoreUnavailable:
                 raise  # it has waited its time; a sweep finds what was announced all the same
             except ServiceError:

@@ -50,14 +50,16 @@ class Readers:
 
         Raises turn_not_found, cursor_ahead, events_expired.
         """
-        turn = await self._store.turns.get(ref)
+        log = self._store.log
+        turn, found = await asyncio.gather(self._store.turns.get(ref), log.read(ref, after, 1))
         if turn is None:
             raise ServiceError("turn_not_found", "There is no such turn in this session.")
         if after > turn.last:
             raise ServiceError("cursor_ahead", f"The last event of this turn has the id {turn.last}.")
         if turn.sealed and after == turn.last:
             return False
-        if turn.last and not await self._store.log.read(ref, after, 1) and turn.last > after:
+        # Where the two travelled apart, an event may have come between them: the second look decides.
+        if turn.last > after and not found and not await log.read(ref, after, 1):
             raise expired()
         return True
 

@@ -215,8 +215,9 @@ class Runner:
             events.ATTEMPT, {"attempt": turn.attempt, "model": model.id},
             attempt=turn.attempt, answered_by=model.id, prompt_tokens=context.prompt_tokens,
         )  # fmt: skip
+        # It is on its way before the call is, and is not waited for: a worker that was fenced hears
+        # of it a round trip later, and nothing that its call brings gets into the log.
         self._flusher.put(live, urgent=True)
-        await live.flushed()
         request = Request(
             model, messages, permit.completion, _params(model, turn.params), turn.ref.turn_id
         )  # fmt: skip

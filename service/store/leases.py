@@ -38,18 +38,27 @@ class Leases:
             due = self.lease_ms + 50 if milliseconds is None else milliseconds
             await self._scripts.call("schedule", [self._keys.deadlines], [due, *map(str, refs)])
 
-    async def own(self, ref: TurnRef) -> None:
-        """Announce a turn before it begins: from now on somebody will look after it."""
+    async def own(self, ref: TurnRef, then: Call | None = None) -> Any:
+        """Announce a turn before it begins: from now on somebody will look after it.
+
+        Runs the script `then` behind it, in the same round trip where there is one server, and
+        returns what that returns.
+        """
         name = self._keys.owned_by(self._worker)
         redis = self._client.redis
         if self._client.cluster:
             await self._client.run("own", redis.sadd(name, str(ref)))
             await self._client.run("own", redis.expire(name, _OWNED_TTL_SECONDS))
             await self.schedule([ref])
-            return
-        await self._scripts.call(
+            return await self._scripts.call(*then) if then else None
+        announcement: Call = (
             "own", [self._keys.deadlines, name], [self.lease_ms + 50, str(ref), _OWNED_TTL_SECONDS]
-        )
+        )  # fmt: skip
+        results = await self._scripts.batch("own", [announcement, then] if then else [announcement])
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return results[-1]
 
     async def disown(self, ref: TurnRef) -> None:
         await self._client.run("disown", self._client.redis.srem(self._keys.owned_by(self._worker), str(ref)))

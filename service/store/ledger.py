@@ -1,7 +1,7 @@
 """The ledger: what a principal's turns hold and have used, by Redis's clock.
 
-A turn that begins reserves a place and tokens (lua/reserve.lua), keeps them while it runs
-(hold.lua) and settles once (settle.lua). Invariants: a turn's entry in `reserved` is the one
+A turn that begins is announced and reserves a place and tokens (lua/reserve.lua), keeps them while
+it runs (hold.lua) and settles once (settle.lua). Invariants: a turn's entry in `reserved` is the one
 chance to settle it, so that a settle may be repeated at any time; places lapse with their worker
 and come back by themselves. What the bounds are and what a refusal says belong to engine/budgets.py.
 """
@@ -18,6 +18,7 @@ from service import metrics
 from service.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys
+from service.store.leases import Leases
 from service.store.scripts import Call, Scripts
 from service.store.turns import TurnRef
 
@@ -73,11 +74,14 @@ class Standing:
 
 
 class Ledger:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+    def __init__(
+        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, leases: Leases
+    ) -> None:  # fmt: skip
         self._client = client
         self._redis = client.redis
         self._scripts = scripts
         self._keys = keys
+        self._leases = leases
         self.lease_ms = int(settings.lease_seconds * 1000)
         # As long as the turn itself: a sweep may settle it until then.
         self._ttl = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
@@ -91,12 +95,13 @@ class Ledger:
         return [self._keys.budget(principal, period) for period in PERIODS]
 
     async def reserve(self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds) -> Reserved:
-        outcome, amount = await self._scripts.call(
+        """Announced first: what a worker that dies has reserved is given back by a sweep."""
+        outcome, amount = await self._leases.own(ref, (
             "reserve",
             [*self._places(ref.principal), *self._budgets(ref.principal)],
             [ref.turn_id, self.lease_ms, bounds.running, prompt, completion, self._ttl, _LEAST_COMPLETION,
              *bounds.budgets],
-        )  # fmt: skip
+        ))  # fmt: skip
         by = outcome.decode().lower()
         if by == "ok":
             return Reserved(int(amount))

@@ -27,7 +27,7 @@ class Store:
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
         self.credentials = Credentials(self.client, self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)
-        self.ledger = Ledger(self.client, self.scripts, self.keys, settings)
+        self.ledger = Ledger(self.client, self.scripts, self.keys, settings, self.leases)
         self.pacing = Pacing(self.client, self.scripts, self.keys, settings, worker)
         self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)
 
