@@ -11,6 +11,7 @@ from typing import Final
 from service.errors import ServiceError
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, sorts like its value
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]  # of ten bits each
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _MESSAGE_ID_LENGTH: Final = 200
@@ -19,7 +20,7 @@ _MESSAGE_ID_LENGTH: Final = 200
 def _sortable() -> str:
     """26 characters: 48 bits of milliseconds, then 80 random bits (the layout of a ULID)."""
     value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
-    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -5, -5))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -10, -10)])
 
 
 def new_session_id() -> str:
