@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -58,13 +59,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a look, in two minutes")
     parser.add_argument("--case", action="append", choices=CASES, help="only this one; may be repeated")
+    parser.add_argument("--turns", type=int, help="turns of one token (20,000); a million take half an hour")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="where the files go")
     wishes = parser.parse_args()
     gc.disable()  # its pauses, of 0.3 s at 500 streams, would be measured as lateness
     started = time.monotonic()
     found: Findings
     with tempfile.TemporaryDirectory(prefix="chat-bench-") as directory, running(Path(directory)) as bench:
-        cases = Cases(bench, QUICK if wishes.quick else Scale())
+        scale = QUICK if wishes.quick else Scale()
+        cases = Cases(bench, replace(scale, turns=wishes.turns) if wishes.turns else scale)
         uvloop.run(_run(cases, wishes.case or list(CASES)))
         found = cases.found
     about = report.surroundings(started)

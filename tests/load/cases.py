@@ -202,10 +202,10 @@ class Cases:
         """What one more reader costs the worker of another replica."""
         for rate, streams in ((500, 5), (100, 20)):
             case = f"a reader on another replica, {rate} tokens/s"
-            load = Load(streams, rate, rate * 2, self.scale.seconds)
+            load = Load(streams, rate, 500, self.scale.seconds)  # tokens: opening a reader counts, too
             r0 = (await self.load("relay", load)).microseconds("relay")
             tally = Tally()
-            follow = Following(self.bench, tally, rate * 2, rate)
+            follow = Following(self.bench, tally, load.tokens, rate)
             offered = await offer(load, self.bench.service, follow.start, self.bench.pids)
             await follow.finished()
             cost = offered.used["replica"].cpu / max(1, offered.tokens) * 1e6

@@ -123,7 +123,7 @@ def running(directory: Path, replicas: int = 2) -> Iterator[Bench]:
     """Everything that the cases need, with nothing else in it."""
     with Started() as stack:
         upstream, relay, baseline = free_port(), free_port(), free_port()
-        store = RedisServer(directory / "redis")
+        store = RedisServer(directory / "redis", "--auto-aof-rewrite-min-size", "256mb")  # as deployed
         stack.callback(store.close)
         url = f"http://127.0.0.1:{upstream}"
         started = {
@@ -139,6 +139,7 @@ def running(directory: Path, replicas: int = 2) -> Iterator[Bench]:
             "max_running_turns_per_principal": 100_000, "max_open_streams_per_principal": 100_000,
             "budget_tokens_per_day": 10**12,
             "max_body_bytes": 8 * 1_048_576,  # a history of 10,000 messages comes in one request
+            "log_ttl_seconds": 120, "ephemeral_ttl_seconds": 120,  # a million turns in one Redis
         }  # fmt: skip
         served: list[Replica] = []
         for place in range(replicas):

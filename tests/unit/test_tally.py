@@ -108,7 +108,8 @@ def test_many_deaths_leave_no_more_files_than_processes_at_once(
     for _ in range(5):
         pair = worker(), worker()
         for each in pair:
-            each.do("stop 1")
+            each.do("stop 1")  # which has its place by then
+        for each in pair:
             each.kill()
     assert read().value("chat_stops_total") == 10
     assert sorted(file.name for file in tmp_path.glob("counter_*")) == ["counter_0.db", "counter_1.db"]
