@@ -40,8 +40,10 @@ _CALM: Final = 0.5
 _STEP: Final = 1.25
 # Turns per group, about: so many keep the loop for half a millisecond, for which whoever begins a
 # turn waits at each of its round trips. With more groups than these one would end every millisecond.
+# Of a few turns, which seldom are in anybody's way, all windows end together: each end has its price.
 _GROUP: Final = 8
 _MOST_GROUPS: Final = 32
+_FEW: Final = 32
 
 log = get_logger(__name__)
 
@@ -89,7 +91,8 @@ class Flusher:
         group.append(live)
 
     def _number_of_groups(self) -> int:
-        return min(_MOST_GROUPS, 1 + len(self._gated) // _GROUP)
+        turns = len(self._gated)
+        return 1 if turns <= _FEW else min(_MOST_GROUPS, turns // _GROUP)
 
     def _await_group(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._window / self._number_of_groups(), self._end_group)
