@@ -30,7 +30,7 @@ from service.store.turns import Claim, Turn, TurnRef
 _TICK_SECONDS: Final = 0.2
 # A lapsed turn waits half of this on average; one script per worker and sweep.
 _SWEEP_SECONDS: Final = 0.2
-# 500 leases at once kept the loop, and Redis, for 10 ms; so many do for less than one.
+# 500 leases at once would be 2 ms of the loop and more of Redis, for which all appends wait.
 _RENEWED_TOGETHER: Final = 32
 # A sealer that lives books within a round trip of the seal, and writes the turn's line itself.
 _SEALER_SECONDS: Final = 0.1

@@ -54,11 +54,13 @@ class Leases:
         announcement: Call = (
             "own", [self._keys.deadlines, name], [self.lease_ms + 50, str(ref), _OWNED_TTL_SECONDS]
         )  # fmt: skip
-        results = await self._scripts.batch("own", [announcement, then] if then else [announcement])
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return results[-1]
+        if then is None:
+            return await self._scripts.call(*announcement)
+        announced, result = await self._scripts.batch(then[0], [announcement, then])
+        for outcome in (announced, result):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return result
 
     async def disown(self, ref: TurnRef) -> None:
         await self._client.run("disown", self._client.redis.srem(self._keys.owned_by(self._worker), str(ref)))
