@@ -17,16 +17,16 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured: one worker, 150 answers at 20 tokens/s with a reader each, on 2 shared cores."""
+    """Measured: one worker, 250 answers at 50 tokens/s with a reader each, on 2 shared cores."""
 
-    worker_us_per_token: float = 87.0
-    redis_us_per_append: float = 20.0
-    worker_kib: float = 82_000.0  # a worker at rest
-    stream_kib: float = 89.0  # a running answer with a reader
-    session_bytes: float = 6_500.0  # a session with one turn of 300 tokens, after its log is gone
-    log_bytes: float = 4_900.0  # the log of that turn
+    worker_us_per_token: float = 40.0
+    redis_us_per_append: float = 31.0  # with what turns cost that begin and end
+    worker_kib: float = 94_000.0  # a worker at rest
+    stream_kib: float = 94.0  # a running answer with a reader
+    session_bytes: float = 4_600.0  # a session with one turn of 300 tokens, after its log is gone
+    log_bytes: float = 3_600.0  # the log of that turn
     redis_connections: int = 2  # per worker: commands, and the doorbell
-    redis_in_bytes_per_token: float = 290.0
+    redis_in_bytes_per_token: float = 165.0
     groq_bytes_per_token: float = 250.0
     client_bytes_per_token: float = 60.0
 
