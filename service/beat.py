@@ -17,7 +17,7 @@ _GRID_MS: Final = 100
 
 
 async def beat(seconds: float) -> float:
-    """Sleep until this process's next multiple of `seconds`; returns by how many the wake-up was late."""
+    """Sleep until this process's next multiple of `seconds`. Returns how late the wake-up was, in seconds."""
     loop = asyncio.get_running_loop()
     period = max(1, round(seconds * 1000))
     since = round(loop.time() * 1000) + os.getpid() * _SPREAD % _GRID_MS

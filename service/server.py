@@ -44,7 +44,7 @@ FAREWELL_SECONDS: Final = 6.0  # for the app's lifespan: two bounded store calls
 
 _OURSELVES: Final = ("127.0.0.1", "0.0.0.0", "::1", "::")
 _TICK: Final = 0.05  # between looks at connections: uvicorn tells nobody when one goes idle or closes
-_BEAT: Final = 1.0  # uvicorn's own, for the Date header and Gunicorn's heartbeat
+_HEARTBEAT: Final = 1.0  # uvicorn's own, for the Date header and Gunicorn's heartbeat
 _BACKLOG: Final = 2048
 _MAX_HEAD: Final = 64 * 1024  # request line and headers; nginx allows 4 x 8 KiB + 1 KiB
 _HEAD_SECONDS: Final = 30.0  # for a new connection to send its first byte
@@ -167,13 +167,13 @@ class ChatServer(Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_leaving()
-        beat = asyncio.create_task(self._beat(), name="drain-heartbeat")
+        heartbeat = asyncio.create_task(self._heartbeat(), name="drain-heartbeat")
         try:
             await self._leave()
             await super().shutdown(sockets)
             self.clean = not self.force_exit and not self.lifespan.error_occurred
         finally:
-            beat.cancel()
+            heartbeat.cancel()
 
     async def _leave(self) -> None:
         loop = asyncio.get_running_loop()
@@ -236,7 +236,7 @@ class ChatServer(Server):
             if tasks:
                 await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         """Heartbeat and Date header go on while the main loop no longer ticks.
 
         Bounded, so that a lifespan that hangs is ended by the master for want of a heartbeat.
@@ -244,7 +244,7 @@ class ChatServer(Server):
         loop = asyncio.get_running_loop()
         while loop.time() < self.drain.deadline + CANCEL_SECONDS + FAREWELL_SECONDS:
             await super().on_tick(0)
-            await asyncio.sleep(_BEAT)
+            await asyncio.sleep(_HEARTBEAT)
 
     # -- signals
 

@@ -1,4 +1,4 @@
-"""The flusher: one append per turn and window, all turns of the worker in one round trip.
+"""The flusher: one append per turn and window, many turns in one round trip.
 
 The first token of an answer goes at once, and so does anything after a quiet window. What comes
 then is collected for a window (40 ms unless set), mostly by the kernel: a turn whose upstream has

@@ -97,7 +97,7 @@ async def lose_the_worker(served: Served, turn: str, begun: asyncio.Event) -> No
 
 
 async def test_two_samples_are_never_spliced_when_a_worker_is_lost(start: Start, dialect: Dialect) -> None:
-    asked = "[[tokens=120 rate=150 vary]]"
+    asked = "[[tokens=240 rate=150 vary]]"
     async with start(lease_seconds=0.5) as served:
         begun = asyncio.Event()
         sending = asyncio.create_task(
@@ -105,17 +105,17 @@ async def test_two_samples_are_never_spliced_when_a_worker_is_lost(start: Start,
         )
         turn = await eventually_async(lambda: active_turn(served))
         if dialect.name == "openai-whole":
-            await eventually_async(lambda: served.app.state.edge.engine._lives[turn].acknowledged > 10)
+            await eventually_async(lambda: served.app.state.edge.engine._lives[turn].acknowledged > 20)
             begun.set()
         await lose_the_worker(served, turn, begun)
         answer = await asyncio.wait_for(sending, 20)
         if dialect.replaces_text:
-            assert (answer.text, answer.end) == (expected_text(120, 1), "completed")
+            assert (answer.text, answer.end) == (expected_text(240, 1), "completed")
         else:
             assert answer.end == ("failed" if dialect.name == "openai" else "broken")
-            assert expected_text(120, 0).startswith(answer.text)
+            assert expected_text(240, 0).startswith(answer.text)
         await eventually_async(lambda: _sealed(served, turn), within=20)
-        assert (await messages(served))[1:] == [("assistant", expected_text(120, 1), "completed")]
+        assert (await messages(served))[1:] == [("assistant", expected_text(240, 1), "completed")]
 
 
 async def _sealed(served: Served, turn: str) -> bool:
