@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
@@ -53,10 +52,12 @@ class TurnResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gauge = metrics.readers_open.labels(dialect=self._encoder.name)
         gauge.inc()
-        reading = asyncio.current_task()
-        leaving = asyncio.create_task(_left(receive, reading))
+        # In a task of its own, since the request's has all middlewares on its stack: each event would
+        # wake it through thirty of them.
+        reading = asyncio.create_task(self._stream(send, scope.get("chat.send", send)), name="reader")
+        leaving = asyncio.create_task(_left(receive, reading), name="leaving")
         try:
-            await self._stream(send, scope.get("chat.send", send))
+            await reading
         except asyncio.CancelledError:
             if leaving.done() and not leaving.cancelled():
                 return  # the client has left
@@ -132,13 +133,10 @@ async def _write(send: Send, data: bytes) -> None:
         await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
-async def _left(receive: Receive, reading: asyncio.Task[Any] | None) -> None:
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            break
-    if reading is not None:
-        reading.cancel()
+async def _left(receive: Receive, reading: asyncio.Task[None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    reading.cancel()
 
 
 def _gone() -> ServiceError:

@@ -19,6 +19,7 @@ from service.beat import beat
 from service.engine.background import Background
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
+from service.handoff import Handoff
 from service.settings import Settings
 from service.store.doorbell import Doorbell
 from service.store.store import Store
@@ -62,7 +63,7 @@ class Feed:
         self.trouble = False
         self.checked = 0.0
         self.error: ServiceError | None = None
-        self._waiters: dict[asyncio.Future[bool], float] = {}  # until when each waits
+        self._waiters: dict[Handoff[bool], float] = {}  # until when each waits
 
     def push(self, events: Sequence[Event]) -> None:
         fresh = [event for event in events if self.last is None or event.id > self.last]
@@ -103,15 +104,15 @@ class Feed:
         self.wake()
 
     def wake(self) -> None:
-        for waiter in self._waiters:
+        waiters, self._waiters = self._waiters, {}  # who is woken goes on at once, and may wait again
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(True)
-        self._waiters.clear()
 
     async def wait(self, seconds: float) -> bool:
         """False when nothing happened for so long, give or take a pulse."""
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[bool] = loop.create_future()
+        waiter: Handoff[bool] = Handoff(loop=loop)
         self._waiters[waiter] = loop.time() + seconds
         try:
             return await waiter
@@ -120,7 +121,7 @@ class Feed:
 
     def expire(self, now: float) -> None:
         """Wake those who have waited long enough."""
-        for waiter, until in self._waiters.items():
+        for waiter, until in list(self._waiters.items()):
             if until <= now and not waiter.done():
                 waiter.set_result(False)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,10 @@ from service.store.turns import Turn
 from service.tracing import NOTHING, Span
 from service.upstream.base import Gate
 from service.upstream.models import Model
+
+
+class Interrupted(Exception):
+    """The attempt was ended from outside; the turn's `signal` says why."""
 
 
 @dataclass(slots=True)
@@ -61,7 +66,7 @@ class Live:
         self.tokens = 0
         self.signal: str | None = None
         self.followed_by = ""
-        self.pump: asyncio.Task[Any] | None = None
+        self._interruptible: asyncio.Task[Any] | None = None
         self.deadline: tuple[float, str] | None = None
         self.failing_since: float | None = None
         self.urgent = False  # what is pending must not wait for a window
@@ -201,8 +206,22 @@ class Live:
             self.signal = signal
         self._idle.set()
         self.changed.set()
-        if self.pump is not None:
-            self.pump.cancel()
+        task, self._interruptible = self._interruptible, None
+        if task is not None:
+            task.cancel()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """What the block awaits ends with Interrupted when the turn is interrupted."""
+        task = self._interruptible = asyncio.current_task()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task is None or self._interruptible is not None or task.uncancel():
+                raise  # the task itself is to end
+            raise Interrupted from None
+        finally:
+            self._interruptible = None
 
     def resume(self) -> None:
         """The interruption concerned one attempt only; the turn may try another."""

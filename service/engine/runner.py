@@ -18,7 +18,7 @@ from service.engine.attempts import Attempt
 from service.engine.context import Context, Contexts, Tokens
 from service.engine.flusher import Flusher
 from service.engine.governor import Governor, Permit
-from service.engine.live import Live
+from service.engine.live import Interrupted, Live
 from service.engine.sealing import Sealer
 from service.errors import ServiceError, StoreUnavailable, UpstreamError
 from service.logs import get_logger
@@ -104,15 +104,11 @@ class Runner:
             if live.signal is not None:
                 live.followed_by = await self._interrupted(live)
                 return None
-            live.pump = asyncio.create_task(self._attempt(live, chain, model, self._left(since)))
-            batch = await live.pump
-            live.pump = None
+            with live.interruptible():
+                batch = await self._attempt(live, chain, model, self._left(since))
             live.followed_by = await self._sealer.complete(live, batch)
             return None
-        except asyncio.CancelledError:
-            live.pump = None
-            if live.signal is None:
-                raise
+        except Interrupted:
             if live.signal not in ("first_token_timeout", "idle_timeout"):
                 live.followed_by = await self._interrupted(live)
                 return None

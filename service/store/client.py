@@ -9,8 +9,8 @@ the other modules of store/.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -131,14 +131,8 @@ def _memory_client() -> Any:
     return fakeredis.FakeAsyncRedis(server=_memory_server)
 
 
-@contextmanager
-def translated(operation: str) -> Iterator[None]:
-    """Redis's errors, and the system's, become StoreUnavailable here and nowhere else."""
-    try:
-        yield
-    except (TimeoutError, RedisError, OSError) as error:
-        metrics.redis_errors.labels(operation=operation).inc()
-        raise StoreUnavailable from error
+# Found once: a turn has a dozen commands, and looking for their counter costs as much as counting.
+_counter = cache(lambda operation: metrics.redis_operations.labels(operation=operation))
 
 
 class _Silence:
@@ -180,13 +174,17 @@ class Client:
 
     async def run(self, operation: str, call: Awaitable[T], *, commands: int = 1) -> T:
         """Await one command (or a pipeline of some) for at most the store timeout."""
-        metrics.redis_operations.labels(operation=operation).inc(commands)
-        with translated(operation):
+        _counter(operation).inc(commands)
+        # Redis's errors, and the system's, become StoreUnavailable here and nowhere else.
+        try:
             if self._lane is not None:  # it has a bound of its own
                 answer = await call
             else:
                 async with asyncio.timeout(self.timeout + 0.25):
                     answer = await call
+        except (TimeoutError, RedisError, OSError) as error:
+            metrics.redis_errors.labels(operation=operation).inc()
+            raise StoreUnavailable from error
         self._answers += 1
         return answer
 
@@ -226,7 +224,7 @@ class Client:
 
         if not self._lane.start(commands, translate):
             return False
-        metrics.redis_operations.labels(operation=operation).inc(len(commands))
+        _counter(operation).inc(len(commands))
         return True
 
     async def unless_silent(self, call: Awaitable[T]) -> T:

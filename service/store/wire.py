@@ -26,6 +26,8 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from service.handoff import Handoff
+
 Command = Sequence[Any]
 #: Called once, from the connection's own callback: all replies, or why there are none.
 Answered = Callable[[list[Any] | RedisError], None]
@@ -90,7 +92,7 @@ class Wire(asyncio.Protocol):
         self._transport.write(hiredis.pack_command(tuple(command)))
 
     def ask(self, commands: Iterable[Command]) -> asyncio.Future[list[Any]]:
-        replies: asyncio.Future[list[Any]] = self._loop.create_future()
+        replies: Handoff[list[Any]] = Handoff(loop=self._loop)
 
         def answered(outcome: list[Any] | RedisError) -> None:
             if replies.done():
@@ -139,10 +141,13 @@ class Wire(asyncio.Protocol):
         if left > 0:
             self._watch = self._loop.call_later(left, self._look)
             return
+        late = []
         while self._pending and self._pending[0].deadline <= now:
-            self._pending.popleft().answered(RedisTimeoutError("no answer in time"))
+            late.append(self._pending.popleft())
         # Answers that come now would be taken for those of later commands.
         self._end(RedisConnectionError("the server does not answer"))
+        for batch in late:
+            batch.answered(RedisTimeoutError("no answer in time"))
 
     def _end(self, error: RedisError) -> None:
         self.lost = True

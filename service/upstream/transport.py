@@ -21,6 +21,8 @@ from typing import Final, cast
 import httptools
 import httpx
 
+from service.handoff import Handoff
+
 # Bytes of one response that may wait for a reader that does not come; then the socket waits.
 _MAX_WAITING: Final = 262_144
 # While paused the kernel wakes us for so many bytes, or at the end: a second of 500 tokens/s.
@@ -39,7 +41,7 @@ class Body(httpx.AsyncByteStream):
         self._loop = asyncio.get_running_loop()
         self._parts: list[bytes] = []
         self._waiting = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Handoff[None] | None = None
         self._error: httpx.TransportError | None = None
         self.complete = False
 
@@ -52,7 +54,7 @@ class Body(httpx.AsyncByteStream):
                 raise self._error
             if self.complete:
                 return b""
-            self._waiter = self._loop.create_future()
+            self._waiter = Handoff(loop=self._loop)
             try:
                 await self._waiter
             finally:
@@ -116,9 +118,12 @@ class _Connection(asyncio.Protocol):
         self._idle = idle  # of its origin; the one longest idle drops out when it is full
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
-        self._parts: list[bytes] = []  # of the body, while one read is parsed
-        self._head: asyncio.Future[httpx.Response] | None = None
+        self._head: Handoff[httpx.Response] | None = None
         self._body: Body | None = None
+        # What one read has brought, while it is parsed.
+        self._response: httpx.Response | None = None
+        self._parts: list[bytes] = []
+        self._ended = False
         self._lingering: asyncio.TimerHandle | None = None
         self._stopped = False
         self._awaited = 1
@@ -136,7 +141,7 @@ class _Connection(asyncio.Protocol):
     async def exchange(self, request: bytes) -> httpx.Response:
         """Send a request; returns with the head of its response. Raises httpx.TransportError."""
         self._headers = []
-        self._head = self._loop.create_future()
+        self._head = Handoff(loop=self._loop)
         self._transport.write(request)
         try:
             return await self._head
@@ -203,30 +208,32 @@ class _Connection(asyncio.Protocol):
         self._keeps = self._parser.should_keep_alive()
         self._until_close = not names & {b"content-length", b"transfer-encoding"}
         self._body = Body(self)
-        if self._head is not None and not self._head.done():
-            response = httpx.Response(
-                status, headers=self._headers, stream=self._body, extensions={"body": self._body}
-            )
-            self._head.set_result(response)
+        self._response = httpx.Response(
+            status, headers=self._headers, stream=self._body, extensions={"body": self._body}
+        )
 
     def on_body(self, data: bytes) -> None:
         self._parts.append(data)
 
-    def _hand_over(self) -> None:
-        if self._parts and self._body is not None:
-            self._body.add(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
-        self._parts.clear()
-
     def on_message_complete(self) -> None:
-        self._hand_over()
-        body, self._body = self._body, None
-        if body is None:
-            return
-        body.end()
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
-            self.release()
+        self._ended = self._body is not None
+
+    def _hand_over(self) -> None:
+        """Whoever waits goes on at once: with all that has come, and with the parser at rest."""
+        body, parts, response, ended = self._body, self._parts, self._response, self._ended
+        self._parts, self._response, self._ended = [], None, False
+        if ended:
+            self._body = None
+        if response is not None and self._head is not None and not self._head.done():
+            self._head.set_result(response)
+        if body is not None and parts:
+            body.add(parts[0] if len(parts) == 1 else b"".join(parts))
+        if body is not None and ended:
+            body.end()
+            if self._lingering is not None:
+                self._lingering.cancel()
+                self._lingering = None
+                self.release()
 
     # asyncio
 
