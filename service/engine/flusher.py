@@ -29,15 +29,20 @@ _RETRY_SECONDS: Final = 0.1
 # Turns per round trip: keeps one reply, and the loop's work on it, below a few ms.
 _CHUNK: Final = 256
 _SIGNALS: Final = {codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone", codes.LOST: "lost"}
-# Turns of the event loop from opening the gates to what was behind them being decoded: one to
-# look at the sockets, one for the readers to wake, and one more where the loop is asyncio's own.
-_TURNS: Final = 3
-# The window grows to this while a core is used for more than the first share, and shrinks below
-# the second. With its wait and a slow round trip a token is then still less than 0.1 s late.
-_LONGEST_SECONDS: Final = 0.06
-_BUSY: Final = 0.75
+# Turns of the event loop from opening the gates to what was behind them being decoded: the first looks
+# at the sockets, and asyncio's own loop runs what it finds there in the second.
+_TURNS: Final = 2
+# A window grows to the first length while this thread uses more than that share of a core, to the
+# second where it has hardly any left: it is then late by less than if flushes queued up.
+_LONG: Final = (0.75, 0.06)
+_LONGEST: Final = (0.9, 0.1)
+# It shrinks again below these shares, from the second length and from the first.
+_EASED: Final = 0.8
 _CALM: Final = 0.5
-_STEP: Final = 1.25
+_STEP: Final = 1.1
+_LOOK_SECONDS: Final = 0.1
+# Groups that may end together with the one that is due, where the loop is behind.
+_CAUGHT_UP: Final = 2
 # Turns per group, about: so many keep the loop for half a millisecond, for which whoever begins a
 # turn waits at each of its round trips. With more groups than these one would end every millisecond.
 # Of a few turns, which seldom are in anybody's way, all windows end together: each end has its price.
@@ -58,8 +63,8 @@ class Flusher:
         self._gated: set[Live] = set()
         self._groups: deque[list[Live]] = deque()  # of gated turns; the first one's window ends next
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # loop time at which the first group's window ends
         self._collecting = False
-        self._longest = max(self._window, _LONGEST_SECONDS)
         self._adapted, self._used = 0.0, 0.0  # by the clock, by this thread's CPU time
 
     def put(self, live: Live, *, urgent: bool = False) -> None:
@@ -77,7 +82,7 @@ class Flusher:
             live.gate.pause()
             if live not in self._gated:
                 self._join_group(live)
-            if self._timer is None:
+            if self._timer is None and not self._collecting:
                 self._await_group(loop)
 
     def _join_group(self, live: Live) -> None:
@@ -95,12 +100,21 @@ class Flusher:
         return 1 if turns <= _FEW else min(_MOST_GROUPS, turns // _GROUP)
 
     def _await_group(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self._window / self._number_of_groups(), self._end_group)
+        now, pause = loop.time(), self._window / self._number_of_groups()
+        self._due = self._due + pause if self._due > now - self._window else now + pause
+        self._timer = loop.call_at(self._due, self._end_groups)
 
-    def _end_group(self) -> None:
+    def _end_groups(self) -> None:
+        """The first group's window has ended, and the next one's where the loop is behind."""
         self._timer = None
         self._adapt()
+        loop = asyncio.get_running_loop()
         ending = self._groups.popleft() if self._groups else []
+        pause = self._window / self._number_of_groups()
+        for _ in range(_CAUGHT_UP):
+            if self._groups and self._due + pause <= loop.time():
+                self._due += pause
+                ending += self._groups.popleft()
         self._gated.difference_update(ending)
         for live in ending:
             if live.gate is not None:
@@ -109,7 +123,7 @@ class Flusher:
             self._collecting = True
             self._write_after(_TURNS)  # together with what is behind the gates
         elif self._groups:
-            self._await_group(asyncio.get_running_loop())
+            self._await_group(loop)
 
     def _write_after(self, turns: int) -> None:
         if turns:
@@ -119,13 +133,18 @@ class Flusher:
 
     def _adapt(self) -> None:
         """Longer while this thread is busy, shorter again while it is not."""
-        now, used = time.monotonic(), time.thread_time()
+        now = time.monotonic()
+        if now - self._adapted < _LOOK_SECONDS:
+            return
+        used = time.thread_time()
         busy = (used - self._used) / (now - self._adapted)
         self._adapted, self._used = now, used
-        if busy > _BUSY:
-            self._window = min(self._window * _STEP, self._longest)
-        elif busy < _CALM and self._window > self._shortest:
-            self._window = max(self._window / _STEP, self._shortest)
+        window = self._window
+        longest = max((length for share, length in (_LONG, _LONGEST) if busy > share), default=0.0)
+        if window < longest:
+            self._window = min(window * _STEP, longest)
+        elif busy < _CALM or (busy < _EASED and window > _LONG[1]):
+            self._window = max(window / _STEP, self._shortest)
 
     def _write(self) -> None:
         """Everything that is there; what comes next is collected."""

@@ -167,15 +167,20 @@ async def _document(response: httpx.Response) -> dict[str, Any]:
 
 
 def _limits(headers: httpx.Headers) -> Limits:
+    said = dict(headers.items())  # httpx goes through all headers for each that is asked for
+
     def number(name: str) -> int | None:
-        value = headers.get(name, "")
+        value = said.get(f"x-ratelimit-{name}", "")
         return int(value) if value.isdigit() else None
 
+    def seconds(name: str) -> float | None:
+        return go_duration(said.get(f"x-ratelimit-{name}", ""))
+
     return Limits(
-        limit_requests=number("x-ratelimit-limit-requests"),
-        remaining_requests=number("x-ratelimit-remaining-requests"),
-        reset_requests=go_duration(headers.get("x-ratelimit-reset-requests", "")),
-        limit_tokens=number("x-ratelimit-limit-tokens"),
-        remaining_tokens=number("x-ratelimit-remaining-tokens"),
-        reset_tokens=go_duration(headers.get("x-ratelimit-reset-tokens", "")),
+        limit_requests=number("limit-requests"),
+        remaining_requests=number("remaining-requests"),
+        reset_requests=seconds("reset-requests"),
+        limit_tokens=number("limit-tokens"),
+        remaining_tokens=number("remaining-tokens"),
+        reset_tokens=seconds("reset-tokens"),
     )
