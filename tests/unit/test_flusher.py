@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from service import events
@@ -21,16 +22,15 @@ class HeldLog:
 
     def __init__(self) -> None:
         self.written: list[list[bytes]] = []
-        self._answers: list[Callable[[list[Any] | None], None]] = []
+        self._answers: list[Callable[[], None]] = []
 
     def start_append(self, appends: Sequence[Append], answered: Callable[[list[Any] | None], None]) -> bool:
-        (append,) = appends
-        self.written.append(list(append.payloads))
-        self._answers.append(answered)
+        self.written += [list(append.payloads) for append in appends]
+        self._answers.append(partial(answered, [OK] * len(appends)))
         return True
 
     def answer(self) -> None:
-        self._answers.pop(0)([OK])
+        self._answers.pop(0)()
 
 
 class Gate:
@@ -84,3 +84,22 @@ async def test_what_follows_a_first_token_is_left_to_the_kernel_until_its_window
         await gate.resumed.wait()
     await eventually_async(lambda: len(log.written) > 1)
     assert log.written == [[events.delta("Hello")], [events.delta(" you there")]]
+
+
+async def test_where_the_loop_is_late_up_to_three_groups_end_together() -> None:
+    _, flusher, _ = flushing(window=1)  # s, a tenth of it for each group
+    gates = []
+    for _ in range(80):
+        live = flushing(window=1)[2]
+        live.gate = gate = Gate()
+        gates.append(gate)
+        live.add_text("Hello")
+        flusher.put(live)
+    first_three = [turns for group in list(flusher._groups)[:3] for turns in group]
+    assert flusher._timer is not None
+    flusher._timer.cancel()
+    flusher._due -= 1.45  # more than three groups' time behind
+    flusher._end_groups()
+    ended = {gate for gate in gates if gate.resumed.is_set()}
+    assert ended == {live.gate for live in first_three}
+    assert 24 <= len(ended) < 80
