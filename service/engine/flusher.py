@@ -33,9 +33,10 @@ _SIGNALS: Final = {codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone
 # at the sockets, and asyncio's own loop runs what it finds there in the second.
 _TURNS: Final = 2
 # A window grows to the first length while this thread uses more than that share of a core, to the
-# second where it has hardly any left: it is then late by less than if flushes queued up.
+# second where it has hardly any left. With its wait and a round trip a token is then still less
+# than 0.1 s late.
 _LONG: Final = (0.75, 0.06)
-_LONGEST: Final = (0.9, 0.1)
+_LONGEST: Final = (0.94, 0.075)
 # It shrinks again below these shares, from the second length and from the first.
 _EASED: Final = 0.8
 _CALM: Final = 0.5
