@@ -68,7 +68,6 @@ def readiness_of(request: Request) -> Readiness:
     return found
 
 
-@router.head("/", include_in_schema=False)
 @router.get("/", summary="A sign of life; browsers get the chat page")
 async def root(request: Request) -> Response:
     if page.prefers_html(request.headers.get("accept", "")):
@@ -76,13 +75,11 @@ async def root(request: Request) -> Response:
     return Json({"message": "AI Chat Backend is running"}, headers={"Vary": "Accept"})
 
 
-@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="The process serves; nothing else is asked")
 async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Can this replica begin turns?")
 async def readyz(request: Request) -> Response:
     excluded = request.query_params.getlist("exclude")
@@ -95,7 +92,6 @@ async def readyz(request: Request) -> Response:
     )  # fmt: skip
 
 
-@router.head("/health", include_in_schema=False)
 @router.get("/health", summary="Always 200 while the process serves; the details say the rest")
 async def health(request: Request) -> dict[str, Any]:
     edge = edge_of(request)

@@ -39,6 +39,9 @@ _POOL = 64
 # regular pauses (a fork for an append-only rewrite) take some tens of ms.
 _QUIET_TICKS = 5
 _TICK_SECONDS = 0.05
+# What uvloop says, as a RuntimeError, of a write to a connection that has just been lost; redis-py's own
+# connections (Sentinel, Cluster) let it through.
+_CLOSED = "the handler is closed"
 
 
 def describe(url: str) -> str:
@@ -182,7 +185,9 @@ class Client:
             else:
                 async with asyncio.timeout(self.timeout + 0.25):
                     answer = await call
-        except (TimeoutError, RedisError, OSError) as error:
+        except (TimeoutError, RedisError, OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and _CLOSED not in str(error):
+                raise
             metrics.redis_errors.labels(operation=operation).inc()
             raise StoreUnavailable from error
         self._answers += 1

@@ -162,3 +162,14 @@ async def test_a_server_that_became_a_replica_is_left(client: Client, store: red
     finally:
         store.replicaof("NO", "ONE")
     assert await client.run("test", client.redis.set("k", "v", ex=10))
+
+
+async def test_a_write_to_a_connection_that_uvloop_has_closed_is_an_outage(client: Client) -> None:
+
+    async def call(words: str) -> None:
+        raise RuntimeError(words)
+
+    with pytest.raises(StoreUnavailable):
+        await client.run("ping", call("unable to perform operation on <TCPTransport>; the handler is closed"))
+    with pytest.raises(RuntimeError, match="another"):
+        await client.run("ping", call("another"))
