@@ -41,8 +41,9 @@ _LONGEST: Final = (0.94, 0.075)
 _EASED: Final = 0.8
 _CALM: Final = 0.5
 _STEP: Final = 1.1
-_LOOK_SECONDS: Final = 0.1
-# Groups that may end together with the one that is due, where the loop is behind.
+_LOOK_SECONDS: Final = 0.1  # over less, the share of one group's work is seen and not that of the load
+# Groups that may end together with the one that is due, where the loop is behind: with more of them
+# the loop would be kept for as long as without groups.
 _CAUGHT_UP: Final = 2
 # Turns per group, about: so many keep the loop for half a millisecond, for which whoever begins a
 # turn waits at each of its round trips. With more groups than these one would end every millisecond.
