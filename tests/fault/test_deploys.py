@@ -136,13 +136,13 @@ async def test_a_drain_refuses_sends_finishes_what_runs_and_releases_the_rest(la
                 return (await answer.aread()).decode()
 
         local = asyncio.create_task(stay())
-        await asyncio.wait_for(reads.wait(), 5)
+        await asyncio.wait_for(reads.wait(), 15)
         leaving.signal(signal.SIGTERM)
 
         def unready() -> bool:
             return httpx.get(f"{leaving.url}/readyz", timeout=1).status_code == 503
 
-        await asyncio.to_thread(eventually, unready, 3)
+        await asyncio.to_thread(eventually, unready, 10)
         refused = await http.post(f"{leaving.url}/chat", json={"user_query": "hi"})
         assert (refused.status_code, refused.json()["code"]) == (503, "draining")
         assert "retry-after" in refused.headers

@@ -128,9 +128,9 @@ def test_a_worker_dies(watch: Watch) -> None:
     for pid in seen.replica.workers():
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: seen.value("chat_takeovers_total") >= 4, within=30)
-    assert len(seen.logged("worker.died")) == 2
+    eventually(lambda: len(seen.logged("worker.died")) == 2, within=30)
     assert sum(line["leases_lapsed"] for line in seen.logged("worker.died")) == 4
-    assert len(seen.logged("turn.taken_over")) >= 4
+    eventually(lambda: len(seen.logged("turn.taken_over")) >= 4, within=30)
     eventually(lambda: seen.value("chat_workers") == 2, within=30)
 
 
@@ -189,7 +189,8 @@ def test_attempts_at_the_provider_fail(watch: Watch) -> None:
     assert seen.value("chat_upstream_attempts_total") == 2
     [failed] = seen.logged("attempt.failed")
     assert (failed["kind"], failed["attempt"]) == ("capacity", 1)
-    assert failed["turn"] == seen.logged("turn.ended")[0]["turn"]
+    [ended] = eventually(lambda: seen.logged("turn.ended"), within=10)
+    assert failed["turn"] == ended["turn"]
 
 
 def test_the_provider_limits_us(watch: Watch) -> None:
@@ -216,7 +217,7 @@ def test_the_metrics_survive_whoever_serves_them(watch: Watch) -> None:
                 return int(child)
         return 0
 
-    before = eventually(exporter, within=10)
+    before = eventually(exporter, within=30)
     os.kill(before, signal.SIGKILL)
     assert seen.value("chat_turns_started_total") == 1
-    assert eventually(exporter, within=10) != before
+    eventually(lambda: exporter() not in (0, before), within=30)

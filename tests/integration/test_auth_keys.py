@@ -139,7 +139,7 @@ async def test_a_rotated_key_with_grace_keeps_both_secrets_for_a_while(start: St
         async def old_refused() -> bool:
             return await status(served, old) == 401
 
-        await eventually_async(old_refused, within=2 + SECONDS)
+        await eventually_async(old_refused, within=2 + 2 * SECONDS)
         assert await status(served, new) == 200
 
 

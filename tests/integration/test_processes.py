@@ -88,17 +88,17 @@ class Traffic:
 
 @pytest.mark.parametrize("command", ["run", "serve"])
 def test_sigterm_drains_in_order(service: Starter, command: str) -> None:
-    running = service(command, CHAT_DRAIN_DELAY_SECONDS="0.7")
-    with running.stream("/stream?n=20&gap=0.1") as stream:
+    running = service(command, CHAT_DRAIN_DELAY_SECONDS="2")
+    with running.stream("/stream?n=50&gap=0.1") as stream:
         assert stream.readline() == b"0\n"
         told = time.monotonic()
         running.signal(signal.SIGTERM)
-        eventually(lambda: "drain" in running.facts(), within=1.5)
-        assert time.monotonic() - told < 1.0
+        eventually(lambda: "drain" in running.facts())
+        assert time.monotonic() - told < 1.5
         assert running.get("/state") == (503, "draining"), "the listener is open for the delay"
-        eventually(running.refuses, within=5)
+        eventually(running.refuses, within=10)
         assert "shutdown" not in running.facts(), "the stream still runs"
-        assert stream.read().endswith(b"19\nend\n")
+        assert stream.read().endswith(b"49\nend\n")
     assert running.wait() == 0
     assert running.facts() == ["startup", "drain", "shutdown"]
     assert running.refuses()
@@ -151,7 +151,7 @@ def test_sigquit_to_a_worker_ends_it_at_once_and_another_comes(service: Starter)
     with running.stream("/hang") as stream:
         stream.readline()
         os.kill(worker, signal.SIGQUIT)
-        eventually(lambda: not alive(worker), within=3)
+        eventually(lambda: not alive(worker), within=10)
     eventually(lambda: running.workers() not in ([], [worker]))
     assert running.get("/pid")[0] == 200
 
@@ -193,7 +193,7 @@ def test_a_reload_lets_streams_finish_and_a_sigterm_meanwhile_is_obeyed(service:
         running.signal(signal.SIGHUP)
         eventually(lambda: running.get("/pid")[1] != str(old))
         running.signal(signal.SIGTERM)
-        eventually(lambda: [pid for _, pid, fact in running.journal() if fact == "drain"] != [old], within=3)
+        eventually(lambda: [pid for _, pid, fact in running.journal() if fact == "drain"] != [old])
         assert stream.read().endswith(b"39\nend\n")
     assert running.wait() == 0
 
