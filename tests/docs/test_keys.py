@@ -96,7 +96,7 @@ async def _use(served: Served, store: redis.Redis, key: str) -> None:
 
     assert await ask("/chat", {"user_query": "one"}) == 200
     assert await ask("/chat", {"user_query": "two", "session_id": "s"}, **{"Idempotency-Key": "k"}) == 200
-    running = client.post(turns, json={"content": "[[tokens=400 rate=50]]"}, headers=mine)
+    running = client.post(turns, json={"content": "[[tokens=400 rate=200]]"}, headers=mine)
     task = asyncio.create_task(running)
     await eventually_async(lambda: _active(served, key))
     queued = asyncio.create_task(ask(turns, {"content": "next", "on_busy": "queue"}))
