@@ -139,7 +139,7 @@ def test_screen_readers_hear_of_beginnings_and_ends_and_not_of_every_word(ui: Ui
     log = ui.page.get_by_role("log")
     expect(log).to_have_attribute("aria-live", "polite")
     heard = ui.page.locator("#status")
-    ui.send("[[tokens=200 rate=100]]")
+    ui.send("[[tokens=200 rate=40]]")
     expect(heard).to_have_text("The answer has begun")
     expect(ui.answer).to_have_attribute("aria-busy", "true")
     ui.done()

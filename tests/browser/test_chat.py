@@ -11,7 +11,7 @@ from tests.browser.ui import Ui
 
 
 def test_an_answer_streams_and_is_exact_to_the_character(ui: Ui) -> None:
-    ui.send("[[tokens=300 rate=150]]")
+    ui.send("[[tokens=300 rate=60]]")
     ui.shows("#33")
     expect(ui.answer).to_have_attribute("aria-busy", "true")
     assert "#293" not in ui.answer.inner_text()

@@ -54,7 +54,7 @@ def test_events_that_are_no_longer_kept_leave_the_answer_as_the_turn_has_it(
     with Line(site.port) as line:
         ui = visit(line.url)
         gone = first(99, problem(410, "events_expired"))
-        interrupted(line, ui, "**/events", gone, "[[tokens=100 rate=60]]")
+        interrupted(line, ui, "**/events", gone, "[[tokens=100 rate=20]]")
         ui.done()
         assert ui.copied() == expected_text(100)
 
@@ -63,7 +63,7 @@ def test_a_cursor_that_the_store_has_lost_starts_the_answer_over(visit: Visit, s
     with Line(site.port) as line:
         ui = visit(line.url)
         ahead = first(1, problem(409, "cursor_ahead"))
-        interrupted(line, ui, "**/events", ahead, "[[tokens=200 rate=60]]")
+        interrupted(line, ui, "**/events", ahead, "[[tokens=200 rate=30]]")
         ui.done()
         assert ui.copied() == expected_text(200)
 

@@ -113,7 +113,7 @@ def test_use_chat_with_the_module_is_cut_and_never_notices(
     app: Open, replica: Replica, double: Double
 ) -> None:
     with Line(replica.port) as line:
-        page = app(service=line.url, way="module", id="m", text="[[tokens=240 rate=60]]")
+        page = app(service=line.url, way="module", id="m", text="[[tokens=240 rate=30]]")
         for characters in (40, 300, 600):
             beyond(page, characters)
             line.cut()
@@ -128,7 +128,7 @@ def test_stock_use_chat_is_cut_and_resumes_with_the_recipe(
 ) -> None:
     """`onFinish: ({ isDisconnect }) => isDisconnect && resumeStream()`, in the words of Chromium."""
     with Line(replica.port) as line:
-        page = app(service=line.url, way="stock", id="s", text="[[tokens=240 rate=60]]")
+        page = app(service=line.url, way="stock", id="s", text="[[tokens=240 rate=30]]")
         beyond(page, 100)
         line.cut()
         line.mend()
@@ -138,7 +138,7 @@ def test_stock_use_chat_is_cut_and_resumes_with_the_recipe(
 
 
 def test_a_reload_in_mid_answer_shows_the_whole_once(app: Open, replica: Replica, double: Double) -> None:
-    page = app(service=replica.url, way="stock", id="r", text="[[tokens=150 rate=60]]")
+    page = app(service=replica.url, way="stock", id="r", text="[[tokens=150 rate=30]]")
     beyond(page, 100)
     page.reload()
     answer(page, expected_text(150))
@@ -156,7 +156,7 @@ def test_an_error_is_a_sentence_that_a_user_can_read(app: Open, replica: Replica
 def test_an_event_source_of_another_origin_is_cut_and_resumes(app: Open, replica: Replica) -> None:
     with Line(replica.port) as line:
         page = app(service=replica.url, way="stock", id="none")
-        page.evaluate(_EVENTS, [line.url, "[[tokens=200 rate=60]]"])
+        page.evaluate(_EVENTS, [line.url, "[[tokens=200 rate=30]]"])
         beyond(page, 100, "window.seen.text")
         line.cut()
         line.mend()

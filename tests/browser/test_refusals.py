@@ -145,7 +145,7 @@ def test_a_model_that_is_busy_is_waited_for_with_a_countdown(
 def test_a_chat_that_is_answering_elsewhere_gives_the_message_back(ui: Ui) -> None:
     ui.ask("[[say=here]]")
     url = f"{ui.url}/v1/sessions/{ui.address}/turns"
-    httpx.post(url, json={"content": "[[tokens=300 rate=60]]"}, headers={"Prefer": "respond-async"})
+    httpx.post(url, json={"content": "[[tokens=300 rate=40]]"}, headers={"Prefer": "respond-async"})
     ui.send("me too")
     expect(ui.page.get_by_role("alert").last).to_contain_text("answering already")
     expect(ui.field).to_have_value("me too")

@@ -88,7 +88,7 @@ def test_deleting_a_chat_stops_its_answer(ui: Ui, double: Double) -> None:
 
 
 def test_another_chat_that_is_answering_says_so_until_it_has_ended(ui: Ui) -> None:
-    ui.send("slow [[tokens=250 rate=80]]")
+    ui.send("slow [[tokens=250 rate=30]]")
     ui.shows("#16")
     ui.page.get_by_role("button", name="New chat").click()
     running = ui.page.get_by_role("link", name="is answering")

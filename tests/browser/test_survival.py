@@ -32,7 +32,7 @@ def sends(ui: Ui) -> int:
 
 
 def test_a_reload_in_mid_answer_goes_on_where_it_was(ui: Ui, double: Double) -> None:
-    ui.send("[[tokens=400 rate=80]]")
+    ui.send("[[tokens=400 rate=40]]")
     ui.shows("#65")
     ui.page.reload()
     ui.shows("#65")
@@ -87,7 +87,7 @@ def test_a_line_that_is_cut_is_told_quietly_and_nothing_is_missing(
 ) -> None:
     with Line(site.port) as line:
         ui = visit(line.url)
-        ui.send("[[tokens=400 rate=80]]")
+        ui.send("[[tokens=400 rate=40]]")
         ui.shows("#49")
         line.cut()
         expect(ui.answer).to_contain_text("Reconnecting")
@@ -104,7 +104,7 @@ def test_a_line_that_is_cut_is_told_quietly_and_nothing_is_missing(
 def test_a_line_cut_again_and_again_loses_and_doubles_nothing(visit: Visit, site: Replica) -> None:
     with Line(site.port) as line:
         ui = visit(line.url)
-        ui.send("[[tokens=400 rate=60]]")
+        ui.send("[[tokens=400 rate=30]]")
         for mark in ("#16", "#84", "#153"):
             ui.shows(mark)
             line.cut()
@@ -159,7 +159,7 @@ def test_a_worker_killed_in_mid_answer_costs_the_reader_a_short_pause(
 ) -> None:
     replica = special("serve", **CLUSTER)
     ui = visit(replica.url)
-    ui.send("[[tokens=300 rate=80 vary]]")
+    ui.send("[[tokens=300 rate=40 vary]]")
     ui.shows("#49")
     os.kill(owner_of_the_turn(store, replica), signal.SIGKILL)
     ui.shows("(1)")  # the second attempt has another text: it has replaced the first one
@@ -175,7 +175,7 @@ def test_a_worker_killed_in_mid_answer_costs_the_reader_a_short_pause(
 def test_all_workers_killed_at_once_are_survived_too(visit: Visit, special: Special, double: Double) -> None:
     replica = special("serve", **CLUSTER)
     ui = visit(replica.url)
-    ui.send("[[tokens=300 rate=80 vary]]")
+    ui.send("[[tokens=300 rate=40 vary]]")
     ui.shows("#49")
     for pid in replica.workers():
         os.kill(pid, signal.SIGKILL)
@@ -189,7 +189,7 @@ def test_all_workers_killed_at_once_are_survived_too(visit: Visit, special: Spec
 def test_a_deploy_in_mid_answer_is_not_noticed(visit: Visit, special: Special) -> None:
     old = special("serve", **CLUSTER)
     ui = visit(old.url)
-    ui.send("[[tokens=400 rate=100]]")
+    ui.send("[[tokens=400 rate=50]]")
     ui.shows("#49")
     old.signal(signal.SIGTERM)
     ui.done()
@@ -200,7 +200,7 @@ def test_a_deploy_in_mid_answer_is_not_noticed(visit: Visit, special: Special) -
 def test_a_page_that_slept_through_the_end_of_its_line_reconnects_on_waking(ui: Ui) -> None:
     """The line is silent, not closed: only the clock tells. The clock is the page's, not ours."""
     ui.page.clock.install()
-    ui.send("[[tokens=200 rate=100 fault=stall after=100 seconds=4]]")
+    ui.send("[[tokens=200 rate=100 fault=stall after=100 seconds=12]]")
     ui.shows("#84")
     ui.page.clock.run_for(50_000)  # more than three heartbeats
     ui.page.clock.resume()

@@ -75,7 +75,7 @@ async def test_a_reload_in_mid_answer_shows_it_once_and_whole(
     served: Served, node: Node, history: str
 ) -> None:
     """With the page's own question, with the history while it runs, and with the whole history."""
-    asked = "[[tokens=80 rate=100]]"
+    asked = "[[tokens=80 rate=25]]"
     for version, chat in (await play(node, served, "reload", history=history, text=asked)).items():
         assert (chat["status"], chat["error"]) == ("ready", None)
         if history == "finished" and version not in REBUILDING:
@@ -130,14 +130,14 @@ async def test_the_text_stream_transport_shows_a_failure(served: Served, node: N
 
 
 async def test_use_chat_renders_the_answer_as_it_arrives(served: Served, node: Node) -> None:
-    page = await node.play("chat", "hook", url=served.url, text="[[tokens=60 rate=200]]")
+    page = await node.play("chat", "hook", url=served.url, text="[[tokens=300 rate=100]]")
     assert (page["status"], page["error"]) == ("ready", None)
-    assert page["text"] == ["[[tokens=60 rate=200]]", expected_text(60)]
+    assert page["text"] == ["[[tokens=300 rate=100]]", expected_text(300)]
     assert page["renders"] > 10
 
 
 async def test_use_chat_resumes_when_it_is_mounted(served: Served, node: Node) -> None:
-    message = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "[[tokens=60 rate=60]]"}]}
+    message = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "[[tokens=60 rate=20]]"}]}
     leaving = asyncio.create_task(served.client.post("/api/chat", json={"id": "c", "messages": [message]}))
 
     async def begun() -> bool:

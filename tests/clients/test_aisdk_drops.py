@@ -39,7 +39,7 @@ async def lose_the_workers(served: Served) -> None:
 async def test_the_module_hides_drops_without_a_change_of_status(
     served: Served, node: Node, double: Double
 ) -> None:
-    asked = ["[[tokens=240 rate=60]]"]
+    asked = ["[[tokens=240 rate=40]]"]
     with Line(port(served)) as line:
         playing = asyncio.create_task(
             node.play("chat", "talk", url=line.url, versions=VERSIONS, resumable=True, texts=asked)
@@ -61,7 +61,7 @@ async def test_the_module_waits_for_a_line_that_is_dead_for_a_while(served: Serv
         playing = asyncio.create_task(
             node.play(
                 "chat", "talk", url=line.url, versions=["react"], resumable=True,
-                texts=["[[tokens=40 rate=100]]"],
+                texts=["[[tokens=40 rate=20]]"],
             )
         )  # fmt: skip
         await all_show(served, 30, ["react"])
@@ -86,7 +86,7 @@ WAYS = pytest.mark.parametrize(
 async def test_after_a_drop_without_the_module_a_replay_brings_everything(
     served: Served, node: Node, how: str, versions: list[str]
 ) -> None:
-    asked = "[[tokens=150 rate=60]]"
+    asked = "[[tokens=150 rate=25]]"
     with Line(port(served)) as line:
         playing = asyncio.create_task(
             node.play("chat", "recover", url=line.url, versions=versions, text=asked, how=how)
@@ -107,7 +107,7 @@ async def test_after_a_drop_without_the_module_a_replay_brings_everything(
 async def test_a_lost_worker_s_answer_is_replaced_by_the_replay(
     start: Start, node: Node, how: str, versions: list[str]
 ) -> None:
-    asked = "[[tokens=150 rate=60 vary]] {version}"
+    asked = "[[tokens=150 rate=25 vary]] {version}"
     async with start(lease_seconds=0.5) as served:
         playing = asyncio.create_task(
             node.play("chat", "recover", url=served.url, versions=versions, text=asked, how=how)
@@ -123,7 +123,7 @@ async def test_a_lost_worker_s_answer_is_replaced_by_the_replay(
 
 async def test_old_versions_add_the_replay_to_what_they_have(start: Start, node: Node) -> None:
     """Why docs/clients.md tells them to remount; a later version of ours must not rely on it."""
-    asked = "[[tokens=150 rate=60 vary]] {version}"
+    asked = "[[tokens=150 rate=25 vary]] {version}"
     versions = [version for version in VERSIONS if version not in REBUILDING_AFTER_DROPS]
     async with start(lease_seconds=0.5) as served:
         playing = asyncio.create_task(
@@ -137,7 +137,7 @@ async def test_old_versions_add_the_replay_to_what_they_have(start: Start, node:
 
 
 async def test_the_module_without_reset_step_reports_a_restart_as_a_drop(start: Start, node: Node) -> None:
-    asked = "[[tokens=150 rate=60 vary]] {version}"
+    asked = "[[tokens=150 rate=25 vary]] {version}"
     async with start(lease_seconds=0.5) as served:
         playing = asyncio.create_task(
             node.play(
@@ -157,7 +157,7 @@ async def test_a_version_that_knows_reset_step_sees_the_text_replaced(start: Sta
     parameters: dict[str, Any] = {"versions": ["react"], "resumable": True, "resetStep": True}
     async with start(lease_seconds=0.5) as served:
         playing = asyncio.create_task(
-            node.play("chat", "talk", url=served.url, texts=["[[tokens=150 rate=60 vary]]"], **parameters)
+            node.play("chat", "talk", url=served.url, texts=["[[tokens=150 rate=25 vary]]"], **parameters)
         )
         await all_show(served, 60, ["react"])
         await lose_the_workers(served)
@@ -169,7 +169,7 @@ async def test_a_version_that_knows_reset_step_sees_the_text_replaced(start: Sta
 async def test_other_versions_do_not_know_reset_step(start: Start, node: Node) -> None:
     """Why it is sent on request only."""
     versions = [version for version in VERSIONS if version != "react"]
-    asked = ["[[tokens=150 rate=60 vary]] {version}"]
+    asked = ["[[tokens=150 rate=25 vary]] {version}"]
     async with start(lease_seconds=0.5) as served:
         playing = asyncio.create_task(
             node.play(

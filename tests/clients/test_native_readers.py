@@ -21,7 +21,7 @@ async def begin(served: Served, message: str) -> str:
 
 
 async def test_an_event_source_survives_drops_and_closes_at_the_end(served: Served, node: Node) -> None:
-    path = await begin(served, "[[tokens=200 rate=80]]")
+    path = await begin(served, "[[tokens=200 rate=30]]")
     with Line(int(served.url.rpartition(":")[2])) as line:
         playing = asyncio.create_task(node.play("eventsource", "follow", url=f"{line.url}{path}"))
         for characters in (100, 400):

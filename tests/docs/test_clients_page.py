@@ -20,7 +20,7 @@ from tests.support.service import Served
 
 PAGE = ROOT / "docs" / "clients.md"
 QUESTION = "Why is the sky blue?"
-ASKED = "[[tokens=60 rate=200]]"
+ASKED = "[[tokens=60 rate=40]]"
 MODULE = "http://localhost:8000/client/resumable-fetch.js"
 
 EXAMPLES = [block for block in blocks(PAGE) if block.language in ("python", "js", "jsx")]

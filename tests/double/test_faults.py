@@ -115,7 +115,7 @@ class TestBrokenConnections:
         self, client: groq.AsyncGroq, http: httpx.AsyncClient, kind: str
     ) -> None:
         with pytest.raises((groq.APITimeoutError, httpx.ReadTimeout)):
-            await ask(client.with_options(timeout=0.2), f"[[tokens=9 fault={kind} after=4]] quiet")
+            await ask(client.with_options(timeout=1.5), f"[[tokens=9 fault={kind} after=4]] quiet")
         call = await last_call(http, f"fault={kind} after=4")
         assert (call["end"], call["tokens"]) == ("client_closed", 4 if kind == "stall" else 0)
 

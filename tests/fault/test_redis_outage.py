@@ -52,7 +52,7 @@ async def test_a_stall_of_three_seconds_is_a_pause_for_running_turns(
         new = await http.post(f"{replica.url}/chat", json={"user_query": "hi"})
         assert (new.status_code, new.json()["code"]) == (503, "store_unavailable")
         assert "retry-after" in new.headers
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < 3.9  # one timeout of 2 s, and not two
         assert (await http.get(f"{replica.url}/livez")).status_code == 200
         assert (await http.get(f"{replica.url}/readyz")).status_code == 503
         assert (await http.get(f"{replica.url}/health")).json()["status"] == "healthy"
@@ -103,7 +103,7 @@ async def test_a_redis_that_lost_everything_ends_the_turns_with_a_clear_error(
 async def test_an_outage_beyond_the_hold_fails_visibly_and_is_taken_up_again(
     launch: Launch, redis_process: RedisServer
 ) -> None:
-    replica = launch(store_hold_seconds=1, redis_timeout_seconds=0.5)
+    replica = launch(store_hold_seconds=1)
     async with client() as http:
         asking = asyncio.create_task(
             http.post(f"{replica.url}/chat", json={"user_query": "[[tokens=300 rate=50]]", "session_id": "s"})
@@ -112,7 +112,7 @@ async def test_an_outage_beyond_the_hold_fails_visibly_and_is_taken_up_again(
         await eventually_async(lambda: any(store.xlen(key) > 8 for key in store.scan_iter("*:log:*")))
         redis_process.stall()
         with pytest.raises(httpx.RemoteProtocolError):
-            await asyncio.wait_for(asking, 20)
+            await asyncio.wait_for(asking, 40)
         redis_process.go_on()
         path = "/v1/sessions/s"
         await eventually_async(replica.ready)
@@ -190,7 +190,7 @@ async def test_a_cluster_of_three_nodes_holds_turns_and_resumes(
             nodes.append(
                 RedisServer(
                     tmp_path / f"node{len(nodes)}", "--cluster-enabled", "yes",
-                    "--cluster-node-timeout", "2000", port=port,
+                    "--cluster-node-timeout", "15000", port=port,
                 )
             )  # fmt: skip
     for number, node in enumerate(nodes):

@@ -41,7 +41,11 @@ class Seen:
         return self.metrics().value(name, **labels)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.replica.log().splitlines() if line.startswith("{")]
+        lines = [
+            json.loads(line)
+            for line in self.replica.log().rpartition("\n")[0].splitlines()
+            if line.startswith("{")
+        ]
         return [line for line in lines if line["event"] == event]
 
     def ask(self, message: str = "[[tokens=3]]") -> httpx.Response:
@@ -173,7 +177,7 @@ def test_the_key_is_refused(watch: Watch, upstream: DoubleProcess) -> None:
     answer = seen.ask()
     assert (answer.status_code, answer.json()["code"]) == (502, "upstream_unavailable")
     eventually(lambda: seen.value("chat_upstream_circuit_open", reason="auth") == 1, within=10)
-    [opened] = seen.logged("circuit.opened")
+    [opened] = eventually(lambda: seen.logged("circuit.opened"), within=10)
     assert (opened["reason"], opened["level"]) == ("auth", "error")
     checks = httpx.get(f"{seen.replica.url}/readyz", timeout=5).json()["checks"]
     assert (checks["upstream"], checks["store"]) == ("auth", "ok")

@@ -225,7 +225,7 @@ async def test_unknown_fields_are_ignored(served: Served) -> None:
 
 
 async def test_a_replay_from_the_start_has_the_same_chunks(served: Served) -> None:
-    body = submit(user(1, "[[tokens=60 rate=200 reasoning=9]]"))
+    body = submit(user(1, "[[tokens=60 rate=40 reasoning=9]]"))
     sending = asyncio.create_task(post(served, body))
     turn = await begin(served, body)
     replay = await served.client.get("/api/chat/c/stream")
@@ -249,7 +249,7 @@ async def test_there_is_nothing_to_resume_once_the_end_was_sent(served: Served) 
 
 
 async def test_an_end_that_nobody_was_sent_is_replayed_until_somebody_was(served: Served) -> None:
-    await begin(served, submit(user(1, "[[tokens=60 rate=300 seed=2]]")))
+    await begin(served, submit(user(1, "[[tokens=60 rate=40 seed=2]]")))
 
     async def answered() -> bool:
         return len(await history(served)) == 2
@@ -269,7 +269,7 @@ async def test_from_any_chunk_on_comes_exactly_the_rest(served: Served) -> None:
 
 
 async def test_a_running_answer_goes_on_behind_a_chunk(served: Served) -> None:
-    body = submit(user(1, "[[tokens=80 rate=200]]"))
+    body = submit(user(1, "[[tokens=80 rate=40]]"))
     sending = asyncio.create_task(post(served, body))
     turn = await begin(served, body)
 
@@ -302,7 +302,7 @@ async def test_a_cursor_that_is_none(served: Served, cursor: str, status: int) -
 async def test_a_cursor_in_void_text(start: Start, resets: bool) -> None:
     """Who can take text back is sent a reset; who cannot is sent to the start (410)."""
     async with start(lease_seconds=0.5) as served:
-        body = submit(user(1, "[[tokens=100 rate=100 vary]]"))
+        body = submit(user(1, "[[tokens=300 rate=100 vary]]"))
         turn = await begin(served, body)
         live = served.app.state.edge.engine._lives[turn]
         await eventually_async(lambda: live.acknowledged > 12)
@@ -319,14 +319,14 @@ async def test_a_cursor_in_void_text(start: Start, resets: bool) -> None:
         if resets:
             chunks = frames(answer.text)
             assert json.loads(chunks[0][1]) == {"type": "reset-step"}
-            assert AiSdk().read(answer.text) == (expected_text(100, 1), "completed")
+            assert AiSdk().read(answer.text) == (expected_text(300, 1), "completed")
         else:
             assert answer.status_code == 410
             assert answer.text == "The answer was begun again; read it from its start."
         replay = await served.client.get("/api/chat/c/stream")
         assert replay.status_code == (204 if resets else 200)
         if not resets:
-            assert AiSdk().read(replay.text) == (expected_text(100, 1), "completed")
+            assert AiSdk().read(replay.text) == (expected_text(300, 1), "completed")
 
 
 # Stop, history, the module

@@ -152,7 +152,7 @@ async def test_an_answer_is_cut_to_what_the_budget_has_left(start: Start, double
 
 async def test_at_once_no_more_is_promised_than_there_is(start: Start, double: Double) -> None:
     async with start(budget_tokens_per_day=20_000) as served:
-        answers = await asyncio.gather(*(ask(served, f"[[tokens=30 rate=60]] {n}") for n in range(20)))
+        answers = await asyncio.gather(*(ask(served, f"[[tokens=30 rate=15]] {n}") for n in range(20)))
         codes = sorted(answer.status_code for answer in answers)
         assert codes == [200] * 3 + [429] * 17  # 2 x 8192 and the rest of the budget
         details = {answer.json()["detail"] for answer in answers if answer.status_code == 429}

@@ -26,7 +26,9 @@ async def test_an_answer_is_the_exact_text_and_nothing_else(served: Served) -> N
 async def test_the_answer_arrives_as_it_is_generated(served: Served) -> None:
     loop = asyncio.get_running_loop()
     times = []
-    async with served.client.stream("POST", "/chat", json={"user_query": "[[tokens=40 rate=100]]"}) as answer:
+    async with served.client.stream(
+        "POST", "/chat", json={"user_query": "[[tokens=200 rate=100]]"}
+    ) as answer:
         async for _ in answer.aiter_raw():
             times.append(loop.time())
     assert len(times) >= 10

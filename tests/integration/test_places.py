@@ -62,7 +62,7 @@ async def test_of_fifty_at_once_exactly_five_begin(start: Start, store: redis.Re
 
 
 async def test_a_queued_turn_has_a_place_and_keeps_it(start: Start, store: redis.Redis) -> None:
-    async with start(max_running_turns_per_principal=2, lease_seconds=0.5) as served:
+    async with start(max_running_turns_per_principal=2, lease_seconds=2) as served:
         first = await begin(served, "a")
         queued = await begin(served, "a", "[[tokens=4]]", **{"X-On-Busy": "queue"})
         assert queued.json()["state"] == "queued"

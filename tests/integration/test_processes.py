@@ -193,7 +193,7 @@ def test_a_reload_lets_streams_finish_and_a_sigterm_meanwhile_is_obeyed(service:
         running.signal(signal.SIGHUP)
         eventually(lambda: running.get("/pid")[1] != str(old))
         running.signal(signal.SIGTERM)
-        eventually(lambda: [pid for _, pid, fact in running.journal() if fact == "drain"] != [old])
+        eventually(lambda: any(pid != old for _, pid, fact in running.journal() if fact == "drain"))
         assert stream.read().endswith(b"39\nend\n")
     assert running.wait() == 0
 
@@ -246,14 +246,18 @@ def test_a_killed_worker_is_replaced_and_its_leases_are_lapsed(service: Starter)
 
 def test_connections_are_spread_evenly_over_the_workers(service: Starter) -> None:
     running = service("serve", CHAT_WORKERS="4")
-    served: collections.Counter[str] = collections.Counter()
-    with contextlib.ExitStack() as stack:
-        for _ in range(80):
-            connection = stack.enter_context(contextlib.closing(running.connect()))
-            connection.request("GET", "/pid")
-            served[connection.getresponse().read().decode()] += 1
-    assert len(served) == 4
-    assert max(served.values()) <= 30, served  # 20 each would be even; without stepping back it is 40
+
+    def evenly() -> bool:
+        served: collections.Counter[str] = collections.Counter()
+        with contextlib.ExitStack() as stack:
+            for _ in range(80):
+                connection = stack.enter_context(contextlib.closing(running.connect()))
+                connection.request("GET", "/pid")
+                served[connection.getresponse().read().decode()] += 1
+        # 20 each would be even; without stepping back it is 40, always.
+        return len(served) == 4 and max(served.values()) <= 30
+
+    eventually(evenly, within=30)  # stepping back wants a core for an idle worker within 2 ms
 
 
 # -- bounds of the server

@@ -217,7 +217,7 @@ async def test_interrupt_stops_the_running_turn_and_starts(served: Served) -> No
 
 async def test_queued_turns_run_in_order_with_the_history_before_them(start: Start) -> None:
     async with start(max_queued_turns=2) as served:
-        await begin(served, "s", {"content": "[[tokens=40 rate=100]]"})
+        await begin(served, "s", {"content": "[[tokens=40 rate=25]]"})
         queued = [
             await begin(served, "s", {"content": f"[[echo]] {n}", "on_busy": "queue"}) for n in range(2)
         ]

@@ -49,7 +49,7 @@ class Replica:
                 [sys.executable, "-m", "service", self.command],
                 cwd=self.directory, env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        eventually(self.ready, within=30)
+        eventually(self.ready, within=60)
 
     def ready(self) -> bool:
         assert self.process
@@ -68,17 +68,17 @@ class Replica:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         found = []
         for child in map(int, children):
-            command = Path(f"/proc/{child}/cmdline")
-            if command.exists() and b"double" not in command.read_bytes() and self._serves(child):
+            if self._serves(child):
                 found.append(child)
         return found if self.command == "serve" else [self.process.pid]
 
     def _serves(self, pid: int) -> bool:
         try:
             exporter = Path(f"/proc/{pid}/comm").read_text() == "chat-metrics\n"
-            return not exporter and b"service" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # it has just ended
             return False
+        return not exporter and b"service" in command and b"double" not in command
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process

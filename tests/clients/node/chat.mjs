@@ -20,9 +20,14 @@ async function fetchOfChromium(input, init) {
   return new Response(body, { status: response.status, headers: response.headers });
 }
 
+const packageOf = (version) => (version === "react" ? "ai" : version);
+
+/** Loads the versions, which takes seconds: the first chat must not be over before the last begins. */
+export const prepare = (versions) => Promise.all([...versions.map((v) => import(packageOf(v))), import("@ai-sdk/react")]);
+
 /** A Chat of any version: `react` is the one below useChat, the others are AbstractChat itself. */
 async function newChat({ version = "react", url, id = "c", messages = [], resumable, resetStep, text, ...init }) {
-  const sdk = await import(version === "react" ? "ai" : version);
+  const sdk = await import(packageOf(version));
   const transport = text
     ? new sdk.TextStreamChatTransport({
         api: `${url}/chat`,

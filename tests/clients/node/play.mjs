@@ -8,12 +8,14 @@ console.log = console.info = console.debug = console.error;
 setInterval(() => {}, 1000);
 
 const [script, scenario, text] = process.argv.slice(2);
-const play = (await import(`./${script}.mjs`))[scenario];
+const module = await import(`./${script}.mjs`);
+const play = module[scenario];
 const { versions, ...parameters } = JSON.parse(text);
 const result = versions ? await playAll(versions, parameters) : await play(parameters);
 process.stdout.write(JSON.stringify(result ?? null), () => process.exit(0));
 
 async function playAll(versions, parameters) {
+  await module.prepare?.(versions);
   const one = async (version) => {
     const own = JSON.parse(JSON.stringify(parameters).replaceAll("{version}", version));
     return [version, await play({ ...own, version, id: version })];
