@@ -108,7 +108,7 @@ async def test_two_samples_are_never_spliced_when_a_worker_is_lost(start: Start,
             await eventually_async(lambda: served.app.state.edge.engine._lives[turn].acknowledged > 20)
             begun.set()
         await lose_the_worker(served, turn, begun)
-        answer = await asyncio.wait_for(sending, 40)
+        answer = await asyncio.wait_for(sending, 20)
         if dialect.replaces_text:
             assert (answer.text, answer.end) == (expected_text(240, 1), "completed")
         else:
@@ -135,12 +135,12 @@ async def test_a_repeat_after_a_restart_is_the_whole_new_answer(
         sending = asyncio.create_task(dialect.send(served, asked, headers=key))
         turn = await eventually_async(lambda: active_turn(served))
         live = served.app.state.edge.engine._lives[turn]
-        await eventually_async(lambda: live.acknowledged > 520, within=30)  # more than a page of the log
+        await eventually_async(lambda: live.acknowledged > 520, within=10)  # more than a page of the log
         double.configure(double.settings.changed({"rate": 0}))
         begun.set()
         await lose_the_worker(served, turn, begun)
-        await asyncio.wait_for(sending, 40)
-        answer = await asyncio.wait_for(dialect.send(served, asked, headers=key), 40)
+        await asyncio.wait_for(sending, 20)
+        answer = await asyncio.wait_for(dialect.send(served, asked, headers=key), 20)
         assert (answer.text, answer.end) == (expected_text(1500, 1), "completed")
         assert len([call for call in double.calls if asked.encode() in call.body]) == 2
 

@@ -37,7 +37,7 @@ class TestPace:
     async def test_tokens_keep_to_the_schedule(self, client: groq.AsyncGroq) -> None:
         begun = time.monotonic()
         await ask(client, "[[tokens=41 rate=100 first_delay=0.1]]")
-        assert 0.5 <= time.monotonic() - begun < 5
+        assert 0.5 <= time.monotonic() - begun < 1.5
 
     async def test_several_tokens_share_a_write(self, http: httpx.AsyncClient) -> None:
         body = {"model": MODEL, "stream": True, "messages": user("[[tokens=20 rate=50 chunk=5]]")}
@@ -58,7 +58,7 @@ class TestPace:
         call = await last_call(http, "leaving")
         assert call["end"] == "client_closed"
         assert 3 <= call["tokens"] <= 5
-        assert call["ended"] - left < 5
+        assert call["ended"] - left < 0.5
 
 
 class TestRecords:
@@ -171,7 +171,7 @@ class TestTheProcess:
         with process:
             async with httpx.AsyncClient(base_url=url) as http, http.stream("POST", CHAT, json=body):
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(15) == 0
+                assert process.wait(3) == 0
 
     async def test_it_serves_on_a_unix_socket_and_removes_it(self, tmp_path: Path) -> None:
         path = tmp_path / "double.sock"
@@ -181,7 +181,7 @@ class TestTheProcess:
             async with httpx.AsyncClient(base_url="http://double", transport=transport) as http:
                 assert len(events(await raw(http, "[[tokens=5]]"))) == 8
             process.terminate()
-            assert process.wait(15) == 0
+            assert process.wait(3) == 0
         assert not path.exists()
 
     def test_it_ends_with_a_parent_that_was_killed(self, tmp_path: Path) -> None:

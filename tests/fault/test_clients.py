@@ -32,7 +32,7 @@ async def kill_the_workers_in_mid_answer(redis_process: RedisServer, turns: int 
                 return []
             return [str(store.hget(turn, "owner")) for turn in store.scan_iter("*:turn:*")]
 
-        owners = await eventually_async(running, within=40)
+        owners = await eventually_async(running, within=20)
     for pid in {int(owner.rpartition(":")[2]) for owner in owners}:
         os.kill(pid, signal.SIGKILL)
 

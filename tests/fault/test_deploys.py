@@ -95,7 +95,7 @@ async def test_a_worker_killed_before_the_first_byte_is_not_noticed_behind_nginx
                 asyncio.create_task(http.post(f"{nginx.url}/chat", json={"user_query": query % n}))
                 for n in range(12)
             ]
-            await eventually_async(lambda: len(upstream.calls()) == 12, within=30)
+            await eventually_async(lambda: len(upstream.calls()) == 12, within=10)
             for pid in three[0].workers():
                 os.kill(pid, signal.SIGKILL)
             answers = await asyncio.wait_for(asyncio.gather(*asking), 60)
@@ -136,18 +136,18 @@ async def test_a_drain_refuses_sends_finishes_what_runs_and_releases_the_rest(la
                 return (await answer.aread()).decode()
 
         local = asyncio.create_task(stay())
-        await asyncio.wait_for(reads.wait(), 15)
+        await asyncio.wait_for(reads.wait(), 5)
         leaving.signal(signal.SIGTERM)
 
         def unready() -> bool:
             return httpx.get(f"{leaving.url}/readyz", timeout=5).status_code == 503
 
-        await asyncio.to_thread(eventually, unready, 10)
+        await asyncio.to_thread(eventually, unready, 3)
         refused = await http.post(f"{leaving.url}/chat", json={"user_query": "hi"})
         assert (refused.status_code, refused.json()["code"]) == (503, "draining")
         assert "retry-after" in refused.headers
-        assert await asyncio.to_thread(leaving.wait, 40) == 0
-        farewell = await asyncio.wait_for(local, 15)
+        assert await asyncio.to_thread(leaving.wait, 20) == 0
+        farewell = await asyncio.wait_for(local, 5)
         assert farewell.rstrip().splitlines()[-1].startswith("retry: ")
         texts = [text_of(events) for events in await asyncio.wait_for(asyncio.gather(*reading), 60)]
         assert texts == [expected_text(100, 0), expected_text(800, 1)]

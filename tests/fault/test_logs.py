@@ -139,10 +139,7 @@ async def test_a_run_full_of_faults_tells_each_story_once_and_no_secret(
     assert 0 <= story["first_token_seconds"] <= story["seconds"] < 60
     assert story["model"]
 
-    # A sweep tells the end of a worker's turn once more if that was killed before it was settled.
-    stories = Counter(
-        line["turn"] for line in found if line["event"] == "turn.ended" and "settled_by" not in line
-    )
+    stories = Counter(line["turn"] for line in found if line["event"] == "turn.ended")
     assert len(stories) >= 15
     assert set(stories.values()) == {1}
     assert "asked.1" in {line.get("request") for line in found if line["event"] == "request.ended"}

@@ -66,8 +66,8 @@ class Seen:
     """What Groq saw and what the clients got of it.
 
     `refused` are all calls that Groq answered with 429. `late` are those of them after the first
-    one was known: a limit that no header tells is met once, and both replicas have a second to
-    hear of it; who does not pace is refused for all of the 15.
+    one was known: a limit that no header tells is met once, and both replicas have a quarter of
+    a second to hear of it.
     """
 
     calls: int
@@ -108,7 +108,7 @@ async def ask_together(
         let_in=len(let_in),
         tokens=sum(call["prompt_tokens"] + call["tokens"] for call in let_in),
         refused=len(refused),
-        late=sum(call["started"] > first + 1.0 for call in refused),
+        late=sum(call["started"] > first + 0.25 for call in refused),
         done=done,
     )
 

@@ -52,7 +52,7 @@ async def test_a_stall_of_three_seconds_is_a_pause_for_running_turns(
         new = await http.post(f"{replica.url}/chat", json={"user_query": "hi"})
         assert (new.status_code, new.json()["code"]) == (503, "store_unavailable")
         assert "retry-after" in new.headers
-        assert time.monotonic() - begin < 3.9  # one timeout of 2 s, and not two
+        assert time.monotonic() - begin < 3
         assert (await http.get(f"{replica.url}/livez")).status_code == 200
         assert (await http.get(f"{replica.url}/readyz")).status_code == 503
         assert (await http.get(f"{replica.url}/health")).json()["status"] == "healthy"
@@ -112,7 +112,7 @@ async def test_an_outage_beyond_the_hold_fails_visibly_and_is_taken_up_again(
         await eventually_async(lambda: any(store.xlen(key) > 8 for key in store.scan_iter("*:log:*")))
         redis_process.stall()
         with pytest.raises(httpx.RemoteProtocolError):
-            await asyncio.wait_for(asking, 40)
+            await asyncio.wait_for(asking, 20)
         redis_process.go_on()
         path = "/v1/sessions/s"
         await eventually_async(replica.ready)

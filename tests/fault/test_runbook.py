@@ -221,7 +221,7 @@ def test_the_metrics_survive_whoever_serves_them(watch: Watch) -> None:
                 return int(child)
         return 0
 
-    before = eventually(exporter, within=30)
+    before = eventually(exporter, within=10)
     os.kill(before, signal.SIGKILL)
     assert seen.value("chat_turns_started_total") == 1
-    eventually(lambda: exporter() not in (0, before), within=30)
+    eventually(lambda: exporter() not in (0, before), within=10)

@@ -79,7 +79,7 @@ async def test_a_stopped_process_that_wakes_up_is_fenced(launch: Launch, redis_p
         [worker] = first.workers()
         os.kill(worker, signal.SIGSTOP)
         [turn] = list(store.scan_iter("*:turn:*"))
-        await eventually_async(lambda: store.hget(turn, "epoch") == "2", within=20)
+        await eventually_async(lambda: store.hget(turn, "epoch") == "2", within=10)
         os.kill(worker, signal.SIGCONT)
         events = await asyncio.wait_for(reading, 30)
         assert events[-1].event == "turn.completed"
@@ -139,7 +139,7 @@ async def test_stop_works_while_the_owner_is_dead(launch: Launch, redis_process:
         first.kill()
         begin = time.monotonic()
         stopped = (await http.post(f"{second.url}{path}/stop")).json()
-        assert time.monotonic() - begin < 15  # half the lease
+        assert time.monotonic() - begin < 1
         assert stopped["state"] == "stopped"
         assert expected_text(900, 0).startswith(stopped["text"])
         events = await follow(http, [second.url], path)
@@ -159,7 +159,7 @@ async def test_a_crashed_workers_leases_lapse_at_once(launch: Launch, redis_proc
         await eventually_async(lambda: store.xlen(log) > 8)
         store.close()
         await kill_owner(replica)
-        events = await asyncio.wait_for(reading, 25)
+        events = await asyncio.wait_for(reading, 20)
         assert text_of(events) == expected_text(100, 0)
 
 

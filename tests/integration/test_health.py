@@ -32,7 +32,7 @@ async def test_a_stalled_store_makes_it_unready_within_bounds_and_nothing_else(
             redis.stall()
             begin = time.monotonic()
             unready = await served.client.get("/readyz")
-            assert time.monotonic() - begin < 3.9
+            assert time.monotonic() - begin < 3
             assert (unready.status_code, unready.json()["checks"]["store"]) == (503, "unavailable")
             assert unready.headers["retry-after"] == "1"
             assert (await served.client.get("/livez")).status_code == 200

@@ -191,7 +191,7 @@ async def test_a_refused_send_begins_nothing_and_is_not_charged(start: Start, st
         async def passes() -> bool:
             return (await send(served, key)).status_code == 200
 
-        await eventually_async(passes, within=20)
+        await eventually_async(passes, within=7)
 
 
 async def test_a_key_has_a_limit_of_its_own(start: Start) -> None:
@@ -286,8 +286,8 @@ async def test_with_the_store_stalled_each_request_answers_in_its_bound_and_noth
                     *(send(served, key) for _ in range(20)),
                     *(served.client.get("/v1/sessions/s", headers=key) for _ in range(20)),
                 )
-            assert lag.worst < 0.5  # a blocking client would stand for 2 s
-            assert lag.seconds < 4.0
+            assert lag.worst < 0.05
+            assert lag.seconds < 3.0
             codes = [answer.json()["code"] for answer in answers]
             assert set(codes) == {"store_unavailable", "rate_limited"}
             assert all("retry-after" in answer.headers for answer in answers)

@@ -124,7 +124,7 @@ async def test_a_place_lapses_with_its_worker_and_comes_back_with_the_turn(
         async def free() -> bool:
             return (await begin(served, "a")).status_code == 202
 
-        await eventually_async(free, within=15)
+        await eventually_async(free, within=4.5)
         await ledger.hold([dead])  # taken over after all: it has a place, free or not
         assert store.zcard(RUNNING) == 2
         await ledger.settle(dead, "m", {})

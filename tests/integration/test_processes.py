@@ -94,9 +94,9 @@ def test_sigterm_drains_in_order(service: Starter, command: str) -> None:
         told = time.monotonic()
         running.signal(signal.SIGTERM)
         eventually(lambda: "drain" in running.facts())
-        assert time.monotonic() - told < 1.5
+        assert time.monotonic() - told < 1.0
         assert running.get("/state") == (503, "draining"), "the listener is open for the delay"
-        eventually(running.refuses, within=10)
+        eventually(running.refuses, within=5)
         assert "shutdown" not in running.facts(), "the stream still runs"
         assert stream.read().endswith(b"49\nend\n")
     assert running.wait() == 0
@@ -151,7 +151,7 @@ def test_sigquit_to_a_worker_ends_it_at_once_and_another_comes(service: Starter)
     with running.stream("/hang") as stream:
         stream.readline()
         os.kill(worker, signal.SIGQUIT)
-        eventually(lambda: not alive(worker), within=10)
+        eventually(lambda: not alive(worker), within=3)
     eventually(lambda: running.workers() not in ([], [worker]))
     assert running.get("/pid")[0] == 200
 
@@ -193,7 +193,7 @@ def test_a_reload_lets_streams_finish_and_a_sigterm_meanwhile_is_obeyed(service:
         running.signal(signal.SIGHUP)
         eventually(lambda: running.get("/pid")[1] != str(old))
         running.signal(signal.SIGTERM)
-        eventually(lambda: any(pid != old for _, pid, fact in running.journal() if fact == "drain"))
+        eventually(lambda: any(pid != old for _, pid, fact in running.journal() if fact == "drain"), within=3)
         assert stream.read().endswith(b"39\nend\n")
     assert running.wait() == 0
 
@@ -246,18 +246,14 @@ def test_a_killed_worker_is_replaced_and_its_leases_are_lapsed(service: Starter)
 
 def test_connections_are_spread_evenly_over_the_workers(service: Starter) -> None:
     running = service("serve", CHAT_WORKERS="4")
-
-    def evenly() -> bool:
-        served: collections.Counter[str] = collections.Counter()
-        with contextlib.ExitStack() as stack:
-            for _ in range(80):
-                connection = stack.enter_context(contextlib.closing(running.connect()))
-                connection.request("GET", "/pid")
-                served[connection.getresponse().read().decode()] += 1
-        # 20 each would be even; without stepping back it is 40, always.
-        return len(served) == 4 and max(served.values()) <= 30
-
-    eventually(evenly, within=30)  # stepping back wants a core for an idle worker within 2 ms
+    served: collections.Counter[str] = collections.Counter()
+    with contextlib.ExitStack() as stack:
+        for _ in range(80):
+            connection = stack.enter_context(contextlib.closing(running.connect()))
+            connection.request("GET", "/pid")
+            served[connection.getresponse().read().decode()] += 1
+    assert len(served) == 4
+    assert max(served.values()) <= 30, served  # 20 each would be even; without stepping back it is 40
 
 
 # -- bounds of the server

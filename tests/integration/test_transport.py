@@ -102,7 +102,7 @@ async def test_a_response_that_is_not_read_to_its_end_takes_its_connection_with_
     async with serving(starts) as server:
         async with client.stream("GET", server.url) as response:
             assert await body_of(response).read() == b"hello"
-        await eventually_async(lambda: server.open == 0)
+        await eventually_async(lambda: server.open == 0, within=2)
 
 
 async def test_one_that_is_known_to_be_complete_keeps_it_though_its_end_comes_later(
@@ -223,7 +223,7 @@ async def test_the_end_is_noticed_while_paused(client: httpx.AsyncClient) -> Non
         assert await body.read() == b"hello"
         body.pause()
         await body.aclose()
-        await eventually_async(lambda: server.open == 0)
+        await eventually_async(lambda: server.open == 0, within=2)
 
 
 async def test_an_answer_that_nobody_reads_waits_at_its_server(client: httpx.AsyncClient) -> None:

@@ -20,7 +20,7 @@ from tests.support.processes import ROOT
 FOLDER = ROOT / "tests" / "clients" / "node"
 # A first installation fetches 90 MB.
 _INSTALL_SECONDS = 300
-_SCENARIO_SECONDS = 100
+_SCENARIO_SECONDS = 50
 
 
 class Node:

@@ -49,7 +49,7 @@ class Replica:
                 [sys.executable, "-m", "service", self.command],
                 cwd=self.directory, env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        eventually(self.ready, within=60)
+        eventually(self.ready, within=30)
 
     def ready(self) -> bool:
         assert self.process

@@ -17,7 +17,7 @@ T = TypeVar("T")
 _POLL = 0.02
 
 
-def eventually(predicate: Callable[[], T | None], within: float = 15.0, what: str = "") -> T:
+def eventually(predicate: Callable[[], T | None], within: float = 5.0, what: str = "") -> T:
     deadline = time.monotonic() + within
     while True:
         value = predicate()
@@ -30,11 +30,11 @@ def eventually(predicate: Callable[[], T | None], within: float = 15.0, what: st
 
 @overload
 async def eventually_async(
-    predicate: Callable[..., Awaitable[T | None]], within: float = 15.0, what: str = ""
+    predicate: Callable[..., Awaitable[T | None]], within: float = 5.0, what: str = ""
 ) -> T: ...
 @overload
-async def eventually_async(predicate: Callable[..., T | None], within: float = 15.0, what: str = "") -> T: ...
-async def eventually_async(predicate: Callable[..., Any], within: float = 15.0, what: str = "") -> Any:
+async def eventually_async(predicate: Callable[..., T | None], within: float = 5.0, what: str = "") -> T: ...
+async def eventually_async(predicate: Callable[..., Any], within: float = 5.0, what: str = "") -> Any:
     deadline = time.monotonic() + within
     while True:
         value = predicate()
