@@ -32,6 +32,8 @@ _FIRST: Final = 2
 _PAGE: Final = 128
 _BYTES_PER_TOKEN: Final = 5
 _PAGE_BYTES: Final = 262_144
+# So much more is read at once: a message that does not fit costs less than asking for what is missing.
+_SPARE_BYTES: Final = 4_096
 # Trimming starts at a position divisible by the largest of these that keeps half the room used.
 _STEPS: Final = (64, 32, 16, 8, 4, 2)
 
@@ -157,7 +159,7 @@ class Contexts:
         used = 0
         more = position > _FIRST
         while more:
-            size = min(_PAGE_BYTES, max(0, room - used) * _BYTES_PER_TOKEN)
+            size = min(_PAGE_BYTES, max(0, room - used) * _BYTES_PER_TOKEN + _SPARE_BYTES)
             page, more = await self._sessions.window(ref.principal, ref.session_id, position, _PAGE, size)
             for message, place in page:
                 tokens = self._tokens.message(message.content)

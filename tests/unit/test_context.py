@@ -1,0 +1,54 @@
+"""The context of a turn: how much of a history is read for it."""
+
+from __future__ import annotations
+
+from service.engine.context import Contexts, Tokens
+from service.store.sessions import Message
+from service.store.turns import Turn, TurnRef
+from service.upstream.models import Model
+
+MODEL = Model("small", 2048, 1024, 1024, frozenset(), (), (), (), "restart", "bench")
+
+
+class History:
+    """In the place of stored sessions: pages as lua/window.lua gives them. Not the engine that is tested."""
+
+    def __init__(self, count: int, text: str) -> None:
+        self.messages = [
+            Message(f"m{place}", ("user", "assistant")[place % 2], f"{place} {text}", "", "complete", 0)
+            for place in range(count)
+        ]
+        self.pages: list[int] = []
+
+    async def window(
+        self, principal: str, session_id: str, position: int, count: int, size: int
+    ) -> tuple[list[tuple[Message, int]], bool]:
+        page: list[tuple[Message, int]] = []
+        for place in range(min(position, len(self.messages) + 2) - 1, 1, -1):
+            if len(page) == count or size < 0:
+                break
+            message = self.messages[place - 2]
+            page.append((message, place))
+            size -= len(message.dump())
+        self.pages.append(len(page))
+        return page, page[-1][1] > 2
+
+
+def turn_after(count: int) -> Turn:
+    return Turn(
+        TurnRef("p", "s", "t"), "running", 1, 1, "small", "m", pos=count + 3, last=0, created=0, question="?"
+    )
+
+
+async def test_a_history_of_ten_thousand_takes_one_read_as_one_of_ten_does() -> None:
+    text = "Small talk, said again and again. " * 4
+    contexts = Contexts(long := History(10_000, text), Tokens())  # type: ignore[arg-type]  # all that it calls
+    chosen = (await contexts.build(turn_after(10_000), MODEL)).messages[1:-1]
+    assert [one["content"] for one in chosen] == [m.content for m in long.messages[-len(chosen) :]]
+    assert len(chosen) >= 12
+    assert len(long.pages) == 1
+    assert long.pages[0] <= 48  # and not much more than the 25 that fit
+
+    contexts = Contexts(few := History(len(chosen), text), Tokens())  # type: ignore[arg-type]  # the same
+    assert len((await contexts.build(turn_after(len(chosen)), MODEL)).messages) == len(chosen) + 2
+    assert len(few.pages) == 1
