@@ -3,8 +3,8 @@
 Waiting calls go in turns over principals, so that nobody's flood holds up anybody else; one pump
 per pacer asks Redis for as many as may go, so that waiting costs a call per poll and not one per
 waiter. Invariants: a call that was let go and never made, or used less than it reserved, is
-reported; while Redis is away calls go unpaced, counted. What to do when the wait is too long
-belongs to governor.py.
+reported; while Redis is away calls are paced by what this worker knows (buckets.py), and counted.
+What to do when the wait is too long belongs to governor.py.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, Final
 
 from service import metrics
 from service.engine.background import Background
+from service.engine.buckets import fitting, line, lowered, reckoned
 from service.errors import StoreUnavailable, UpstreamError
 from service.logs import get_logger
-from service.store.pacing import NEAR, Pace, Pacing, Report
+from service.store.pacing import NEAR, PERIODS, Pace, Pacing, Report
 from service.upstream.base import Limits
 
 # What Redis said is believed for this long where nothing was in the way of calls; then a call goes
@@ -41,14 +42,8 @@ _REMEMBERED_SECONDS: Final = 60.0
 _BATCH: Final = 32
 # After a refusal by the store, before it is asked again.
 _ALONE_SECONDS: Final = 1.0
-# Unless the caller asks for more, an answer reserves at most a sixteenth of the minute's tokens
-# that are left: scarce tokens then carry many answers at once. Never less than Groq's own
-# default, or a quarter of a limit that is smaller still (8000 on the free tier).
-_SHARE: Final = 16
-_LEAST_COMPLETION: Final = 2048
-_LEAST_SHARE: Final = 4
-# Estimated prompts are up to a tenth short.
-_PROMPT_MARGIN: Final = 1.1
+# Of refusals that Redis could not be told yet, so many of the last are kept for it.
+_UNTOLD: Final = 32
 
 log = get_logger(__name__)
 
@@ -85,12 +80,13 @@ class Pacer:
         self._served: dict[str, float] = {}  # principals and when they had their last turn, in that order
         self._report = Report()
         self._pace: Pace | None = None
-        self._paced_at = float("-inf")
+        self._paced_at = self._stale_at = float("-inf")
         self._unasked = (0, 0)  # calls and tokens let go since Redis was asked
         self._looking: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._telling: asyncio.Task[Any] | None = None  # of a refusal
         self._alone_until = float("-inf")
+        self._blocked_until = float("-inf")  # by refusals, which Redis may not have heard of
         self._wake = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -136,10 +132,7 @@ class Pacer:
         now = self._loop.time()
         if self._waiting or self._report.refusals:
             return False
-        if now < self._alone_until:
-            metrics.bypassed.labels(control="governor").inc()
-            return True
-        if self._pace is None or not self._pace.free or now - self._paced_at >= _STALE_SECONDS:
+        if self._pace is None or not self._pace.free or now >= self._stale_at:
             return False
         if now - self._paced_at >= _FRESH_SECONDS and (self._looking is None or self._looking.done()):
             self._looking = self._background.task("pace", self._ask([]))
@@ -147,25 +140,29 @@ class Pacer:
 
     def _take_a_little(self, prompt: int, completion: int, fixed: bool) -> Grant | None:
         """Of what there is plenty of; Redis is told with the next report."""
-        pace, report = self._pace, self._report
-        if pace is None or not pace.roomy or self._waiting or report.refusals:
+        pace = self._pace
+        if pace is None or not pace.roomy or self._waiting or self._report.refusals:
             return None
-        if self._loop.time() - self._paced_at >= _STALE_SECONDS:
+        if self._loop.time() >= self._stale_at:
             return None
-        completion = self._fitting(prompt, completion, fixed)
+        completion = fitting(pace.buckets, prompt, completion, fixed=fixed)
         cost = prompt + completion
         calls, tokens = self._unasked[0] + 1, self._unasked[1] + cost
         for kind, bucket in pace.buckets.items():
             if (calls if kind in ("rpm", "rpd") else tokens) > bucket.limit * _UNASKED:
                 return None
         self._unasked = calls, tokens
-        self._tell_soon()
-        report.requests -= 1
-        report.prompt -= prompt
-        report.completion -= completion
-        report.ended -= cost
-        report.heard -= 1
+        self._take(prompt, completion)
         return self._grant(Grant(prompt, completion))
+
+    def _take(self, prompt: int, completion: int) -> None:
+        """Before Redis has been asked, which is told with the next report."""
+        self._tell_soon()
+        self._report.requests -= 1
+        self._report.prompt -= prompt
+        self._report.completion -= completion
+        self._report.ended -= prompt + completion
+        self._report.heard -= 1
 
     # What calls have learned
 
@@ -199,8 +196,20 @@ class Pacer:
             entry["requested"] = error.requested
         self._report.refusals.append(entry)
         self._wake.set()
-        self._paced_at = float("-inf")
+        self._note(error)
         self._telling = self._background.task("pace", self.flush())
+
+    def _note(self, error: UpstreamError) -> None:
+        """What a refusal says holds here at once, whether or not Redis can be told."""
+        self._stale_at = now = self._loop.time()
+        wait = error.retry_after or 0.0
+        if error.limit is None or error.window not in PERIODS:
+            self._blocked_until = max(self._blocked_until, now + wait)
+        elif wait:
+            if self._pace is None:
+                self._paced_at = now
+            age = now - self._paced_at
+            self._pace = lowered(self._pace, age, self._report, error.window, error.limit, wait)
 
     def ended(
         self, grant: Grant, prompt: int, completion: int, *, made: bool = True, heard: bool = False
@@ -227,7 +236,8 @@ class Pacer:
 
     def _tell_soon(self) -> None:
         if self._timer is None:
-            self._timer = self._loop.call_later(_TELL_SECONDS, self._tell)
+            at = max(self._loop.time() + _TELL_SECONDS, self._alone_until)
+            self._timer = self._loop.call_at(at, self._tell)
 
     def _tell(self) -> None:
         self._timer = None
@@ -251,9 +261,10 @@ class Pacer:
             batch = self._in_turns()
             if not batch:
                 break
-            first = await self._let_go(batch)
-            if first is not None and self._pace is not None and not self._give_up(first, self._pace):
-                await self._rest(self._pace.wait)
+            pace = await self._let_go(batch)
+            held = batch[len(pace.granted) :]
+            if held and not self._give_up(held[0], pace):
+                await self._rest(pace.wait)
 
     async def _rest(self, wait: float) -> None:
         first = min(waiter.deadline for queue in self._waiting.values() for waiter in queue)
@@ -291,40 +302,20 @@ class Pacer:
         """When its principal had its last turn here: of all workers' calls the earliest goes first."""
         return self._served.get(waiter.principal, waiter.since - _REMEMBERED_SECONDS)
 
-    async def _let_go(self, batch: list[_Waiter]) -> _Waiter | None:
-        """Returns the first that may not go."""
+    async def _let_go(self, batch: list[_Waiter]) -> Pace:
+        """Let as many of them go as may, the first ones."""
         now = self._loop.time()
+        buckets = self._pace.buckets if self._pace else {}
         for waiter in batch:
-            waiter.completion = self._fitting(waiter.prompt, waiter.completion, waiter.fixed)
+            waiter.completion = fitting(buckets, waiter.prompt, waiter.completion, fixed=waiter.fixed)
         pace = await self._ask([(w.prompt, w.completion, now - self._served_at(w)) for w in batch])
-        if pace is None:
-            for waiter in batch:
-                metrics.bypassed.labels(control="governor").inc()
-                self._go(waiter, Grant(waiter.prompt, waiter.completion))
-            return None
         for waiter, (level, out) in zip(batch, pace.granted, strict=False):
             self._go(waiter, Grant(waiter.prompt, waiter.completion, pace.now, level, out))
-        if len(pace.granted) == len(batch):
-            return None
-        first = batch[len(pace.granted)]
-        if not first.held:
-            first.held = True
+        held = batch[len(pace.granted) :]
+        if held and not held[0].held:
+            held[0].held = True
             metrics.governor_waits.labels(model=self._model).inc()
-        return first
-
-    def _fitting(self, prompt: int, completion: int, fixed: bool) -> int:
-        """The completion limit that the model's own limits leave room for."""
-        buckets = self._pace.buckets if self._pace else {}
-        tokens, output = buckets.get("tpm"), buckets.get("otpm")
-        if tokens is not None:
-            if not fixed:
-                least = min(_LEAST_COMPLETION, tokens.limit / _LEAST_SHARE)
-                completion = min(completion, int(max(least, tokens.level / _SHARE)))
-            fits = int(tokens.limit - prompt * _PROMPT_MARGIN)
-            completion = min(completion, fits) if fits > 0 else completion
-        if output is not None:
-            completion = min(completion, int(output.limit))
-        return max(1, completion)
+        return pace
 
     def _go(self, waiter: _Waiter, grant: Grant) -> None:
         self._grant(grant)
@@ -351,36 +342,34 @@ class Pacer:
                 as_much = waiter.prompt >= first.prompt and waiter.completion >= first.completion
                 hopeless = as_much and now + pace.best > waiter.deadline
                 if not waiter.outcome.done() and (hopeless or now >= waiter.deadline):
-                    waiter.outcome.set_result(max(pace.wait, self._line(prompt, completion, calls)))
+                    waiter.outcome.set_result(max(pace.wait, line(pace.buckets, calls, prompt, completion)))
         return first.outcome.done()
 
-    def _line(self, prompt: int, completion: int, calls: int) -> float:
-        """Seconds until this many calls, those before this one included, have had their room."""
-        costs = {
-            "rpm": calls, "rpd": calls, "itpm": prompt, "otpm": completion, "tpm": prompt + completion,
-            "tpd": prompt + completion,
-        }  # fmt: skip
-        longest = 0.0
-        for kind, bucket in self._pace.buckets.items() if self._pace else ():
-            missing = (costs[kind] - bucket.level) * bucket.period / bucket.limit
-            longest = max(longest, min(missing, bucket.period))
-        return longest
-
-    async def _ask(self, asks: list[tuple[int, int, float]]) -> Pace | None:
-        """One round trip; None while Redis is away."""
-        if self._loop.time() < self._alone_until:
-            return None
-        report, self._report = self._report, Report()
-        self._unasked = (0, 0)
-        try:
-            self._pace = await self._pacing.pace(self._model, report, asks)
-        except StoreUnavailable:
-            self._alone_until = self._loop.time() + _ALONE_SECONDS
-            self._report.refusals = report.refusals + self._report.refusals
-            log.warning("governor.alone", model=self._model, seconds=_ALONE_SECONDS, note="the store is away")
-            return None
-        self._paced_at = self._loop.time()
-        return self._pace
+    async def _ask(self, asks: list[tuple[int, int, float]]) -> Pace:
+        """One round trip; while Redis is away, what this worker can tell itself."""
+        if self._loop.time() >= self._alone_until:
+            report, self._report = self._report, Report()
+            self._unasked = (0, 0)
+            try:
+                self._pace = await self._pacing.pace(self._model, report, asks)
+            except StoreUnavailable:
+                self._alone_until = self._loop.time() + _ALONE_SECONDS
+                self._report.refusals = (report.refusals + self._report.refusals)[-_UNTOLD:]
+                log.warning(
+                    "governor.alone", model=self._model, seconds=_ALONE_SECONDS, note="the store is away"
+                )
+            else:
+                self._paced_at = self._loop.time()
+                self._stale_at = self._paced_at + _STALE_SECONDS
+                return self._pace
+        now = self._loop.time()
+        pace = reckoned(self._pace, now - self._paced_at, self._report, asks, self._blocked_until - now)
+        for prompt, completion, _ in asks[: len(pace.granted)]:
+            metrics.bypassed.labels(control="governor").inc()
+            self._take(prompt, completion)
+        if self._report.news:
+            self._tell_soon()
+        return pace
 
 
 def _says_nothing(limits: Limits) -> bool:

@@ -16,7 +16,9 @@ from tests.fault.conftest import Launch
 from tests.support.identity import bearer
 from tests.support.issuer import SECRET, token
 from tests.support.readers import client
+from tests.support.redis import RedisServer
 from tests.support.upstream import DoubleProcess
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.fault
 
@@ -27,6 +29,7 @@ LIMITS: dict[str, dict[str, int]] = {
     "tokens": {"TPM": 20_000, "RPD": 5_000},
     "requests": {"TPM": 90_000, "RPM": 300, "RPD": 5_000},
 }
+GROQS = {(429, "upstream_rate_limited")}
 
 
 def paced(directory: Path) -> dict[str, Any]:
@@ -43,8 +46,9 @@ def paced(directory: Path) -> dict[str, Any]:
 
 
 async def ask_all_the_time(
-    http: httpx.AsyncClient, urls: list[str], who: str, number: int, until: float, done: Counter[str]
-) -> None:
+    http: httpx.AsyncClient, urls: list[str], who: str, number: int, until: float, done: Counter[str],
+    refusals: set[tuple[int, str]],
+) -> None:  # fmt: skip
     headers = bearer(token(who))
     loop = asyncio.get_running_loop()
     count = 0
@@ -57,7 +61,7 @@ async def ask_all_the_time(
         if answer.status_code == 200:
             done[who] += 1
             continue
-        assert (answer.status_code, answer.json()["code"]) == (429, "upstream_rate_limited")
+        assert (answer.status_code, answer.json()["code"]) in refusals
         await asyncio.sleep(min(2.0, float(answer.headers["retry-after"])) * random.uniform(0.5, 1))
 
 
@@ -88,15 +92,19 @@ class Seen:
 
 
 async def ask_together(
-    urls: list[str], upstream: DoubleProcess, seconds: float, flood: int, singles: int
-) -> Seen:
+    urls: list[str], upstream: DoubleProcess, seconds: float, flood: int, singles: int,
+    refusals: set[tuple[int, str]] = GROQS,
+) -> Seen:  # fmt: skip
     """`flood` clients of one principal beside `singles` with one principal each, all the time."""
     who = ["flood"] * flood + [f"single{n}" for n in range(singles)]
     done = Counter(dict.fromkeys(who, 0))
     async with client() as http:
         until = asyncio.get_running_loop().time() + seconds
         await asyncio.gather(
-            *(ask_all_the_time(http, urls, name, number, until, done) for number, name in enumerate(who))
+            *(
+                ask_all_the_time(http, urls, name, number, until, done, refusals)
+                for number, name in enumerate(who)
+            )
         )
     calls = upstream.calls()
     begin = min(call["started"] for call in calls)
@@ -128,3 +136,36 @@ async def test_sixty_clients_use_what_the_limit_allows_and_are_hardly_refused(
     fewest = min(seen.singles())
     assert fewest >= 2, seen.done
     assert fewest >= sum(seen.singles()) / SINGLES / 4, seen.done
+
+
+@pytest.mark.timeout(120)
+async def test_a_redis_that_is_silent_for_a_moment_lets_no_flood_through(
+    launch: Launch, redis_process: RedisServer, upstream: DoubleProcess, tmp_path: Path
+) -> None:
+    limits = LIMITS["requests"]
+    upstream.configure(limits={"*": limits})
+    settings = paced(tmp_path)
+    replicas = [launch(**settings), launch(**settings)]
+
+    async def fall_silent_once_a_limit_is_known() -> None:
+        await eventually_async(lambda: any(call["status"] == 429 for call in upstream.calls()), SECONDS)
+        redis_process.stall()
+        try:
+            await eventually_async(lambda: all("governor.alone" in replica.log() for replica in replicas), 10)
+        finally:
+            redis_process.go_on()
+
+    seen, _ = await asyncio.gather(
+        ask_together(
+            [replica.url for replica in replicas],
+            upstream,
+            SECONDS,
+            FLOOD,
+            SINGLES,
+            refusals={*GROQS, (503, "store_unavailable")},
+        ),
+        fall_silent_once_a_limit_is_known(),
+    )
+    # What is known goes on being kept; only how much the other replica takes of it is not.
+    assert seen.late <= 0.05 * seen.calls, f"{seen.late} of {seen.calls} calls were beyond the limit"
+    assert seen.used(limits, SECONDS) >= 0.7, seen

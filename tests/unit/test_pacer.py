@@ -25,6 +25,7 @@ class Room:
         self.wait = 60.0
         self.away = False
         self.best = 0.0
+        self.period = 60.0
         self.roomy = False
 
     async def pace(self, model: str, report: Report, asks: Sequence[tuple[int, int, float]]) -> Pace:
@@ -39,7 +40,7 @@ class Room:
         count = min(self.room, len(asks))
         self.room -= count
         wait = self.wait if count < len(asks) else 0.0
-        buckets = {"rpm": Bucket(60, self.room, 60.0)}
+        buckets = {"rpm": Bucket(60, self.room, self.period)}
         return Pace(1, True, [(0.0, 0.0)] * count, wait, self.best, 0.0, self.roomy, buckets)
 
 
@@ -190,10 +191,45 @@ async def test_a_refusal_is_reported_with_what_was_asked(background: Background)
     assert room.reports[-1].requests == 1
 
 
-async def test_without_the_store_calls_go_on(background: Background) -> None:
+async def test_without_the_store_calls_go_on_where_nothing_is_known_to_be_in_the_way(
+    background: Background,
+) -> None:
     room = Room(0)
     room.away = True
     line = pacer(room, background)
     for _ in range(5):
         assert isinstance(await line.take("p", 1, 1, 1), Grant)
     assert room.polls == 1  # and the store is left alone for a second
+
+
+async def test_without_the_store_a_known_limit_is_kept_and_what_went_is_told_afterwards(
+    background: Background,
+) -> None:
+    room = Room(4)
+    room.period = 3600.0
+    line = pacer(room, background)
+    assert isinstance(await line.take("p", 1, 9, 1), Grant)  # three of sixty an hour are left
+    room.away = True
+    found = await asyncio.gather(*(line.take("p", 1, 9, 0.05) for _ in range(10)))
+    assert sum(isinstance(one, Grant) for one in found) == 3
+    later = [one for one in found if not isinstance(one, Grant)]
+    assert all(50 < seconds <= 420 for seconds in later), later  # one a minute
+    assert room.polls == 2
+    room.away = False
+    await eventually_async(lambda: room.polls == 3)  # a second later, though nobody calls any more
+    told = room.reports[2]
+    assert (told.requests, told.prompt, told.completion, told.ended) == (-3, -3, -27, -30)
+
+
+async def test_without_the_store_a_refusal_of_the_provider_holds_all_calls_back(
+    background: Background,
+) -> None:
+    room = Room()
+    room.away = True
+    line = pacer(room, background)
+    grant = await line.take("p", 10, 90, 1)
+    assert isinstance(grant, Grant)
+    line.refused(grant, UpstreamError("upstream_rate_limited", "Later.", kind="limit_rpm", retry_after=2))
+    found = await line.take("p", 10, 90, 1)
+    assert isinstance(found, float)
+    assert 1 < found <= 2
