@@ -15,7 +15,7 @@ import functools
 import math
 import time
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from fastapi import Request
 from limits import RateLimitItem, parse_many
@@ -27,10 +27,13 @@ from service.api.auth import Principal
 from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
 from service.settings import Settings
+from service.store.scripts import Call
 from service.store.windows import Use, Window, Windows
 
 # How long a worker counts alone before it asks Redis again.
 _ALONE_SECONDS: Final = 1.0
+
+Kind = Literal["sends", "reads"]
 
 log = get_logger(__name__)
 
@@ -58,53 +61,45 @@ class Limits(Limiter):
         self._trusted = addresses.networks(settings.trusted_proxies)
         self._alone_until = 0.0
 
-    async def check(
-        self, request: Request, principal: Principal, kind: Literal["sends", "reads"], *,
-        once: str | None = None,
-    ) -> None:  # fmt: skip
-        """Charge the caller for one request. Raises rate_limited.
+    async def check(self, request: Request, principal: Principal, kind: Kind) -> None:
+        """Charge the caller for one request. Raises rate_limited."""
+        await self.toll(request, principal, kind).pay()
+
+    def toll(self, request: Request, principal: Principal, kind: Kind, *, once: str | None = None) -> Toll:
+        """What one request costs its caller.
 
         Requests with the same `once` at the same time are one: whichever comes first is charged.
         """
         own = principal.limit_sends if kind == "sends" else principal.limit_reads
         limits = _parse(self._settings.limit_for(kind) if own is None else own)
-        if not limits:
-            return
-        decision = await self._decide(limits, self._who(request, principal), kind, once)
-        request.scope["chat.headers"] = _headers(decision)
-        if not decision.passes:
-            metrics.limit_rejections.labels(limit=kind).inc()
-            wait = max(1, math.ceil(decision.reset))
-            raise ServiceError(
-                "rate_limited", f"The limit of {decision.limit} is reached; try again in {wait} s.",
-                retry_after=wait,
-            )  # fmt: skip
+        return Toll(self, request, limits, self._who(request, principal) if limits else "", kind, once)
 
     def _who(self, request: Request, principal: Principal) -> str:
         if not principal.anonymous:
             return principal.id
         return "ip." + addresses.customer(addresses.client_address(request.scope, self._trusted))
 
-    async def _decide(
-        self, limits: tuple[RateLimitItem, ...], who: str, kind: str, once: str | None
-    ) -> Decision:
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._alone_until:
-            windows = [Window(limit.amount, limit.get_expiry()) for limit in limits]
-            try:
-                taken, uses = await self._windows.take(
-                    who, kind, windows, shape=self._settings.limit_window, once=once
-                )
-            except StoreUnavailable:
-                self._alone_until = loop.time() + _ALONE_SECONDS
-                log.warning("limits.alone", seconds=_ALONE_SECONDS, note="the store is silent")
-            else:
-                return _binding(taken, limits, uses)
-        metrics.bypassed.labels(control="limits").inc()
-        return self._decide_alone(limits, who, kind)
+    def asking(self, limits: tuple[RateLimitItem, ...], who: str, kind: str, once: str | None) -> Call | None:
+        """The call that decides, None while this worker counts alone."""
+        if asyncio.get_running_loop().time() < self._alone_until:
+            return None
+        windows = [Window(limit.amount, limit.get_expiry()) for limit in limits]
+        return self._windows.taking(who, kind, windows, shape=self._settings.limit_window, once=once)
 
-    def _decide_alone(self, limits: tuple[RateLimitItem, ...], who: str, kind: str) -> Decision:
+    async def ask(self, call: Call) -> list[Any]:
+        return await self._windows.take(call)
+
+    def decided(self, limits: tuple[RateLimitItem, ...], answer: list[Any]) -> Decision:
+        return _binding(limits, *self._windows.taken(answer))
+
+    def silent(self) -> None:
+        """Redis did not answer."""
+        self._alone_until = asyncio.get_running_loop().time() + _ALONE_SECONDS
+        log.warning("limits.alone", seconds=_ALONE_SECONDS, note="the store is silent")
+
+    def decide_alone(self, limits: tuple[RateLimitItem, ...], who: str, kind: str) -> Decision:
         """What this worker alone has counted since Redis fell silent."""
+        metrics.bypassed.labels(control="limits").inc()
         taken = all(self.limiter.test(limit, who, kind) for limit in limits)
         uses = []
         for limit in limits:
@@ -112,7 +107,62 @@ class Limits(Limiter):
                 self.limiter.hit(limit, who, kind)
             reset, left = self.limiter.get_window_stats(limit, who, kind)
             uses.append(Use(limit.amount - left, max(0.0, reset - time.time())))
-        return _binding(taken, limits, uses)
+        return _binding(limits, taken, uses)
+
+
+class Toll:
+    """What one request costs its caller: paid once, by itself or on the way to a turn (engine.sends.Toll)."""
+
+    def __init__(
+        self, limits: Limits, request: Request, windows: tuple[RateLimitItem, ...], who: str, kind: str,
+        once: str | None,
+    ) -> None:  # fmt: skip
+        self._limits = limits
+        self._request = request
+        self._windows = windows
+        self._who = who
+        self._kind = kind
+        self._once = once
+
+    async def pay(self) -> None:
+        """Unless it is paid. Raises rate_limited."""
+        due = self.due()
+        if due is not None:
+            try:
+                answer = await self._limits.ask(due)
+            except StoreUnavailable:
+                self.unanswered()
+            else:
+                self.paid(answer)
+
+    def due(self) -> Call | None:
+        """The call that charges it; None where nothing is to be paid any more. Raises rate_limited."""
+        if not self._windows:
+            return None
+        call = self._limits.asking(self._windows, self._who, self._kind, self._once)
+        if call is None:
+            self._settle(self._limits.decide_alone(self._windows, self._who, self._kind))
+        return call
+
+    def paid(self, answer: list[Any]) -> None:
+        """With what the call returned. Raises rate_limited."""
+        self._settle(self._limits.decided(self._windows, answer))
+
+    def unanswered(self) -> None:
+        """Redis is silent: the worker charges it by itself. Raises rate_limited."""
+        self._limits.silent()
+        self._settle(self._limits.decide_alone(self._windows, self._who, self._kind))
+
+    def _settle(self, decision: Decision) -> None:
+        self._windows = ()
+        self._request.scope["chat.headers"] = _headers(decision)
+        if not decision.passes:
+            metrics.limit_rejections.labels(limit=self._kind).inc()
+            wait = max(1, math.ceil(decision.reset))
+            raise ServiceError(
+                "rate_limited", f"The limit of {decision.limit} is reached; try again in {wait} s.",
+                retry_after=wait,
+            )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=1024)  # distinct limits: the settings' two, and those of single keys
@@ -126,7 +176,7 @@ def _parse(grammar: str) -> tuple[RateLimitItem, ...]:
     return tuple(found.values())
 
 
-def _binding(taken: bool, limits: tuple[RateLimitItem, ...], uses: list[Use]) -> Decision:
+def _binding(limits: tuple[RateLimitItem, ...], taken: bool, uses: list[Use]) -> Decision:
     decisions = [
         Decision(taken, limit, max(0, limit.amount - use.used), use.reset)
         for limit, use in zip(limits, uses, strict=True)

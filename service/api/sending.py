@@ -8,6 +8,7 @@ from service.api import bodies
 from service.api.auth import Principal
 from service.api.edge import edge_of
 from service.engine.sends import Attached, Own, Send
+from service.errors import ServiceError
 from service.store.credentials import Credential
 
 
@@ -30,8 +31,14 @@ async def start(request: Request, principal: Principal, send: Send, *, reads: bo
         edge.streams.take(request, principal)
     if attached is None:
         once = f"{send.session_id or ''}\n{send.key}" if send.key else None
-        await edge.limits.check(request, principal, "sends", once=once)
-        attached = await edge.engine.begin(send)
+        send.toll = toll = edge.limits.toll(request, principal, "sends", once=once)
+        if send.session_id is not None:
+            await toll.pay()  # before its session is looked at
+        try:
+            attached = await edge.engine.begin(send)
+        except ServiceError:
+            await toll.pay()  # who is refused for another reason has asked all the same
+            raise
     request.scope["chat.session"] = attached.ref.session_id
     request.scope["chat.turn"] = attached.ref.turn_id
     return attached

@@ -13,7 +13,8 @@ from service.api.edge import edge_of, principal_of
 from service.api.responses import TurnResponse
 from service.dialects import native
 from service.dialects.base import validate
-from service.engine.engine import Engine, session_not_found, turn_not_found
+from service.engine.beginning import session_not_found, turn_not_found
+from service.engine.engine import Engine
 from service.errors import ServiceError
 from service.store.sessions import Message, Session
 from service.store.turns import Turn, TurnRef

@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from service import metrics
 from service.engine.context import Contexts
-from service.engine.sends import Own, Send
-from service.errors import ServiceError
+from service.engine.sends import Own, Send, Toll
+from service.errors import ServiceError, StoreUnavailable
 from service.settings import Settings
+from service.store.entry import Entered, Entry
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.sessions import Session
-from service.store.turns import Turn, TurnRef
+from service.store.turns import Begin, Begun, Turn, TurnRef
 from service.upstream.models import Model
 
 # A turn that has just ended gives its place back within a round trip; its reader may be faster.
@@ -29,10 +31,26 @@ _SECOND_LOOK_SECONDS: Final = 0.1
 _QUEUED_LEASES: Final = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Tokens of a turn that is about to begin, and what bounds them."""
+
+    prompt: int
+    completion: int
+    bounds: Bounds
+
+    @property
+    def tokens(self) -> int:
+        """What the turn will hold; 0 where nothing is bounded."""
+        bounded = self.bounds.running or any(self.bounds.budgets)
+        return self.prompt + self.completion if bounded else 0
+
+
 class Budgets:
-    def __init__(self, settings: Settings, ledger: Ledger, contexts: Contexts) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, entry: Entry, contexts: Contexts) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._entry = entry
         self._contexts = contexts
 
     def bounds(self, own: Own) -> Bounds:
@@ -45,31 +63,45 @@ class Budgets:
             minute=_first(own.minute, settings.budget_tokens_per_minute),
         )
 
-    async def reserve(
+    async def need(
         self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
-    ) -> int:
-        """Reserve for a turn that is about to begin; returns its tokens, 0 where nothing is bounded.
-
-        Cuts the completion limit in `params` to what a budget has left. Raises
-        concurrency_limited, budget_exhausted, store_unavailable.
-        """
+    ) -> Need:
+        """What a turn that is about to begin will ask for."""
         bounds = self.bounds(send.own)
-        completion = self._contexts.completion_of(model, params)
         prompt = 0
         if any(bounds.budgets):
             prompt = await self._contexts.estimate(send, ref, session, model, params)
-        reserved = await self._ledger.reserve(ref, prompt, completion, bounds)
-        if reserved.by == "turns":
+        return Need(prompt, self._contexts.completion_of(model, params), bounds)
+
+    async def enter(self, begin: Begin, need: Need, toll: Toll | None) -> tuple[int, Begun | None]:
+        """Pay the toll, reserve and begin, the last only where all that is needed was granted.
+
+        Returns the tokens that the turn holds (fewer where a budget has no more), and what began.
+        Raises rate_limited, concurrency_limited, budget_exhausted, store_unavailable.
+        """
+        entered = await self._enter(begin, need, toll)
+        if entered.reserved.by == "turns":
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
-            reserved = await self._ledger.reserve(ref, prompt, completion, bounds)
+            entered = await self._enter(begin, need, None)
+        reserved = entered.reserved
         if reserved.by:
-            raise _refusal(reserved, bounds)
-        if not any(bounds.budgets):
-            return reserved.tokens if bounds.running else 0
-        metrics.budget_reserved.inc(reserved.tokens)
-        if reserved.tokens < prompt + completion:
-            params["max_completion_tokens"] = reserved.tokens - prompt
-        return reserved.tokens
+            raise _refusal(reserved, need.bounds)
+        if any(need.bounds.budgets):
+            metrics.budget_reserved.inc(reserved.tokens)
+        return min(reserved.tokens, need.tokens), entered.begun
+
+    async def _enter(self, begin: Begin, need: Need, toll: Toll | None) -> Entered:
+        asked = begin, need.prompt, need.completion, need.bounds
+        due = toll.due() if toll is not None else None
+        if toll is not None and due is not None:
+            try:
+                entered = await self._entry.enter(*asked, due)
+            except StoreUnavailable:
+                toll.unanswered()
+            else:
+                toll.paid(entered.charged)
+                return entered
+        return await self._entry.enter(*asked, None)
 
     async def hold(self, turns: Sequence[Turn]) -> None:
         """Keep what running turns hold, for another lease."""

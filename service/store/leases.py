@@ -38,29 +38,21 @@ class Leases:
             due = self.lease_ms + 50 if milliseconds is None else milliseconds
             await self._scripts.call("schedule", [self._keys.deadlines], [due, *map(str, refs)])
 
-    async def own(self, ref: TurnRef, then: Call | None = None) -> Any:
-        """Announce a turn before it begins: from now on somebody will look after it.
-
-        Runs the script `then` behind it, in the same round trip where there is one server, and
-        returns what that returns.
-        """
+    async def own(self, ref: TurnRef) -> None:
+        """Announce a turn before it begins: from now on somebody will look after it."""
+        if not self._client.cluster:
+            await self._scripts.call(*self.announcing(ref))
+            return
         name = self._keys.owned_by(self._worker)
         redis = self._client.redis
-        if self._client.cluster:
-            await self._client.run("own", redis.sadd(name, str(ref)))
-            await self._client.run("own", redis.expire(name, _OWNED_TTL_SECONDS))
-            await self.schedule([ref])
-            return await self._scripts.call(*then) if then else None
-        announcement: Call = (
-            "own", [self._keys.deadlines, name], [self.lease_ms + 50, str(ref), _OWNED_TTL_SECONDS]
-        )  # fmt: skip
-        if then is None:
-            return await self._scripts.call(*announcement)
-        announced, result = await self._scripts.batch(then[0], [announcement, then])
-        for outcome in (announced, result):
-            if isinstance(outcome, BaseException):
-                raise outcome
-        return result
+        await self._client.run("own", redis.sadd(name, str(ref)))
+        await self._client.run("own", redis.expire(name, _OWNED_TTL_SECONDS))
+        await self.schedule([ref])
+
+    def announcing(self, ref: TurnRef) -> Call:
+        """The call that announces a turn, where all keys are on one server."""
+        keys = [self._keys.deadlines, self._keys.owned_by(self._worker)]
+        return "own", keys, [self.lease_ms + 50, str(ref), _OWNED_TTL_SECONDS]
 
     async def disown(self, ref: TurnRef) -> None:
         await self._client.run("disown", self._client.redis.srem(self._keys.owned_by(self._worker), str(ref)))

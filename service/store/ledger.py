@@ -1,6 +1,6 @@
 """The ledger: what a principal's turns hold and have used, by Redis's clock.
 
-A turn that begins is announced and reserves a place and tokens (lua/reserve.lua), keeps them while
+A turn that begins is announced, reserves a place and tokens (lua/reserve.lua), keeps them while
 it runs (hold.lua) and settles once (settle.lua). Invariants: a turn's entry in `reserved` is the one
 chance to settle it, so that a settle may be repeated at any time; places lapse with their worker
 and come back by themselves. What the bounds are and what a refusal says belong to engine/budgets.py.
@@ -18,7 +18,6 @@ from service import metrics
 from service.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys
-from service.store.leases import Leases
 from service.store.scripts import Call, Scripts
 from service.store.turns import TurnRef
 
@@ -75,13 +74,12 @@ class Standing:
 
 class Ledger:
     def __init__(
-        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, leases: Leases
+        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings
     ) -> None:  # fmt: skip
         self._client = client
         self._redis = client.redis
         self._scripts = scripts
         self._keys = keys
-        self._leases = leases
         self.lease_ms = int(settings.lease_seconds * 1000)
         # As long as the turn itself: a sweep may settle it until then.
         self._ttl = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
@@ -94,20 +92,25 @@ class Ledger:
     def _budgets(self, principal: str) -> list[str]:
         return [self._keys.budget(principal, period) for period in PERIODS]
 
+    def reserving(self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds) -> Call:
+        """The call that reserves for a turn; `reserved` reads what it returns."""
+        keys = [*self._places(ref.principal), *self._budgets(ref.principal)]
+        return "reserve", keys, [
+            ref.turn_id, self.lease_ms, bounds.running, prompt, completion, self._ttl, _LEAST_COMPLETION,
+            *bounds.budgets,
+        ]  # fmt: skip
+
     async def reserve(self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds) -> Reserved:
-        """Announced first: what a worker that dies has reserved is given back by a sweep."""
-        outcome, amount = await self._leases.own(ref, (
-            "reserve",
-            [*self._places(ref.principal), *self._budgets(ref.principal)],
-            [ref.turn_id, self.lease_ms, bounds.running, prompt, completion, self._ttl, _LEAST_COMPLETION,
-             *bounds.budgets],
-        ))  # fmt: skip
-        by = outcome.decode().lower()
+        """For a turn that was announced: what a worker that dies has reserved is given back by a sweep."""
+        return self.reserved(await self._scripts.call(*self.reserving(ref, prompt, completion, bounds)))
+
+    def reserved(self, answer: list[Any]) -> Reserved:
+        by, amount = answer[0].decode().lower(), int(answer[1])
         if by == "ok":
-            return Reserved(int(amount))
+            return Reserved(amount)
         if by == "turns":
             return Reserved(by=by)
-        return Reserved(by=by, wait=int(amount) / 1000 if int(amount) >= 0 else None)
+        return Reserved(by=by, wait=amount / 1000 if amount >= 0 else None)
 
     async def hold(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
         """Keep the places of turns for a lease, or longer; one round trip for all."""

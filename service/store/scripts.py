@@ -1,13 +1,14 @@
 """Lua scripts: loaded from lua/, called one at a time or many in one round trip.
 
 A script is sent by its hash and loaded again where Redis has forgotten it (restart, failover).
-What a script does stands in its header.
+What a script does stands in its header; a line `-- include name` stands for another script.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from service.errors import StoreUnavailable
 from service.store.client import Client
 
 _FOLDER: Final = Path(__file__).with_name("lua")
+_INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
 Call = tuple[str, Sequence[str], Sequence[Any]]
 
@@ -25,7 +27,10 @@ Call = tuple[str, Sequence[str], Sequence[Any]]
 class Scripts:
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._sources = {path.stem: path.read_text() for path in sorted(_FOLDER.glob("*.lua"))}
+        files = {path.stem: path.read_text() for path in sorted(_FOLDER.glob("*.lua"))}
+        self._sources = {
+            name: _INCLUDE.sub(lambda found: files[found[1]], source) for name, source in files.items()
+        }
         self._hashes = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in self._sources.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from service.settings import Settings
 from service.store.client import Client
 from service.store.credentials import Credentials
+from service.store.entry import Entry
 from service.store.keys import Keys
 from service.store.leases import Leases
 from service.store.ledger import Ledger
@@ -27,7 +28,8 @@ class Store:
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
         self.credentials = Credentials(self.client, self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)
-        self.ledger = Ledger(self.client, self.scripts, self.keys, settings, self.leases)
+        self.ledger = Ledger(self.client, self.scripts, self.keys, settings)
+        self.entry = Entry(self.client, self.scripts, self.leases, self.ledger, self.turns, worker)
         self.pacing = Pacing(self.client, self.scripts, self.keys, settings, worker)
         self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)
 

@@ -16,7 +16,7 @@ import orjson
 from service.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys, SessionKeys
-from service.store.scripts import Scripts
+from service.store.scripts import Call, Scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,8 @@ class Turns:
         """The entry of an idempotency key, '' without one; it stands in the turn."""
         return self._session(ref).idempotency(key) if key else ""
 
-    async def begin(self, begin: Begin, owner: str) -> Begun:
+    def beginning(self, begin: Begin, owner: str) -> Call:
+        """The call that begins a turn; `begun` reads what it returns."""
         keys = self._session(begin.ref)
         settings = self._settings
         idem = keys.idempotency(begin.key or "-")
@@ -210,7 +211,9 @@ class Turns:
             args += seed
         names = [keys.session, keys.order, keys.messages, keys.turns, keys.queue,
                  keys.turn(begin.ref.turn_id), keys.log(begin.ref.turn_id), idem]  # fmt: skip
-        answer = await self._scripts.call("begin", names, args)
+        return "begin", names, args
+
+    def begun(self, begin: Begin, answer: list[Any]) -> Begun:
         outcome = answer[0].decode()
         if outcome == "BEGUN":
             return Begun(
@@ -218,6 +221,9 @@ class Turns:
                 answer[5] == b"1",
             )  # fmt: skip
         return Begun(outcome, answer[1].decode() if len(answer) > 1 else "")
+
+    async def begin(self, begin: Begin, owner: str) -> Begun:
+        return self.begun(begin, await self._scripts.call(*self.beginning(begin, owner)))
 
     async def known(self, principal: str, session_id: str, key: str) -> tuple[str, str] | None:
         """The turn and the fingerprint that an idempotency key belongs to."""

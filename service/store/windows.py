@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from service.store.client import Client
 from service.store.keys import Keys
-from service.store.scripts import Scripts
+from service.store.scripts import Call, Scripts
 
 # A begin takes at most a store timeout (2.25 s): after that the turn of a known key is found.
 _MARK_MS: Final = 3_000
@@ -41,22 +41,28 @@ class Windows:
         self._scripts = scripts
         self._keys = keys
 
-    async def take(
+    def taking(
         self, who: str, kind: str, windows: Sequence[Window], *, shape: Literal["fixed", "moving"],
         once: str | None = None,
-    ) -> tuple[bool, list[Use]]:  # fmt: skip
-        """Whether one more request has a place in all windows, and what each holds now.
+    ) -> Call:  # fmt: skip
+        """The call that takes one more request from all windows; `taken` reads what it returns.
 
         Requests with the same `once` shortly after one another take one place together.
-        Raises StoreUnavailable.
         """
         names = [self._keys.charged(who, once or "")]
         arguments = [_MARK_MS if once else 0]
         for window in windows:
             names.append(self._keys.limit(who, kind, shape, window.seconds))
             arguments += (window.amount, window.seconds * 1000)
-        taken, *rest = await self._client.unless_silent(
-            self._scripts.call(f"limit_{shape}", names, arguments)
-        )
+        return f"limit_{shape}", names, arguments
+
+    async def take(self, call: Call) -> list[Any]:
+        """Raises StoreUnavailable, and that as soon as Redis is silent."""
+        answer: list[Any] = await self._client.unless_silent(self._scripts.call(*call))
+        return answer
+
+    def taken(self, answer: list[Any]) -> tuple[bool, list[Use]]:
+        """Whether it had a place in all of them, and what each holds now."""
+        taken, *rest = answer
         uses = [Use(int(rest[i]), max(0, int(rest[i + 1])) / 1000) for i in range(0, len(rest), 2)]
         return bool(taken), uses

@@ -1,0 +1,200 @@
+"""Beginning: from a send to a turn that runs, or why there is none.
+
+The toll, the reservation and the begin are one round trip where nothing is in the way; whatever
+refuses afterwards gives back what was reserved. Invariants: a repeat under the same idempotency key
+meets the turn of the first and is never refused; only begin.lua says whether a session is busy. What
+a place or a token costs belongs to budgets.py, what a busy replica does to admission.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from service import ids, metrics
+from service.engine.admission import Admission
+from service.engine.budgets import Budgets
+from service.engine.context import DEFAULT_SYSTEM_PROMPT, Contexts
+from service.engine.sends import Attached, Send, draft
+from service.errors import ServiceError
+from service.events import Event
+from service.store.sessions import Session
+from service.store.store import Store
+from service.store.turns import Begin, Begun, Turn, TurnRef
+from service.upstream.models import Catalogue, Model
+
+# Between two interrupts of one session: each waits for a seal, so this bounds a send to seconds.
+INTERRUPT_TRIES: Final = 5
+# What refuses a send for want of room; and how long a repeat waits for its twin to begin, 0.3 s in all.
+_GATES: Final = ("concurrency_limited", "budget_exhausted", "overloaded")
+_TWIN_PAUSES: Final = (0.02, 0.08, 0.2)
+
+
+class Beginning:
+    def __init__(
+        self, store: Store, catalogue: Catalogue, contexts: Contexts, budgets: Budgets, admission: Admission,
+        worker: str, run: Callable[[Turn], None], stop: Callable[[TurnRef], Awaitable[Turn]],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._catalogue = catalogue
+        self._contexts = contexts
+        self._budgets = budgets
+        self._admission = admission
+        self._worker = worker
+        self._run = run
+        self._stop = stop
+
+    async def known(self, send: Send) -> Attached | None:
+        if send.key is None:
+            return None
+        session_id = send.session_id or ids.derived_session_id(send.principal, send.key)
+        found = await self._store.turns.known(send.principal, session_id, send.key)
+        if found is None:
+            return None
+        if found[1] != send.fingerprint():
+            raise _mismatch()
+        return await self._attach(TurnRef(send.principal, session_id, found[0]))
+
+    async def _attach(self, ref: TurnRef) -> Attached:
+        turn = await self._store.turns.get(ref)
+        if turn is None:
+            raise turn_not_found()
+        metrics.idempotent_repeats.inc()
+        return Attached(ref, turn.model, turn.created, fresh=False, state=turn.state, void=turn.void)
+
+    async def begin(self, send: Send) -> Attached:
+        try:
+            return await self._begin(send)
+        except ServiceError as error:
+            if send.key is None or error.code not in _GATES:
+                raise
+            # Its twin, sent at the same moment, has taken the last place: a repeat is never refused.
+            for pause in _TWIN_PAUSES:
+                await asyncio.sleep(pause)
+                attached = await self.known(send)
+                if attached is not None:
+                    return attached
+            raise
+
+    async def _begin(self, send: Send) -> Attached:
+        if send.session_id is not None:
+            session_id = send.session_id
+        else:
+            session_id = (
+                ids.derived_session_id(send.principal, send.key) if send.key else ids.new_session_id()
+            )
+        ref = TurnRef(send.principal, session_id, ids.new_turn_id())
+        session = await self._store.sessions.get(send.principal, session_id) if send.session_id else None
+        model = self._catalogue.resolve(send.model or (session.model if session else None))
+        system = send.system or (session.system_prompt if session else None) or DEFAULT_SYSTEM_PROMPT
+        model.check(send.params)
+        self._contexts.check(model, send.params, system, send.content, send.messages)
+        params = {**send.params, "system": system}
+        if send.messages is not None:
+            params["messages"] = send.messages
+        async with self._admission.place():
+            begin, begun = await self._enter(send, ref, session, model, params)
+            begun = await self._begun(begin, begun, send)
+            if begun.outcome == "BEGUN":
+                return await self._start(begin, begun, send, model.id, params)
+        await self._budgets.cancel(ref)
+        await self._store.leases.settle(ref)
+        return await self._refused(begun, ref, send)
+
+    async def _enter(
+        self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
+    ) -> tuple[Begin, Begun | None]:
+        """What begins the turn and, where all that it needs was granted, what came of it."""
+        try:
+            return await self._reserved(send, ref, session, model, params)
+        except ServiceError as error:
+            active = session.active_turn if session else None
+            if error.code not in _GATES or send.on_busy != "interrupt" or not active:
+                raise
+        # What it interrupts holds the place that it needs.
+        await self._stop(TurnRef(ref.principal, ref.session_id, active))
+        return await self._reserved(send, ref, session, model, params)
+
+    async def _reserved(
+        self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
+    ) -> tuple[Begin, Begun | None]:
+        need = await self._budgets.need(send, ref, session, model, params)
+        begin = draft(send, ref, model.id, params, need.tokens)
+        tokens, begun = await self._budgets.enter(begin, need, send.toll)
+        if tokens < need.tokens:
+            # It has not begun: the answer will be shorter.
+            params["max_completion_tokens"] = tokens - need.prompt
+            begin = draft(send, ref, model.id, params, tokens)
+        return begin, begun
+
+    async def _start(
+        self, begin: Begin, begun: Begun, send: Send, model: str, params: dict[str, Any]
+    ) -> Attached:
+        """The turn is in the store: run it, unless it waits in a queue."""
+        ref = begin.ref
+        metrics.turns_started.inc()
+        created = _created(begin.started)
+        turn = Turn(
+            ref=ref, state=begun.state, epoch=1, attempt=0, model=model, user=begun.message_id,
+            pos=begun.pos, last=1, created=created, params=params, started=begin.started,
+            idem=self._store.turns.idempotency(ref, send.key),
+            trace=send.traceparent, request=send.request_id, reserved=begin.fields["reserved"],
+            question=send.content,
+        )  # fmt: skip
+        if begun.state == "running":
+            self._run(turn)
+        else:
+            await self._budgets.hold_queued(ref)
+        if begin.named:
+            await self._store.sessions.list_it(ref.principal, ref.session_id)
+        return Attached(ref, model, created, fresh=True, state=begun.state)
+
+    async def _begun(self, begin: Begin, begun: Begun | None, send: Send) -> Begun:
+        begun = begun or await self._store.turns.begin(begin, self._worker)
+        for _ in range(INTERRUPT_TRIES):
+            if begun.outcome != "BUSY" or send.on_busy != "interrupt":
+                break
+            await self._stop(TurnRef(begin.ref.principal, begin.ref.session_id, begun.turn_id))
+            begun = await self._store.turns.begin(begin, self._worker)
+        return begun
+
+    async def _refused(self, begun: Begun, ref: TurnRef, send: Send) -> Attached:
+        if begun.outcome == "KNOWN":
+            return await self._attach(TurnRef(ref.principal, ref.session_id, begun.turn_id))
+        if begun.outcome in ("MISMATCH", "MESSAGE_EXISTS"):
+            raise _mismatch()
+        if begun.outcome == "BUSY":
+            raise ServiceError(
+                "turn_in_progress", f"The session is answering already, in turn {begun.turn_id}.",
+                retry_after=1, headers={
+                    "Location": f"/v1/sessions/{ref.session_id}/turns/{begun.turn_id}/events",
+                    "X-Turn-Id": begun.turn_id,
+                },
+            )  # fmt: skip
+        if begun.outcome == "HAS_HISTORY":
+            raise ServiceError(
+                "session_has_history", "The session has messages already; send without history."
+            )  # fmt: skip
+        if begun.outcome == "NO_SESSION":
+            raise session_not_found()
+        raise ServiceError("message_not_found", "There is no user message of that id in this session.")
+
+
+def session_not_found() -> ServiceError:
+    return ServiceError("session_not_found", "There is no such session.")
+
+
+def turn_not_found() -> ServiceError:
+    return ServiceError("turn_not_found", "There is no such turn in this session.")
+
+
+def _mismatch() -> ServiceError:
+    return ServiceError(
+        "idempotency_mismatch", "The idempotency key was used for another request; take a new one.",
+        headers={"x-should-retry": "false"},
+    )  # fmt: skip
+
+
+def _created(started: bytes) -> int:
+    return int(Event(1, started).data["created"])

@@ -1,0 +1,137 @@
+"""A send's way in: one round trip where nothing refuses, and nothing left behind of what was refused."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from prometheus_client import REGISTRY
+
+from service.double import expected_text
+from tests.conftest import Start
+from tests.support.redis import RedisServer
+from tests.support.service import Served
+from tests.support.waiting import eventually_async
+
+WINDOWS = pytest.mark.parametrize("window", ["fixed", "moving"])
+PARTS = ("enter", "limit_fixed", "limit_moving", "own", "reserve", "begin")
+
+
+async def ask(served: Served, wish: str = "[[tokens=2]]", **body: Any) -> httpx.Response:
+    return await served.client.post("/chat", json={"user_query": wish, **body})
+
+
+def calls() -> dict[str, float]:
+    return {
+        part: REGISTRY.get_sample_value("chat_redis_operations_total", {"operation": part}) or 0
+        for part in PARTS
+    }
+
+
+async def called(of: Any) -> dict[str, int]:
+    """Which parts of a way in were called while `of` was awaited."""
+    before = calls()
+    await of
+    return {part: int(count - before[part]) for part, count in calls().items() if count > before[part]}
+
+
+@WINDOWS
+async def test_a_send_enters_in_one_call(start: Start, window: str) -> None:
+    async with start(limit_sends="9/minute", limit_window=window, budget_tokens_per_day=100_000) as served:
+        await ask(served)
+        assert await called(ask(served)) == {"enter": 1}
+
+
+async def test_a_send_to_a_session_pays_before_its_session_is_read(start: Start) -> None:
+    async with start(limit_sends="9/minute") as served:
+        assert await called(ask(served, session_id="s")) == {"limit_moving": 1, "enter": 1}
+
+
+async def test_without_any_bound_a_send_begins_all_the_same(start: Start) -> None:
+    async with start(limit_sends="", max_running_turns_per_principal=0) as served:
+        answer = await ask(served)
+        assert answer.text == expected_text(2, 0)
+        assert "ratelimit-limit" not in answer.headers
+
+
+async def test_what_a_budget_has_no_room_for_is_begun_with_less(start: Start) -> None:
+    async with start(budget_tokens_per_day=600) as served:
+        assert await called(ask(served, "[[tokens=3]]", max_completion_tokens=5_000)) == {
+            "enter": 1,
+            "begin": 1,
+        }
+
+
+@WINDOWS
+async def test_who_is_over_the_limit_reserves_and_announces_nothing(
+    start: Start, store: redis.Redis, window: str
+) -> None:
+    async with start(limit_sends="1/minute", limit_window=window, budget_tokens_per_day=100_000) as served:
+        assert (await ask(served)).status_code == 200
+        await served.app.state.edge.engine.idle()
+        before = {key: store.type(key) for key in store.scan_iter("*")}
+        refused = await ask(served)
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert {key: store.type(key) for key in store.scan_iter("*")} == before
+        assert store.zcard("chat:turns:deadlines") == 0
+
+
+@WINDOWS
+async def test_of_many_sends_at_once_as_many_enter_as_the_limit_has_and_each_of_them_has_its_place(
+    start: Start, window: str
+) -> None:
+    bounds = {"limit_sends": "6/minute", "limit_window": window, "max_running_turns_per_principal": 6}
+    async with start(**bounds) as served:
+        answers = await asyncio.gather(*(ask(served, "[[tokens=5 rate=100]]") for _ in range(30)))
+        codes = [(one.status_code, one.status_code == 200 or one.json()["code"]) for one in answers]
+        assert codes.count((200, True)) == 6
+        assert codes.count((429, "rate_limited")) == 24
+
+
+@pytest.mark.parametrize("body", [{"model": "no/such-model"}, {"user_query": "word " * 200_000}])
+async def test_a_send_that_is_refused_for_another_reason_is_charged(
+    start: Start, body: dict[str, Any]
+) -> None:
+    async with start(limit_sends="2/minute", max_body_bytes=4_000_000) as served:
+        refused = await ask(served, **body)
+        assert 400 <= refused.status_code < 500
+        assert refused.json()["code"] != "rate_limited"
+        assert (await ask(served)).headers["ratelimit-remaining"] == "0"
+        assert (await ask(served, **body)).json()["code"] == "rate_limited"
+
+
+async def test_a_repeat_at_the_same_moment_is_one_send(start: Start) -> None:
+    async with start(limit_sends="1/minute", max_running_turns_per_principal=1) as served:
+        sends = [
+            served.client.post("/chat", json={"user_query": "[[tokens=4]]"}, headers={"idempotency-key": "k"})
+            for _ in range(8)
+        ]
+        answers = await asyncio.gather(*sends)
+        assert [answer.text for answer in answers] == [expected_text(4, 0)] * 8
+        assert len({answer.headers["x-turn-id"] for answer in answers}) == 1
+
+
+async def test_a_redis_that_is_silent_while_a_send_enters_lets_it_in_when_it_answers(
+    start: Start, redis_server: RedisServer
+) -> None:
+    """The limit is decided by the worker alone; what is reserved and begun waits."""
+    async with start(limit_sends="9/minute") as served:
+        await ask(served)
+        before = REGISTRY.get_sample_value("chat_control_bypassed_total", {"control": "limits"}) or 0
+
+        def alone() -> bool:
+            now = REGISTRY.get_sample_value("chat_control_bypassed_total", {"control": "limits"}) or 0
+            return now == before + 1
+
+        redis_server.stall()
+        try:
+            asking = asyncio.create_task(ask(served, "[[tokens=3]]"))
+            await eventually_async(alone)
+        finally:
+            redis_server.go_on()
+        answer = await asking
+        assert (answer.status_code, answer.text) == (200, expected_text(3, 0))
+        assert answer.headers["ratelimit-remaining"] == "8"  # of those that this worker alone has counted
