@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
@@ -14,6 +15,7 @@ from service.api.edge import Edge, edge_of, principal_of
 from service.errors import ServiceError, StoreUnavailable
 
 router = APIRouter()
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 # A check older than this is made again; probes of many load balancers cost one PING a second.
 _FRESH_SECONDS: Final = 1.0
@@ -68,19 +70,30 @@ def readiness_of(request: Request) -> Readiness:
     return found
 
 
-@router.get("/", summary="A sign of life; browsers get the chat page")
+def _probe(path: str, summary: str) -> Callable[[Handler], Handler]:
+    """A route that monitors may ask by HEAD as well: many do unless told otherwise."""
+
+    def register(handler: Handler) -> Handler:
+        router.add_api_route(path, handler, methods=["GET"], summary=summary)
+        router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+        return handler
+
+    return register
+
+
+@_probe("/", "A sign of life; browsers get the chat page")
 async def root(request: Request) -> Response:
     if page.prefers_html(request.headers.get("accept", "")):
         return page.page_of(request).respond(request)
     return Json({"message": "AI Chat Backend is running"}, headers={"Vary": "Accept"})
 
 
-@router.get("/livez", summary="The process serves; nothing else is asked")
+@_probe("/livez", "The process serves; nothing else is asked")
 async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="Can this replica begin turns?")
+@_probe("/readyz", "Can this replica begin turns?")
 async def readyz(request: Request) -> Response:
     excluded = request.query_params.getlist("exclude")
     found = await readiness_of(request).checks()
@@ -92,7 +105,7 @@ async def readyz(request: Request) -> Response:
     )  # fmt: skip
 
 
-@router.get("/health", summary="Always 200 while the process serves; the details say the rest")
+@_probe("/health", "Always 200 while the process serves; the details say the rest")
 async def health(request: Request) -> dict[str, Any]:
     edge = edge_of(request)
     checks = await readiness_of(request).checks()

@@ -25,8 +25,11 @@ OPEN = {
     ("GET", "/"), ("GET", "/health"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics"),
     ("GET", "/client/resumable-fetch.js"),
 }  # fmt: skip
-# Not in the document, and open: the page, the document itself and its viewer.
-HIDDEN = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/ui", "/ui/", "/ui/{name:path}"}
+# Not in the document, and open: the page, the document itself and its viewer, probes asked by HEAD.
+HIDDEN = {
+    "/openapi.json", "/docs", "/docs/oauth2-redirect", "/ui", "/ui/", "/ui/{name:path}",
+    "/", "/livez", "/readyz", "/health",
+}  # fmt: skip
 ADMIN = {
     ("GET", "/v1/keys"), ("POST", "/v1/keys"), ("POST", "/v1/keys/{key_id}/rotate"),
     ("DELETE", "/v1/keys/{key_id}"), ("GET", "/v1/usage/principals"),

@@ -23,6 +23,14 @@ async def test_a_replica_is_ready_when_it_can_begin_turns(served: Served) -> Non
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/health"])
+async def test_probes_may_be_asked_by_head(served: Served, path: str) -> None:
+    full, head = await served.client.get(path), await served.client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == full.headers[name]
+
+
 async def test_a_stalled_store_makes_it_unready_within_bounds_and_nothing_else(
     tmp_path: Path, double_server: tuple[Double, str]
 ) -> None:
