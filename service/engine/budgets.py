@@ -92,8 +92,7 @@ class Budgets:
 
     async def _enter(self, begin: Begin, need: Need, toll: Toll | None) -> Entered:
         asked = begin, need.prompt, need.completion, need.bounds
-        due = toll.due() if toll is not None else None
-        if toll is not None and due is not None:
+        if toll is not None and (due := toll.due()) is not None:
             try:
                 entered = await self._entry.enter(*asked, due)
             except StoreUnavailable:

@@ -61,11 +61,11 @@ class Entry:
         beginning = self._turns.beginning(begin, self._worker)
         reserving = self._ledger.reserving(begin.ref, prompt, completion, bounds)
         announcing = self._leases.announcing(begin.ref)
-        name, names, limits = toll or ("_", (), ())
+        name, names, limits = toll or ("", (), ())
         charged, *rest = await self._scripts.call(
             "enter",
             [*beginning[1], *reserving[1], *announcing[1], *names],
-            [*beginning[2], *reserving[2], *announcing[2], *limits, name.partition("_")[2], len(limits)],
+            [*beginning[2], *reserving[2], *announcing[2], *limits, name.removeprefix("limit_"), len(limits)],
         )
         return Entered(
             charged,

@@ -162,16 +162,9 @@ async def test_a_redis_that_is_silent_for_a_moment_lets_no_flood_through(
         finally:
             redis_process.go_on()
 
+    urls, refusals = [replica.url for replica in replicas], {*GROQS, (503, "store_unavailable")}
     seen, _ = await asyncio.gather(
-        ask_together(
-            [replica.url for replica in replicas],
-            upstream,
-            SECONDS,
-            FLOOD,
-            SINGLES,
-            refusals={*GROQS, (503, "store_unavailable")},
-        ),
-        fall_silent(),
+        ask_together(urls, upstream, SECONDS, FLOOD, SINGLES, refusals), fall_silent()
     )
     # What is known goes on being kept; only how much the other replica takes of it is not.
     assert seen.late <= 0.05 * seen.calls, f"{seen.late} of {seen.calls} calls were beyond the limit"

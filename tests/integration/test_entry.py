@@ -59,10 +59,8 @@ async def test_without_any_bound_a_send_begins_all_the_same(start: Start) -> Non
 
 async def test_what_a_budget_has_no_room_for_is_begun_with_less(start: Start) -> None:
     async with start(budget_tokens_per_day=600) as served:
-        assert await called(ask(served, "[[tokens=3]]", max_completion_tokens=5_000)) == {
-            "enter": 1,
-            "begin": 1,
-        }
+        sending = ask(served, "[[tokens=3]]", max_completion_tokens=5_000)
+        assert await called(sending) == {"enter": 1, "begin": 1}
 
 
 @WINDOWS
