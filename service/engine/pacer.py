@@ -354,6 +354,7 @@ class Pacer:
                 self._pace = await self._pacing.pace(self._model, report, asks)
             except StoreUnavailable:
                 self._alone_until = self._loop.time() + _ALONE_SECONDS
+                self._reckon(report)
                 self._report.refusals = (report.refusals + self._report.refusals)[-_UNTOLD:]
                 log.warning(
                     "governor.alone", model=self._model, seconds=_ALONE_SECONDS, note="the store is away"
@@ -370,6 +371,13 @@ class Pacer:
         if self._report.news:
             self._tell_soon()
         return pace
+
+    def _reckon(self, report: Report) -> None:
+        """What Redis may not have heard still holds here."""
+        if self._pace is not None:
+            now = self._loop.time()
+            self._pace = reckoned(self._pace, now - self._paced_at, report, [], 0.0)
+            self._paced_at = now
 
 
 def _says_nothing(limits: Limits) -> bool:

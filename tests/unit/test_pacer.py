@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from service.engine import pacer as pacing_of_calls
 from service.engine.background import Background
 from service.engine.pacer import Grant, Pacer
 from service.errors import StoreUnavailable, UpstreamError
@@ -219,6 +220,22 @@ async def test_without_the_store_a_known_limit_is_kept_and_what_went_is_told_aft
     await eventually_async(lambda: room.polls == 3)  # a second later, though nobody calls any more
     told = room.reports[2]
     assert (told.requests, told.prompt, told.completion, told.ended) == (-3, -3, -27, -30)
+
+
+async def test_a_store_that_stays_away_is_not_forgotten_what_went_meanwhile(
+    background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing_of_calls, "_ALONE_SECONDS", 0.02)
+    room = Room(11)
+    room.period = 3600.0
+    line = pacer(room, background)
+    assert isinstance(await line.take("p", 1, 9, 1), Grant)  # ten of sixty an hour are left
+    room.away = True
+    went = 0
+    async with asyncio.timeout(10):
+        while room.polls < 12:  # each of them in vain
+            went += isinstance(await line.take("p", 1, 9, 0.01), Grant)
+    assert went == 10
 
 
 async def test_without_the_store_a_refusal_of_the_provider_holds_all_calls_back(
