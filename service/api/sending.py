@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request
 
+from service import ids
 from service.api import bodies
 from service.api.auth import Principal
 from service.api.edge import edge_of
@@ -30,10 +31,9 @@ async def start(request: Request, principal: Principal, send: Send, *, reads: bo
     if reads:
         edge.streams.take(request, principal)
     if attached is None:
-        once = f"{send.session_id or ''}\n{send.key}" if send.key else None
+        # Whatever has to ask the store twice for a send pays once.
+        once = f"{send.session_id or ''}\n{send.key}" if send.key else ids.new_turn_id()
         send.toll = toll = edge.limits.toll(request, principal, "sends", once=once)
-        if send.session_id is not None:
-            await toll.pay()  # before its session is looked at
         try:
             attached = await edge.engine.begin(send)
         except ServiceError:

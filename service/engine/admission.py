@@ -39,7 +39,7 @@ class Admission:
         late = self.late_since
         if late is not None and asyncio.get_running_loop().time() - late >= _LATE_FOR_SECONDS:
             raise _overloaded()
-        if self._waiting or not self._free():
+        if self.full:
             await self._wait()
         else:
             self._beginning += 1
@@ -48,6 +48,11 @@ class Admission:
         finally:
             self._beginning -= 1
             self.freed()
+
+    @property
+    def full(self) -> bool:
+        """Who comes now has to wait, or is refused."""
+        return bool(self._waiting) or not self._free()
 
     def freed(self) -> None:
         """A turn has ended, or has not begun: whoever waits longest is next."""

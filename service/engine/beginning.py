@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from service import ids, metrics
 from service.engine.admission import Admission
 from service.engine.budgets import Budgets
-from service.engine.context import DEFAULT_SYSTEM_PROMPT, Contexts
+from service.engine.context import DEFAULT_SYSTEM_PROMPT, GLANCE, Contexts
 from service.engine.sends import Attached, Send, draft
+from service.engine.tolls import paying
 from service.errors import ServiceError
 from service.events import Event
-from service.store.sessions import Session
+from service.store.entry import Seen
+from service.store.scripts import Call
+from service.store.sessions import Page
 from service.store.store import Store
 from service.store.turns import Begin, Begun, Turn, TurnRef
 from service.upstream.models import Catalogue, Model
@@ -85,7 +89,8 @@ class Beginning:
                 ids.derived_session_id(send.principal, send.key) if send.key else ids.new_session_id()
             )
         ref = TurnRef(send.principal, session_id, ids.new_turn_id())
-        session = await self._store.sessions.get(send.principal, session_id) if send.session_id else None
+        seen = await self._look(send, session_id) if send.session_id else Seen()
+        session = seen.session
         model = self._catalogue.resolve(send.model or (session.model if session else None))
         system = send.system or (session.system_prompt if session else None) or DEFAULT_SYSTEM_PROMPT
         model.check(send.params)
@@ -93,33 +98,43 @@ class Beginning:
         params = {**send.params, "system": system}
         if send.messages is not None:
             params["messages"] = send.messages
+        if send.toll is not None and self._admission.full:
+            await send.toll.pay()  # who is over the limit does not stand in the line of those who are not
         async with self._admission.place():
-            begin, begun = await self._enter(send, ref, session, model, params)
+            begin, begun = await self._enter(send, ref, seen, model, params)
             begun = await self._begun(begin, begun, send)
             if begun.outcome == "BEGUN":
-                return await self._start(begin, begun, send, model.id, params)
+                return await self._start(begin, begun, send, seen, model.id, params)
         await self._budgets.cancel(ref)
         await self._store.leases.settle(ref)
         return await self._refused(begun, ref, send)
 
+    async def _look(self, send: Send, session_id: str) -> Seen:
+        """What there is of the send's session; pays the toll."""
+
+        async def ask(due: Call | None) -> Seen:
+            return await self._store.entry.look(send.principal, session_id, *GLANCE, due)
+
+        return await paying(send.toll, ask)
+
     async def _enter(
-        self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
+        self, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]
     ) -> tuple[Begin, Begun | None]:
         """What begins the turn and, where all that it needs was granted, what came of it."""
         try:
-            return await self._reserved(send, ref, session, model, params)
+            return await self._reserved(send, ref, seen, model, params)
         except ServiceError as error:
-            active = session.active_turn if session else None
+            active = seen.session.active_turn if seen.session else None
             if error.code not in _GATES or send.on_busy != "interrupt" or not active:
                 raise
         # What it interrupts holds the place that it needs.
         await self._stop(TurnRef(ref.principal, ref.session_id, active))
-        return await self._reserved(send, ref, session, model, params)
+        return await self._reserved(send, ref, replace(seen, page=None), model, params)
 
     async def _reserved(
-        self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
+        self, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]
     ) -> tuple[Begin, Begun | None]:
-        need = await self._budgets.need(send, ref, session, model, params)
+        need = await self._budgets.need(send, ref, seen, model, params)
         begin = draft(send, ref, model.id, params, need.tokens)
         tokens, begun = await self._budgets.enter(begin, need, send.toll)
         if tokens < need.tokens:
@@ -129,7 +144,7 @@ class Beginning:
         return begin, begun
 
     async def _start(
-        self, begin: Begin, begun: Begun, send: Send, model: str, params: dict[str, Any]
+        self, begin: Begin, begun: Begun, send: Send, seen: Seen, model: str, params: dict[str, Any]
     ) -> Attached:
         """The turn is in the store: run it, unless it waits in a queue."""
         ref = begin.ref
@@ -140,7 +155,7 @@ class Beginning:
             pos=begun.pos, last=1, created=created, params=params, started=begin.started,
             idem=self._store.turns.idempotency(ref, send.key),
             trace=send.traceparent, request=send.request_id, reserved=begin.fields["reserved"],
-            question=send.content,
+            question=send.content, history=_unchanged(seen, begun, send),
         )  # fmt: skip
         if begun.state == "running":
             self._run(turn)
@@ -179,6 +194,13 @@ class Beginning:
         if begun.outcome == "NO_SESSION":
             raise session_not_found()
         raise ServiceError("message_not_found", "There is no user message of that id in this session.")
+
+
+def _unchanged(seen: Seen, begun: Begun, send: Send) -> Page | None:
+    """What was seen of the history, where nothing has happened between the look and the begin."""
+    turns = seen.session.turns if seen.session else 0
+    busy = seen.session is not None and seen.session.active_turn is not None
+    return None if busy or send.seeds or begun.turns != turns + 1 else seen.page
 
 
 def session_not_found() -> ServiceError:

@@ -16,12 +16,13 @@ from typing import Any, Final
 
 from service import metrics
 from service.engine.context import Contexts
-from service.engine.sends import Own, Send, Toll
-from service.errors import ServiceError, StoreUnavailable
+from service.engine.sends import Own, Send
+from service.engine.tolls import Toll, paying
+from service.errors import ServiceError
 from service.settings import Settings
-from service.store.entry import Entered, Entry
+from service.store.entry import Entered, Entry, Seen
 from service.store.ledger import Bounds, Ledger, Reserved
-from service.store.sessions import Session
+from service.store.scripts import Call
 from service.store.turns import Begin, Begun, Turn, TurnRef
 from service.upstream.models import Model
 
@@ -63,14 +64,12 @@ class Budgets:
             minute=_first(own.minute, settings.budget_tokens_per_minute),
         )
 
-    async def need(
-        self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
-    ) -> Need:
+    async def need(self, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]) -> Need:
         """What a turn that is about to begin will ask for."""
         bounds = self.bounds(send.own)
         prompt = 0
         if any(bounds.budgets):
-            prompt = await self._contexts.estimate(send, ref, session, model, params)
+            prompt = await self._contexts.estimate(send, ref, seen, model, params)
         return Need(prompt, self._contexts.completion_of(model, params), bounds)
 
     async def enter(self, begin: Begin, need: Need, toll: Toll | None) -> tuple[int, Begun | None]:
@@ -79,28 +78,20 @@ class Budgets:
         Returns the tokens that the turn holds (fewer where a budget has no more), and what began.
         Raises rate_limited, concurrency_limited, budget_exhausted, store_unavailable.
         """
-        entered = await self._enter(begin, need, toll)
+
+        async def ask(due: Call | None) -> Entered:
+            return await self._entry.enter(begin, need.prompt, need.completion, need.bounds, due)
+
+        entered = await paying(toll, ask)
         if entered.reserved.by == "turns":
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
-            entered = await self._enter(begin, need, None)
+            entered = await ask(None)
         reserved = entered.reserved
         if reserved.by:
             raise _refusal(reserved, need.bounds)
         if any(need.bounds.budgets):
             metrics.budget_reserved.inc(reserved.tokens)
         return min(reserved.tokens, need.tokens), entered.begun
-
-    async def _enter(self, begin: Begin, need: Need, toll: Toll | None) -> Entered:
-        asked = begin, need.prompt, need.completion, need.bounds
-        if toll is not None and (due := toll.due()) is not None:
-            try:
-                entered = await self._entry.enter(*asked, due)
-            except StoreUnavailable:
-                toll.unanswered()
-            else:
-                toll.paid(entered.charged)
-                return entered
-        return await self._entry.enter(*asked, None)
 
     async def hold(self, turns: Sequence[Turn]) -> None:
         """Keep what running turns hold, for another lease."""

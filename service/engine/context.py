@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from service.engine.sends import Send
 from service.errors import ServiceError
-from service.store.sessions import Message, Session, Sessions
+from service.store.entry import Seen
+from service.store.sessions import Page, Said, Sessions
 from service.store.turns import Turn, TurnRef
 from service.upstream.models import Model
 
@@ -23,9 +24,9 @@ DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
 # Chat templates wrap every message in a few tokens (o200k_harmony: 4) and prime the answer.
 _PER_MESSAGE: Final = 4
 _PRIMING: Final = 16
-# A position behind all messages.
+# A place behind all messages.
 _END: Final = 2**53
-# The position of a session's first question: nothing is before it.
+# The place of a session's first question: nothing is before it.
 _FIRST: Final = 2
 # History per round trip. A token is 4 bytes or so, and a short message as much again for its form: what
 # comes in one page is hardly more than what fits, and never blocks Redis for as long as a millisecond.
@@ -34,7 +35,10 @@ _BYTES_PER_TOKEN: Final = 5
 _PAGE_BYTES: Final = 262_144
 # So much more is read at once: a message that does not fit costs less than asking for what is missing.
 _SPARE_BYTES: Final = 4_096
-# Trimming starts at a position divisible by the largest of these that keeps half the room used.
+# Messages and bytes that a send sees of its session before its model is known: a dozen exchanges, which is
+# all of most chats, and 0.1 ms of Redis. What a model takes beyond them is read afterwards.
+GLANCE: Final = (_PAGE, 16_384)
+# Trimming starts at a place divisible by the largest of these that keeps half the room used.
 _STEPS: Final = (64, 32, 16, 8, 4, 2)
 
 
@@ -51,8 +55,9 @@ class Tokens:
     def count(self, text: str) -> int:
         if self._count is not None:
             return self._count(text)
-        # 4 characters per token fit English; 4 bytes fit scripts that o200k knows less well.
-        return int(max(len(text), len(text.encode()) * 0.75) / 4 * self._ratio) + 1
+        # 4 characters per token fit English; three quarters of the bytes scripts that o200k knows less well.
+        length = len(text) if text.isascii() else max(len(text), len(text.encode()) * 0.75)
+        return int(length / 4 * self._ratio) + 1
 
     def message(self, content: str) -> int:
         return self.count(content) + _PER_MESSAGE
@@ -127,13 +132,14 @@ class Contexts:
         question = turn.question or await self._question(turn)
         used = self._tokens.message(system) + self._tokens.message(question)
         room = self.room(model, turn.params) - used
-        chosen, history = await self._window(turn.ref, turn.pos - 1, room)
+        seen, turn.history = turn.history, None  # 16 KiB that are not wanted any more
+        window = await self._window(turn.ref, turn.pos - 1, room, seen)
         messages = [
             {"role": "system", "content": system},
-            *({"role": message.role, "content": message.content} for message in chosen),
+            *({"role": one.role, "content": one.content} for one in window.said),
             {"role": "user", "content": question},
         ]
-        return Context(messages, used + history + _PRIMING)
+        return Context(messages, used + window.tokens + _PRIMING)
 
     async def _question(self, turn: Turn) -> str:
         message = await self._sessions.message(turn.ref.principal, turn.ref.session_id, turn.user)
@@ -142,66 +148,72 @@ class Contexts:
         return message.content
 
     async def estimate(
-        self, send: Send, ref: TurnRef, session: Session | None, model: Model, params: dict[str, Any]
+        self, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]
     ) -> int:
-        """Tokens of the context that a send will have, or a little more, before it has begun."""
+        """Tokens of the context that a send will have, or a little more, before it has begun.
+
+        What is read for that of the history is added to what was seen.
+        """
         if send.messages is not None:
             return self.explicit(send.messages) + _PRIMING
         used = self._tokens.message(params["system"]) + self._tokens.message(send.content) + _PRIMING
         used += sum(self._tokens.message(seed["content"]) for seed in send.seeds)
-        if session is not None:
-            used += (await self._window(ref, _END, self.room(model, params) - used))[1]
+        if seen.session is not None:
+            window = await self._window(ref, _END, self.room(model, params) - used, seen.page)
+            seen.page = window.read
+            used += window.tokens
         return used
 
-    async def _window(self, ref: TurnRef, position: int, room: int) -> tuple[list[Message], int]:
-        """The newest messages below a position that fit, oldest first, and their tokens."""
-        found: list[_Placed] = []  # newest first
+    async def _window(self, ref: TurnRef, place: int, room: int, seen: Page | None) -> _Window:
+        """The newest messages below a place that fit; `seen` is what is known of them."""
+        page = Page([], place > _FIRST) if seen is None else seen.below(place)
+        fitting: list[tuple[Said, int]] = []  # with their tokens, newest first
         used = 0
-        more = position > _FIRST
-        while more:
-            size = min(_PAGE_BYTES, max(0, room - used) * _BYTES_PER_TOKEN + _SPARE_BYTES)
-            page, more = await self._sessions.window(ref.principal, ref.session_id, position, _PAGE, size)
-            for message, place in page:
-                tokens = self._tokens.message(message.content)
+        while True:
+            for one in page.said[len(fitting) :]:
+                tokens = self._tokens.message(one.content)
                 if used + tokens > room:
-                    return _trim(found, room)
+                    return _Window(*_trimmed(fitting, room), page)
                 used += tokens
-                found.append(_Placed(message, place, tokens))
-            position = found[-1].place if found else position
-        return _answered(found), used
+                fitting.append((one, tokens))
+            if not page.more:
+                return _Window(_answered(fitting), used, page)
+            size = min(_PAGE_BYTES, max(0, room - used) * _BYTES_PER_TOKEN + _SPARE_BYTES)
+            below = page.said[-1].place if page.said else place
+            older = await self._sessions.window(ref.principal, ref.session_id, below, _PAGE, size)
+            page = page.followed_by(older)
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
-    """A message with its position: even for a question, the odd one after it for its answer."""
+class _Window:
+    """What of a history is sent, oldest first; its tokens, unanswered questions among them; what was read."""
 
-    message: Message
-    place: int
+    said: list[Said]
     tokens: int
+    read: Page
 
 
-def _trim(found: list[_Placed], room: int) -> tuple[list[Message], int]:
-    """Begin at a round position: the front then moves once in many turns, not in each."""
-    kept = found
+def _trimmed(fitting: list[tuple[Said, int]], room: int) -> tuple[list[Said], int]:
+    """Begin at a round place: the front then moves once in many turns, not in each."""
+    kept = fitting
     for step in _STEPS:
-        starts = [i for i, item in enumerate(found) if item.place % step == 0]
+        starts = [i for i, (one, _) in enumerate(fitting) if one.place % step == 0]
         if starts:
-            candidate = found[: starts[-1] + 1]
-            if sum(item.tokens for item in candidate) >= room // 2:
+            candidate = fitting[: starts[-1] + 1]
+            if sum(tokens for _, tokens in candidate) >= room // 2:
                 kept = candidate
                 break
-    messages = _answered(kept)
-    while messages and messages[0].role == "assistant":
-        messages.pop(0)
-    return messages, sum(item.tokens for item in kept)
+    said = _answered(kept)
+    while said and said[0].role == "assistant":
+        said.pop(0)
+    return said, sum(tokens for _, tokens in kept)
 
 
-def _answered(found: list[_Placed]) -> list[Message]:
+def _answered(fitting: list[tuple[Said, int]]) -> list[Said]:
     """Oldest first, without the questions of turns that ended without text (seeds stay)."""
-    answers = {item.place for item in found if item.message.role == "assistant" and item.message.content}
+    answers = {one.place for one, _ in fitting if one.role == "assistant" and one.content}
     return [
-        item.message
-        for item in reversed(found)
-        if not item.message.turn_id
-        or (item.place in answers if item.message.role == "assistant" else item.place + 1 in answers)
+        one
+        for one, _ in reversed(fitting)
+        if not one.turn_id or (one.place if one.role == "assistant" else one.place + 1) in answers
     ]

@@ -82,6 +82,7 @@ class Engine:
     async def open(self) -> None:
         self.feeds.start(self._doorbell)
         self._background.loop("vitals", Vitals(self.store).run)
+        self._background.loop("clock", self.store.clock.run)
         self.recovery.start(self._background)
         self.governor.start()
         self._doorbell.start(self._bell)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import orjson
 
 from service import events, ids
-from service.store.scripts import Call
+from service.engine.tolls import Toll
 from service.store.sessions import Message
 from service.store.turns import Begin, TurnRef
 
@@ -27,19 +27,6 @@ class Own:
     minute: int | None = None
     day: int | None = None
     month: int | None = None
-
-
-class Toll(Protocol):
-    """What a send pays before it begins: its place in the request limits of whoever sends it."""
-
-    def due(self) -> Call | None:
-        """The call that charges it; None where nothing is to be paid any more. Raises rate_limited."""
-
-    def paid(self, answer: list[Any]) -> None:
-        """With what the call returned. Raises rate_limited."""
-
-    def unanswered(self) -> None:
-        """Redis is silent: the worker charges it by itself. Raises rate_limited."""
 
 
 OnBusy = Literal["reject", "interrupt", "queue"]

@@ -1,24 +1,44 @@
-"""Entry: what stands between a send and its turn, in one round trip where there is one server.
+"""Entry: what stands between a send and its turn, in as few round trips as there can be.
 
 The request limit, the place and the tokens, the announcement and the begin each have a module and
-a script of their own; here they are called together (lua/enter.lua), since every round trip is time
-before the first token. Invariant: whatever refuses leaves nothing behind of what comes after it.
-What a refusal means is not decided here.
+a script of their own; where there is one server they are called together, since every round trip is
+time before the first token: in one (lua/enter.lua), or where a session is to be looked at in two
+(lua/look.lua). Invariant: whatever refuses leaves nothing behind of what comes after it. What a
+refusal means is not decided here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from service.errors import StoreUnavailable
 from service.store.client import Client
+from service.store.clock import Clock
 from service.store.leases import Leases
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.scripts import Call, Scripts
+from service.store.sessions import Page, Session, Sessions
 from service.store.turns import Begin, Begun, Turns
 
+# A way in is left undone where Redis comes to it later than this. With a toll: after 0.25 s of silence it is
+# asked for without. In any case: when nobody waits for it any more, or its answer would come too late.
+_WITH_TOLL_SECONDS: Final = 0.5
+_OF_THE_TIMEOUT: Final = 0.95
 # By the limit: nothing was reserved.
 _REFUSED: Final = Reserved(by="limit")
+
+
+@dataclass(slots=True)
+class Seen:
+    """A session and the newest of its history: `page` is None where that is still to be read, and grows.
+
+    `charged` is what the limit answered, [] without a toll; where it refused nothing was looked at.
+    """
+
+    charged: list[Any] = field(default_factory=list)
+    session: Session | None = None
+    page: Page | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +55,52 @@ class Entered:
 
 class Entry:
     def __init__(
-        self, client: Client, scripts: Scripts, leases: Leases, ledger: Ledger, turns: Turns, worker: str
+        self, client: Client, scripts: Scripts, clock: Clock, sessions: Sessions, leases: Leases,
+        ledger: Ledger, turns: Turns, worker: str,
     ) -> None:  # fmt: skip
         self._client = client
         self._scripts = scripts
+        self._clock = clock
+        self._sessions = sessions
         self._leases = leases
         self._ledger = ledger
         self._turns = turns
         self._worker = worker
 
+    async def look(self, principal: str, session_id: str, count: int, size: int, toll: Call | None) -> Seen:
+        """The session and its newest messages, as many as `Sessions.window` gives.
+
+        `toll` is the call that charges the send to its request limit (windows.py), if any.
+        Raises StoreUnavailable; with a toll as soon as Redis is silent.
+        """
+        way = self._look_one_by_one if self._client.cluster else self._look_at_once
+        looking = way(principal, session_id, count, size, toll)
+        return await (looking if toll is None else self._client.unless_silent(looking))
+
+    async def _look_at_once(
+        self, principal: str, session_id: str, count: int, size: int, toll: Call | None
+    ) -> Seen:
+        names, window = self._sessions.looking(principal, session_id, count, size)
+        name, of_limit, limits = toll or ("", (), ())
+        charged, *rest = await self._scripts.call(
+            "look", [*names, *of_limit], [*window, *limits, name.removeprefix("limit_")]
+        )
+        return Seen(charged, *self._sessions.looked_at(session_id, *rest)) if rest else Seen(charged)
+
+    async def _look_one_by_one(
+        self, principal: str, session_id: str, count: int, size: int, toll: Call | None
+    ) -> Seen:
+        charged: list[Any] = []
+        if toll is not None:
+            charged = await self._scripts.call(*toll)
+            if not charged[0]:
+                return Seen(charged)
+        return Seen(charged, await self._sessions.get(principal, session_id))
+
     async def enter(
         self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
     ) -> Entered:
-        """`toll` is the call that charges the send to its request limit (windows.py), if any.
-
-        Raises StoreUnavailable; with a toll as soon as Redis is silent.
-        """
+        """`toll` as for `look`. Raises StoreUnavailable; with a toll as soon as Redis is silent."""
         way = self._one_by_one if self._client.cluster else self._at_once
         entering = way(begin, prompt, completion, bounds, toll)
         return await (entering if toll is None else self._client.unless_silent(entering))
@@ -62,11 +112,17 @@ class Entry:
         reserving = self._ledger.reserving(begin.ref, prompt, completion, bounds)
         announcing = self._leases.announcing(begin.ref)
         name, names, limits = toll or ("", (), ())
-        charged, *rest = await self._scripts.call(
+        patience = self._client.timeout * _OF_THE_TIMEOUT
+        till = self._clock.after(patience if toll is None else min(patience, _WITH_TOLL_SECONDS))
+        answer = await self._scripts.call(
             "enter",
             [*beginning[1], *reserving[1], *announcing[1], *names],
-            [*beginning[2], *reserving[2], *announcing[2], *limits, name.removeprefix("limit_"), len(limits)],
-        )
+            [*beginning[2], *reserving[2], *announcing[2], *limits, till, name.removeprefix("limit_"),
+             len(limits)],
+        )  # fmt: skip
+        if not answer:
+            raise StoreUnavailable  # it has come to it too late
+        charged, *rest = answer
         return Entered(
             charged,
             self._ledger.reserved(rest[0]) if rest else _REFUSED,

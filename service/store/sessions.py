@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -70,6 +70,38 @@ class Message:
             reasoning=body.get("reasoning", ""), tool_calls=tuple(body.get("tool_calls", ())),
             usage=body.get("usage"),
         )  # fmt: skip
+
+
+class Said(NamedTuple):
+    """What a model is told of a message, and where it stands: a question at an even place, its answer next."""
+
+    place: int
+    role: str
+    content: str
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The newest messages below a place, newest first; `more`: there are older ones."""
+
+    said: list[Said]
+    more: bool
+
+    def below(self, place: int) -> Page:
+        return Page([one for one in self.said if one.place < place], self.more)
+
+    def followed_by(self, older: Page) -> Page:
+        return Page([*self.said, *older.said], older.more)
+
+
+def _page(answer: list[Any]) -> Page:
+    more, *flat = answer
+    said = []
+    for place, raw in zip(flat[::2], flat[1::2], strict=True):
+        body = orjson.loads(raw)
+        said.append(Said(int(place), body["role"], body["content"], body.get("turn_id", "")))
+    return Page(said, bool(more))
 
 
 def _session(session_id: str, fields: dict[bytes, bytes]) -> Session:
@@ -195,17 +227,23 @@ class Sessions:
         bodies = await self._bodies(keys, [raw for raw, _ in page])
         return bodies, int(page[-1][1]) if len(entries) > limit else None
 
-    async def window(
-        self, principal: str, session_id: str, position: int, count: int, size: int
-    ) -> tuple[list[tuple[Message, int]], bool]:
-        """The newest messages below a position with their positions, newest first, and: are there more?
+    async def window(self, principal: str, session_id: str, position: int, count: int, size: int) -> Page:
+        """The newest messages below a position.
 
         At most `count`, and none after that which goes beyond `size` bytes.
         """
         keys = self._of(principal, session_id)
-        more, *flat = await self._scripts.call("window", [keys.order, keys.messages], [position, count, size])
-        found = [(Message.load(raw), int(place)) for place, raw in zip(flat[::2], flat[1::2], strict=True)]
-        return found, bool(more)
+        names, asked = [keys.order, keys.messages], [position, count, size]
+        return _page(await self._scripts.call("window", names, asked))
+
+    def looking(self, principal: str, session_id: str, count: int, size: int) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of a look at a session; `looked_at` reads what comes back."""
+        keys = self._of(principal, session_id)
+        return [keys.session, keys.order, keys.messages], ["+inf", count, size]
+
+    def looked_at(self, session_id: str, flat: list[Any], window: list[Any]) -> tuple[Session | None, Page]:
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        return _session(session_id, fields) if fields else None, _page(window)
 
     async def message(self, principal: str, session_id: str, message_id: str) -> Message | None:
         name = self._of(principal, session_id).messages

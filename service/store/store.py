@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from service.settings import Settings
 from service.store.client import Client
+from service.store.clock import Clock
 from service.store.credentials import Credentials
 from service.store.entry import Entry
 from service.store.keys import Keys
@@ -29,7 +30,10 @@ class Store:
         self.credentials = Credentials(self.client, self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)
         self.ledger = Ledger(self.client, self.scripts, self.keys, settings)
-        self.entry = Entry(self.client, self.scripts, self.leases, self.ledger, self.turns, worker)
+        self.clock = Clock(self.client)
+        self.entry = Entry(
+            self.client, self.scripts, self.clock, self.sessions, self.leases, self.ledger, self.turns, worker
+        )  # fmt: skip
         self.pacing = Pacing(self.client, self.scripts, self.keys, settings, worker)
         self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)
 

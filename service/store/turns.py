@@ -17,6 +17,7 @@ from service.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys, SessionKeys
 from service.store.scripts import Call, Scripts
+from service.store.sessions import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Turn:
 
     `last` is the id of its last event, `void` that of its last restart. `delivered`: a reader who
     cannot ask for what it lacks (AI SDK) was sent the end of it. `question` is what it answers, where
-    this worker has begun it; else it is read.
+    this worker has begun it, and `history` what it then knew to be before that; else they are read.
     """
 
     ref: TurnRef
@@ -74,6 +75,7 @@ class Turn:
     void: int = 0
     delivered: bool = False
     question: str = ""
+    history: Page | None = None
 
     @property
     def sealed(self) -> bool:
@@ -146,7 +148,7 @@ class Begun:
     state: str = ""
     message_id: str = ""
     pos: int = 0
-    named: bool = False
+    turns: int = 0  # of its session, with this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ class Turns:
         if outcome == "BEGUN":
             return Begun(
                 outcome, begin.ref.turn_id, answer[1].decode(), answer[3].decode(), int(answer[4]),
-                answer[5] == b"1",
+                int(answer[5]),
             )  # fmt: skip
         return Begun(outcome, answer[1].decode() if len(answer) > 1 else "")
 

@@ -17,7 +17,7 @@ from tests.support.service import Served
 from tests.support.waiting import eventually_async
 
 WINDOWS = pytest.mark.parametrize("window", ["fixed", "moving"])
-PARTS = ("enter", "limit_fixed", "limit_moving", "own", "reserve", "begin")
+PARTS = ("look", "enter", "limit_fixed", "limit_moving", "own", "reserve", "begin", "get_session", "window")
 
 
 async def ask(served: Served, wish: str = "[[tokens=2]]", **body: Any) -> httpx.Response:
@@ -45,9 +45,21 @@ async def test_a_send_enters_in_one_call(start: Start, window: str) -> None:
         assert await called(ask(served)) == {"enter": 1}
 
 
-async def test_a_send_to_a_session_pays_before_its_session_is_read(start: Start) -> None:
-    async with start(limit_sends="9/minute") as served:
-        assert await called(ask(served, session_id="s")) == {"limit_moving": 1, "enter": 1}
+@WINDOWS
+async def test_a_send_to_a_session_looks_at_it_once_and_enters(start: Start, window: str) -> None:
+    async with start(limit_sends="9/minute", limit_window=window, budget_tokens_per_day=100_000) as served:
+        for left in ("8", "7", "6"):
+            asking = asyncio.create_task(ask(served, session_id="s"))
+            assert await called(asking) == {"look": 1, "enter": 1}
+            assert (await asking).headers["ratelimit-remaining"] == left
+
+
+async def test_who_is_over_the_limit_is_not_told_of_a_session(start: Start) -> None:
+    async with start(limit_sends="1/minute") as served:
+        await ask(served, session_id="s")
+        asking = asyncio.create_task(ask(served, session_id="s", model="no/such-model"))
+        assert await called(asking) == {"look": 1}
+        assert (await asking).json()["code"] == "rate_limited"
 
 
 async def test_without_any_bound_a_send_begins_all_the_same(start: Start) -> None:
@@ -110,6 +122,57 @@ async def test_a_repeat_at_the_same_moment_is_one_send(start: Start) -> None:
         answers = await asyncio.gather(*sends)
         assert [answer.text for answer in answers] == [expected_text(4, 0)] * 8
         assert len({answer.headers["x-turn-id"] for answer in answers}) == 1
+
+
+@WINDOWS
+@pytest.mark.parametrize("session", [None, "s"])
+async def test_a_call_that_is_repeated_because_its_answer_was_lost_finds_its_turn_and_is_charged_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch, window: str, session: str | None
+) -> None:
+    async with start(limit_sends="2/minute", limit_window=window, budget_tokens_per_day=100_000) as served:
+        scripts = served.app.state.edge.engine.store.scripts
+        call = scripts.call
+
+        async def repeated(name: str, *rest: Any) -> Any:
+            if name in ("enter", "look"):
+                await call(name, *rest)
+            return await call(name, *rest)
+
+        monkeypatch.setattr(scripts, "call", repeated)
+        for left in ("1", "0"):
+            answer = await ask(served, session_id=session)
+            assert (answer.status_code, answer.text) == (200, expected_text(2, 0))
+            assert answer.headers["ratelimit-remaining"] == left
+        assert (await ask(served, session_id=session)).json()["code"] == "rate_limited"
+
+
+async def test_what_a_redis_that_stood_still_was_asked_for_is_not_begun_afterwards(
+    start: Start, store: redis.Redis, redis_server: RedisServer
+) -> None:
+    async with start(budget_tokens_per_day=100_000) as served:
+        await eventually_async(lambda: served.app.state.edge.engine.store.clock.after(0) > 0)
+        redis_server.stall()
+        try:
+            answers = await asyncio.gather(*(ask(served, "[[tokens=500 rate=100]]") for _ in range(3)))
+        finally:
+            redis_server.go_on()
+        assert [(one.status_code, one.json()["code"]) for one in answers] == [(503, "store_unavailable")] * 3
+        fresh = await ask(served)  # is carried out after all that was asked before
+        assert fresh.text == expected_text(2, 0)
+        turns = list(store.scan_iter("*:turn:*"))
+        assert [key.rpartition(":")[2] for key in turns] == [fresh.headers["x-turn-id"]]
+
+
+async def test_who_is_over_the_limit_does_not_stand_in_line_for_a_place(start: Start) -> None:
+    async with start(limit_sends="1/minute", max_running_turns=1) as served:
+        waits = REGISTRY.get_sample_value("chat_admission_waits_total")
+        async with served.client.stream(
+            "POST", "/chat", json={"user_query": "[[tokens=900 rate=100]]"}
+        ) as first:
+            assert first.status_code == 200
+            refused = await asyncio.gather(*(ask(served) for _ in range(5)))
+        assert [one.json()["code"] for one in refused] == ["rate_limited"] * 5
+        assert REGISTRY.get_sample_value("chat_admission_waits_total") == waits
 
 
 async def test_a_redis_that_is_silent_while_a_send_enters_lets_it_in_when_it_answers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.engine.context import Contexts, Tokens
-from service.store.sessions import Message
+from service.store.sessions import Page, Said
 from service.store.turns import Turn, TurnRef
 from service.upstream.models import Model
 
@@ -14,24 +14,20 @@ class History:
     """In the place of stored sessions: pages as lua/window.lua gives them. Not the engine that is tested."""
 
     def __init__(self, count: int, text: str) -> None:
-        self.messages = [
-            Message(f"m{place}", ("user", "assistant")[place % 2], f"{place} {text}", "", "complete", 0)
-            for place in range(count)
+        self.said = [
+            Said(place + 2, ("user", "assistant")[place % 2], f"{place} {text}", "") for place in range(count)
         ]
         self.pages: list[int] = []
 
-    async def window(
-        self, principal: str, session_id: str, position: int, count: int, size: int
-    ) -> tuple[list[tuple[Message, int]], bool]:
-        page: list[tuple[Message, int]] = []
-        for place in range(min(position, len(self.messages) + 2) - 1, 1, -1):
-            if len(page) == count or size < 0:
+    async def window(self, principal: str, session_id: str, place: int, count: int, size: int) -> Page:
+        said: list[Said] = []
+        for one in reversed(self.said[: place - 2]):
+            if len(said) == count or size < 0:
                 break
-            message = self.messages[place - 2]
-            page.append((message, place))
-            size -= len(message.dump())
-        self.pages.append(len(page))
-        return page, page[-1][1] > 2
+            said.append(one)
+            size -= len(one.content) + 100  # its form
+        self.pages.append(len(said))
+        return Page(said, said[-1].place > 2)
 
 
 def turn_after(count: int) -> Turn:
@@ -44,7 +40,7 @@ async def test_a_history_of_ten_thousand_takes_one_read_as_one_of_ten_does() -> 
     text = "Small talk, said again and again. " * 4
     contexts = Contexts(long := History(10_000, text), Tokens())  # type: ignore[arg-type]  # all that it calls
     chosen = (await contexts.build(turn_after(10_000), MODEL)).messages[1:-1]
-    assert [one["content"] for one in chosen] == [m.content for m in long.messages[-len(chosen) :]]
+    assert [one["content"] for one in chosen] == [one.content for one in long.said[-len(chosen) :]]
     assert len(chosen) >= 12
     assert len(long.pages) == 1
     assert long.pages[0] <= 48  # and not much more than the 25 that fit

@@ -11,7 +11,7 @@
 --       then number of session defaults, then field, value, ... (set where the session is new)
 --       then seeds required 0|1 (0: a session that has messages does without them)
 --       then number of seeds, then id, role, JSON, ...
--- Returns {BEGUN, state, epoch, user message id, answer position, named} | {KNOWN, turn id} |
+-- Returns {BEGUN, state, epoch, user message id, answer position, turns of its session} | {KNOWN, turn id} |
 --         {MISMATCH, turn id} | {BUSY, turn id} | {HAS_HISTORY} | {NO_SESSION} | {NO_MESSAGE} |
 --         {MESSAGE_EXISTS}
 local session, order, messages, turns, queue, turn, log, idem = unpack(KEYS)
@@ -19,7 +19,7 @@ local id, owner, mode, message_id, message = ARGV[1], ARGV[2], ARGV[9], ARGV[10]
 
 local begun = redis.call('HMGET', turn, 'state', 'epoch', 'user', 'pos')
 if begun[1] then
-  return {'BEGUN', begun[1], begun[2], begun[3], begun[4], redis.call('HGET', session, 'named') or '0'}
+  return {'BEGUN', begun[1], begun[2], begun[3], begun[4], redis.call('HGET', session, 'turns') or '0'}
 end
 
 local fingerprint = ARGV[8]
@@ -119,7 +119,7 @@ if state == 'running' then
 else
   redis.call('RPUSH', queue, id)
 end
-redis.call('HINCRBY', session, 'turns', 1)
+local count = redis.call('HINCRBY', session, 'turns', 1)
 redis.call('HSET', session, 'updated', ARGV[17])
 if fingerprint ~= '' then
   redis.call('HSET', idem, 'turn', id, 'fingerprint', fingerprint)
@@ -128,4 +128,4 @@ end
 local ttl = named == '1' and ARGV[4] or ARGV[5]
 for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
 redis.call('EXPIRE', turn, math.max(tonumber(ttl), tonumber(ARGV[6])))
-return {'BEGUN', state, '1', message_id, position + 1, named}
+return {'BEGUN', state, '1', message_id, position + 1, count}
