@@ -272,7 +272,10 @@ async def _store_problem(settings: Settings) -> str | None:
         try:
             await client.ping()
         except StoreUnavailable as error:
-            problem = str(error.__cause__ or error).rstrip(".") or type(error.__cause__).__name__
+            problem = (
+                str(error.__cause__ or error).partition(" : ")[0].rstrip(".")
+                or type(error.__cause__).__name__
+            )
         else:
             return None
         finally:

@@ -12,25 +12,18 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
+from service.redis_url import check_redis_url, with_password
+
 DEV_ORIGINS: Final = (
     "http://localhost:5173",  # Vite
     "http://localhost:3000",  # Create React App, Next.js
     "http://localhost:8080",  # Vue CLI
-)
-REDIS_SCHEMES: Final = (
-    "redis",
-    "rediss",
-    "unix",
-    "redis+sentinel",
-    "rediss+sentinel",
-    "redis+cluster",
-    "rediss+cluster",
 )
 #: where the processes of a replica count together; made by the master, read by prometheus_client
 METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -185,12 +178,10 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if value and urlsplit(value.get_secret_value()).scheme not in REDIS_SCHEMES:
-            raise ValueError(
-                "the URL has to start with one of " + ", ".join(f"{s}://" for s in REDIS_SCHEMES)
-            )
+        if value:
+            check_redis_url(value.get_secret_value())
         password = info.data.get("redis_password")
-        return _with_password(value, password) if value and password else value
+        return with_password(value, password) if value and password else value
 
     @field_validator("groq_base_url", "demo_url", "jwt_jwks_url", "otlp_endpoint")
     @classmethod
@@ -315,16 +306,6 @@ class Settings(BaseSettings):
         if self.max_open_streams_per_principal is not None:
             return self.max_open_streams_per_principal
         return 0 if self.anonymous else 100
-
-
-def _with_password(url: SecretStr, password: SecretStr) -> SecretStr:
-    """CHAT_REDIS_PASSWORD in the URL, unless it has one of its own."""
-    scheme, _, rest = url.get_secret_value().partition("://")
-    userinfo, at, place = rest.rpartition("@")
-    if ":" in userinfo:
-        return url
-    secret = quote(password.get_secret_value(), safe="")
-    return SecretStr(f"{scheme}://{userinfo if at else ''}:{secret}@{place}")
 
 
 def _environment_names() -> dict[str, str]:

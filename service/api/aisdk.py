@@ -55,7 +55,7 @@ def ui_message(message: Message) -> dict[str, Any]:
 async def chat(request: Request) -> Response:
     principal = await principal_of(request)
     send = aisdk.parse(await bodies.read_json(request), principal.id)
-    send.key = bodies.idempotency_key(request) or send.key
+    send.key = bodies.idempotency_key(request) or send.key or bodies.fallback_key(request)
     after = _cursor(request)
     attached = await sending.start(request, principal, send)
     headers = sending.turn_headers(attached)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from typing import Any, Final
 
 import orjson
@@ -19,6 +21,7 @@ _MAX_KEY: Final = 255
 # No log has so many events; a longer number is beyond the last one, whatever it is.
 _CURSOR_DIGITS: Final = 15
 _BEYOND: Final = 10**_CURSOR_DIGITS
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _POLICIES: Final[dict[str, OnBusy]] = {
     "reject": "reject", "interrupt": "interrupt", "queue": "queue"
 }  # fmt: skip
@@ -85,9 +88,19 @@ def _nul() -> ServiceError:
 
 def idempotency_key(request: Request) -> str | None:
     """The `Idempotency-Key` header. Raises invalid_request."""
-    key = request.headers.get("idempotency-key")
+    return _key(request.headers.get("idempotency-key"))
+
+
+def fallback_key(request: Request) -> str | None:
+    """What a balancer gives each request, for sends that have no key of their own. Raises invalid_request."""
+    return _key(request.headers.get("x-fallback-idempotency-key"))
+
+
+def _key(key: str | None) -> str | None:
     if key is None:
         return None
+    with contextlib.suppress(UnicodeDecodeError):  # a byte per character, else
+        key = key.encode("latin-1").decode()
     if not 1 <= len(key) <= _MAX_KEY or ids.has_control(key):
         raise ServiceError("invalid_request", f"An Idempotency-Key has 1 to {_MAX_KEY} printable characters.")
     return key
@@ -119,6 +132,16 @@ def limit(request: Request, default: int, top: int, name: str = "limit") -> int:
     value = request.query_params.get(name)
     if value is None:
         return default
-    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= top):
+    number = int(value) if _NUMBER.fullmatch(value) else 0
+    if not 1 <= number <= top:
         raise ServiceError("invalid_request", f"{name} is an integer from 1 to {top}.")
+    return number
+
+
+def place(value: str | None) -> int | None:
+    """The cursor of a list, None at its start. Raises invalid_request."""
+    if not value:
+        return None
+    if not _NUMBER.fullmatch(value):
+        raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
     return int(value)

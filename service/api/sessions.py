@@ -162,15 +162,13 @@ async def list_messages(request: Request, session_id: str) -> Response:
     edge = edge_of(request)
     await edge.limits.check(request, principal, "reads")
     limit = bodies.limit(request, _PAGE, _TOP_MESSAGES)
-    after = request.query_params.get("cursor") or None
-    if after is not None and not (after.isascii() and after.isdigit()):
-        raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
+    after = bodies.place(request.query_params.get("cursor"))
     order = request.query_params.get("order") or "asc"
     if order not in ("asc", "desc"):
         raise ServiceError("invalid_request", "order is asc or desc.")
     await existing(edge.engine, principal.id, session_id)
     page, following = await edge.engine.store.sessions.messages(
-        principal.id, session_id, limit, int(after) if after else None, newest_first=order == "desc"
+        principal.id, session_id, limit, after, newest_first=order == "desc"
     )
     return Json({
         "data": [message_resource(message) for message in page],
@@ -254,7 +252,11 @@ async def get_events(request: Request, session_id: str, turn_id: str) -> Respons
     ref = _ref(principal.id, session_id, turn_id)
     await edge.engine.named(ref)
     edge.streams.take(request, principal)
-    return await _events(request, ref, after)
+    headers = {
+        "X-Session-Id": session_id, "X-Turn-Id": turn_id,
+        "Location": f"/v1/sessions/{session_id}/turns/{turn_id}/events",
+    }  # fmt: skip
+    return await _events(request, ref, after, headers)
 
 
 @router.post("/{session_id}/turns/{turn_id}/ticket", summary="A URL of the events for EventSource")

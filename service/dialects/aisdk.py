@@ -22,7 +22,7 @@ from pydantic import Field, StrictStr
 from service import events, ids
 from service.dialects.base import MAX_MESSAGES, Body, Encoder, MessageId, SessionId, query, validate
 from service.dialects.errors import from_event, sentence
-from service.engine.sends import Send
+from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
 
@@ -55,6 +55,7 @@ class UseChatBody(Body):
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: MessageId | None = None
     model: StrictStr | None = None
+    on_busy: OnBusy | None = None
 
 
 def parse(body: Any, principal: str) -> Send:
@@ -77,7 +78,8 @@ def parse(body: Any, principal: str) -> Send:
     return Send(
         route="aisdk", principal=principal, content=query(last.text, "The message"), session_id=chat.id,
         mode="regenerate" if again else "edit" if edited else "append", message_id=last.id,
-        model=chat.model, on_busy="interrupt", key=None if again or edited else last.id,
+        model=chat.model, on_busy=chat.on_busy or "interrupt", on_busy_asked=chat.on_busy is not None,
+        key=None if again or edited else last.id,
         seeds=[
             {"id": message.id, "role": message.role, "content": message.text}
             for message in chat.messages[: asked[-1]]

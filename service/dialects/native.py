@@ -23,7 +23,7 @@ from service.dialects.base import (
     query,
     validate,
 )  # fmt: skip
-from service.engine.sends import Send
+from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
 from service.events import Event
 
@@ -54,7 +54,7 @@ class TurnBody(Body):
     message_id: MessageId | None = None
     model: StrictStr | None = None
     params: Params | None = None
-    on_busy: Literal["reject", "interrupt", "queue"] | None = None
+    on_busy: OnBusy | None = None
 
 
 class SessionBody(Body):

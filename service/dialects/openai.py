@@ -25,7 +25,7 @@ from service.dialects.base import (
     validate,
 )  # fmt: skip
 from service.dialects.errors import from_event, openai_error
-from service.engine.sends import Send
+from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
 from service.events import Event
 
@@ -93,6 +93,7 @@ class CompletionBody(Body):
     include_reasoning: StrictBool | None = None
     user: StrictStr | None = None
     session_id: SessionId | None = None
+    on_busy: OnBusy | None = None
 
 
 def parse(body: Any, principal: str, session_header: str | None) -> tuple[Send, Encoder]:
@@ -124,7 +125,7 @@ def parse(body: Any, principal: str, session_header: str | None) -> tuple[Send, 
             for message in messages[:last]
             if message["role"] in ("user", "assistant") and message["content"]
         ],
-        seeds_required=False,
+        seeds_required=False, on_busy=call.on_busy or "reject", on_busy_asked=call.on_busy is not None,
     )  # fmt: skip
     reasoning = call.include_reasoning is not False and call.reasoning_format != "hidden"
     if not call.stream:

@@ -21,7 +21,7 @@ from service.dialects.base import (
     query,
     validate,
 )  # fmt: skip
-from service.engine.sends import Send
+from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
 
@@ -42,6 +42,7 @@ class ChatBody(Body):
     model: StrictStr | None = None
     temperature: Temperature | None = None
     max_completion_tokens: Completion | None = None
+    on_busy: OnBusy | None = None
 
 
 class ChatWithHistoryBody(ChatBody):
@@ -70,6 +71,8 @@ def parse(body: Any, principal: str, *, with_history: bool) -> Send:
         system=chat.system_prompt or None,
         params=params,
         seeds=[{"role": item.role, "content": item.content} for item in history],
+        on_busy=chat.on_busy or "reject",
+        on_busy_asked=chat.on_busy is not None,
     )
 
 

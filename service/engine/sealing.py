@@ -109,7 +109,7 @@ class Sealer:
             fields["finish"] = body["finish_reason"]
         seal = self._seal(
             turn, state, payloads, live.answer, usage, fields, first_id=live.acknowledged + 1,
-            frees_key=state == "failed" and not live.shown,
+            frees_key=state == "failed" and live.answer.empty,
         )  # fmt: skip
         outcome, following = await self._write(live, seal)
         if outcome == "SEALED":

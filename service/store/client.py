@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service import metrics
@@ -185,7 +185,7 @@ class Client:
             else:
                 async with asyncio.timeout(self.timeout + 0.25):
                     answer = await call
-        except (TimeoutError, RedisError, OSError, RuntimeError) as error:
+        except (TimeoutError, RedisError, RedisClusterException, OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and _CLOSED not in str(error):
                 raise
             metrics.redis_errors.labels(operation=operation).inc()

@@ -29,8 +29,9 @@ class Clock:
         return 0 if self._ahead is None else int((time.monotonic() + self._ahead + seconds) * 1000)
 
     async def run(self) -> None:
-        while not self._client.cluster:
-            await self.look()
+        while True:
+            if not self._client.cluster:
+                await self.look()
             await beat(_LOOK_SECONDS)
 
     async def look(self) -> None:

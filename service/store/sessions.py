@@ -7,10 +7,11 @@ seal.lua only; the index of a principal's sessions is a hint that heals when it 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -19,6 +20,8 @@ from service.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys, SessionKeys
 from service.store.scripts import Scripts
+
+_TIME: Final = re.compile(r"[0-9]{1,15}")  # ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Message:
 
 
 class Said(NamedTuple):
-    """What a model is told of a message, and where it stands: a question at an even place, its answer next."""
+    """What a model is told of a message, and its place: even for a question, the next one for its answer."""
 
     place: int
     role: str
@@ -176,7 +179,7 @@ class Sessions:
         top = "+inf"
         if cursor:
             top = cursor.partition(":")[0]
-            if not top.isdigit():
+            if not _TIME.fullmatch(top):
                 raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
         found: list[Session] = []
         last = cursor.partition(":")[2] if cursor else None

@@ -127,7 +127,7 @@ def load_catalogue(
         document = tomllib.loads((path or _SHIPPED).read_text())
     except OSError as error:
         raise SettingsError(f"CHAT_MODELS_FILE: {path} cannot be read ({error.strerror}).") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"CHAT_MODELS_FILE: {path} is not TOML ({error}).") from None
     tables = document.get("models", document.get("model", []))
     if isinstance(tables, dict):  # [models."id"] tables

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 
+from service.double import Double
 from tests.conftest import Start
 from tests.support.service import Served
 
@@ -123,6 +124,14 @@ async def test_another_content_type_is_415(served: Served) -> None:
         ("GET", "/v1/sessions?limit=0", 400, "invalid_request"),
         ("GET", "/v1/sessions?limit=x", 400, "invalid_request"),
         ("GET", "/v1/sessions?cursor=x", 400, "invalid_request"),
+        ("GET", "/v1/sessions?cursor=%C2%B2", 400, "invalid_request"),
+        ("GET", f"/v1/sessions?cursor={'9' * 5000}", 400, "invalid_request"),
+        ("GET", "/v1/sessions?limit=%D9%A3", 400, "invalid_request"),
+        ("GET", "/v1/sessions?limit=000000001999999999999999999999", 400, "invalid_request"),
+        ("GET", f"/v1/sessions/s/messages?limit=000000001{'9' * 5000}", 400, "invalid_request"),
+        ("GET", f"/v1/sessions/s/messages?cursor={'9' * 5000}", 400, "invalid_request"),
+        ("GET", "/v1/sessions/s/messages?cursor=%C2%B2", 400, "invalid_request"),
+        ("GET", "/v1/usage?days=000000001999999", 400, "invalid_request"),
     ],
 )
 async def test_what_is_not_there_is_a_problem_too(
@@ -147,6 +156,17 @@ async def test_a_bad_idempotency_key_is_refused(served: Served, key: str) -> Non
         "/chat", json={"user_query": "x"}, headers={b"Idempotency-Key": key.encode("latin-1")}
     )
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+async def test_an_idempotency_key_may_be_any_text(served: Served, double: Double) -> None:
+    body = {"user_query": "[[tokens=2]]"}
+    for key in ("Übung 語".encode(), "Übung".encode("latin-1")):
+        headers = {b"Idempotency-Key": key}
+        first = await served.client.post("/chat", json=body, headers=headers)
+        again = await served.client.post("/chat", json=body, headers=headers)
+        assert first.status_code == again.status_code == 200
+        assert again.headers["x-turn-id"] == first.headers["x-turn-id"]
+    assert len(double.calls.find()) == 2
 
 
 async def test_a_request_id_is_taken_over_only_when_it_is_clean(served: Served) -> None:

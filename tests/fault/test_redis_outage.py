@@ -179,6 +179,21 @@ def cluster_is_up(node: RedisServer) -> bool:
     return bool(node.client().execute_command("CLUSTER INFO")["cluster_state"] == "ok")
 
 
+async def _is_an_outage(http: httpx.AsyncClient, url: str, nodes: list[RedisServer]) -> None:
+    """With none of its nodes left a Cluster is a store that cannot be reached, like any other."""
+    for node in nodes:
+        node.kill()
+    for answer in [await http.get(f"{url}/v1/sessions") for _ in range(3)]:
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+
+    async def noticed() -> bool:
+        health = await http.get(f"{url}/health")
+        assert health.status_code == 200
+        return bool(health.json()["checks"]["store"] == "unavailable")
+
+    await eventually_async(noticed)
+
+
 @pytest.mark.timeout(120)
 async def test_a_cluster_of_three_nodes_holds_turns_and_resumes(
     tmp_path: Path, upstream: DoubleProcess
@@ -223,6 +238,7 @@ async def test_a_cluster_of_three_nodes_holds_turns_and_resumes(
             stopped = (await http.post(f"{urls[1]}{path}/stop")).json()
             assert stopped["state"] == "stopped"
             assert (await http.delete(f"{urls[0]}/v1/sessions/x")).status_code == 204
+            await _is_an_outage(http, urls[0], nodes)
     finally:
         for replica in replicas:
             replica.close()

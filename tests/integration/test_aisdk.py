@@ -157,6 +157,18 @@ async def test_a_message_that_failed_can_be_sent_again(served: Served) -> None:
     ]
 
 
+async def test_an_edit_that_a_balancer_repeats_is_the_same_turn(served: Served, double: Double) -> None:
+    """It has no key of its own: the same edit may be meant twice."""
+    await say(served, submit(user(1, "[[tokens=5]]")))
+    edited = submit(user(1, "[[tokens=6]]"), messageId="u1")
+    for fallback, calls in (("a", 2), ("a", 2), ("b", 3)):
+        answer = await served.client.post(
+            "/api/chat", json=edited, headers={"X-Fallback-Idempotency-Key": fallback}
+        )
+        assert answer.status_code == 200
+        assert len(double.calls.find()) == calls
+
+
 async def test_a_new_message_interrupts_the_answer_that_is_running(served: Served) -> None:
     turn = await begin(served, submit(user(1, SLOW)))
     assert await say(served, submit(user(2, "[[say=now]]"))) == "now"

@@ -203,7 +203,12 @@ async def test_sends_get_a_key_and_nothing_else_does(
     await http.request(method, path)
     [call] = calls(replicas)
     assert bool(re.fullmatch("[0-9a-f]{32}", call.headers.get("idempotency-key", ""))) is keyed
-    await http.request(method, path, headers={"Idempotency-Key": "of the client"})
+    assert re.fullmatch("[0-9a-f]{32}", call.headers["x-fallback-idempotency-key"])
+    of_client = {"Idempotency-Key": "of the client", "X-Fallback-Idempotency-Key": "of the client"}
+    await http.request(method, path, headers=of_client)
+    fallbacks = {other.headers["x-fallback-idempotency-key"] for other in calls(replicas)}
+    assert len(fallbacks) == 2
+    assert "of the client" not in fallbacks
     keys = [other.headers.get("idempotency-key") for other in calls(replicas) if other is not call]
     assert keys == ["of the client"]
 

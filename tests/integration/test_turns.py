@@ -55,6 +55,9 @@ async def test_a_turn_is_a_gapless_log_from_started_to_completed(served: Served)
     assert events[-1].data["finish_reason"] == "stop"
     assert events[-1].data["usage"]["completion_tokens"] == 80
     assert await read(served, location) == events
+    again = await served.client.get(location)
+    named = [again.headers[name] for name in ("x-session-id", "x-turn-id", "location")]
+    assert named == ["s", turn, location]
     resource = (await served.client.get(f"/v1/sessions/s/turns/{turn}")).json()
     assert resource["state"] == "completed"
     assert resource["text"] == expected_text(80, 3)
@@ -203,6 +206,49 @@ async def test_a_busy_session_rejects_with_the_running_turn(served: Served) -> N
     assert (second.status_code, second.json()["code"]) == (409, "turn_in_progress")
     assert second.headers["location"] == first.headers["location"] + "/events"
     await served.client.post(first.headers["location"] + "/stop")
+
+
+@pytest.mark.parametrize("on_busy", ["interrupt", "reject", "queue"])
+async def test_what_is_refused_anyway_interrupts_nothing(served: Served, on_busy: str) -> None:
+    first = await begin(served, "s", {"content": SLOW})
+    policy = {"X-On-Busy": on_busy}
+    history = {"user_query": "x", "session_id": "s", "history": [{"role": "user", "content": "old"}]}
+    answer = await served.client.post("/chat-with-history", json=history, headers=policy)
+    assert (answer.status_code, answer.json()["code"]) == (409, "session_has_history")
+    unknown = {"edit": {"message_id": "nope", "content": "x"}}
+    answer = await served.client.post("/v1/sessions/s/turns", json=unknown, headers=policy)
+    assert (answer.status_code, answer.json()["code"]) == (404, "message_not_found")
+    assert (await served.client.get(first.headers["location"])).json()["state"] == "running"
+    await served.client.post(first.headers["location"] + "/stop")
+
+
+ASKED = "[[tokens=3]]"
+PARTS = [{"type": "text", "text": ASKED}]
+SENDS: list[tuple[str, dict[str, Any]]] = [
+    ("/chat", {"user_query": ASKED, "session_id": "s"}),
+    ("/chat-with-history", {"user_query": ASKED, "session_id": "s"}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": ASKED}], "session_id": "s"}),
+    ("/api/chat", {"id": "s", "messages": [{"id": "u", "role": "user", "parts": PARTS}]}),
+    ("/v1/sessions/s/turns", {"content": ASKED}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), SENDS)
+async def test_the_body_of_any_send_may_say_what_to_do_in_a_busy_session(
+    served: Served, path: str, body: dict[str, Any]
+) -> None:
+    first = await begin(served, "s", {"content": SLOW})
+
+    async def send(body_says: str, header_says: str) -> int:
+        headers = {"X-On-Busy": header_says}
+        answer = await served.client.post(path, json={**body, "on_busy": body_says}, headers=headers)
+        return answer.status_code
+
+    assert await send("wait", "reject") == 400
+    assert await send("reject", "interrupt") == 409
+    assert (await served.client.get(first.headers["location"])).json()["state"] == "running"
+    assert await send("interrupt", "reject") == 200
+    assert (await served.client.get(first.headers["location"])).json()["state"] == "stopped"
 
 
 async def test_interrupt_stops_the_running_turn_and_starts(served: Served) -> None:

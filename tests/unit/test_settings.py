@@ -24,6 +24,10 @@ PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "red
         ({"workers": 0}, "CHAT_WORKERS: "),
         ({"env": "prod"}, "CHAT_ENV: input should be 'local' or 'production'"),
         ({"redis_url": "http://h"}, "CHAT_REDIS_URL: the URL has to start with one of redis://"),
+        ({"redis_url": "redis://h:x"}, "CHAT_REDIS_URL: 'h:x' in the URL has to be a host, or host:port"),
+        ({"redis_url": "redis://:gsk_x@h:0"}, "CHAT_REDIS_URL: 'h:0' in the URL has to be a host"),
+        ({"redis_url": "redis+cluster://"}, "CHAT_REDIS_URL: '' in the URL has to be a host"),
+        ({"redis_url": "redis+sentinel://a:1,:2/x"}, "CHAT_REDIS_URL: ':2' in the URL has to be a host"),
         ({"limit_sends": "lots"}, 'CHAT_LIMIT_SENDS: a limit looks like "100/minute"'),
         ({"cors_origins": "localhost"}, "CHAT_CORS_ORIGINS: 'localhost' is not an origin"),
         ({"trusted_proxies": "nowhere"}, "CHAT_TRUSTED_PROXIES: "),
@@ -128,11 +132,12 @@ def test_the_dead_models_of_the_original_contract_have_living_heirs() -> None:
             "on_takeover of a",
         ),
         ("not toml", "is not TOML"),
+        ("# \udcff", "is not TOML"),
     ],
 )
 def test_a_wrong_models_file_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     file = tmp_path / "models.toml"
-    file.write_text(text)
+    file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(SettingsError, match="CHAT_MODELS_FILE: ") as caught:
         load_catalogue(file, None)
     assert sentence in str(caught.value)

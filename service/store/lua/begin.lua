@@ -38,15 +38,6 @@ if mode ~= 'append' and message ~= '' and ARGV[15] == '0'
 end
 if ARGV[15] == '1' and not exists then return {'NO_SESSION'} end
 
-local state = 'running'
-local active = redis.call('HGET', session, 'active')
-if active then
-  if ARGV[12] ~= 'queue' or mode ~= 'append' or redis.call('LLEN', queue) >= tonumber(ARGV[13]) then
-    return {'BUSY', active}
-  end
-  state = 'queued'
-end
-
 local at = 19
 local fields = {}
 for i = at, at + 2 * tonumber(ARGV[18]) - 1 do fields[#fields + 1] = ARGV[i] end
@@ -66,7 +57,7 @@ if mode == 'append' then
   -- The newest message without an answer is sent again after a failure: it takes its old place.
   position = tonumber(redis.call('ZSCORE', order, message_id) or nil)
   local newest = redis.call('ZREVRANGE', order, 0, 0)[1] == message_id
-  if position and (active or position % 2 == 1 or not newest) then return {'MESSAGE_EXISTS'} end
+  if position and (position % 2 == 1 or not newest) then return {'MESSAGE_EXISTS'} end
 else
   -- A user message has an even position, the answer to it the odd one after it.
   if message_id == '' then
@@ -79,8 +70,21 @@ else
   end
   position = tonumber(redis.call('ZSCORE', order, message_id) or '1')
   if position % 2 == 1 then return {'NO_MESSAGE'} end
-  local dropped = redis.call('ZRANGEBYSCORE', order, '(' .. position, '+inf')
-  for _, old in ipairs(dropped) do
+end
+
+-- After all other refusals: what would be refused anyway must not interrupt an answer.
+local state = 'running'
+local active = redis.call('HGET', session, 'active')
+if active then
+  if ARGV[12] ~= 'queue' or mode ~= 'append' or redis.call('LLEN', queue) >= tonumber(ARGV[13]) then
+    return {'BUSY', active}
+  end
+  if position then return {'MESSAGE_EXISTS'} end
+  state = 'queued'
+end
+
+if mode ~= 'append' then
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', order, '(' .. position, '+inf')) do
     redis.call('ZREM', order, old)
     redis.call('HDEL', messages, old)
   end
