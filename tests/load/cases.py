@@ -10,6 +10,7 @@ import asyncio
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from tests.load import wire
@@ -150,23 +151,28 @@ class Cases:
         half = Load(50 if self.scale.quick else 250, 50, 150, seconds)
         load = asyncio.create_task(self.load("service", half))
         await asyncio.sleep(half.length)
-        direct, through = Tally(), Tally()
-        for _ in range(int(seconds * 20)):
-            for tally, port, ask in (
-                (direct, self.bench.upstream, self.groq), (through, self.bench.service, self.chat)
-            ):  # fmt: skip
-                client = await connect(lambda ask=ask, tally=tally: ask(1, 0, tally), port)  # type: ignore[misc]  # bound by defaults
+        direct, through, named = Tally(), Tally(), Tally()
+        model, service, key, wish = self.bench.upstream, self.bench.service, self.bench.key, wire.wish(1, 0)
+        for probe in range(int(seconds * 20)):
+            session = f"first-{probe // 10}"  # ten turns in each, so 0 to 18 messages before
+            for tally, port, kind, request in (
+                (direct, model, GroqClient, wire.groq_request(wish)),
+                (through, service, Client, wire.chat_request(key, wish)),
+                (named, service, Client, wire.chat_request(key, wish, session_id=session)),
+            ):
+                client = await connect(partial(kind, request, 1, 0, tally), port)
                 await client.done.wait()
                 client.close()
             await asyncio.sleep(0.02)  # the rate of the probes
         await load
         for quantile, bound in ((0.5, 3.0), (0.99, 10.0)):
-            ways = [quantile_of(tally.first_after, quantile) * 1e3 for tally in (direct, through)]
+            ways = [quantile_of(tally.first_after, quantile) * 1e3 for tally in (direct, through, named)]
             name = f"p{quantile * 100:.0f}"
             self.found.add(case, f"direct, {name}", ways[0], "ms")
             self.found.add(case, f"added, {name}", ways[1] - ways[0], "ms", bound)
-        self.found.take(direct)
-        self.found.take(through)
+            self.found.add(case, f"added in a session, {name}", ways[2] - ways[0], "ms")
+        for tally in (direct, through, named):
+            self.found.take(tally)
 
     async def turns(self) -> None:
         """Whole durable turns of one token, and what they leave in the worker's memory."""

@@ -96,9 +96,9 @@ def groq_request(question: str) -> bytes:
     })  # fmt: skip
 
 
-def chat_request(key: str, question: str) -> bytes:
+def chat_request(key: str, question: str, **more: str) -> bytes:
     """`POST /chat`, as any client would send it."""
-    return post("/chat", key, {"user_query": question})
+    return post("/chat", key, {"user_query": question, **more})
 
 
 def events_request(key: str, path: str) -> bytes:
