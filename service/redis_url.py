@@ -23,10 +23,13 @@ def check_redis_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         raise ValueError("the URL has to start with one of " + ", ".join(f"{s}://" for s in SCHEMES))
-    several = "+" in parts.scheme
-    for place in parts.netloc.rpartition("@")[2].split(","):
+    places, several = parts.netloc.rpartition("@")[2], "+" in parts.scheme
+    for place in places.split(",") if several else [places]:
         if not _is_place(place, named=several):
-            raise ValueError(f"{place!r} in the URL has to be a host, or host:port")
+            # Which, is not told: a password with one of these characters ends in there.
+            raise ValueError(
+                "each host in the URL is host or host:port; a / ? # or @ in a password is %2F %3F %23 %40"
+            )
 
 
 def _is_place(place: str, *, named: bool) -> bool:

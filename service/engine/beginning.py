@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from service import ids, metrics
 from service.engine.admission import Admission
-from service.engine.budgets import Budgets
+from service.engine.budgets import Budgets, Occupied
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, GLANCE, Contexts
 from service.engine.sends import Attached, Send, draft
 from service.engine.tolls import paying
@@ -113,7 +113,8 @@ class Beginning:
         """What there is of the send's session; pays the toll."""
 
         async def ask(due: Call | None) -> Seen:
-            return await self._store.entry.look(send.principal, session_id, *GLANCE, due)
+            glance = (0, 0) if send.messages is not None else GLANCE
+            return await self._store.entry.look(send.principal, session_id, *glance, due)
 
         return await paying(send.toll, ask)
 
@@ -123,12 +124,16 @@ class Beginning:
         """What begins the turn and, where all that it needs was granted, what came of it."""
         try:
             return await self._reserved(send, ref, seen, model, params)
-        except ServiceError as error:
-            active = seen.session.active_turn if seen.session else None
-            if error.code not in _GATES or send.on_busy != "interrupt" or not active:
+        except Occupied:
+            if send.on_busy != "interrupt" or seen.session is None or seen.session.active_turn is None:
                 raise
-        # What it interrupts holds the place that it needs.
-        await self._stop(TurnRef(ref.principal, ref.session_id, active))
+        # What it interrupts may hold what it needs; but is that all that is in its way?
+        trial = replace(draft(send, ref, model.id, params, 0), on_busy="check")
+        verdict = await self._store.turns.begin(trial, self._worker)
+        if verdict.outcome not in ("BUSY", "FREE"):
+            return trial, verdict
+        if verdict.outcome == "BUSY":
+            await self._stop(TurnRef(ref.principal, ref.session_id, verdict.turn_id))
         return await self._reserved(send, ref, replace(seen, page=None), model, params)
 
     async def _reserved(
@@ -155,6 +160,7 @@ class Beginning:
             pos=begun.pos, last=1, created=created, params=params, started=begin.started,
             idem=self._store.turns.idempotency(ref, send.key),
             trace=send.traceparent, request=send.request_id, reserved=begin.fields["reserved"],
+            hides_reasoning=send.hides_reasoning,
             question=send.content, history=_unchanged(seen, begun, send),
         )  # fmt: skip
         if begun.state == "running":
@@ -200,7 +206,8 @@ def _unchanged(seen: Seen, begun: Begun, send: Send) -> Page | None:
     """What was seen of the history, where nothing has happened between the look and the begin."""
     turns = seen.session.turns if seen.session else 0
     busy = seen.session is not None and seen.session.active_turn is not None
-    return None if busy or send.seeds or begun.turns != turns + 1 else seen.page
+    seeded = send.seeds and not (seen.page and seen.page.said)
+    return None if busy or seeded or begun.turns != turns + 1 else seen.page
 
 
 def session_not_found() -> ServiceError:

@@ -47,6 +47,10 @@ class Need:
         return self.prompt + self.completion if bounded else 0
 
 
+class Occupied(ServiceError):
+    """Refused for want of what answers hold that are running: it comes back when they end."""
+
+
 class Budgets:
     def __init__(self, settings: Settings, ledger: Ledger, entry: Entry, contexts: Contexts) -> None:
         self._settings = settings
@@ -122,7 +126,7 @@ def _first(own: int | None, setting: int | None) -> int:
 def _refusal(reserved: Reserved, bounds: Bounds) -> ServiceError:
     if reserved.by == "turns":
         metrics.limit_rejections.labels(limit="turns").inc()
-        return ServiceError(
+        return Occupied(
             "concurrency_limited", f"{bounds.running} answers are running, which is the limit; wait for one.",
             retry_after=1,
         )  # fmt: skip
@@ -132,7 +136,8 @@ def _refusal(reserved: Reserved, bounds: Bounds) -> ServiceError:
     if reserved.wait is None:
         return _exhausted(f"{budget} is smaller than this message needs.", None)
     if reserved.wait == 0:
-        return _exhausted(f"{budget} is reserved by answers that are running; wait for one.", 1)
+        sentence = f"{budget} is reserved by answers that are running; wait for one."
+        return Occupied("budget_exhausted", sentence, retry_after=1, retryable=True)
     wait = max(1, math.ceil(reserved.wait))
     retryable = period == "minute"
     return _exhausted(f"{budget} is used up; there is room again in {wait} s.", wait, retryable=retryable)

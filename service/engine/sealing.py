@@ -109,7 +109,7 @@ class Sealer:
             fields["finish"] = body["finish_reason"]
         seal = self._seal(
             turn, state, payloads, live.answer, usage, fields, first_id=live.acknowledged + 1,
-            frees_key=state == "failed" and live.answer.empty,
+            frees_key=state == "failed" and not _shown(live),
         )  # fmt: skip
         outcome, following = await self._write(live, seal)
         if outcome == "SEALED":
@@ -190,6 +190,11 @@ class Sealer:
             await self._store.leases.settle(turn.ref)
         except StoreUnavailable:
             log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")
+
+
+def _shown(live: Live) -> bool:
+    """Has its sender been shown anything of the answer?"""
+    return not live.answer.empty if live.turn.hides_reasoning else live.shown
 
 
 def _rounded(seconds: float | None) -> float | None:

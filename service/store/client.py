@@ -67,8 +67,8 @@ def _addresses(url: str, port: int) -> list[tuple[str, int]]:
     netloc = urlsplit(url).netloc.rpartition("@")[2]
     found = []
     for part in netloc.split(","):
-        host, _, number = part.rpartition(":") if ":" in part else (part, "", "")
-        found.append((host or part, int(number) if number else port))
+        place = urlsplit(f"//{part}")
+        found.append((place.hostname or "", place.port or port))
     return found
 
 

@@ -1,8 +1,8 @@
 """Redis's clock, as this worker reckons it: for calls that make no sense any more after a moment.
 
 A Redis that stood still carries out what waits in its sockets, also for callers who have long been
-told that it did not answer. What must not happen then says until when it may. Not needed on
-Cluster, where no such call is the first of several.
+told that it did not answer. What must not happen then says until when it may. Not for Cluster,
+whose nodes have a clock each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from service.store.client import Client
 
 # A clock that is set anew is noticed after this time.
 _LOOK_SECONDS: Final = 1.0
-# An answer that took longer says too little about when it was given.
+# An answer that took longer says too little about when it was given, unless what was known must be wrong.
 _SOUND_SECONDS: Final = 0.02
 
 
@@ -38,6 +38,8 @@ class Clock:
         """Raises StoreUnavailable."""
         begin = time.monotonic()
         seconds, microseconds = await self._client.run("time", self._client.redis.time())
-        end = time.monotonic()
+        end, now = time.monotonic(), seconds + microseconds / 1e6
         if end - begin < _SOUND_SECONDS:
-            self._ahead = seconds + microseconds / 1e6 - end
+            self._ahead = now - end
+        elif self._ahead is None or not begin <= now - self._ahead <= end + _SOUND_SECONDS:
+            self._ahead = now - begin

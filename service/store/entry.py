@@ -9,22 +9,20 @@ refusal means is not decided here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from service.errors import StoreUnavailable
 from service.store.client import Client
-from service.store.clock import Clock
 from service.store.leases import Leases
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.scripts import Call, Scripts
 from service.store.sessions import Page, Session, Sessions
 from service.store.turns import Begin, Begun, Turns
 
-# A way in is left undone where Redis comes to it later than this. With a toll: after 0.25 s of silence it is
-# asked for without. In any case: when nobody waits for it any more, or its answer would come too late.
+# A way in with a toll is left undone where Redis comes to it later: after 0.25 s of silence it is asked anew.
 _WITH_TOLL_SECONDS: Final = 0.5
-_OF_THE_TIMEOUT: Final = 0.95
 # By the limit: nothing was reserved.
 _REFUSED: Final = Reserved(by="limit")
 
@@ -55,12 +53,11 @@ class Entered:
 
 class Entry:
     def __init__(
-        self, client: Client, scripts: Scripts, clock: Clock, sessions: Sessions, leases: Leases,
-        ledger: Ledger, turns: Turns, worker: str,
+        self, client: Client, scripts: Scripts, sessions: Sessions, leases: Leases, ledger: Ledger,
+        turns: Turns, worker: str,
     ) -> None:  # fmt: skip
         self._client = client
         self._scripts = scripts
-        self._clock = clock
         self._sessions = sessions
         self._leases = leases
         self._ledger = ledger
@@ -108,18 +105,16 @@ class Entry:
     async def _at_once(
         self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
     ) -> Entered:
-        beginning = self._turns.beginning(begin, self._worker)
+        within = math.inf if toll is None else _WITH_TOLL_SECONDS
+        beginning = self._turns.beginning(begin, self._worker, within)
         reserving = self._ledger.reserving(begin.ref, prompt, completion, bounds)
         announcing = self._leases.announcing(begin.ref)
         name, names, limits = toll or ("", (), ())
-        patience = self._client.timeout * _OF_THE_TIMEOUT
-        till = self._clock.after(patience if toll is None else min(patience, _WITH_TOLL_SECONDS))
         answer = await self._scripts.call(
             "enter",
             [*beginning[1], *reserving[1], *announcing[1], *names],
-            [*beginning[2], *reserving[2], *announcing[2], *limits, till, name.removeprefix("limit_"),
-             len(limits)],
-        )  # fmt: skip
+            [*beginning[2], *reserving[2], *announcing[2], *limits, name.removeprefix("limit_"), len(limits)],
+        )
         if not answer:
             raise StoreUnavailable  # it has come to it too late
         charged, *rest = answer

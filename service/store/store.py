@@ -25,14 +25,14 @@ class Store:
         self.keys = Keys(settings.redis_key_prefix)
         self.scripts = Scripts(self.client)
         self.sessions = Sessions(self.client, self.scripts, self.keys, settings)
-        self.turns = Turns(self.client, self.scripts, self.keys, settings)
+        self.clock = Clock(self.client)
+        self.turns = Turns(self.client, self.scripts, self.keys, settings, self.clock)
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
         self.credentials = Credentials(self.client, self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)
         self.ledger = Ledger(self.client, self.scripts, self.keys, settings)
-        self.clock = Clock(self.client)
         self.entry = Entry(
-            self.client, self.scripts, self.clock, self.sessions, self.leases, self.ledger, self.turns, worker
+            self.client, self.scripts, self.sessions, self.leases, self.ledger, self.turns, worker
         )  # fmt: skip
         self.pacing = Pacing(self.client, self.scripts, self.keys, settings, worker)
         self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)

@@ -6,18 +6,24 @@ it changes is the engine's; the log's entries are log.py's.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
+from service.errors import StoreUnavailable
 from service.settings import Settings
 from service.store.client import Client
+from service.store.clock import Clock
 from service.store.keys import Keys, SessionKeys
 from service.store.scripts import Call, Scripts
 from service.store.sessions import Page
+
+# A begin that takes longer has an answer that nobody waits for.
+_OF_THE_TIMEOUT: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,8 @@ class Turn:
     """A turn's hash, decoded.
 
     `last` is the id of its last event, `void` that of its last restart. `delivered`: a reader who
-    cannot ask for what it lacks (AI SDK) was sent the end of it. `question` is what it answers, where
+    cannot ask for what it lacks (AI SDK) was sent the end of it. `hides_reasoning`: its sender is not
+    shown any. `question` is what it answers, where
     this worker has begun it, and `history` what it then knew to be before that; else they are read.
     """
 
@@ -74,6 +81,7 @@ class Turn:
     request: str = ""
     void: int = 0
     delivered: bool = False
+    hides_reasoning: bool = False
     question: str = ""
     history: Page | None = None
 
@@ -118,6 +126,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         request=fields.get(b"request", b"").decode(),
         void=number(b"void"),
         delivered=fields.get(b"delivered") == b"1",
+        hides_reasoning=fields.get(b"hides_reasoning") == b"1",
     )
 
 
@@ -143,7 +152,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    outcome: str  # BEGUN KNOWN MISMATCH BUSY HAS_HISTORY NO_SESSION NO_MESSAGE MESSAGE_EXISTS
+    outcome: str  # BEGUN KNOWN MISMATCH BUSY HAS_HISTORY NO_SESSION NO_MESSAGE MESSAGE_EXISTS FREE
     turn_id: str = ""
     state: str = ""
     message_id: str = ""
@@ -180,11 +189,14 @@ def _pairs(fields: dict[str, Any]) -> list[Any]:
 
 
 class Turns:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+    def __init__(
+        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, clock: Clock
+    ) -> None:  # fmt: skip
         self._client = client
         self._scripts = scripts
         self._keys = keys
         self._settings = settings
+        self._clock = clock
         self.lease_ms = int(settings.lease_seconds * 1000)
 
     def _session(self, ref: TurnRef) -> SessionKeys:
@@ -194,8 +206,12 @@ class Turns:
         """The entry of an idempotency key, '' without one; it stands in the turn."""
         return self._session(ref).idempotency(key) if key else ""
 
-    def beginning(self, begin: Begin, owner: str) -> Call:
-        """The call that begins a turn; `begun` reads what it returns."""
+    def beginning(self, begin: Begin, owner: str, within: float = math.inf) -> Call:
+        """The call that begins a turn, in so many seconds or not at all; `begun` reads what it returns.
+
+        In any case not when nobody waits for it any more, or its answer would come too late.
+        """
+        till = self._clock.after(min(within, self._client.timeout * _OF_THE_TIMEOUT))
         keys = self._session(begin.ref)
         settings = self._settings
         idem = keys.idempotency(begin.key or "-")
@@ -205,7 +221,7 @@ class Turns:
             settings.session_ttl_seconds, settings.ephemeral_ttl_seconds, settings.log_ttl_seconds,
             settings.idempotency_ttl_seconds, begin.fingerprint if begin.key else "", begin.mode,
             begin.message_id, begin.message, begin.on_busy, settings.max_queued_turns,
-            int(begin.named), int(begin.must_exist), begin.started, int(time.time() * 1000),
+            int(begin.named), int(begin.must_exist), begin.started, int(time.time() * 1000), till,
             len(fields), *_pairs(fields), len(begin.defaults), *_pairs(begin.defaults),
             int(begin.seeds_required), len(begin.seeds),
         ]  # fmt: skip
@@ -216,7 +232,10 @@ class Turns:
         return "begin", names, args
 
     def begun(self, begin: Begin, answer: list[Any]) -> Begun:
+        """Raises StoreUnavailable where Redis came to it too late."""
         outcome = answer[0].decode()
+        if outcome == "LATE":
+            raise StoreUnavailable
         if outcome == "BEGUN":
             return Begun(
                 outcome, begin.ref.turn_id, answer[1].decode(), answer[3].decode(), int(answer[4]),

@@ -15,8 +15,8 @@ from service.store.client import Client
 from service.store.keys import Keys
 from service.store.scripts import Call, Scripts
 
-# A begin takes at most a store timeout (2.25 s): after that the turn of a known key is found.
-_MARK_MS: Final = 3_000
+# Look, place and begin take two store timeouts and a second at most: after that the turn of a key is found.
+_MARK_MS: Final = 6_000
 
 
 @dataclass(frozen=True, slots=True)

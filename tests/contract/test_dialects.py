@@ -172,15 +172,18 @@ async def test_a_failure_with_nothing_shown_frees_the_key(
     assert (second.text, second.end) == (expected_text(10, 1), "completed")
 
 
-async def test_a_failure_without_any_text_frees_the_key_whatever_was_thought(
+async def test_a_failure_after_reasoning_frees_the_key_where_none_is_shown(
     served: Served, dialect: Dialect
 ) -> None:
     asked = "[[reasoning=6 tokens=10 seed=1 fault=cut after=3 times=1]]"
     key = {"Idempotency-Key": "again"}
     first = await dialect.send(served, asked, headers=key)
-    assert first.end in ("refused", "failed", "broken")
     second = await dialect.send(served, asked, headers=key)
-    assert (second.text, second.end) == (expected_text(10, 1), "completed")
+    assert first.end in ("refused", "failed", "broken")
+    if dialect.name == "text":
+        assert (second.text, second.end) == (expected_text(10, 1), "completed")
+    else:
+        assert second == first
 
 
 async def test_a_client_that_leaves_does_not_end_its_session_s_answer(

@@ -89,6 +89,33 @@ async def test_an_interrupt_takes_the_place_of_what_it_interrupts(start: Start) 
         await stop(served, second)
 
 
+async def test_what_is_refused_anyway_interrupts_nothing_that_has_the_last_place(start: Start) -> None:
+    async with start(max_running_turns_per_principal=1) as served:
+        first = await begin(served, "a")
+        edit = {"edit": {"message_id": "nope", "content": "x"}, "on_busy": "interrupt"}
+        refused = await served.client.post("/v1/sessions/a/turns", json=edit)
+        assert (refused.status_code, refused.json()["code"]) == (404, "message_not_found")
+        assert (await served.client.get(first.headers["location"])).json()["state"] == "running"
+        await stop(served, first)
+
+
+async def test_what_no_stop_makes_room_for_interrupts_nothing(start: Start) -> None:
+    """The day's tokens were used by answers that are over: ending one more brings none back."""
+    async with start(budget_tokens_per_day=5_000) as served:
+        await served.client.post("/chat", json={"user_query": "[[tokens=3000]]"})
+        running = await served.client.post(
+            "/v1/sessions/a/turns", json={"content": SLOW, "params": {"max_completion_tokens": 20}},
+            headers={"Prefer": "respond-async"},
+        )  # fmt: skip
+        assert running.status_code == 202
+        large = {"content": "word " * 2_000, "on_busy": "interrupt"}
+        refused = await served.client.post("/v1/sessions/a/turns", json=large)
+        assert (refused.status_code, refused.json()["code"]) == (429, "budget_exhausted")
+        assert int(refused.headers["retry-after"]) > 1
+        assert (await served.client.get(running.headers["location"])).json()["state"] == "running"
+        await stop(served, running)
+
+
 async def test_repeats_are_never_refused_however_many_come_at_once(start: Start, store: redis.Redis) -> None:
     async with start(max_running_turns_per_principal=1) as served:
         answers = await asyncio.gather(*(begin(served, "a", **{"Idempotency-Key": "k"}) for _ in range(30)))

@@ -315,6 +315,23 @@ async def test_a_turn_that_failed_with_nothing_shown_frees_its_key(served: Serve
     assert (again.status_code, again.text) == (200, expected_text(4, 0))
 
 
+async def test_a_history_that_failed_can_be_sent_again_with_its_key(served: Served, double: Double) -> None:
+    history = [{"role": "user", "content": "old"}, {"role": "assistant", "content": "answer"}]
+    body = {"user_query": "[[tokens=4 fault=400 times=1]]", "history": history}
+    key = {"Idempotency-Key": "k1"}
+    failed = await served.client.post("/chat-with-history", json=body, headers=key)
+    assert failed.status_code == 400
+    again = await served.client.post("/chat-with-history", json=body, headers=key)
+    assert (again.status_code, again.text) == (200, expected_text(4, 0))
+    session = again.headers["x-session-id"]
+    messages = (await served.client.get(f"/v1/sessions/{session}/messages")).json()["data"]
+    said = [(message["role"], message["content"]) for message in messages]
+    asked = ("user", body["user_query"])
+    assert said == [("user", "old"), ("assistant", "answer"), asked, ("assistant", expected_text(4, 0))]
+    context: Any = double.calls.find()[-1].describe()["messages"]
+    assert [(item["role"], item["content"]) for item in context[1:]] == said[:3]
+
+
 async def test_regenerate_replaces_the_last_answer_and_edit_drops_what_followed(served: Served) -> None:
     for content in ("[[say=one]]", "[[say=two]]"):
         answer = await begin(served, "s", {"content": content})

@@ -11,6 +11,7 @@ import pytest
 
 from service.logs import configure, warn_of
 from service.settings import SettingsError, load_settings, unknown_names
+from service.store.client import _addresses
 from service.upstream.models import load_catalogue
 
 PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "redis_url": "redis://h"}
@@ -24,10 +25,12 @@ PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "red
         ({"workers": 0}, "CHAT_WORKERS: "),
         ({"env": "prod"}, "CHAT_ENV: input should be 'local' or 'production'"),
         ({"redis_url": "http://h"}, "CHAT_REDIS_URL: the URL has to start with one of redis://"),
-        ({"redis_url": "redis://h:x"}, "CHAT_REDIS_URL: 'h:x' in the URL has to be a host, or host:port"),
-        ({"redis_url": "redis://:gsk_x@h:0"}, "CHAT_REDIS_URL: 'h:0' in the URL has to be a host"),
-        ({"redis_url": "redis+cluster://"}, "CHAT_REDIS_URL: '' in the URL has to be a host"),
-        ({"redis_url": "redis+sentinel://a:1,:2/x"}, "CHAT_REDIS_URL: ':2' in the URL has to be a host"),
+        ({"redis_url": "redis://h:x"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
+        ({"redis_url": "redis://:gsk_x#y@h:1"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
+        ({"redis_url": "redis://h:0"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
+        ({"redis_url": "redis://a:1,b:2/0"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
+        ({"redis_url": "redis+cluster://"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
+        ({"redis_url": "redis+sentinel://a:1,:2/x"}, "CHAT_REDIS_URL: each host in the URL is host or"),
         ({"limit_sends": "lots"}, 'CHAT_LIMIT_SENDS: a limit looks like "100/minute"'),
         ({"cors_origins": "localhost"}, "CHAT_CORS_ORIGINS: 'localhost' is not an origin"),
         ({"trusted_proxies": "nowhere"}, "CHAT_TRUSTED_PROXIES: "),
@@ -45,6 +48,12 @@ def test_a_wrong_value_is_named(values: dict[str, Any], sentence: str) -> None:
         load_settings(_env_file=None, **values)
     assert str(caught.value).startswith(sentence)
     assert "gsk_x" not in str(caught.value)
+
+
+def test_a_sentinel_may_have_an_address_of_either_kind() -> None:
+    url = "redis+sentinel://:p%40w@[::1]:26379,[fe80::2],host:1,other/m"
+    assert load_settings(_env_file=None, redis_url=url).redis_url is not None
+    assert _addresses(url, 26379) == [("::1", 26379), ("fe80::2", 26379), ("host", 1), ("other", 26379)]
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:

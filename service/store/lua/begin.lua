@@ -5,15 +5,16 @@
 -- ARGV  1 turn id  2 owner  3 lease ms  4 session ttl s  5 ephemeral ttl s  6 log ttl s
 --       7 idempotency ttl s  8 fingerprint ('' = no key)  9 mode append|edit|regenerate
 --       10 user message id  11 user message JSON ('' for a regenerate that keeps it)
---       12 on_busy reject|queue  13 max queued  14 named 0|1  15 must exist 0|1
+--       12 on_busy reject|queue|check (nothing is begun)  13 max queued  14 named 0|1  15 must exist 0|1
 --       16 started payload  17 now ms of the worker (for `created`, `updated`)
---       18 number of turn fields, then field, value, ...
+--       18 until when it may begin (ms, 0 = always): a Redis that stood still begins nothing afterwards
+--       19 number of turn fields, then field, value, ...
 --       then number of session defaults, then field, value, ... (set where the session is new)
 --       then seeds required 0|1 (0: a session that has messages does without them)
 --       then number of seeds, then id, role, JSON, ...
 -- Returns {BEGUN, state, epoch, user message id, answer position, turns of its session} | {KNOWN, turn id} |
 --         {MISMATCH, turn id} | {BUSY, turn id} | {HAS_HISTORY} | {NO_SESSION} | {NO_MESSAGE} |
---         {MESSAGE_EXISTS}
+--         {MESSAGE_EXISTS} | {FREE} (check) | {LATE}
 local session, order, messages, turns, queue, turn, log, idem = unpack(KEYS)
 local id, owner, mode, message_id, message = ARGV[1], ARGV[2], ARGV[9], ARGV[10], ARGV[11]
 
@@ -21,6 +22,10 @@ local begun = redis.call('HMGET', turn, 'state', 'epoch', 'user', 'pos')
 if begun[1] then
   return {'BEGUN', begun[1], begun[2], begun[3], begun[4], redis.call('HGET', session, 'turns') or '0'}
 end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[18] ~= '0' and now > tonumber(ARGV[18]) then return {'LATE'} end
 
 local fingerprint = ARGV[8]
 if fingerprint ~= '' then
@@ -38,16 +43,26 @@ if mode ~= 'append' and message ~= '' and ARGV[15] == '0'
 end
 if ARGV[15] == '1' and not exists then return {'NO_SESSION'} end
 
-local at = 19
+local at = 20
 local fields = {}
-for i = at, at + 2 * tonumber(ARGV[18]) - 1 do fields[#fields + 1] = ARGV[i] end
+for i = at, at + 2 * tonumber(ARGV[19]) - 1 do fields[#fields + 1] = ARGV[i] end
 at = at + #fields
 local defaults = {}
 for i = at + 1, at + 2 * tonumber(ARGV[at]) do defaults[#defaults + 1] = ARGV[i] end
 at = at + #defaults + 1
+-- A send that named no session and failed is repeated: its question is in the session of its key.
+local again = false
+if ARGV[14] == '0' and fingerprint ~= '' and mode == 'append' then
+  local newest = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')
+  if newest[1] and newest[2] % 2 == 0 then
+    local asked = redis.call('HGET', messages, newest[1])
+    again = asked and cjson.decode(asked).content == cjson.decode(message).content
+    if again then message_id, message = newest[1], '' end
+  end
+end
 local seeds = tonumber(ARGV[at + 1])
 if seeds > 0 and redis.call('EXISTS', order) == 1 then
-  if ARGV[at] == '1' then return {'HAS_HISTORY'} end
+  if ARGV[at] == '1' and not again then return {'HAS_HISTORY'} end
   seeds = 0
 end
 at = at + 1
@@ -82,6 +97,7 @@ if active then
   if position then return {'MESSAGE_EXISTS'} end
   state = 'queued'
 end
+if ARGV[12] == 'check' then return {'FREE'} end
 
 if mode ~= 'append' then
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', order, '(' .. position, '+inf')) do
@@ -109,8 +125,6 @@ if not position then
 end
 if message ~= '' then redis.call('HSET', messages, message_id, message) end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', turn, 'v', '1', 'id', id, 'state', state, 'epoch', '1', 'owner', owner, 'attempt', '0',
   'user', message_id, 'pos', position + 1, 'reader_at', now, 'created', ARGV[17], 'started', ARGV[16],
   'lease', state == 'running' and now + tonumber(ARGV[3]) or 0, 'last', state == 'running' and 1 or 0,

@@ -4,11 +4,11 @@
 -- Repeating it with the same turn id is harmless; the limit has a mark for that.
 --
 -- KEYS  1-8 of begin  9-13 of reserve  14-15 of own  16... of the limit
--- ARGV  those of begin, the 10 of reserve, the 3 of own, those of the limit; then until when (ms, 0 = always),
+-- ARGV  those of begin, the 10 of reserve, the 3 of own, those of the limit; then
 --       the shape of the limit (fixed | moving, '' = no limit) and the number of its arguments
 -- Returns {what the limit returns, what reserve returns, what begin returns}: {} for the limit where
 --         there is none, and nothing of what was not called. begin is called where all was granted.
---         {} after its time.
+--         {} when its time is over (18 of begin).
 local function begin()
 -- include begin
 end
@@ -31,9 +31,9 @@ local function slice(list, first, last)
   return found
 end
 
-local till, shape, count, charged = tonumber(ARGV[#ARGV - 2]), ARGV[#ARGV - 1], tonumber(ARGV[#ARGV]), {}
-local at = #ARGV - 3 - count
-local time = redis.call('TIME')
+local shape, count, charged = ARGV[#ARGV - 1], tonumber(ARGV[#ARGV]), {}
+local at = #ARGV - 2 - count
+local time, till = redis.call('TIME'), tonumber(ARGV[18])
 if till > 0 and time[1] * 1000 + math.floor(time[2] / 1000) > till then return {} end
 if shape ~= '' then
   charged = limit[shape](slice(KEYS, 16, #KEYS), slice(ARGV, at + 1, at + count))
