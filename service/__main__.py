@@ -19,10 +19,10 @@ import traceback
 from collections.abc import Callable
 from importlib import import_module
 from typing import Final
-from urllib.parse import urlsplit
 
 from service import logs
 from service.local import LocalError, surroundings
+from service.redis_url import without_credentials
 from service.settings import Settings, SettingsError, load_settings
 
 log = logs.get_logger("service")
@@ -233,8 +233,7 @@ def _place(settings: Settings) -> str:
     """Where the store is, without the password."""
     if settings.redis_url is None:
         return "memory://"
-    url = urlsplit(settings.redis_url.get_secret_value())
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+    return without_credentials(settings.redis_url.get_secret_value())
 
 
 def _in_fork(verdict: Callable[[], str]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import SecretStr
 
@@ -18,26 +19,39 @@ SCHEMES: Final = (
 )
 
 
+def parts_of(url: str) -> tuple[SplitResult, list[str]]:
+    """The URL with one host in the place of its hosts, and these. Raises ValueError.
+
+    By hand: of several addresses in brackets `urlsplit` takes none, in later patches of Python.
+    """
+    scheme, _, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    userinfo, at, hosts = authority.rpartition("@")
+    several = hosts.split(",") if "+" in scheme else [hosts]
+    return urlsplit(f"{scheme}://{userinfo}{at}host{rest[len(authority) :]}"), several
+
+
 def check_redis_url(url: str) -> None:
     """Raises ValueError, in a sentence without the credentials."""
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
         raise ValueError("the URL has to start with one of " + ", ".join(f"{s}://" for s in SCHEMES))
-    places, several = parts.netloc.rpartition("@")[2], "+" in parts.scheme
-    for place in places.split(",") if several else [places]:
-        if not _is_place(place, named=several):
-            # Which, is not told: a password with one of these characters ends in there.
-            raise ValueError(
-                "each host in the URL is host or host:port; a / ? # or @ in a password is %2F %3F %23 %40"
-            )
-
-
-def _is_place(place: str, *, named: bool) -> bool:
     try:
-        parts = urlsplit(f"//{place}")
-        return parts.port != 0 and (bool(parts.hostname) or not named)
+        hosts = [urlsplit(f"//{host}") for host in parts_of(url)[1]]
+        sound = all(host.port != 0 and (host.hostname or "+" not in scheme) for host in hosts)
     except ValueError:
-        return False
+        sound = False
+    if not sound:
+        # Which host, is not told: a password with one of these characters ends in there.
+        raise ValueError(
+            "each host in the URL is host or host:port; in a password / ? # @ are %2F %3F %23 %40"
+        )
+
+
+def without_credentials(url: str) -> str:
+    """For people."""
+    parts, hosts = parts_of(url)
+    return f"{parts.scheme}://{','.join(hosts)}{parts.path}"
 
 
 def with_password(url: SecretStr, password: SecretStr) -> SecretStr:

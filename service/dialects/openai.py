@@ -128,7 +128,7 @@ def parse(body: Any, principal: str, session_header: str | None) -> tuple[Send, 
         seeds_required=False, on_busy=call.on_busy or "reject", on_busy_asked=call.on_busy is not None,
     )  # fmt: skip
     reasoning = call.include_reasoning is not False and call.reasoning_format != "hidden"
-    send.hides_reasoning = not reasoning
+    send.shows = "end" if not call.stream else "all" if reasoning else "text"
     if not call.stream:
         return send, CompletionEncoder(reasoning=reasoning)
     usage = bool(call.stream_options and call.stream_options.include_usage)

@@ -73,7 +73,7 @@ def parse(body: Any, principal: str, *, with_history: bool) -> Send:
         seeds=[{"role": item.role, "content": item.content} for item in history],
         on_busy=chat.on_busy or "reject",
         on_busy_asked=chat.on_busy is not None,
-        hides_reasoning=True,
+        shows="text",
     )
 
 

@@ -160,8 +160,7 @@ class Beginning:
             pos=begun.pos, last=1, created=created, params=params, started=begin.started,
             idem=self._store.turns.idempotency(ref, send.key),
             trace=send.traceparent, request=send.request_id, reserved=begin.fields["reserved"],
-            hides_reasoning=send.hides_reasoning,
-            question=send.content, history=_unchanged(seen, begun, send),
+            shows=send.shows, question=send.content, history=_unchanged(seen, begun, send),
         )  # fmt: skip
         if begun.state == "running":
             self._run(turn)

@@ -157,7 +157,7 @@ class Contexts:
         if send.messages is not None:
             return self.explicit(send.messages) + _PRIMING
         used = self._tokens.message(params["system"]) + self._tokens.message(send.content) + _PRIMING
-        if seen.page is None or not seen.page.said:  # else they are there already, or in vain
+        if seen.session is None or not seen.session.turns:  # else they are there already, or in vain
             used += sum(self._tokens.message(seed["content"]) for seed in send.seeds)
         if seen.session is not None:
             window = await self._window(ref, _END, self.room(model, params) - used, seen.page)

@@ -193,8 +193,8 @@ class Sealer:
 
 
 def _shown(live: Live) -> bool:
-    """Has its sender been shown anything of the answer?"""
-    return not live.answer.empty if live.turn.hides_reasoning else live.shown
+    """Has its sender been shown anything of the answer that failed?"""
+    return {"all": live.shown, "text": not live.answer.empty, "end": False}[live.turn.shows]
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -16,7 +16,7 @@ import orjson
 from service import events, ids
 from service.engine.tolls import Toll
 from service.store.sessions import Message
-from service.store.turns import Begin, TurnRef
+from service.store.turns import Begin, Shows, TurnRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Send:
     `messages` is a whole context that replaces the history's (OpenAI); `seeds` are earlier
     messages for a new session, and unless `seeds_required` a session that has messages already
     does without them. `params` are what the model takes, already checked.
-    `on_busy_asked`: the body itself says what to do in a busy session. `hides_reasoning`: the response
-    will not show any.
+    `on_busy_asked`: the body itself says what to do in a busy session. `shows` is what the response shows of
+    an answer before it ends well.
     """
 
     route: str
@@ -57,7 +57,7 @@ class Send:
     messages: list[dict[str, Any]] | None = None
     on_busy: OnBusy = "reject"
     on_busy_asked: bool = False
-    hides_reasoning: bool = False
+    shows: Shows = "all"
     key: str | None = None
     must_exist: bool = False
     traceparent: str = ""
@@ -111,8 +111,8 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
         "model": model, "reserved": reserved, "params": orjson.dumps(params), "trace": send.traceparent,
         "request": send.request_id, "route": send.route,
     }  # fmt: skip
-    if send.hides_reasoning:
-        fields["hides_reasoning"] = 1
+    if send.shows != "all":
+        fields["shows"] = send.shows
     return Begin(
         ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
         started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds,

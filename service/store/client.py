@@ -25,6 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service import metrics
 from service.errors import StoreUnavailable
+from service.redis_url import parts_of
 from service.settings import Settings
 from service.store.lane import LaneRedis
 from service.store.wire import Command
@@ -44,15 +45,8 @@ _TICK_SECONDS = 0.05
 _CLOSED = "the handler is closed"
 
 
-def describe(url: str) -> str:
-    """The URL without its password, for people."""
-    parts = urlsplit(url)
-    host = parts.netloc.rsplit("@", 1)[-1]
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
 def _credentials(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
+    parts, _ = parts_of(url)
     userinfo = parts.netloc.rpartition("@")[0]
     user, _, password = userinfo.partition(":")
     found: dict[str, Any] = {}
@@ -64,18 +58,14 @@ def _credentials(url: str) -> dict[str, Any]:
 
 
 def _addresses(url: str, port: int) -> list[tuple[str, int]]:
-    netloc = urlsplit(url).netloc.rpartition("@")[2]
-    found = []
-    for part in netloc.split(","):
-        place = urlsplit(f"//{part}")
-        found.append((place.hostname or "", place.port or port))
-    return found
+    places = [urlsplit(f"//{host}") for host in parts_of(url)[1]]
+    return [(place.hostname or "", place.port or port) for place in places]
 
 
 def make_client(settings: Settings, *, timeout: float | None, retry: Retry | None = None) -> Any:
     """A client for the configured URL; `timeout` None waits for ever (subscriptions only)."""
     url = settings.redis_url.get_secret_value() if settings.redis_url else "memory://"
-    scheme = urlsplit(url).scheme
+    scheme = url.partition("://")[0]
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": settings.redis_timeout_seconds,
@@ -107,7 +97,7 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
-    parts = urlsplit(url)
+    parts, _ = parts_of(url)
     path, _, database = parts.path.strip("/").partition("/")
     query = parse_qs(parts.query)
     if parts.scheme.startswith("rediss"):

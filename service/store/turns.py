@@ -22,6 +22,9 @@ from service.store.keys import Keys, SessionKeys
 from service.store.scripts import Call, Scripts
 from service.store.sessions import Page
 
+#: what a response shows of an answer before it ends well: all events, text but no reasoning, nothing
+Shows = Literal["all", "text", "end"]
+_SHOWS: Final[dict[bytes, Shows]] = {b"text": "text", b"end": "end"}
 # A begin that takes longer has an answer that nobody waits for.
 _OF_THE_TIMEOUT: Final = 0.95
 
@@ -48,8 +51,8 @@ class Turn:
     """A turn's hash, decoded.
 
     `last` is the id of its last event, `void` that of its last restart. `delivered`: a reader who
-    cannot ask for what it lacks (AI SDK) was sent the end of it. `hides_reasoning`: its sender is not
-    shown any. `question` is what it answers, where
+    cannot ask for what it lacks (AI SDK) was sent the end of it. `shows`: what its sender
+    is shown before it ends well. `question` is what it answers, where
     this worker has begun it, and `history` what it then knew to be before that; else they are read.
     """
 
@@ -81,7 +84,7 @@ class Turn:
     request: str = ""
     void: int = 0
     delivered: bool = False
-    hides_reasoning: bool = False
+    shows: Shows = "all"
     question: str = ""
     history: Page | None = None
 
@@ -126,7 +129,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         request=fields.get(b"request", b"").decode(),
         void=number(b"void"),
         delivered=fields.get(b"delivered") == b"1",
-        hides_reasoning=fields.get(b"hides_reasoning") == b"1",
+        shows=_SHOWS.get(fields.get(b"shows", b""), "all"),
     )
 
 

@@ -46,6 +46,21 @@ async def settled(served: Served, turns: int, headers: dict[str, str] | None = N
     return await eventually_async(booked, within=10)
 
 
+async def test_of_several_budgets_that_refuse_the_longest_is_told(served: Served) -> None:
+    """A month that running answers hold comes back with them, the day that is used up does not."""
+    ledger = served.app.state.edge.engine.store.ledger
+    refs = [TurnRef("none.anonymous", "s", f"t_{n}") for n in range(3)]
+    bounds = Bounds(month=4_000, day=2_000)
+    assert (await ledger.reserve(refs[0], 1_000, 500, bounds)).by == ""
+    assert await ledger.settle(
+        refs[0], MODEL, {"prompt_tokens": 1_000, "completion_tokens": 500, "total_tokens": 1_500}
+    )
+    assert (await ledger.reserve(refs[1], 0, 1_500, Bounds(month=4_000))).by == ""
+    refused = await ledger.reserve(refs[2], 1_500, 500, bounds)
+    assert refused.by == "day"
+    assert refused.wait > 0
+
+
 async def test_usage_is_the_sum_of_what_the_turns_said(served: Served) -> None:
     told = []
     for tokens in (5, 20, 33):

@@ -330,6 +330,16 @@ async def test_a_history_that_failed_can_be_sent_again_with_its_key(served: Serv
     assert said == [("user", "old"), ("assistant", "answer"), asked, ("assistant", expected_text(4, 0))]
     context: Any = double.calls.find()[-1].describe()["messages"]
     assert [(item["role"], item["content"]) for item in context[1:]] == said[:3]
+    assert messages[2]["turn_id"] == messages[3]["turn_id"] == again.headers["x-turn-id"]
+
+
+async def test_another_history_under_a_key_that_was_freed_is_not_taken_for_the_first(served: Served) -> None:
+    body: dict[str, Any] = {"user_query": "[[tokens=4 fault=400]]"}
+    key = {"Idempotency-Key": "k1"}
+    for content, status in (("one", 400), ("two", 409)):
+        body["history"] = [{"role": "user", "content": content}]
+        answer = await served.client.post("/chat-with-history", json=body, headers=key)
+        assert answer.status_code == status
 
 
 async def test_regenerate_replaces_the_last_answer_and_edit_drops_what_followed(served: Served) -> None:

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from service.logs import configure, warn_of
+from service.redis_url import without_credentials
 from service.settings import SettingsError, load_settings, unknown_names
 from service.store.client import _addresses
 from service.upstream.models import load_catalogue
 
 PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "redis_url": "redis://h"}
+
+HOST = "CHAT_REDIS_URL: each host in the URL is host or host:port"
 
 
 @pytest.mark.parametrize(
@@ -25,12 +28,20 @@ PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "red
         ({"workers": 0}, "CHAT_WORKERS: "),
         ({"env": "prod"}, "CHAT_ENV: input should be 'local' or 'production'"),
         ({"redis_url": "http://h"}, "CHAT_REDIS_URL: the URL has to start with one of redis://"),
-        ({"redis_url": "redis://h:x"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
-        ({"redis_url": "redis://:gsk_x#y@h:1"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
-        ({"redis_url": "redis://h:0"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
-        ({"redis_url": "redis://a:1,b:2/0"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
-        ({"redis_url": "redis+cluster://"}, "CHAT_REDIS_URL: each host in the URL is host or host:port"),
-        ({"redis_url": "redis+sentinel://a:1,:2/x"}, "CHAT_REDIS_URL: each host in the URL is host or"),
+        ({"redis_url": "redis://h:x"}, HOST),
+        ({"redis_url": "redis://:gsk_x#y@h:1"}, HOST),
+        (
+            {"redis_url": "redis://:se[gsk_x]y@h:1"},
+            HOST,
+        ),
+        (
+            {"redis_url": "redis://:gsk_x\u2100@h:x"},
+            HOST,
+        ),
+        ({"redis_url": "redis://h:0"}, HOST),
+        ({"redis_url": "redis://a:1,b:2/0"}, HOST),
+        ({"redis_url": "redis+cluster://"}, HOST),
+        ({"redis_url": "redis+sentinel://a:1,:2/x"}, HOST),
         ({"limit_sends": "lots"}, 'CHAT_LIMIT_SENDS: a limit looks like "100/minute"'),
         ({"cors_origins": "localhost"}, "CHAT_CORS_ORIGINS: 'localhost' is not an origin"),
         ({"trusted_proxies": "nowhere"}, "CHAT_TRUSTED_PROXIES: "),
@@ -51,9 +62,10 @@ def test_a_wrong_value_is_named(values: dict[str, Any], sentence: str) -> None:
 
 
 def test_a_sentinel_may_have_an_address_of_either_kind() -> None:
-    url = "redis+sentinel://:p%40w@[::1]:26379,[fe80::2],host:1,other/m"
+    url = "redis+sentinel://:p%40w@[::1]:26379,[fe80::2],host:1,other/m?sentinel_password=x"
     assert load_settings(_env_file=None, redis_url=url).redis_url is not None
     assert _addresses(url, 26379) == [("::1", 26379), ("fe80::2", 26379), ("host", 1), ("other", 26379)]
+    assert without_credentials(url) == "redis+sentinel://[::1]:26379,[fe80::2],host:1,other/m"
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:

@@ -50,14 +50,14 @@ at = at + #fields
 local defaults = {}
 for i = at + 1, at + 2 * tonumber(ARGV[at]) do defaults[#defaults + 1] = ARGV[i] end
 at = at + #defaults + 1
--- A send that named no session and failed is repeated: its question is in the session of its key.
+-- A send that named no session and failed is repeated: its question is in the session of its key already.
 local again = false
-if ARGV[14] == '0' and fingerprint ~= '' and mode == 'append' then
+if ARGV[14] == '0' and fingerprint ~= '' and redis.call('HGET', session, 'asked') == fingerprint then
   local newest = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')
-  if newest[1] and newest[2] % 2 == 0 then
-    local asked = redis.call('HGET', messages, newest[1])
-    again = asked and cjson.decode(asked).content == cjson.decode(message).content
-    if again then message_id, message = newest[1], '' end
+  again = newest[1] and newest[2] % 2 == 0
+  if again then
+    message = message:gsub(message_id, newest[1], 1)
+    message_id = newest[1]
   end
 end
 local seeds = tonumber(ARGV[at + 1])
@@ -111,6 +111,7 @@ if not exists then
   if #defaults > 0 then redis.call('HSET', session, unpack(defaults)) end
 end
 if ARGV[14] == '1' then redis.call('HSET', session, 'named', '1') end
+if ARGV[14] == '0' and fingerprint ~= '' then redis.call('HSET', session, 'asked', fingerprint) end
 local named = redis.call('HGET', session, 'named')
 
 for i = 0, seeds - 1 do

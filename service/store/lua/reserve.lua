@@ -6,7 +6,7 @@
 --       5 completion limit  6 ttl s  7 least completion worth sending
 --       8 budget of a month  9 of a day  10 of a minute (0 = none)
 -- Returns {OK, tokens} (fewer than asked for where a budget has no more room) | {TURNS, running} |
---         {MONTH | DAY | MINUTE, ms} (0 = as soon as running turns end, -1 = never)
+--         {MONTH | DAY | MINUTE, ms} (0 = as soon as running turns end, -1 = never), the longest of them
 -- An entry of `reserved` is the one chance to settle the turn: `-` where nothing is bounded.
 local running, reserved = KEYS[1], KEYS[2]
 local id, prompt, completion = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -28,7 +28,7 @@ if places > 0 then
 end
 
 if budgets then
-  local others = 0
+  local others, refusal = 0, nil
   local ids = redis.call('ZRANGE', running, 0, -1)
   for i = 1, #ids, 1000 do
     for _, tokens in ipairs(redis.call('HMGET', reserved, unpack(ids, i, math.min(i + 999, #ids)))) do
@@ -44,12 +44,13 @@ if budgets then
       local room = budget - used - others
       if room < least then
         if budget < least then return {name, -1} end
-        if budget - used >= least then return {name, 0} end
-        return {name, math.max(1, redis.call('PTTL', KEYS[2 + i]))}
+        local wait = budget - used >= least and 0 or math.max(1, redis.call('PTTL', KEYS[2 + i]))
+        if not refusal or wait > refusal[2] then refusal = {name, wait} end
       end
       granted = math.min(granted, room)
     end
   end
+  if refusal then return refusal end
 end
 
 if places > 0 or budgets then
