@@ -95,8 +95,7 @@ class Exposition:
         came = time.monotonic() if came is None else came
         with self._lock:
             if self._begun <= came:
-                # In a thread of its own, which has to rest after a reading, however many ask.
-                time.sleep(max(0.0, self._rested - time.monotonic()))
+                time.sleep(max(0.0, self._rested - time.monotonic()))  # a rest per reading, in its own thread
                 self._begun = time.monotonic()
                 self._text = generate_latest(self._registry)
                 ended = time.monotonic()

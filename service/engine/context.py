@@ -132,7 +132,7 @@ class Contexts:
         question = turn.question or await self._question(turn)
         used = self._tokens.message(system) + self._tokens.message(question)
         room = self.room(model, turn.params) - used
-        seen, turn.history = turn.history, None  # 16 KiB that are not wanted any more
+        seen, turn.history = turn.history, None  # not kept for as long as the turn runs
         window = await self._window(turn.ref, turn.pos - 1, room, seen)
         messages = [
             {"role": "system", "content": system},

@@ -87,22 +87,20 @@ class Entry:
     async def _look_one_by_one(
         self, principal: str, session_id: str, count: int, size: int, toll: Call | None
     ) -> Seen:
-        charged: list[Any] = []
-        if toll is not None:
-            charged = await self._scripts.call(*toll)
-            if not charged[0]:
-                return Seen(charged)
+        charged, passes = await self._charge(toll)
+        if not passes:
+            return Seen(charged)
         return Seen(charged, await self._sessions.get(principal, session_id))
 
     async def enter(
         self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
     ) -> Entered:
         """`toll` as for `look`. Raises StoreUnavailable; with a toll as soon as Redis is silent."""
-        way = self._one_by_one if self._client.cluster else self._at_once
+        way = self._enter_one_by_one if self._client.cluster else self._enter_at_once
         entering = way(begin, prompt, completion, bounds, toll)
         return await (entering if toll is None else self._client.unless_silent(entering))
 
-    async def _at_once(
+    async def _enter_at_once(
         self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
     ) -> Entered:
         within = math.inf if toll is None else _WITH_TOLL_SECONDS
@@ -124,16 +122,19 @@ class Entry:
             self._turns.begun(begin, rest[1]) if len(rest) > 1 else None,
         )
 
-    async def _one_by_one(
+    async def _enter_one_by_one(
         self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
     ) -> Entered:
-        charged: list[Any] = []
-        if toll is not None:
-            charged = await self._scripts.call(*toll)
-            if not charged[0]:
-                return Entered(charged)
+        charged, passes = await self._charge(toll)
+        if not passes:
+            return Entered(charged)
         await self._leases.own(begin.ref)
         reserved = await self._ledger.reserve(begin.ref, prompt, completion, bounds)
         if reserved.by:
             await self._leases.settle(begin.ref)
         return Entered(charged, reserved)
+
+    async def _charge(self, toll: Call | None) -> tuple[list[Any], bool]:
+        """What the limit answers, and whether it lets the send in."""
+        charged: list[Any] = [] if toll is None else await self._scripts.call(*toll)
+        return charged, toll is None or bool(charged[0])

@@ -32,7 +32,11 @@ class Replica:
         self.log_path = directory / f"replica-{self.port}.log"
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.kill()  # whoever asked for it has nothing to close
+            raise
 
     def start(self) -> None:
         environment = {
