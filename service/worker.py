@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import gc
 import logging
 import mmap
 import os
@@ -19,12 +18,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
 from service.accept import Acceptor, Board
+from service.collector import Collector
 from service.logs import get_logger
 from service.server import ChatServer, http_options
 from service.settings import load_settings
@@ -40,12 +40,6 @@ class Flag(enum.IntEnum):
     LEAVING = 2  # by either: a replacement is wanted
     REPLICA_LEAVES = 3  # by our master: no replacement, everything goes
     CLEAN = 4  # by the worker: the app has ended as it should and holds no lease
-
-
-# Objects between two looks for cycles, of which a turn makes none (tests/integration/test_memory.py).
-# At Python's 700 the collector took a tenth of a busy worker's time. Each look stops all streams, at 500
-# of them for 40 ms, and at 20,000 one came every two seconds. What waits in between is some 20 MiB at most.
-_GC_THRESHOLD: Final = 100_000
 
 
 class ChatWorker(UvicornWorker):  # type: ignore[misc]  # Gunicorn has no types
@@ -86,13 +80,6 @@ class ChatWorker(UvicornWorker):  # type: ignore[misc]  # Gunicorn has no types
                 os.kill(self.ppid, signal.SIGCHLD)
 
 
-def _settle_memory() -> None:
-    """What is there once the worker serves stays: the collector need not look at it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 10, 10)
-
-
 class WorkerServer(ChatServer):
     """The server with what only a worker has: a master that may die, and recycling."""
 
@@ -104,6 +91,7 @@ class WorkerServer(ChatServer):
             on_leaving=lambda: worker.tell_master(Flag.LEAVING),
         )
         self.worker = worker
+        self._collector = Collector()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
@@ -122,7 +110,7 @@ class WorkerServer(ChatServer):
                 place=self.worker.age,
             )
             self.servers.append(acceptor)  # type: ignore[arg-type]  # all that uvicorn asks of a Server
-        _settle_memory()
+        self._collector.settle()
         self.worker.tell_master(Flag.READY)
 
     def _whole_replica(self) -> bool:
@@ -143,4 +131,6 @@ class WorkerServer(ChatServer):
                 return True
             worker.tell_master(Flag.LEAVING)  # goes on serving: the master sends SIGTERM when another does
         worker.board.write(worker.age, len(self.server_state.connections))
+        if counter % 10 == 0:  # tenths of a second
+            self._collector.tick()
         return await super().on_tick(counter)

@@ -42,7 +42,6 @@ class Attempt:
     """One upstream call, counted, timed and traced while the `with` block lasts."""
 
     def __init__(self, turn: Span, request: Request, number: int) -> None:
-        self._request = request
         self._model = request.model.id
         self._begin = time.monotonic()
         self._first = 0.0
@@ -71,11 +70,11 @@ class Attempt:
         self._span.set({"gen_ai.response.time_to_first_chunk": round(self._first - self._begin, 4)})
         return True
 
-    def ended(self, last: Batch) -> None:
+    def ended(self, upstream_id: str, last: Batch) -> None:
         """The provider has said all; `last` has its finish_reason and usage."""
         usage = last.usage or {}
         self._span.set({
-            "gen_ai.response.id": self._request.upstream_id or None,
+            "gen_ai.response.id": upstream_id or None,
             "gen_ai.response.finish_reasons": [last.finish_reason] if last.finish_reason else None,
             "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
             "gen_ai.usage.output_tokens": usage.get("completion_tokens"),

@@ -39,6 +39,7 @@ class Feed:
     """Wakes its readers when events arrive. `last` is the id of the newest event known of."""
 
     __slots__ = (
+        "_loop",
         "_waiters",
         "channel",
         "checked",
@@ -55,6 +56,7 @@ class Feed:
     def __init__(self, ref: TurnRef, channel: str) -> None:
         self.ref = ref
         self.channel = channel  # the log's name
+        self._loop = asyncio.get_running_loop()
         self.events: deque[Event] = deque(maxlen=_KEPT_EVENTS)
         self.last: int | None = None
         self.local = False
@@ -111,9 +113,8 @@ class Feed:
 
     async def wait(self, seconds: float) -> bool:
         """False when nothing happened for so long, give or take a pulse."""
-        loop = asyncio.get_running_loop()
-        waiter: Handoff[bool] = Handoff(loop=loop)
-        self._waiters[waiter] = loop.time() + seconds
+        waiter: Handoff[bool] = Handoff(loop=self._loop)
+        self._waiters[waiter] = self._loop.time() + seconds
         try:
             return await waiter
         finally:

@@ -61,6 +61,7 @@ class Flusher:
         self._shortest = self._window = settings.flush_window_seconds
         self._hold = settings.store_hold_seconds
         self._background = background
+        self._loop = asyncio.get_running_loop()  # asking for it is a system call
         self._dirty: set[Live] = set()
         self._gated: set[Live] = set()
         self._groups: deque[list[Live]] = deque()  # of gated turns; the first one's window ends next
@@ -71,21 +72,20 @@ class Flusher:
 
     def put(self, live: Live, *, urgent: bool = False) -> None:
         """The turn has something to write; `urgent` does not wait for the window."""
-        loop = asyncio.get_running_loop()
         if urgent:
             self._dirty.discard(live)
             live.urgent = live.in_flight  # and then as soon as that has landed
             self._start((live,))
         else:
             if not self._dirty and self._timer is None and not self._collecting:
-                loop.call_soon(self._write)
+                self._loop.call_soon(self._write)
             self._dirty.add(live)
         if live.gate is not None and self._window:
             live.gate.pause()
             if live not in self._gated:
                 self._join_group(live)
             if self._timer is None and not self._collecting:
-                self._await_group(loop)
+                self._await_group()
 
     def _join_group(self, live: Live) -> None:
         self._gated.add(live)
@@ -101,20 +101,19 @@ class Flusher:
         turns = len(self._gated)
         return 1 if turns <= _FEW else min(_MOST_GROUPS, turns // _GROUP)
 
-    def _await_group(self, loop: asyncio.AbstractEventLoop) -> None:
-        now, pause = loop.time(), self._window / self._number_of_groups()
+    def _await_group(self) -> None:
+        now, pause = self._loop.time(), self._window / self._number_of_groups()
         self._due = self._due + pause if self._due > now - self._window else now + pause
-        self._timer = loop.call_at(self._due, self._end_groups)
+        self._timer = self._loop.call_at(self._due, self._end_groups)
 
     def _end_groups(self) -> None:
         """The first group's window has ended, and the next one's where the loop is behind."""
         self._timer = None
         self._adapt()
-        loop = asyncio.get_running_loop()
         ending = self._groups.popleft() if self._groups else []
         pause = self._window / self._number_of_groups()
         for _ in range(_CAUGHT_UP):
-            if self._groups and self._due + pause <= loop.time():
+            if self._groups and self._due + pause <= self._loop.time():
                 self._due += pause
                 ending += self._groups.popleft()
         self._gated.difference_update(ending)
@@ -125,11 +124,11 @@ class Flusher:
             self._collecting = True
             self._write_after(_TURNS)  # together with what is behind the gates
         elif self._groups:
-            self._await_group(loop)
+            self._await_group()
 
     def _write_after(self, turns: int) -> None:
         if turns:
-            asyncio.get_running_loop().call_soon(self._write_after, turns - 1)
+            self._loop.call_soon(self._write_after, turns - 1)
         else:
             self._write()
 
@@ -153,7 +152,7 @@ class Flusher:
         self._collecting = False
         dirty, self._dirty = self._dirty, set()
         if self._timer is None and (dirty or self._groups):
-            self._await_group(asyncio.get_running_loop())
+            self._await_group()
         self._start(dirty)
 
     def _start(self, lives: Collection[Live]) -> None:
@@ -191,7 +190,7 @@ class Flusher:
         self._landed(lives, results)
 
     def _landed(self, lives: Sequence[Live], results: Sequence[Any]) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         for live, result in zip(lives, results, strict=True):
             live.land()
             self._settle(live, result, now)
@@ -219,4 +218,4 @@ class Flusher:
         if now - live.failing_since > self._hold:
             live.interrupt("store")
             return
-        asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.put, live)
+        self._loop.call_later(_RETRY_SECONDS, self.put, live)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import aclosing
+from collections.abc import Awaitable
 from typing import Final
 
 from service import events, metrics
@@ -247,26 +247,30 @@ class Runner:
         """From upstream into the log. Returns finish_reason and usage."""
         loop = asyncio.get_running_loop()
         last = Batch()
-        async with aclosing(self._upstream.stream(request)) as stream:
-            async for batch in stream:
-                if request.limits is not None:
-                    permit.learned(request.limits)
-                    request.limits = None
-                    live.gate = request.gate
-                if batch.pieces:
-                    live.deadline = (
-                        min(total, loop.time() + self._settings.idle_timeout_seconds),
-                        "idle_timeout",
-                    )
-                    live.tokens += batch.tokens
-                    self._show(live, batch)
-                    self._flusher.put(live, urgent=attempt.arrived(batch.tokens))
-                    if live.failing_since is not None and live.tokens > _MAX_HELD:
-                        await live.flushed()
-                if batch.usage:
-                    last.usage = batch.usage
-                last.finish_reason = batch.finish_reason or last.finish_reason
-        attempt.ended(last)
+
+        def take(batch: Batch) -> Awaitable[None] | None:
+            if live.signal is not None:
+                return None  # the attempt is being ended
+            if batch.usage:
+                last.usage = batch.usage
+            last.finish_reason = batch.finish_reason or last.finish_reason
+            if not batch.pieces:
+                return None
+            live.deadline = (
+                min(total, loop.time() + self._settings.idle_timeout_seconds),
+                "idle_timeout",
+            )
+            live.tokens += batch.tokens
+            self._show(live, batch)
+            self._flusher.put(live, urgent=attempt.arrived(batch.tokens))
+            held = live.failing_since is not None and live.tokens > _MAX_HELD
+            return live.flushed() if held else None
+
+        async with self._upstream.call(request) as answer:
+            permit.learned(answer.limits)
+            live.gate = answer.gate
+            await answer.pour(take)
+            attempt.ended(answer.upstream_id, last)
         return last
 
     def _show(self, live: Live, batch: Batch) -> None:

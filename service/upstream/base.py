@@ -1,13 +1,14 @@
 """What the engine asks of a provider, whichever it is.
 
-One attempt is one call of `stream`: it yields batches until the provider is done and raises
-UpstreamError for every way in which it can fail, a clean end without a finish_reason included.
-Closing the iterator closes the connection to the provider at once.
+One attempt is one `call`: a block that has the answer's head, and in which `pour` gives what comes
+until the provider is done. Both raise UpstreamError for every way in which an attempt can fail, a
+clean end without a finish_reason included. Leaving the block closes the connection at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -51,10 +52,10 @@ class Request:
     params: dict[str, Any]
     turn_id: str
     traceparent: str = ""
-    # Filled in by the upstream when the response's head has arrived.
-    limits: Limits | None = None
-    upstream_id: str = ""
-    gate: Gate | None = None
+
+
+#: Takes a batch inside of the callback that brought it; what it returns is awaited before the next one.
+Take = Callable[[Batch], Awaitable[None] | None]
 
 
 class Gate(Protocol):
@@ -65,7 +66,19 @@ class Gate(Protocol):
     def resume(self) -> None: ...
 
 
+class Answer(Protocol):
+    """A response whose head has arrived. `upstream_id`: the provider's name for it, '' until it is known."""
+
+    limits: Limits
+    gate: Gate | None
+
+    @property
+    def upstream_id(self) -> str: ...
+
+    async def pour(self, take: Take) -> None: ...
+
+
 class Upstream(Protocol):
-    def stream(self, request: Request) -> AsyncGenerator[Batch, None]: ...
+    def call(self, request: Request) -> AbstractAsyncContextManager[Answer]: ...
 
     async def close(self) -> None: ...

@@ -7,7 +7,7 @@ bypassed. Every failure, the transport's own exceptions included, leaves here as
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import orjson
 
 from service.errors import UpstreamError
 from service.settings import Settings, has_proxy
-from service.upstream.base import Batch, Limits, Request
+from service.upstream.base import Gate, Limits, Request, Take
 from service.upstream.chunks import Decoder, cut_short
 from service.upstream.refusals import go_duration, refusal
 from service.upstream.transport import Body, Transport
@@ -80,35 +80,19 @@ class Groq:
     async def close(self) -> None:
         await self._client.close()
 
-    async def stream(self, request: Request) -> AsyncGenerator[Batch, None]:
-        """One attempt. Raises UpstreamError; closing the generator closes the connection."""
-        decoder = Decoder()
+    @asynccontextmanager
+    async def call(self, request: Request) -> AsyncIterator[GroqAnswer]:
+        """One attempt. Raises UpstreamError; leaving the block closes a response that has not ended."""
         params: dict[str, Any] = {
             "model": request.model.id, "messages": request.messages, "stream": True,
             "max_completion_tokens": request.max_completion_tokens, "stream_options": {"include_usage": True},
         }  # fmt: skip
         params |= {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
-        try:
-            response = await self._send(orjson.dumps(params), request.traceparent)
-            async with _closing(response):
-                if not response.is_success:
-                    raise refusal(response.status_code, await _document(response), response.headers)
-                request.limits = _limits(response.headers)
-                body: Body | None = response.extensions.get("body")
-                request.gate = body
-                async for data in body or response.aiter_raw():
-                    batch = decoder.feed(data)
-                    request.upstream_id = decoder.upstream_id
-                    yield batch
-                    if decoder.done:
-                        if body is not None:
-                            body.let_go()
-                        break
-                decoder.end()
-        except (httpx.TransportError, httpx.StreamError) as error:
-            if decoder.finished:
-                return
-            raise cut_short() from error
+        response = await self._send(orjson.dumps(params), request.traceparent)
+        async with _closing(response):
+            if not response.is_success:
+                raise refusal(response.status_code, await _document(response), response.headers)
+            yield GroqAnswer(response)
 
     async def _send(self, content: bytes, traceparent: str) -> httpx.Response:
         """Returns with the head of the response, whatever its status."""
@@ -122,6 +106,61 @@ class Groq:
             return await self._http.send(call, stream=True)
         except (httpx.HTTPError, TimeoutError) as error:
             raise _unreachable() from error
+
+
+class GroqAnswer:
+    """The tokens of one response, decoded where they arrive."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._body: Body | None = response.extensions.get("body")  # of our own transport
+        self._decoder = Decoder()
+        self.limits = _limits(response.headers)
+        self.gate: Gate | None = self._body
+
+    @property
+    def upstream_id(self) -> str:
+        return self._decoder.upstream_id
+
+    async def pour(self, take: Take) -> None:
+        """Raises UpstreamError."""
+        decoder = self._decoder
+        try:
+            if self._body is not None:
+                await self._pour(self._body, take)
+            else:
+                async for data in self._response.aiter_raw():
+                    if (pause := take(decoder.feed(data))) is not None:
+                        await pause
+                    if decoder.done:
+                        break
+            decoder.end()
+        except (httpx.TransportError, httpx.StreamError) as error:
+            if decoder.finished:
+                return
+            raise cut_short() from error
+
+    async def _pour(self, body: Body, take: Take) -> None:
+        decoder = self._decoder
+        pause: Awaitable[None] | None = None
+        failure: UpstreamError | None = None
+
+        def push(data: bytes) -> bool:
+            nonlocal pause, failure
+            try:
+                pause = take(decoder.feed(data))
+            except UpstreamError as error:  # is for whoever waits, not for the connection
+                failure = error
+            return pause is not None or failure is not None or decoder.done
+
+        while await body.pour(push):
+            if failure is not None:
+                raise failure
+            if pause is not None:
+                await pause
+            if decoder.done:
+                body.let_go()
+                return
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, cast
 
 import httptools
@@ -41,7 +41,8 @@ class Body(httpx.AsyncByteStream):
         self._loop = asyncio.get_running_loop()
         self._parts: list[bytes] = []
         self._waiting = 0
-        self._waiter: Handoff[None] | None = None
+        self._waiter: Handoff[bool] | None = None
+        self._push: Callable[[bytes], bool] | None = None
         self._error: httpx.TransportError | None = None
         self.complete = False
 
@@ -50,15 +51,35 @@ class Body(httpx.AsyncByteStream):
     async def read(self) -> bytes:
         """All that has arrived since the last time; b"" at the end. Raises httpx.TransportError."""
         while not self._parts:
-            if self._error is not None:
-                raise self._error
-            if self.complete:
+            if not await self._more():
                 return b""
-            self._waiter = Handoff(loop=self._loop)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+        return self._take_parts()
+
+    async def pour(self, push: Callable[[bytes], bool]) -> bool:
+        """Give all to `push` in the callback that brings it, until that has enough. False at the end.
+
+        Raises httpx.TransportError. What `push` raises breaks the connection.
+        """
+        if self._parts and push(self._take_parts()):
+            return True
+        self._push = push
+        try:
+            return await self._more()
+        finally:
+            self._push = None
+
+    async def _more(self) -> bool:
+        if self._error is not None:
+            raise self._error
+        if self.complete:
+            return False
+        self._waiter = Handoff(loop=self._loop)
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def _take_parts(self) -> bytes:
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         if self._waiting > _MAX_WAITING and self._connection is not None:
@@ -93,21 +114,30 @@ class Body(httpx.AsyncByteStream):
     # For its connection
 
     def add(self, data: bytes) -> None:
+        if self._push is not None:
+            if self._push(data):
+                self._push = None
+                self._wake(True)
+            return
         self._parts.append(data)
         self._waiting += len(data)
         if self._waiting > _MAX_WAITING and self._connection is not None:
             self._connection.pause_reading()
-        self._wake()
+        self._wake(True)
 
     def end(self, error: httpx.TransportError | None = None) -> None:
-        if not self.complete:
-            self.complete = error is None
-            self._error = error
-            self._wake()
+        if self.complete:
+            return
+        self.complete = error is None
+        self._error = error
+        if error is None:
+            self._wake(False)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
 
-    def _wake(self) -> None:
+    def _wake(self, more: bool) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(more)
 
 
 class _Connection(asyncio.Protocol):

@@ -32,8 +32,9 @@ BELOW = {
     # The processes around the application. Only a fork of the master imports the store (lapse).
     "server": LEAVES,
     "accept": LEAVES,
+    "collector": LEAVES,
     "exporter": LEAVES,
-    "worker": LEAVES | {"server", "accept"},
+    "worker": LEAVES | {"server", "accept", "collector"},
     "master": LEAVES | {"server", "worker", "store", "exporter"},
     "local": LEAVES | {"store"},
     "keys_cli": LEAVES | {"store"},

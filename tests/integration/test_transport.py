@@ -140,6 +140,76 @@ async def test_a_cut_is_an_error_and_never_a_clean_end(client: httpx.AsyncClient
             await body.read()
 
 
+async def test_what_comes_is_poured_until_there_is_enough_and_the_rest_is_kept(
+    client: httpx.AsyncClient,
+) -> None:
+    taken = asyncio.Event()
+
+    async def tells(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD)
+        for word in (b"one", b"two", b"enough"):
+            writer.write(chunk(word))
+            await taken.wait()
+            taken.clear()
+        writer.write(chunk(b"three") + chunk(b"four") + END)
+
+    got: list[bytes] = []
+
+    def push(data: bytes) -> bool:
+        got.append(data)
+        taken.set()
+        return data == b"enough"
+
+    async with serving(tells) as server, client.stream("GET", server.url) as response:
+        body = body_of(response)
+        assert await body.pour(push)
+        assert got == [b"one", b"two", b"enough"]
+        await eventually_async(lambda: body.complete)
+        assert not await body.pour(push)
+        assert b"".join(got[3:]) == b"threefour"
+
+
+async def test_a_cut_ends_the_pouring_with_an_error(client: httpx.AsyncClient) -> None:
+    async def cuts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + chunk(b"hello"))
+        writer.close()
+
+    got: list[bytes] = []
+
+    def push(data: bytes) -> bool:
+        got.append(data)
+        return False
+
+    async with serving(cuts) as server, client.stream("GET", server.url) as response:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await body_of(response).pour(push)
+    assert got == [b"hello"]
+
+
+async def test_a_fault_of_whoever_takes_breaks_the_connection_and_no_other(client: httpx.AsyncClient) -> None:
+    said = asyncio.Event()
+
+    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD)
+        await writer.drain()
+        await said.wait()
+        writer.write(chunk(b"hello"))
+
+    def faulty(data: bytes) -> bool:
+        raise AssertionError(data)
+
+    seen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context["exception"]))
+    async with serving(says) as server, client.stream("GET", server.url) as response:
+        pouring = asyncio.create_task(body_of(response).pour(faulty))
+        await asyncio.sleep(0)
+        said.set()
+        with pytest.raises(httpx.ReadError):
+            await pouring
+        await eventually_async(lambda: server.open == 0, within=2)
+    assert [str(fault) for fault in seen] == ["b'hello'"]
+
+
 async def test_no_answer_at_all_is_an_error(client: httpx.AsyncClient) -> None:
     async def leaves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()

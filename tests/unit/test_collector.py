@@ -1,0 +1,88 @@
+"""When a worker looks for cycles, by what is freed and what is not."""
+
+from __future__ import annotations
+
+import gc
+import time
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from service.collector import Collector
+
+
+class Knot:
+    """Refers to itself: only the garbage collector can free it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def left_behind(number: int) -> weakref.ref[Knot]:
+    """So many knots that nothing else refers to; the first of them."""
+    first = weakref.ref(Knot())
+    for _ in range(number):
+        Knot()
+    return first
+
+
+@pytest.fixture
+def collecting() -> Iterator[Collector]:
+    """A collector that has settled, in a process that goes on without it."""
+    thresholds = gc.get_threshold()
+    found = Collector()
+    found.settle()
+    try:
+        yield found
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+        gc.collect()
+
+
+def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float, used: float) -> None:
+    """From now on the clocks are so much further: all time, and this thread's processor time."""
+    now, thread = time.monotonic, time.thread_time
+    monkeypatch.setattr(time, "monotonic", lambda: now() + seconds)
+    monkeypatch.setattr(time, "thread_time", lambda: thread() + used)
+
+
+def test_a_quiet_worker_frees_what_has_piled_up(
+    collecting: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knot = left_behind(30_000)
+    pass_time(monkeypatch, seconds=3600.0, used=1.0)
+    collecting.tick()
+    assert knot() is None
+
+
+def test_a_busy_worker_is_not_stopped_for_it(collecting: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    knot = left_behind(30_000)
+    pass_time(monkeypatch, seconds=10.0, used=1_000.0)
+    collecting.tick()
+    assert knot() is not None
+
+
+def test_a_few_objects_are_not_worth_a_look(collecting: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    knot = left_behind(10)
+    pass_time(monkeypatch, seconds=3600.0, used=1.0)
+    collecting.tick()
+    assert knot() is not None
+
+
+def test_looks_take_a_thousandth_of_the_time(collecting: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_behind(30_000)
+    pass_time(monkeypatch, seconds=3600.0, used=0.0)
+    collecting.tick()
+    early = left_behind(30_000)
+    pass_time(monkeypatch, seconds=0.5, used=0.0)
+    collecting.tick()
+    assert early() is not None
+    pass_time(monkeypatch, seconds=3600.0, used=0.0)
+    collecting.tick()
+    assert early() is None
+
+
+def test_a_worker_that_is_always_busy_looks_in_the_end(collecting: Collector) -> None:
+    assert left_behind(1_100_000)() is None
