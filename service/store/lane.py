@@ -67,9 +67,10 @@ class Lane:
     async def _open(self) -> Wire:
         return await open_wire(self._pool, lambda: Wire(self._timeout), self._timeout)
 
-    def close(self) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
+    async def close(self) -> None:
+        if (opening := self._opening) is not None:
+            opening.cancel()
+            await asyncio.wait([opening])
         if self._wire is not None:
             self._wire.close()
             self._wire = None
@@ -101,7 +102,7 @@ class LaneRedis(aioredis.Redis):
         return _LanePipeline(self)
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        self.lane.close()
+        await self.lane.close()
         await super().aclose(close_connection_pool)
 
 

@@ -43,7 +43,7 @@ class Body(httpx.AsyncByteStream):
         self._waiting = 0
         self._waiter: Handoff[bool] | None = None
         self._push: Callable[[bytes], bool] | None = None
-        self._error: httpx.TransportError | None = None
+        self._error: Exception | None = None
         self.complete = False
 
     # For its reader
@@ -58,7 +58,7 @@ class Body(httpx.AsyncByteStream):
     async def pour(self, push: Callable[[bytes], bool]) -> bool:
         """Give all to `push` in the callback that brings it, until that has enough. False at the end.
 
-        Raises httpx.TransportError. What `push` raises breaks the connection.
+        Raises httpx.TransportError. What `push` raises breaks the connection and is raised here.
         """
         if self._parts and push(self._take_parts()):
             return True
@@ -125,7 +125,7 @@ class Body(httpx.AsyncByteStream):
             self._connection.pause_reading()
         self._wake(True)
 
-    def end(self, error: httpx.TransportError | None = None) -> None:
+    def end(self, error: Exception | None = None) -> None:
         if self.complete:
             return
         self.complete = error is None
@@ -289,10 +289,12 @@ class _Connection(asyncio.Protocol):
             self._body.end()
         elif error is None:
             self._fail(httpx.RemoteProtocolError("The server closed the connection before its answer ended."))
-        else:
+        elif isinstance(error, OSError):
             self._fail(httpx.ReadError(str(error)))
+        else:
+            self._fail(error)  # a fault of whoever takes what comes
 
-    def _fail(self, error: httpx.TransportError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._head is not None and not self._head.done():
             self._head.set_exception(error)
         if self._body is not None:

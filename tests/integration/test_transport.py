@@ -186,7 +186,9 @@ async def test_a_cut_ends_the_pouring_with_an_error(client: httpx.AsyncClient) -
     assert got == [b"hello"]
 
 
-async def test_a_fault_of_whoever_takes_breaks_the_connection_and_no_other(client: httpx.AsyncClient) -> None:
+async def test_a_fault_of_whoever_takes_what_comes_is_told_to_whoever_waits(
+    client: httpx.AsyncClient,
+) -> None:
     said = asyncio.Event()
 
     async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -204,10 +206,10 @@ async def test_a_fault_of_whoever_takes_breaks_the_connection_and_no_other(clien
         pouring = asyncio.create_task(body_of(response).pour(faulty))
         await asyncio.sleep(0)
         said.set()
-        with pytest.raises(httpx.ReadError):
+        with pytest.raises(AssertionError, match="hello"):
             await pouring
         await eventually_async(lambda: server.open == 0, within=2)
-    assert [str(fault) for fault in seen] == ["b'hello'"]
+    assert len(seen) == 1  # and the loop has heard of it, too
 
 
 async def test_no_answer_at_all_is_an_error(client: httpx.AsyncClient) -> None:

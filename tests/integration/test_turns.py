@@ -8,8 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from service.double import Double, expected_text
+from service.engine import runner
+from service.engine.live import Live
 from tests.conftest import Start
 from tests.support.service import Served
 from tests.support.sse import Frame, Parser, check_gapless, frames, text_of
@@ -362,3 +365,30 @@ async def test_regenerate_replaces_the_last_answer_and_edit_drops_what_followed(
         "/v1/sessions/s/turns", json={"edit": {"message_id": "nope", "content": "x"}}
     )
     assert unknown.status_code == 404
+
+
+async def test_what_comes_while_the_store_is_silent_is_bounded_and_nothing_of_it_is_lost(
+    start: Start, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_MAX_HELD", 40)
+    came = []
+    flushed = Live.flushed
+
+    async def counting(live: Live) -> None:
+        before = live.tokens
+        await flushed(live)
+        came.append(live.tokens - before)
+
+    monkeypatch.setattr(Live, "flushed", counting)
+    async with start(redis_timeout_seconds=0.2) as served:
+        body = {"content": "[[tokens=600 rate=300 seed=5]]"}
+        async with served.client.stream("POST", "/v1/sessions/s/turns", json=body) as answer:
+            events = []
+            async for frame in frames(answer):
+                events.append(frame)
+                if len(events) == 5:
+                    store.client_pause(1000)
+    assert came == [0]  # it waited once, and nothing came while it did
+    check_gapless(events)
+    assert text_of(events) == expected_text(600, 5)
+    assert [event.event for event in events].count("attempt.started") == 1
