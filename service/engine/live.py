@@ -96,9 +96,9 @@ class Live:
         self._add(events.REASONING, text)
 
     def add_tool_call(self, call: dict[str, Any]) -> None:
+        self.add_event(events.TOOL_CALL, call)
         self.answer.tool_calls.append(call)
         self.shown = True
-        self.add_event(events.TOOL_CALL, call)
 
     def add_event(self, name: str, body: dict[str, Any], **fields: Any) -> None:
         self._pending.append(events.structured(name, body))

@@ -115,7 +115,7 @@ class Runner:
             failure: UpstreamError = _timed_out(live.signal)
             live.resume()
         except UpstreamError as error:
-            failure = error
+            failure = _without_frames(error)
         except ServiceError as error:
             live.followed_by = await self._sealer.fail(live, error)
             return None
@@ -313,6 +313,12 @@ def _params(model: Model, params: dict[str, object]) -> dict[str, object]:
     elif not model.reasoning_efforts:
         chosen.pop("reasoning_effort", None)
     return chosen
+
+
+def _without_frames(error: UpstreamError) -> UpstreamError:
+    """Its frames know it and the messages: only the garbage collector could free them together."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _given_up() -> ServiceError:

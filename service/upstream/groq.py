@@ -8,7 +8,7 @@ bypassed. Every failure, the transport's own exceptions included, leaves here as
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import groq
@@ -168,7 +168,8 @@ async def _closing(response: httpx.Response) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await response.aclose()
+        with suppress(httpx.TransportError, httpx.StreamError):  # what is let go has nothing more to say
+            await response.aclose()
         # httpx ties a response and its stream together: without this only the garbage collector,
         # which stops the whole worker, could free them.
         del response.stream
@@ -195,10 +196,10 @@ def _unreachable() -> UpstreamError:
 
 
 async def _document(response: httpx.Response) -> dict[str, Any]:
-    """What an error response says, as an object with `error`."""
+    """What an error response says, as an object with `error`; one that is cut short says nothing more."""
     try:
         body = orjson.loads(await response.aread())
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, httpx.TransportError, httpx.StreamError):
         return {}
     if not isinstance(body, dict):
         return {}

@@ -108,6 +108,7 @@ class Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None
+        self._error = None  # whose frames know this body: the two would keep each other
         if connection is not None:
             connection.release()
 
@@ -126,7 +127,7 @@ class Body(httpx.AsyncByteStream):
         self._wake(True)
 
     def end(self, error: Exception | None = None) -> None:
-        if self.complete:
+        if self.complete or self._error is not None:
             return
         self.complete = error is None
         self._error = error
@@ -138,6 +139,14 @@ class Body(httpx.AsyncByteStream):
     def _wake(self, more: bool) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(more)
+
+
+class _Borrowed(socket.socket):
+    """Another's descriptor. A connection whose maker was cancelled is closed by uvloop without a word to its
+    protocol, and the number may be another's by the time this is freed."""
+
+    def __del__(self) -> None:
+        self.detach()
 
 
 class _Connection(asyncio.Protocol):
@@ -164,8 +173,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # uvloop's stand-in makes a socket object for each call; this one borrows the descriptor.
-        self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
+        # uvloop's stand-in makes a socket object for each call.
+        self._socket = _Borrowed(fileno=transport.get_extra_info("socket").fileno())
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def exchange(self, request: bytes) -> httpx.Response:
@@ -252,13 +261,14 @@ class _Connection(asyncio.Protocol):
         """Whoever waits goes on at once: with all that has come, and with the parser at rest."""
         body, parts, response, ended = self._body, self._parts, self._response, self._ended
         self._parts, self._response, self._ended = [], None, False
-        if ended:
-            self._body = None
         if response is not None and self._head is not None and not self._head.done():
             self._head.set_result(response)
         if body is not None and parts:
             body.add(parts[0] if len(parts) == 1 else b"".join(parts))
         if body is not None and ended:
+            self._body = (
+                None  # and not before: a fault of whoever took its last part is told to whoever waits
+            )
             body.end()
             if self._lingering is not None:
                 self._lingering.cancel()

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import datetime
 import ipaddress
+import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -210,6 +212,57 @@ async def test_a_fault_of_whoever_takes_what_comes_is_told_to_whoever_waits(
             await pouring
         await eventually_async(lambda: server.open == 0, within=2)
     assert len(seen) == 1  # and the loop has heard of it, too
+
+
+async def test_so_is_one_in_the_read_that_ends_the_answer(client: httpx.AsyncClient) -> None:
+    said = asyncio.Event()
+
+    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD)
+        await writer.drain()
+        await said.wait()
+        writer.write(chunk(b"hello") + END)
+
+    def faulty(data: bytes) -> bool:
+        raise AssertionError(data)
+
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    async with serving(says) as server, client.stream("GET", server.url) as response:
+        pouring = asyncio.create_task(body_of(response).pour(faulty))
+        await asyncio.sleep(0)
+        said.set()
+        with pytest.raises(AssertionError, match="hello"):
+            await asyncio.wait_for(pouring, 2)
+
+
+def test_connects_that_are_given_up_touch_no_other_connection() -> None:
+    """uvloop closes a connection whose maker was cancelled without telling its protocol."""
+    outcomes: set[str] = set()
+
+    async def asks(transport: Transport, url: str, patience: float) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                response = await transport.handle_async_request(httpx.Request("GET", url))
+                await response.aread()
+                await response.aclose()
+        except (TimeoutError, httpx.TransportError) as error:
+            outcomes.add(type(error).__name__)
+        else:
+            outcomes.add("answered")
+
+    async def many() -> None:
+        chance = random.Random(1)
+        transport = Transport(keepalive_connections=1, keepalive_seconds=0.001)
+        async with serving(says_hello) as server:
+            for _ in range(50):
+                await asyncio.gather(
+                    *(asks(transport, server.url, chance.random() * 0.01) for _ in range(20))
+                )
+        await transport.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(many())
+    assert outcomes == {"answered", "TimeoutError"}
 
 
 async def test_no_answer_at_all_is_an_error(client: httpx.AsyncClient) -> None:
