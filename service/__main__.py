@@ -225,7 +225,7 @@ def _check_store(settings: Settings) -> None:
     if problem := _in_fork(verdict):
         raise Refused(
             f"The store at {_place(settings)} cannot be reached ({problem}):"
-            " is it running, and is CHAT_REDIS_URL right?"
+            " is it running, is CHAT_REDIS_URL right, and may its user write and publish there?"
         )
 
 
@@ -269,7 +269,7 @@ async def _store_problem(settings: Settings) -> str | None:
     while True:
         client = Client(settings)
         try:
-            await client.ping()
+            await client.check()
         except StoreUnavailable as error:
             problem = (
                 str(error.__cause__ or error).partition(" : ")[0].rstrip(".")

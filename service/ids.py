@@ -80,7 +80,7 @@ def has_control(value: str) -> bool:
 
 
 def principal_id(kind: str, name: str) -> str:
-    """`<kind>.<name>`, hashed where the name has characters that a key must not hold."""
-    if re.fullmatch(r"[A-Za-z0-9_.@-]{1,64}", name):
+    """`<kind>.<name>`, hashed where the name has characters that a key must not hold, or looks hashed."""
+    if re.fullmatch(r"(?!h-[0-9a-f]{32}$)[A-Za-z0-9_.@-]{1,64}", name):
         return f"{kind}.{name}"
     return f"{kind}.h-{hashlib.sha256(name.encode()).hexdigest()[:32]}"

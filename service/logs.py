@@ -11,6 +11,7 @@ Which facts are logged is decided where they happen, not here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.config
@@ -20,7 +21,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Final, TextIO, cast
+from typing import Any, BinaryIO, Final, TextIO, cast
 
 import orjson
 import structlog
@@ -57,6 +58,22 @@ _DEEPEST: Final = 4  # levels of nested values; log lines are flat, a dict of he
 _QUIET: Final = ("httpx", "httpcore", "aiohttp", "asyncio", "limits", "slowapi", "groq")
 
 
+class _Lenient:
+    """A stream that is written to as long as it takes something: a full disk or a log reader that has died
+    must not break answers."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def worker_name(pid: int | None = None) -> str:
     """The name under which a worker process holds leases: `<hostname>:<pid>`."""
     return f"{_REPLICA}:{os.getpid() if pid is None else pid}"
@@ -71,9 +88,9 @@ def configure(settings: Settings, *, stream: TextIO | None = None, cache: bool =
     stream = stream or sys.stderr
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     logger_factory: Any = (
-        structlog.WriteLoggerFactory(stream)
+        structlog.WriteLoggerFactory(cast(TextIO, _Lenient(stream)))
         if settings.console_logs
-        else structlog.BytesLoggerFactory(stream.buffer)
+        else structlog.BytesLoggerFactory(cast(BinaryIO, _Lenient(stream.buffer)))
     )
     structlog.configure(
         processors=[*_shared(), *_last(settings, stream)],

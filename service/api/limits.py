@@ -14,6 +14,7 @@ import asyncio
 import functools
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -92,6 +93,10 @@ class Limits(Limiter):
     def decided(self, limits: tuple[RateLimitItem, ...], answer: list[Any]) -> Decision:
         return _binding(limits, *self._windows.taken(answer))
 
+    async def forget(self, who: str, once: str) -> None:
+        with suppress(StoreUnavailable):  # then it is forgotten by itself, seconds later
+            await self._windows.forget(who, once)
+
     def silent(self) -> None:
         """Redis did not answer."""
         self._alone_until = asyncio.get_running_loop().time() + _ALONE_SECONDS
@@ -147,6 +152,11 @@ class Toll:
     def paid(self, answer: list[Any]) -> None:
         """With what the call returned. Raises rate_limited."""
         self._settle(self._limits.decided(self._windows, answer))
+
+    async def begun(self) -> None:
+        """What it was paid for has begun: the same send pays again, should it begin anew."""
+        if self._who and self._once:
+            await self._limits.forget(self._who, self._once)
 
     def unanswered(self) -> None:
         """Redis is silent: the worker charges it by itself. Raises rate_limited."""

@@ -78,9 +78,14 @@ def text_of(content: object) -> str:
     return ""
 
 
-def count_prompt(messages: list[dict[str, Any]]) -> int:
-    """A quarter of the characters and four a message: cheap, and the same every time."""
-    return sum(math.ceil(len(text_of(item.get("content"))) / 4) + _TOKENS_PER_MESSAGE for item in messages)
+def count_prompt(messages: list[dict[str, Any]], *besides: object) -> int:
+    """A quarter of the characters and four a message: cheap, and the same every time.
+
+    `besides` is what else the model is told as JSON: tools, and the form of its answer.
+    """
+    told = sum(len(orjson.dumps(one)) for one in besides if one)
+    words = sum(math.ceil(len(text_of(item.get("content"))) / 4) + _TOKENS_PER_MESSAGE for item in messages)
+    return words + math.ceil(told / 4)
 
 
 def read_body(body: bytes) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def read_request(fields: dict[str, Any], settings: Settings) -> ChatRequest:
             "the maximum value for `max_completion_tokens` is less than the `context_window` for this model",
             param="max_completion_tokens",
         )
-    prompt = count_prompt(messages)
+    prompt = count_prompt(messages, fields.get("tools"), fields.get("response_format"))
     completion = asked or min(_DEFAULT_COMPLETION, model.max_completion_tokens)
     if prompt + (asked or 0) > model.context_window:
         raise refusals.context_length_exceeded()

@@ -28,8 +28,6 @@ from service.store.store import Store
 from service.store.turns import Begin, Begun, Turn, TurnRef
 from service.upstream.models import Catalogue, Model
 
-# Between two interrupts of one session: each waits for a seal, so this bounds a send to seconds.
-INTERRUPT_TRIES: Final = 5
 # What refuses a send for want of room; and how long a repeat waits for its twin to begin, 0.3 s in all.
 _GATES: Final = ("concurrency_limited", "budget_exhausted", "overloaded")
 _TWIN_PAUSES: Final = (0.02, 0.08, 0.2)
@@ -38,7 +36,7 @@ _TWIN_PAUSES: Final = (0.02, 0.08, 0.2)
 class Beginning:
     def __init__(
         self, store: Store, catalogue: Catalogue, contexts: Contexts, budgets: Budgets, admission: Admission,
-        worker: str, run: Callable[[Turn], None], stop: Callable[[TurnRef], Awaitable[Turn]],
+        worker: str, stoppable: int, run: Callable[[Turn], None], stop: Callable[[TurnRef], Awaitable[Turn]],
     ) -> None:  # fmt: skip
         self._store = store
         self._catalogue = catalogue
@@ -46,6 +44,7 @@ class Beginning:
         self._budgets = budgets
         self._admission = admission
         self._worker = worker
+        self._stoppable = stoppable  # so many turns may be in the way of an interrupt
         self._run = run
         self._stop = stop
 
@@ -166,13 +165,15 @@ class Beginning:
             self._run(turn)
         else:
             await self._budgets.hold_queued(ref)
+        if send.key is not None and send.toll is not None:
+            await send.toll.begun()
         if begin.named:
             await self._store.sessions.list_it(ref.principal, ref.session_id)
         return Attached(ref, model, created, fresh=True, state=begun.state)
 
     async def _begun(self, begin: Begin, begun: Begun | None, send: Send) -> Begun:
         begun = begun or await self._store.turns.begin(begin, self._worker)
-        for _ in range(INTERRUPT_TRIES):
+        for _ in range(self._stoppable):
             if begun.outcome != "BUSY" or send.on_busy != "interrupt":
                 break
             await self._stop(TurnRef(begin.ref.principal, begin.ref.session_id, begun.turn_id))

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
+
 from service.engine.sends import Send
 from service.errors import ServiceError
 from service.store.entry import Seen
@@ -24,6 +26,8 @@ DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
 # Chat templates wrap every message in a few tokens (o200k_harmony: 4) and prime the answer.
 _PER_MESSAGE: Final = 4
 _PRIMING: Final = 16
+# Shorter prompts tell more of the template, which models wrap around them, than of the text.
+_TELLING: Final = 500
 # A place behind all messages.
 _END: Final = 2**53
 # The place of a session's first question: nothing is before it.
@@ -62,10 +66,12 @@ class Tokens:
     def message(self, content: str) -> int:
         return self.count(content) + _PER_MESSAGE
 
-    def learn(self, estimated: int, reported: int) -> None:
-        """Correct later estimates by a fifth of what this one was off, within sound bounds."""
-        if self._count is None and estimated > 50 and reported > 0:
-            self._ratio *= 1 + 0.2 * (reported / estimated - 1)
+    def learn(self, context: Context, reported: int) -> None:
+        """Correct later estimates by a fifth of what this one's text was off, within sound bounds."""
+        text = context.text_tokens
+        said = reported - (context.prompt_tokens - text)
+        if self._count is None and text >= _TELLING and said > 0:
+            self._ratio *= 1 + 0.2 * (said / text - 1)
             self._ratio = min(3.0, max(0.5, self._ratio))
 
 
@@ -80,8 +86,12 @@ def _tokenizer() -> Callable[[str], int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Context:
+    """What the model is sent. `text_tokens` are those of the prompt that are plain text; 0 with tools or
+    formats, which every provider words in its own way."""
+
     messages: list[dict[str, Any]]
     prompt_tokens: int
+    text_tokens: int = 0
 
 
 class Contexts:
@@ -107,6 +117,7 @@ class Contexts:
             what, smallest = "conversation", self.explicit(messages)
         else:
             what, smallest = "message", self._tokens.message(system) + self._tokens.message(content)
+        smallest += self._formats(params)
         if smallest > self.room(model, params):
             raise ServiceError(
                 "context_too_long",
@@ -121,17 +132,28 @@ class Contexts:
         for message in messages:
             tokens += self._tokens.message(str(message.get("content") or ""))
             for call in message.get("tool_calls", ()):
-                tokens += self._tokens.message(str(call["function"]["arguments"]))
+                tokens += self._tokens.message(call["function"]["name"] + str(call["function"]["arguments"]))
         return tokens
+
+    def _formats(self, params: dict[str, Any]) -> int:
+        """Tokens of what a prompt says besides its messages: tools, and the form of the answer."""
+        said = [params[name] for name in ("tools", "response_format") if params.get(name)]
+        return self._tokens.count(orjson.dumps(said).decode()) if said else 0
+
+    def _context(self, turn: Turn, messages: list[dict[str, Any]], tokens: int) -> Context:
+        formats = self._formats(turn.params)
+        plain = not formats and not any("tool_calls" in message for message in messages)
+        text = max(0, tokens - len(messages) * _PER_MESSAGE) if plain else 0
+        return Context(messages, tokens + formats + _PRIMING, text)
 
     async def build(self, turn: Turn, model: Model) -> Context:
         if "messages" in turn.params:
             given = turn.params["messages"]
-            return Context(given, self.explicit(given) + _PRIMING)
+            return self._context(turn, given, self.explicit(given))
         system = turn.params.get("system") or DEFAULT_SYSTEM_PROMPT
         question = turn.question or await self._question(turn)
         used = self._tokens.message(system) + self._tokens.message(question)
-        room = self.room(model, turn.params) - used
+        room = self.room(model, turn.params) - used - self._formats(turn.params)
         seen, turn.history = turn.history, None  # not kept for as long as the turn runs
         window = await self._window(turn.ref, turn.pos - 1, room, seen)
         messages = [
@@ -139,7 +161,7 @@ class Contexts:
             *({"role": one.role, "content": one.content} for one in window.said),
             {"role": "user", "content": question},
         ]
-        return Context(messages, used + window.tokens + _PRIMING)
+        return self._context(turn, messages, used + window.tokens)
 
     async def _question(self, turn: Turn) -> str:
         message = await self._sessions.message(turn.ref.principal, turn.ref.session_id, turn.user)
@@ -155,8 +177,9 @@ class Contexts:
         What is read for that of the history is added to what was seen.
         """
         if send.messages is not None:
-            return self.explicit(send.messages) + _PRIMING
-        used = self._tokens.message(params["system"]) + self._tokens.message(send.content) + _PRIMING
+            return self.explicit(send.messages) + self._formats(params) + _PRIMING
+        used = self._tokens.message(params["system"]) + self._tokens.message(send.content)
+        used += self._formats(params) + _PRIMING
         if seen.session is None or not seen.session.turns:  # else they are there already, or in vain
             used += sum(self._tokens.message(seed["content"]) for seed in send.seeds)
         if seen.session is not None:

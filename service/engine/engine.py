@@ -14,10 +14,10 @@ from service import ids, metrics
 from service.engine.admission import Admission
 from service.engine.attempts import begin_turn
 from service.engine.background import Background
-from service.engine.beginning import INTERRUPT_TRIES, Beginning, session_not_found, turn_not_found
+from service.engine.beginning import Beginning, session_not_found, turn_not_found
 from service.engine.budgets import Budgets
 from service.engine.context import Contexts, Tokens
-from service.engine.feeds import Feed, Feeds
+from service.engine.feeds import FAREWELL_SECONDS, Feed, Feeds
 from service.engine.flusher import Flusher
 from service.engine.governor import Governor
 from service.engine.live import Answer, Live
@@ -39,6 +39,7 @@ from service.upstream.base import Upstream
 from service.upstream.models import Catalogue
 
 _IDLE_POLL_SECONDS: Final = 0.05
+_LATE_TURNS: Final = 5
 
 log = get_logger(__name__)
 
@@ -72,9 +73,12 @@ class Engine:
             settings, store, self.feeds, self.budgets, self.admission, worker, self._lives, self.run
         )  # fmt: skip
         self._stops = Stops(store, self.readers, self.sealer, self.recovery, worker, self._lives)
+        # Turns to stop in one session: the queued ones begin one after the other, and some come meanwhile.
+        self._stoppable = settings.max_queued_turns + _LATE_TURNS
         self._beginning = Beginning(
-            store, catalogue, self.contexts, self.budgets, self.admission, worker, self.run, self.stop
-        )
+            store, catalogue, self.contexts, self.budgets, self.admission, worker, self._stoppable,
+            self.run, self.stop,
+        )  # fmt: skip
         self._doorbell = Doorbell(settings, self._rung, self.feeds.reset)
         self._bell = store.keys.bell(worker)
         self.draining = False
@@ -223,7 +227,8 @@ class Engine:
 
     async def delete(self, principal: str, session_id: str) -> None:
         """Stop what runs, book what is not booked, then remove every key. Raises session_not_found."""
-        for tried in range(self.settings.max_queued_turns + INTERRUPT_TRIES):
+        stopped = False
+        for tried in range(self._stoppable):
             session = await self.store.sessions.get(principal, session_id)
             if session is None:
                 if tried:
@@ -231,7 +236,10 @@ class Engine:
                 raise session_not_found()
             if session.active_turn:
                 await self.stop(TurnRef(principal, session_id, session.active_turn))
+                stopped = True
                 continue
+            if stopped:
+                await asyncio.sleep(FAREWELL_SECONDS)
             turns = await self.store.sessions.turns(principal, session_id)
             await self.recovery.settle([TurnRef(principal, session_id, turn_id) for turn_id in turns])
             if await self.store.sessions.delete(principal, session_id, turns):

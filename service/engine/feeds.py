@@ -31,6 +31,8 @@ _RETRY_SECONDS: Final = 0.2
 # Between two reads for turns that other workers run: such a read costs what six tokens do that only
 # pass through, and 14 updates a second still read as a flow.
 _TAIL_SECONDS: Final = 0.07
+# So long after its end a log is there for readers at other workers who had just looked, and a read takes.
+FAREWELL_SECONDS: Final = 3 * _TAIL_SECONDS
 # How late a heartbeat may be; 5,000 waiting readers are looked through in about 1 ms.
 _PULSE_SECONDS: Final = 1.0
 
@@ -244,6 +246,10 @@ class Feeds:
                 continue
             metrics.events_replayed.inc(sum(map(len, pages)))
             for feed, events in zip(feeds, pages, strict=True):
-                feed.push(events)
+                if events:
+                    feed.push(events)
+                else:  # it rang, and there is nothing: known already, or the log is gone
+                    feed.trouble = True
+                    feed.wake()
             # What rings meanwhile is read together.
             await asyncio.sleep(_TAIL_SECONDS)

@@ -120,7 +120,9 @@ class Readers:
         except StoreUnavailable:
             return
         if turn is None:
-            raise ServiceError("turn_not_found", "The turn was deleted while it was read.")
+            error = ServiceError("turn_not_found", "The turn was deleted while it was read.")
+            feed.fail(error)  # for its other readers, none of whom would ask before the next heartbeat
+            raise error
         if turn.last > cursor and (feed.last or 0) <= cursor:
             feed.last = None  # a bell was missed, or the log was lost
             if turn.sealed and not await self._store.log.read(feed.ref, cursor, 1):

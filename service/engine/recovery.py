@@ -107,9 +107,9 @@ class Recovery:
     async def _sweep(self) -> None:
         while True:
             await beat(self._sweep_every)
+            if self.closed:
+                continue  # asking hides what is due from those who would take it
             for ref in await self._store.leases.due():
-                if self.closed:
-                    return
                 if ref.turn_id not in self._lives:
                     await self.look_at(ref)
 

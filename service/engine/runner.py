@@ -55,6 +55,8 @@ class Runner:
         turn = live.turn
         try:
             return await self._run(live)
+        except ServiceError as error:  # the model has left the catalogue since the turn began
+            return await self._sealer.fail(live, error)
         except Exception:
             # One of the three tops: a fault of ours ends this turn visibly and no other.
             metrics.internal_errors.labels(where="runner").inc()
@@ -238,7 +240,7 @@ class Runner:
                 kind="empty", retryable=True,
             )  # fmt: skip
         if last.usage:
-            self._tokens.learn(context.prompt_tokens, last.usage["prompt_tokens"])
+            self._tokens.learn(context, last.usage["prompt_tokens"])
         return last
 
     async def _relay(

@@ -7,6 +7,7 @@ stopped turn keeps and bills is sealing.py's.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -16,12 +17,16 @@ from service.engine.live import Live
 from service.engine.reader import Readers
 from service.engine.recovery import Recovery
 from service.engine.sealing import Sealer
+from service.errors import StoreUnavailable
 from service.logs import get_logger
 from service.store.store import Store
 from service.store.turns import TurnRef
 
 # A stop that the owner has not carried out by then is carried out by whoever was asked.
 _PATIENCE_SECONDS: Final = 0.2
+# Two workers that stop one turn by force fence each other: they pause by chance, a claim and a seal long.
+_TRIES: Final = 10
+_PAUSE_SECONDS: Final = 0.05
 
 log = get_logger(__name__)
 
@@ -37,6 +42,7 @@ class Stops:
         self._recovery = recovery
         self._worker = worker
         self._lives = lives
+        self._forcing: dict[str, asyncio.Task[None]] = {}
 
     async def carry_out(self, ref: TurnRef) -> bool:
         """Returns when the turn is sealed; False where there is no such turn."""
@@ -70,12 +76,23 @@ class Stops:
         return True
 
     async def _seal_by_force(self, ref: TurnRef) -> None:
-        claim = await self._store.turns.claim(ref, self._worker, force=True)
-        if claim.outcome != "CLAIMED" or claim.turn is None:
-            return
-        log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
-        outcome, following = await self._sealer.stop_from_log(claim.turn)
-        if outcome == "FENCED":
-            await self._seal_by_force(ref)
-        elif following:
-            await self._recovery.promote(TurnRef(ref.principal, ref.session_id, following))
+        """Whoever stops the same turn meanwhile waits for the same seal."""
+        forcing = self._forcing.get(ref.turn_id)
+        if forcing is None:
+            forcing = self._forcing[ref.turn_id] = asyncio.create_task(self._force(ref), name="stop")
+            forcing.add_done_callback(lambda _: self._forcing.pop(ref.turn_id, None))
+        await asyncio.shield(forcing)
+
+    async def _force(self, ref: TurnRef) -> None:
+        for _ in range(_TRIES):
+            claim = await self._store.turns.claim(ref, self._worker, force=True)
+            if claim.outcome != "CLAIMED" or claim.turn is None:
+                return
+            log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
+            outcome, following = await self._sealer.stop_from_log(claim.turn)
+            if outcome != "FENCED":
+                if following:
+                    await self._recovery.promote(TurnRef(ref.principal, ref.session_id, following))
+                return
+            await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))
+        raise StoreUnavailable("The turn is claimed again and again; stop it again in 2 s.")

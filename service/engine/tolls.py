@@ -23,6 +23,9 @@ class Toll(Protocol):
     def paid(self, answer: list[Any]) -> None:
         """With what the call returned. Raises rate_limited."""
 
+    async def begun(self) -> None:
+        """What it was paid for has begun: the same send pays again, should it begin anew."""
+
     def unanswered(self) -> None:
         """Redis is silent: the worker charges it by itself. Raises rate_limited."""
 

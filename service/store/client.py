@@ -9,6 +9,7 @@ the other modules of store/.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -19,18 +20,26 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service import metrics
 from service.errors import StoreUnavailable
+from service.logs import get_logger
 from service.redis_url import parts_of
 from service.settings import Settings
 from service.store.lane import LaneRedis
 from service.store.wire import Command
 
 T = TypeVar("T")
+
+log = get_logger(__name__)
+
+# Between two lines about refusals: while one lasts, each send has one.
+_TOLD_SECONDS = 60.0
+# What every worker does: a script that writes and publishes. It leaves nothing behind.
+_CHECK = "redis.call('DEL', KEYS[1]) return redis.call('PUBLISH', KEYS[1], '')"
 
 # Connections a worker may hold for commands: pipelines make few enough, and a burst of begins
 # waits its turn instead of opening hundreds of sockets.
@@ -164,6 +173,7 @@ class Client:
         self.cluster = isinstance(self.redis, RedisCluster)
         self._lane = self.redis.lane if isinstance(self.redis, LaneRedis) else None
         self._answers = 0
+        self._told = float("-inf")
 
     async def run(self, operation: str, call: Awaitable[T], *, commands: int = 1) -> T:
         """Await one command (or a pipeline of some) for at most the store timeout."""
@@ -178,10 +188,19 @@ class Client:
         except (TimeoutError, RedisError, RedisClusterException, OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and _CLOSED not in str(error):
                 raise
-            metrics.redis_errors.labels(operation=operation).inc()
+            self.failed(operation, error)
             raise StoreUnavailable from error
         self._answers += 1
         return answer
+
+    def failed(self, operation: str, error: Exception) -> None:
+        """Count it; a refusal by a Redis that answers is told, too, as nothing else says what it minds."""
+        metrics.redis_errors.labels(operation=operation).inc()
+        if isinstance(error, ResponseError | AuthenticationError):
+            now = time.monotonic()
+            if now >= self._told + _TOLD_SECONDS:
+                self._told = now
+                log.warning("store.refused", operation=operation, reason=str(error)[:200])
 
     async def many(self, operation: str, commands: Sequence[Command]) -> list[Any]:
         """Many commands in one round trip, raw: replies as Redis sends them, refusals among them.
@@ -247,6 +266,10 @@ class Client:
 
     async def ping(self) -> None:
         await self.run("ping", self.redis.ping())
+
+    async def check(self) -> None:
+        """Does the server let us do what we need? Raises StoreUnavailable, from what it said."""
+        await self.run("check", self.redis.eval(_CHECK, 1, f"{self.settings.redis_key_prefix}:check"))
 
     async def memory(self) -> tuple[int, int]:
         """Bytes used, and the bound or 0; of the fullest node of a Cluster."""

@@ -45,6 +45,7 @@ class Doorbell:
         # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
         self._unconfirmed: dict[str, asyncio.Future[None]] = {}
         self._resetting: set[str] = set()
+        self._failures = 0  # since it was last heard
 
     def start(self, channel: str) -> None:
         """Begin to listen; `channel` is heard always."""
@@ -79,26 +80,21 @@ class Doorbell:
             await self._line.close()
 
     async def _listen(self) -> None:
-        failures = 0
         while True:
             try:
-                line = await self._connect()
-                if failures:
-                    log.info("doorbell.back", failures=failures)
-                failures = 0
-                await line.listen()
+                await (await self._connect()).listen()
             except (TimeoutError, RedisError, OSError) as error:
                 metrics.redis_errors.labels(operation="subscribe").inc()
-                if not failures:
-                    log.warning("doorbell.lost", error=type(error).__name__)
-                failures += 1
+                if not self._failures:
+                    log.warning("doorbell.lost", error=type(error).__name__, reason=str(error))
+                self._failures += 1
             self._connected.clear()
             for confirmed in self._unconfirmed.values():
                 confirmed.cancel()
             self._unconfirmed.clear()
             if self._line is not None:
                 await self._line.hang_up()
-            await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1])
+            await asyncio.sleep(_BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS)) - 1])
 
     async def _connect(self) -> _WireLine | _PubSubLine:
         if self._line is None:
@@ -128,6 +124,9 @@ class Doorbell:
         if channel in self._resetting:
             self._resetting.discard(channel)
             if not self._resetting:
+                if self._failures:
+                    log.info("doorbell.back", failures=self._failures)
+                self._failures = 0
                 self._on_reset()
 
 
@@ -161,7 +160,7 @@ class _WireLine:
                     await self._wire.ended.wait()
             except TimeoutError:
                 await self._wire.ask([("PING",)])
-        raise RedisConnectionError("the connection was closed")
+        raise self._wire.error or RedisConnectionError("the connection was closed")
 
     async def hang_up(self) -> None:
         if self._wire is not None:

@@ -62,6 +62,7 @@ class Scripts:
             if isinstance(result, NoScriptError):
                 results[i] = await self._client.run(operation, self._call(*calls[i]))
             elif isinstance(result, RedisError):
+                self._client.failed(operation, result)
                 results[i] = StoreUnavailable()
         return results
 

@@ -61,6 +61,10 @@ class Windows:
         answer: list[Any] = await self._client.unless_silent(self._scripts.call(*call))
         return answer
 
+    async def forget(self, who: str, once: str) -> None:
+        """The next request with this `once` takes a place of its own. Raises StoreUnavailable."""
+        await self._client.run("limit", self._client.redis.unlink(self._keys.charged(who, once)))
+
     def taken(self, answer: list[Any]) -> tuple[bool, list[Use]]:
         """Whether it had a place in all of them, and what each holds now."""
         taken, *rest = answer

@@ -69,6 +69,7 @@ class Wire(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._on_push = on_push
         self.lost = False
+        self.error: RedisError | None = None  # what ended it
         self.ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -150,6 +151,8 @@ class Wire(asyncio.Protocol):
             batch.answered(RedisTimeoutError("no answer in time"))
 
     def _end(self, error: RedisError) -> None:
+        if not self.lost:
+            self.error = error
         self.lost = True
         self.ended.set()
         if self._watch is not None:

@@ -311,3 +311,21 @@ def _rejections(kind: str) -> float:
 
 def _bypassed() -> float:
     return REGISTRY.get_sample_value("chat_control_bypassed_total", {"control": "limits"}) or 0
+
+
+@WINDOWS
+async def test_a_key_whose_turn_is_gone_is_charged_like_a_new_one(start: Start, window: str) -> None:
+    async with start(auth="keys", limit_sends="3/minute", limit_window=window) as served:
+        key = {**bearer(await make_key(served)), "Idempotency-Key": "again"}
+        statuses = []
+        for _ in range(5):
+            statuses.append((await send(served, key, session_id="s")).status_code)
+            await served.client.delete("/v1/sessions/s", headers=key)
+        assert statuses == [200, 200, 200, 429, 429]
+
+
+async def test_a_key_that_a_failure_has_freed_is_charged_again(start: Start) -> None:
+    async with start(auth="keys", limit_sends="3/minute") as served:
+        key = {**bearer(await make_key(served)), "Idempotency-Key": "again"}
+        answers = [await send(served, key, user_query="[[fault=400]]") for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [400, 400, 400, 429, 429]

@@ -192,3 +192,53 @@ async def test_a_full_worker_answers_503_and_takes_sends_again(start: Start) -> 
         waiting = asyncio.create_task(begin(served, "c"))
         await stop(served, running[0])
         assert (await waiting).status_code == 202
+
+
+async def test_stops_of_one_waiting_turn_at_the_same_moment_are_one_stop(start: Start) -> None:
+    """They had fenced each other until the worker died of it."""
+    async with start() as served:
+        first = await begin(served, "a")
+        queued = await begin(served, "a", "[[say=never]]", **{"X-On-Busy": "queue"})
+        assert (first.status_code, queued.status_code) == (202, 202)
+        path = queued.headers["location"]
+        for _ in range(3):  # connections that are open make them arrive together
+            await asyncio.gather(*(served.client.get("/livez") for _ in range(10)))
+        answers = await asyncio.gather(*(served.client.post(f"{path}/stop") for _ in range(10)))
+        assert [answer.status_code for answer in answers] == [200] * 10
+        events = (await served.client.get(f"{path}/events")).text
+        assert events.count("event: turn.stopped") == 1
+        await stop(served, first)
+
+
+async def test_a_session_that_is_deleted_while_it_answers_ends_for_readers_elsewhere(start: Start) -> None:
+    async def reads(served: Served, path: str) -> str:
+        return (await served.client.get(f"{path}/events")).text
+
+    async with start() as one, start() as other:
+        begun = await begin(one, "a")
+        path = begun.headers["location"].removesuffix("/events")
+        readers = [asyncio.create_task(reads(other, path)) for _ in range(8)]
+        feeds = other.app.state.edge.engine.feeds
+        await eventually_async(lambda: any(feed.readers == 8 and feed.last for feed in feeds.all()))
+        assert (await one.client.delete("/v1/sessions/a")).status_code == 204
+        for text in await asyncio.wait_for(asyncio.gather(*readers), 5):
+            assert text.count("event: turn.stopped") == 1
+
+
+async def test_a_log_that_has_gone_ends_all_its_readers_at_the_next_bell(
+    start: Start, store: redis.Redis
+) -> None:
+    async with start() as one, start(local_cache=False) as other:
+        begun = await begin(one, "a")
+        ref = TurnRef("none.anonymous", "a", begun.headers["x-turn-id"])
+        readers = [
+            asyncio.create_task(other.client.get(f"/v1/sessions/a/turns/{ref.turn_id}/events"))
+            for _ in range(4)
+        ]
+        feeds = other.app.state.edge.engine.feeds
+        await eventually_async(lambda: any(feed.readers == 4 and feed.last for feed in feeds.all()))
+        log = one.app.state.edge.engine.store.log.name(ref)
+        store.delete(*store.keys("chat:{none.anonymous/a}*"))
+        store.publish(log, "99")
+        ends = await asyncio.wait_for(asyncio.gather(*readers, return_exceptions=True), 5)
+        assert [type(end) for end in ends] == [httpx.RemoteProtocolError] * 4  # an answer that is not whole

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from service import ids
 from service.store.credentials import digest, id_of, new_key, new_text
 
 
@@ -73,3 +74,10 @@ def test_keys_of_one_owner_are_one_principal_and_others_are_their_own() -> None:
 def test_owners_with_odd_names_cannot_escape_into_other_keys() -> None:
     odd = new_key("a", owner="x}/s:{y")[1].principal
     assert re.fullmatch(r"owner\.h-[0-9a-f]{32}", odd)
+
+
+def test_no_name_can_be_chosen_that_is_the_hash_of_another() -> None:
+    victim = ids.principal_id("jwt", "auth0|6543")
+    assert victim.startswith("jwt.h-")
+    assert ids.principal_id("jwt", victim.removeprefix("jwt.")) != victim
+    assert ids.principal_id("jwt", "h-alice") == "jwt.h-alice"

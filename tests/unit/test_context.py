@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from service.engine.context import Contexts, Tokens
+from service.errors import ServiceError
 from service.store.sessions import Page, Said
 from service.store.turns import Turn, TurnRef
 from service.upstream.models import Model
@@ -48,3 +51,48 @@ async def test_a_history_of_ten_thousand_takes_one_read_as_one_of_ten_does() -> 
     contexts = Contexts(few := History(len(chosen), text), Tokens())  # type: ignore[arg-type]  # the same
     assert len((await contexts.build(turn_after(len(chosen)), MODEL)).messages) == len(chosen) + 2
     assert len(few.pages) == 1
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "description": "rain or sun? " * 100}}]
+ROOMY = Model("roomy", 131_072, 1024, 1024, frozenset(), (), (), (), "restart", "bench")
+
+
+async def test_tools_and_formats_count_as_the_rest_of_the_prompt_does() -> None:
+    contexts = Contexts(History(4, "text"), Tokens())  # type: ignore[arg-type]  # the same
+    bare = await contexts.build(turn_after(4), ROOMY)
+    for name in ("tools", "response_format"):
+        turn = turn_after(4)
+        turn.params = {name: TOOLS}
+        told = await contexts.build(turn, ROOMY)
+        assert told.messages == bare.messages
+        assert 300 <= told.prompt_tokens - bare.prompt_tokens <= 400
+        with pytest.raises(ServiceError) as refused:
+            contexts.check(ROOMY, {name: TOOLS * 400}, "system", "Hello")
+        assert refused.value.code == "context_too_long"
+
+
+async def test_what_the_provider_makes_of_tools_does_not_change_the_estimate_of_text() -> None:
+    tokens = Tokens()
+    contexts = Contexts(History(40, "some text " * 50), tokens)  # type: ignore[arg-type]  # the same
+    before = tokens.count("x" * 4000)
+    turn = turn_after(40)
+    turn.params = {"tools": TOOLS}
+    context = await contexts.build(turn, ROOMY)
+    for _ in range(20):
+        tokens.learn(context, context.prompt_tokens * 3)
+    assert tokens.count("x" * 4000) == before
+    plain = await contexts.build(turn_after(40), ROOMY)
+    twice = plain.prompt_tokens + plain.text_tokens
+    for _ in range(50):
+        tokens.learn(await contexts.build(turn_after(40), ROOMY), twice)
+    assert 1.9 < tokens.count("x" * 4000) / before < 2.1
+
+
+async def test_short_prompts_teach_nothing_as_most_of_them_is_the_template() -> None:
+    tokens = Tokens()
+    contexts = Contexts(History(2, "short"), tokens)  # type: ignore[arg-type]  # the same
+    before = tokens.count("x" * 4000)
+    context = await contexts.build(turn_after(2), ROOMY)
+    for _ in range(20):
+        tokens.learn(context, context.prompt_tokens + 70)
+    assert tokens.count("x" * 4000) == before

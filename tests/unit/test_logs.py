@@ -204,3 +204,18 @@ def test_the_console_is_for_people() -> None:
 def test_a_worker_is_named_by_host_and_process() -> None:
     assert logs.worker_name() == f"{socket.gethostname()}:{os.getpid()}"
     assert logs.worker_name(7) == f"{socket.gethostname()}:7"
+
+
+class Full(io.BytesIO):
+    """A disk without room, or a pipe without a reader."""
+
+    def write(self, data: Any, /) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_stream_that_takes_nothing_breaks_nothing(form: Any) -> None:
+    stream = io.TextIOWrapper(Full(), "utf-8", write_through=True)
+    logs.configure(Settings(_env_file=None, log_format=form), stream=stream, cache=False)
+    logs.get_logger("test").info("something.happened")
+    logging.getLogger("library").warning("something else")

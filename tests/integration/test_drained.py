@@ -1,0 +1,63 @@
+"""What a worker that leaves must not take from those that stay, and what a turn may outlive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.beat import beat
+from service.errors import ServiceError
+from service.upstream.models import Catalogue
+from tests.conftest import Start
+from tests.support.sse import Parser
+
+
+async def test_a_draining_worker_does_not_ask_for_what_is_due(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks hides what is due from the others for a second."""
+    asked = beats = 0
+    over = asyncio.Event()
+    async with start() as served:
+        engine = served.app.state.edge.engine
+        due = engine.store.leases.due
+
+        async def asking() -> Any:
+            nonlocal asked
+            asked += 1
+            return await due()
+
+        async def beating(seconds: float) -> float:
+            nonlocal beats
+            beats += 1
+            if beats > 12:  # the loops that beat are four
+                over.set()
+            return await beat(seconds)
+
+        engine.recovery.closed = True
+        monkeypatch.setattr(engine.store.leases, "due", asking)
+        monkeypatch.setattr("service.engine.recovery.beat", beating)
+        await asyncio.wait_for(over.wait(), 10)
+        assert asked <= 1  # by the sweep that was under way
+
+
+async def test_a_turn_whose_model_has_left_the_catalogue_says_so(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(catalogue: Catalogue, name: str | None) -> Any:
+        raise ServiceError("model_not_found", f"There is no model {name}.")
+
+    async with start() as served:
+        turns = "/v1/sessions/s/turns"
+        soon = {"Prefer": "respond-async", "X-On-Busy": "queue"}
+        first = await served.client.post(turns, json={"content": "[[tokens=2000 rate=100]]"}, headers=soon)
+        queued = await served.client.post(turns, json={"content": "[[say=Hello]]"}, headers=soon)
+        assert (first.status_code, queued.status_code) == (202, 202)
+        monkeypatch.setattr(Catalogue, "resolve", resolve)
+        await served.client.post(f"{first.headers['location']}/stop")
+        answer = await served.client.get(f"{queued.headers['location']}/events")
+        events = list(Parser().feed(answer.content))
+        assert events[-1].event == "turn.failed"
+        assert events[-1].data["code"] == "model_not_found"
