@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import ipaddress
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -21,48 +20,8 @@ from cryptography.x509.oid import NameOID
 
 from service.upstream.transport import Body, Transport
 from tests.support.redis import free_port
+from tests.support.talking import END, HEAD, chunk, serving
 from tests.support.waiting import eventually_async
-
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-END = b"0\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-class Server:
-    """Counts connections; `talk` is called for each request that arrives."""
-
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
-        self.connections = 0
-        self.open = 0
-        self.url = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self.open += 1
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                await self._talk(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.open -= 1
-            writer.close()
-
-
-@contextlib.asynccontextmanager
-async def serving(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    server = Server(talk)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
-    port = listener.sockets[0].getsockname()[1]
-    server.url = f"{'https' if context else 'http'}://127.0.0.1:{port}/"
-    yield server
-    listener.close()
 
 
 @pytest.fixture
@@ -140,99 +99,6 @@ async def test_a_cut_is_an_error_and_never_a_clean_end(client: httpx.AsyncClient
         assert await body.read() == b"hello"
         with pytest.raises(httpx.RemoteProtocolError):
             await body.read()
-
-
-async def test_what_comes_is_poured_until_there_is_enough_and_the_rest_is_kept(
-    client: httpx.AsyncClient,
-) -> None:
-    taken = asyncio.Event()
-
-    async def tells(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD)
-        for word in (b"one", b"two", b"enough"):
-            writer.write(chunk(word))
-            await taken.wait()
-            taken.clear()
-        writer.write(chunk(b"three") + chunk(b"four") + END)
-
-    got: list[bytes] = []
-
-    def push(data: bytes) -> bool:
-        got.append(data)
-        taken.set()
-        return data == b"enough"
-
-    async with serving(tells) as server, client.stream("GET", server.url) as response:
-        body = body_of(response)
-        assert await body.pour(push)
-        assert got == [b"one", b"two", b"enough"]
-        await eventually_async(lambda: body.complete)
-        assert not await body.pour(push)
-        assert b"".join(got[3:]) == b"threefour"
-
-
-async def test_a_cut_ends_the_pouring_with_an_error(client: httpx.AsyncClient) -> None:
-    async def cuts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + chunk(b"hello"))
-        writer.close()
-
-    got: list[bytes] = []
-
-    def push(data: bytes) -> bool:
-        got.append(data)
-        return False
-
-    async with serving(cuts) as server, client.stream("GET", server.url) as response:
-        with pytest.raises(httpx.RemoteProtocolError):
-            await body_of(response).pour(push)
-    assert got == [b"hello"]
-
-
-async def test_a_fault_of_whoever_takes_what_comes_is_told_to_whoever_waits(
-    client: httpx.AsyncClient,
-) -> None:
-    said = asyncio.Event()
-
-    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD)
-        await writer.drain()
-        await said.wait()
-        writer.write(chunk(b"hello"))
-
-    def faulty(data: bytes) -> bool:
-        raise AssertionError(data)
-
-    seen: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context["exception"]))
-    async with serving(says) as server, client.stream("GET", server.url) as response:
-        pouring = asyncio.create_task(body_of(response).pour(faulty))
-        await asyncio.sleep(0)
-        said.set()
-        with pytest.raises(AssertionError, match="hello"):
-            await pouring
-        await eventually_async(lambda: server.open == 0, within=2)
-    assert len(seen) == 1  # and the loop has heard of it, too
-
-
-async def test_so_is_one_in_the_read_that_ends_the_answer(client: httpx.AsyncClient) -> None:
-    said = asyncio.Event()
-
-    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD)
-        await writer.drain()
-        await said.wait()
-        writer.write(chunk(b"hello") + END)
-
-    def faulty(data: bytes) -> bool:
-        raise AssertionError(data)
-
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    async with serving(says) as server, client.stream("GET", server.url) as response:
-        pouring = asyncio.create_task(body_of(response).pour(faulty))
-        await asyncio.sleep(0)
-        said.set()
-        with pytest.raises(AssertionError, match="hello"):
-            await asyncio.wait_for(pouring, 2)
 
 
 def test_connects_that_are_given_up_touch_no_other_connection() -> None:
