@@ -18,6 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
+from service.checks import check_readable, files_in
 from service.redis_url import check_redis_url, with_password
 
 DEV_ORIGINS: Final = (
@@ -334,12 +335,26 @@ def _of_dotenv() -> set[str]:
 def load_settings(**overrides: Any) -> Settings:
     """Read and check the settings. Raises SettingsError with one sentence per wrong value."""
     secrets = Path(os.environ.get("CHAT_SECRETS_DIR") or Settings.model_fields["secrets_dir"].default)
+    _check_files(secrets, overrides.get("_env_file", ".env"))
     if secrets.is_dir():
         overrides.setdefault("_secrets_dir", secrets)
     try:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(_sentences(error)) from None
+
+
+def _check_files(secrets: Path, env_file: str | None) -> None:
+    """That what the settings are read from can be read; pydantic's errors do not say which file it is."""
+    known = {name.lower() for name in NAMES.values()}
+    try:
+        if env_file is not None:
+            check_readable(Path(env_file))
+        for file in files_in(secrets):
+            if file.name.lower() in known:
+                check_readable(file)
+    except ValueError as error:
+        raise SettingsError(f"{error}.") from None
 
 
 def _sentences(error: ValidationError) -> str:

@@ -18,8 +18,8 @@ SERVICE = ROOT / "service"
 LONGEST = 400
 
 LEAVES = {
-    "beat", "errors", "events", "handoff", "ids", "redis_url", "settings", "logs", "metrics", "tally",
-    "tracing", "otel", "__init__",
+    "beat", "checks", "errors", "events", "handoff", "ids", "redis_url", "settings", "logs", "metrics",
+    "tally", "tracing", "otel", "__init__",
 }  # fmt: skip
 BELOW = {
     "store": LEAVES,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.settings import load_settings, unknown_names
+from service.settings import SettingsError, load_settings, unknown_names
 
 
 @pytest.fixture
@@ -57,3 +60,39 @@ def test_the_password_of_a_file_goes_into_the_url(
     assert settings.redis_url
     assert settings.redis_url.get_secret_value() == expected
     assert "p@ss" not in repr(settings)
+
+
+@pytest.mark.parametrize("name", ["groq_api_key", ".env"])
+def test_a_file_that_is_no_text_is_named_and_not_quoted(secrets: Path, name: str) -> None:
+    (secrets / name).write_bytes(b"GROQ_API_KEY=gsk_x\xff\xfe")
+    with pytest.raises(SettingsError, match=rf"{name} cannot be read: it is no text in UTF-8") as caught:
+        load_settings()
+    assert "gsk_x" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_file_that_no_setting_reads_may_be_anything(secrets: Path) -> None:
+    (secrets / "tls.key").write_bytes(b"\xff\xfe")
+    assert load_settings().groq_api_key is None
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [("read_text", "groq_api_key"), ("read_text", ".env"), ("iterdir", "")]
+)
+def test_a_file_or_folder_that_may_not_be_read_is_named_with_the_remedy(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch, method: str, name: str
+) -> None:
+    if name:
+        (secrets / name).write_text("GROQ_API_KEY=gsk_x")
+
+    def refuse(path: Path, **_: Any) -> None:  # not by its mode: tests may run as root, who reads all
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    place = ".env" if name == ".env" else secrets / name
+    assert str(caught.value) == (
+        f"{place} cannot be read (Permission denied): make it, and the folder that it is in,"
+        f" readable for the user with the id {os.geteuid()}."
+    )
