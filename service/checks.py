@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+_NO_PLACE: Final = (
+    "the URL needs a host, and a port that is a number if any, like https://api.example.com:443"
+)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -40,3 +47,42 @@ def _forbidden(path: Path, error: OSError) -> str:
         f"{path} cannot be read ({error.strerror}): make it, and the folder that it is in,"
         f" readable for the user with the id {os.geteuid()}"
     )
+
+
+def check_http_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        sound = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # it quotes the URL
+        raise ValueError(_NO_PLACE) from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("the URL has to start with http:// or https://")
+    if not sound:
+        raise ValueError(_NO_PLACE)
+
+
+def check_public_key(pem: str, allowed: Iterable[str], known: Iterable[str]) -> None:
+    """That a public key is one that at least one of the allowed algorithms of JWTs can use."""
+    # Here only: most services verify no JWTs, and need not load what can.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from jwt import PyJWTError
+    from jwt.algorithms import get_default_algorithms
+
+    algorithms = get_default_algorithms()
+
+    def fits(name: str) -> bool:
+        try:
+            algorithms[name].prepare_key(one_pem)
+        except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):
+            return False
+        return True
+
+    one_pem = pem.replace("\\n", "\n")  # in one line of an .env file, as bearer.py reads it
+    fitting = [name for name in known if fits(name)]
+    if not fitting:
+        raise ValueError("CHAT_JWT_KEY: the PEM cannot be read; it has to hold an RSA, EC or Ed25519 key")
+    if not set(fitting) & set(allowed):
+        raise ValueError(
+            f"CHAT_JWT_KEY: the public key is none for {', '.join(allowed)};"
+            f" set CHAT_JWT_ALGORITHMS to one of {', '.join(fitting)}"
+        )

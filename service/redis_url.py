@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 from pydantic import SecretStr
 
@@ -46,6 +46,22 @@ def check_redis_url(url: str) -> None:
         raise ValueError(
             "each host in the URL is host or host:port; in a password / ? # @ are %2F %3F %23 %40"
         )
+    _check_path(parts_of(url)[0])
+
+
+def _check_path(parts: SplitResult) -> None:
+    """What follows the hosts: clients take a wrong database for 0, or fail with each call."""
+    path = parts.path.strip("/")
+    databases = parse_qs(parts.query).get("db", [])
+    if parts.scheme == "unix":
+        if not path:
+            raise ValueError("unix:// needs the path of a socket, like unix:///run/redis.sock")
+    elif parts.scheme.endswith("+sentinel"):
+        databases.append(path.partition("/")[2])
+    elif not parts.scheme.endswith("+cluster"):
+        databases.append(path)
+    if not all(re.fullmatch("[0-9]*", database) for database in databases):
+        raise ValueError("the database, which ends the path in the URL, has to be a number")
 
 
 def without_credentials(url: str) -> str:

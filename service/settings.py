@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
-from service.checks import check_readable, files_in
+from service.checks import check_http_url, check_public_key, check_readable, files_in
 from service.redis_url import check_redis_url, with_password
 
 DEV_ORIGINS: Final = (
@@ -34,6 +34,8 @@ _LIMIT: Final = re.compile(r"\s*\d+\s*(/|per)\s*\d*\s*(second|minute|hour|day|mo
 #: JWT algorithms, by the kind of key that they take; `none` is in neither
 JWT_SYMMETRIC: Final = ("HS256", "HS384", "HS512")
 JWT_ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+#: ten years, in seconds: far from what Redis and timers can count to
+_LONGEST: Final = 315_360_000
 #: RFC 7518: a key for HS256 has 256 bits
 SHORTEST_SECRET: Final = 32
 
@@ -57,7 +59,12 @@ def _commas(value: Any) -> Any:
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="CHAT_", env_file=".env", extra="ignore", populate_by_name=True, frozen=True
+        env_prefix="CHAT_",
+        env_file=".env",
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
+        allow_inf_nan=False,
     )
 
     # Process
@@ -85,10 +92,10 @@ class Settings(BaseSettings):
     store_hold_seconds: float = Field(15, gt=0, le=600)
     data_dir: Path = Path(".chat")
     store_kind: Literal["redis", "embedded", "memory"] = "redis"  # set by `run`, for /health
-    session_ttl_seconds: int = Field(30 * 86_400, ge=1)
-    ephemeral_ttl_seconds: int = Field(3_600, ge=1)
-    log_ttl_seconds: int = Field(86_400, ge=1)
-    idempotency_ttl_seconds: int = Field(86_400, ge=1)
+    session_ttl_seconds: int = Field(30 * 86_400, ge=1, le=_LONGEST)
+    ephemeral_ttl_seconds: int = Field(3_600, ge=1, le=_LONGEST)
+    log_ttl_seconds: int = Field(86_400, ge=1, le=_LONGEST)
+    idempotency_ttl_seconds: int = Field(86_400, ge=1, le=_LONGEST)
 
     # Models and upstream
     model: str | None = None
@@ -98,15 +105,15 @@ class Settings(BaseSettings):
     groq_base_url: str | None = Field(None, validation_alias="GROQ_BASE_URL")
     upstream_kind: Literal["groq", "demo"] = "groq"  # set by `run`, for /health
     demo_url: str | None = None
-    first_token_timeout_seconds: float = Field(30, gt=0)
-    idle_timeout_seconds: float = Field(15, gt=0)
-    turn_timeout_seconds: float = Field(600, gt=0)
-    retry_budget_seconds: float = Field(10, ge=0)
+    first_token_timeout_seconds: float = Field(30, gt=0, le=_LONGEST)
+    idle_timeout_seconds: float = Field(15, gt=0, le=_LONGEST)
+    turn_timeout_seconds: float = Field(600, gt=0, le=_LONGEST)
+    retry_budget_seconds: float = Field(10, ge=0, le=_LONGEST)
     max_attempts: int = Field(3, ge=1, le=20)
 
     # Turns
     lease_seconds: float = Field(5, ge=0.5, le=300)
-    orphan_seconds: float = Field(10, gt=0)
+    orphan_seconds: float = Field(10, gt=0, le=_LONGEST)
     heartbeat_seconds: float = Field(15, gt=0, le=120)
     flush_window_seconds: float = Field(0.04, ge=0, le=1)  # 25 times a second reads as a flow
     local_cache: bool = True
@@ -187,8 +194,8 @@ class Settings(BaseSettings):
     @field_validator("groq_base_url", "demo_url", "jwt_jwks_url", "otlp_endpoint")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        if value and urlsplit(value).scheme not in ("http", "https"):
-            raise ValueError("the URL has to start with http:// or https://")
+        if value:
+            check_http_url(value)
         return value
 
     @field_validator("limit_sends", "limit_reads")
@@ -251,6 +258,8 @@ class Settings(BaseSettings):
         if wrong:
             kind = "a plain secret" if self.jwt_symmetric else "public keys"
             raise ValueError(f"CHAT_JWT_ALGORITHMS: {', '.join(sorted(wrong))} cannot be used with {kind}")
+        if key and not self.jwt_symmetric:
+            check_public_key(key, self.jwt_allowed, JWT_ASYMMETRIC)
 
     @property
     def jwt_symmetric(self) -> bool:

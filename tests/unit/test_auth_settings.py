@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from service.settings import SettingsError, load_settings
+from tests.support.issuer import private_key, public_pem
 
 SECRET = "s" * 32
-PEM = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----"
+PEM = public_pem(private_key("RS256"))
+EC_PEM = public_pem(private_key("ES256"))
+BROKEN_PEM = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----"
 JWKS = "https://issuer.example/jwks.json"
 PRODUCTION = {"env": "production", "GROQ_API_KEY": "gsk_x", "redis_url": "redis://localhost"}
 
@@ -32,6 +35,11 @@ def load(**values: Any) -> Any:
         ({"auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "none"}, "'none' is not one of"),
         ({"auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "HS256,NONE"}, "'NONE' is not one of"),
         ({"auth": "jwt", "jwt_key": PEM.replace("PUBLIC", "PRIVATE")}, "the issuer's public key"),
+        ({"auth": "jwt", "jwt_key": BROKEN_PEM}, "CHAT_JWT_KEY: the PEM cannot be read"),
+        ({"auth": "jwt", "jwt_key": BROKEN_PEM, "jwt_algorithms": "EdDSA"}, "the PEM cannot be read"),
+        ({"auth": "jwt", "jwt_key": PEM, "jwt_algorithms": "ES256,EdDSA"}, "key is none for ES256, EdDSA"),
+        ({"auth": "jwt", "jwt_key": EC_PEM, "jwt_algorithms": "RS256"}, "ALGORITHMS to one of ES256."),
+        ({"auth": "jwt", "jwt_key": EC_PEM, "jwt_algorithms": "ES384"}, "ALGORITHMS to one of ES256."),
         ({**PRODUCTION, "auth": "jwt", "jwt_key": "short"}, "at least 32 characters"),
         ({"secret": "short"}, "at least 32 characters"),
         ({"jwt_jwks_url": "file:///etc/passwd"}, "has to start with http"),
@@ -57,6 +65,8 @@ def test_production_has_keys_and_local_has_none_unless_set() -> None:
 def test_the_allowed_algorithms_follow_the_kind_of_key() -> None:
     assert load(auth="jwt", jwt_key=SECRET).jwt_allowed == ("HS256",)
     assert load(auth="jwt", jwt_key=PEM).jwt_allowed == ("RS256", "ES256")
+    assert load(auth="jwt", jwt_key=EC_PEM.replace("\n", "\\n")).jwt_allowed == ("RS256", "ES256")
+    assert load(auth="jwt", jwt_key=EC_PEM, jwt_algorithms="ES256,RS512").jwt_allowed == ("ES256", "RS512")
     assert load(auth="jwt", jwt_jwks_url=JWKS).jwt_allowed == ("RS256", "ES256")
     assert load(auth="jwt", jwt_key=SECRET, jwt_algorithms="HS512").jwt_allowed == ("HS512",)
 

@@ -18,6 +18,7 @@ from service.upstream.models import load_catalogue
 PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "redis_url": "redis://h"}
 
 HOST = "CHAT_REDIS_URL: each host in the URL is host or host:port"
+DATABASE = "CHAT_REDIS_URL: the database, which ends the path in the URL, has to be a number"
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,21 @@ HOST = "CHAT_REDIS_URL: each host in the URL is host or host:port"
         ({"redis_url": "redis://a:1,b:2/0"}, HOST),
         ({"redis_url": "redis+cluster://"}, HOST),
         ({"redis_url": "redis+sentinel://a:1,:2/x"}, HOST),
+        ({"redis_url": "redis://:gsk_x@h:1/main"}, DATABASE),
+        ({"redis_url": "redis://h?db=main"}, DATABASE),
+        ({"redis_url": "redis+sentinel://h/main/first"}, DATABASE),
+        ({"redis_url": "unix://"}, "CHAT_REDIS_URL: unix:// needs the path of a socket"),
+        ({"session_ttl_seconds": "99999999999999999999"}, "CHAT_SESSION_TTL_SECONDS: input should be less"),
+        ({"log_ttl_seconds": 315_360_001}, "CHAT_LOG_TTL_SECONDS: input should be less"),
+        ({"orphan_seconds": "inf"}, "CHAT_ORPHAN_SECONDS: input should be a finite number"),
+        ({"turn_timeout_seconds": "nan"}, "CHAT_TURN_TIMEOUT_SECONDS: input should be a finite number"),
+        ({"retry_budget_seconds": 1e300}, "CHAT_RETRY_BUDGET_SECONDS: input should be less"),
+        ({"GROQ_BASE_URL": "https://"}, "GROQ_BASE_URL: the URL needs a host"),
+        ({"GROQ_BASE_URL": "http:/gsk_x"}, "GROQ_BASE_URL: the URL needs a host"),
+        ({"GROQ_BASE_URL": "http://x:gsk_x"}, "GROQ_BASE_URL: the URL needs a host"),
+        ({"GROQ_BASE_URL": "http://[gsk_x"}, "GROQ_BASE_URL: the URL needs a host"),
+        ({"demo_url": "http://x:0"}, "CHAT_DEMO_URL: the URL needs a host"),
+        ({"otlp_endpoint": "http://x:99999"}, "CHAT_OTLP_ENDPOINT: the URL needs a host"),
         ({"limit_sends": "lots"}, 'CHAT_LIMIT_SENDS: a limit looks like "100/minute"'),
         ({"cors_origins": "localhost"}, "CHAT_CORS_ORIGINS: 'localhost' is not an origin"),
         ({"trusted_proxies": "nowhere"}, "CHAT_TRUSTED_PROXIES: "),
@@ -66,6 +82,17 @@ def test_a_sentinel_may_have_an_address_of_either_kind() -> None:
     assert load_settings(_env_file=None, redis_url=url).redis_url is not None
     assert _addresses(url, 26379) == [("::1", 26379), ("fe80::2", 26379), ("host", 1), ("other", 26379)]
     assert without_credentials(url) == "redis+sentinel://[::1]:26379,[fe80::2],host:1,other/m"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h/", "redis://h/3", "rediss://h?db=3", "unix:///run/redis.sock?db=3", "redis+cluster://h/",
+        "redis+sentinel://h", "redis+sentinel://h/main", "redis+sentinel://h/main/3",
+    ],
+)  # fmt: skip
+def test_a_database_is_a_number_or_not_named(url: str) -> None:
+    assert load_settings(_env_file=None, redis_url=url).redis_url is not None
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
