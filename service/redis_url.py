@@ -24,11 +24,9 @@ def parts_of(url: str) -> tuple[SplitResult, list[str]]:
 
     By hand: of several addresses in brackets `urlsplit` takes none, in later patches of Python.
     """
-    scheme, _, rest = url.partition("://")
-    authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    userinfo, at, hosts = authority.rpartition("@")
+    scheme, userinfo, hosts, rest = _split(url)
     several = hosts.split(",") if "+" in scheme else [hosts]
-    return urlsplit(f"{scheme}://{userinfo}{at}host{rest[len(authority) :]}"), several
+    return urlsplit(f"{scheme}://{userinfo}host{rest}"), several
 
 
 def check_redis_url(url: str) -> None:
@@ -72,9 +70,16 @@ def without_credentials(url: str) -> str:
 
 def with_password(url: SecretStr, password: SecretStr) -> SecretStr:
     """CHAT_REDIS_PASSWORD in the URL, unless it has one of its own."""
-    scheme, _, rest = url.get_secret_value().partition("://")
-    userinfo, at, place = rest.rpartition("@")
+    scheme, userinfo, hosts, rest = _split(url.get_secret_value())
     if ":" in userinfo:
         return url
     secret = quote(password.get_secret_value(), safe="")
-    return SecretStr(f"{scheme}://{userinfo if at else ''}:{secret}@{place}")
+    return SecretStr(f"{scheme}://{userinfo.removesuffix('@')}:{secret}@{hosts}{rest}")
+
+
+def _split(url: str) -> tuple[str, str, str, str]:
+    """Scheme, userinfo with its @, hosts, and the rest; an @ of the path or the query is no userinfo's."""
+    scheme, _, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    userinfo, at, hosts = authority.rpartition("@")
+    return scheme, userinfo + at, hosts, rest[len(authority) :]

@@ -49,6 +49,11 @@ def test_an_empty_file_is_no_secret(secrets: Path) -> None:
         ("redis://chat@redis:6379/0", "redis://chat:p%40ss%2Fw@redis:6379/0"),
         ("redis://:own@redis:6379/0", "redis://:own@redis:6379/0"),
         ("redis+sentinel://a:1,b:2/main", "redis+sentinel://:p%40ss%2Fw@a:1,b:2/main"),
+        ("unix:///run/a:b@c/redis.sock", "unix://:p%40ss%2Fw@/run/a:b@c/redis.sock"),
+        (
+            "redis+sentinel://u@h:1/main?sentinel_password=a:b@c",
+            "redis+sentinel://u:p%40ss%2Fw@h:1/main?sentinel_password=a:b@c",
+        ),
     ],
 )
 def test_the_password_of_a_file_goes_into_the_url(
