@@ -131,7 +131,14 @@ class ChatApplication(Application):  # type: ignore[misc]  # Gunicorn has no typ
         except SettingsError as error:
             log.error("reload.settings_kept", reason=str(error))
         else:
+            address = self.cfg.bind
             super().reload()
+            if self.cfg.bind != address:
+                # Gunicorn would close the listener first, and end if the new address is taken.
+                log.error(
+                    "reload.address_kept", address=address[0], note="CHAT_HOST and CHAT_PORT need a restart."
+                )
+                self.cfg.set("bind", address)
             if self.exporter is not None:
                 self.exporter.renew(settings)
 

@@ -213,6 +213,17 @@ def test_a_reload_that_cannot_boot_leaves_the_old_workers(service: Starter, tmp_
     assert running.get("/pid")[0] == 200
 
 
+def test_a_reload_keeps_the_address_whatever_the_settings_say(service: Starter, tmp_path: Path) -> None:
+    running = service("serve", CHAT_WORKERS="2")
+    before = running.workers()
+    (tmp_path / ".env").write_text("CHAT_HOST=192.0.2.1\n")  # of no machine: to bind it would fail
+    running.signal(signal.SIGHUP)
+    eventually(lambda: not any(alive(pid) for pid in before), within=15)
+    (kept,) = running.logged("reload.address_kept")
+    assert (kept["address"], kept["level"]) == ("127.0.0.1:0", "error")
+    assert running.get("/pid")[0] == 200
+
+
 def test_a_single_worker_is_recycled_without_a_failed_request(service: Starter) -> None:
     running = service("serve", CHAT_MAX_REQUESTS="100")
     with Traffic(running) as traffic:
