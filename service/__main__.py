@@ -163,14 +163,11 @@ _COMMANDS: Final[dict[str, Callable[[Settings, argparse.Namespace, list[str]], i
 def _bind_metrics(settings: Settings) -> list[socket.socket]:
     if settings.metrics_port is None:
         return []
-    listeners = _bind(settings, settings.metrics_port, "CHAT_METRICS_PORT")
-    for listener in listeners:
-        listener.listen(16)  # scrapers, a few
-    return listeners
+    return _bind(settings, settings.metrics_port, "CHAT_METRICS_PORT")
 
 
 def _bind(settings: Settings, port: int, name: str = "CHAT_PORT") -> list[socket.socket]:
-    """The sockets of an address, as early as possible: a port in use is found at once."""
+    """Listening sockets of an address, as early as possible: a port in use is found at once."""
     try:
         addresses = socket.getaddrinfo(
             settings.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -185,6 +182,9 @@ def _bind(settings: Settings, port: int, name: str = "CHAT_PORT") -> list[socket
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
             listener.bind(address)
+            # Two processes may have bound the same address, one may listen. Enough for scrapers, which
+            # are few; a server of the API listens again, with a backlog of its own.
+            listener.listen(16)
         except OSError as error:
             listener.close()
             if error.errno == errno.EADDRINUSE:

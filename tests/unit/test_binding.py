@@ -1,0 +1,33 @@
+"""The sockets that `run` and `serve` take before anything else is started."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from service.__main__ import Refused, _bind
+from service.settings import load_settings
+
+
+@pytest.fixture
+def held() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def test_a_port_that_another_process_has_only_bound_is_taken_and_then_in_use(
+    held: contextlib.ExitStack,
+) -> None:
+    other = held.enter_context(socket.socket())
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    other.bind(("127.0.0.1", 0))
+    port = other.getsockname()[1]
+    (first,) = _bind(load_settings(_env_file=None), port)
+    held.enter_context(first)
+    with pytest.raises(OSError, match="in use"):
+        other.listen()
+    with pytest.raises(Refused, match=f"Port {port} of 127.0.0.1 is in use"):
+        _bind(load_settings(_env_file=None), port)
