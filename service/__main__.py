@@ -174,12 +174,14 @@ def _bind(settings: Settings, port: int, name: str = "CHAT_PORT") -> list[socket
         )
     except OSError as error:
         raise Refused(f"CHAT_HOST {settings.host} is no address ({error.strerror}).") from error
+    # Without an IPv4 address of its own, `::` takes IPv4 too, as Gunicorn's listener does.
+    apart = any(address[0] == socket.AF_INET for address in addresses)
     bound: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(addresses):
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, apart)
         try:
             listener.bind(address)
             # Two processes may have bound the same address, one may listen. Enough for scrapers, which
