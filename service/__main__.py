@@ -23,12 +23,13 @@ from typing import Final
 from service import logs
 from service.local import LocalError, surroundings
 from service.redis_url import without_credentials
-from service.settings import Settings, SettingsError, load_settings
+from service.settings import METRICS_DIR, Settings, SettingsError, load_settings, unset_environment
 
 log = logs.get_logger("service")
 
 APP: Final = "service.app:create_app"
 
+_INTERRUPTED: Final = 130  # as a shell says it of Ctrl-C
 _STORE_SECONDS: Final = 5.0  # Redis often starts beside us (compose, a node that boots)
 _PING_SECONDS: Final = 0.25  # between two tries: nothing tells us that it has started
 
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"chat: {refusal}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130  # before anything was served; the server has a way of its own to leave
+        return _INTERRUPTED  # before anything was served; the server has a way of its own to leave
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
     if settings.workers > 1:
         return _serve(settings, wishes, rest)
+    unset_environment(METRICS_DIR)  # one process adds up nothing, and nobody makes the folder for it
     logs.warn_of(settings)
     _check_models(settings)
     sockets = _bind(settings, settings.port)
@@ -125,6 +127,7 @@ def _serve(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> i
 
 
 def _keys(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+    unset_environment(METRICS_DIR)  # a tool takes no place from a worker
     keys = import_module("service.keys_cli")
     with surroundings(settings, double=False) as complete:
         return int(keys.main(rest, complete))
@@ -133,6 +136,7 @@ def _keys(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> in
 def _openapi(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
     import orjson
 
+    unset_environment(METRICS_DIR)
     module, _, factory = wishes.app.partition(":")
     document = getattr(import_module(module), factory)(settings).openapi()
     print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
@@ -249,7 +253,10 @@ def _in_fork(verdict: Callable[[], str]) -> str:
     if child == 0:
         said = None
         try:
+            unset_environment(METRICS_DIR)  # it counts nothing, and the master has yet to make the folder
             said = verdict()
+        except KeyboardInterrupt:
+            os._exit(_INTERRUPTED)
         finally:
             if said is None:
                 traceback.print_exc()
@@ -259,7 +266,9 @@ def _in_fork(verdict: Callable[[], str]) -> str:
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         said = pipe.read().decode()
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == _INTERRUPTED:
+        raise KeyboardInterrupt
     return said
 
 

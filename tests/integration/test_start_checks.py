@@ -1,0 +1,50 @@
+"""What a start looks at first, in a fork of its own: it can be stopped, and needs its settings only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.running import Running, call, clean_environment
+
+
+@pytest.mark.parametrize("command", ["run", "serve", "check"])
+def test_ctrl_c_while_redis_is_awaited_ends_without_a_word(tmp_path: Path, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        settings = {
+            "CHAT_REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}",
+            "GROQ_BASE_URL": "http://127.0.0.1:9", "CHAT_PORT": "0",
+        }  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", command], cwd=tmp_path, env=clean_environment(**settings),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        try:
+            silent.accept()[0].close()  # the check asks
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+            assert process.communicate(timeout=15) == (b"", b"")
+            assert process.returncode == 130
+        finally:
+            process.kill()
+            process.wait(10)
+
+
+def test_a_folder_for_metrics_that_is_not_there_yet_stops_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "metrics" / "of this replica"
+    settings = {"GROQ_BASE_URL": "http://127.0.0.1:9", "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    for arguments in (("check",), ("keys", "list"), ("openapi",)):
+        ended = call(*arguments, cwd=tmp_path, **settings)
+        assert ended.returncode == 0, ended.stderr
+    with Running("run", tmp_path, app=None, **settings) as running:
+        assert running.get("/livez")[0] == 200
+    assert not folder.exists()
+    with Running("serve", tmp_path, app=None, **settings) as running:
+        assert running.get("/livez")[0] == 200
+        assert folder.is_dir()
