@@ -27,7 +27,8 @@ class TurnResponse(Response):
     """Follows a turn from `after` on and sends what the encoder makes of it.
 
     `void` is the last restart that was known when the reader came: what is older is left out.
-    `ended` is called when the terminal event was sent to a client that has not left.
+    `ended` is called when the terminal event was sent to a client that has not left, and before the
+    turn's own failure becomes its HTTP status.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class TurnResponse(Response):
         self._void = void
         self._ended = ended
         self._started = False
+        self._refused = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gauge = metrics.readers_open.labels(dialect=self._encoder.name)
@@ -95,16 +97,21 @@ class TurnResponse(Response):
                         raise broken
         except (ServiceError, Reconnect) as error:
             if not self._started:
+                if self._refused:
+                    await self._note_end()
                 raise error if isinstance(error, ServiceError) else _gone() from None
             farewell = encoder.reconnect() if isinstance(error, Reconnect) else encoder.failed(error)
             if farewell is None:
                 raise BrokenAnswer("the log cannot be read on") from error
             await _write(send_on, farewell)
         else:
-            if self._ended is not None:
-                await asyncio.sleep(0)  # a client whose leaving is known by now was sent nothing
-                await self._ended()
+            await self._note_end()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _note_end(self) -> None:
+        if self._ended is not None:
+            await asyncio.sleep(0)  # a client whose leaving is known by now was sent nothing
+            await self._ended()
 
     def _encode(self, batch: list[Event]) -> tuple[bytes, BrokenAnswer | None]:
         """What came before the event that breaks the answer is of it, and is sent."""
@@ -124,6 +131,7 @@ class TurnResponse(Response):
             batch = _since_restart(batch)
             failure = _refusal(batch, self._encoder)
             if failure is not None:
+                self._refused = True
                 raise failure
         return batch
 

@@ -272,6 +272,24 @@ async def test_an_end_that_nobody_was_sent_is_replayed_until_somebody_was(served
     assert (await served.client.get("/api/chat/c/stream")).status_code == 204
 
 
+async def test_a_refusal_that_was_told_as_a_status_is_not_told_again(served: Served) -> None:
+    refused = await served.client.post("/api/chat", json=submit(user(1, "[[fault=400]]")))
+    assert refused.status_code == 400
+    assert (await served.client.get("/api/chat/c/stream")).status_code == 204
+
+
+async def test_a_refusal_that_nobody_was_told_is_told_by_the_stream_once(served: Served) -> None:
+    body = {"content": "[[fault=400]]"}
+    await served.client.post("/v1/sessions/c/turns", json=body, headers={"Prefer": "respond-async"})
+
+    async def failed() -> bool:
+        return (await served.client.get("/v1/sessions/c")).json()["active_turn"] is None
+
+    await eventually_async(failed)
+    told = [(await served.client.get("/api/chat/c/stream")).status_code for _ in range(3)]
+    assert told == [400, 204, 204]
+
+
 async def test_from_any_chunk_on_comes_exactly_the_rest(served: Served) -> None:
     whole = frames(await post(served, submit(user(1, "[[tokens=12 reasoning=3]]"))))
     for i, (chunk_id, _) in enumerate(whole):
