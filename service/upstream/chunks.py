@@ -91,7 +91,12 @@ def _usage(raw: dict[str, Any]) -> dict[str, int]:
 
 
 def _add(batch: Batch, kind: str, text: str) -> None:
-    """One token, joined to the piece before where that is of the same kind."""
+    """One token, joined to the piece before where that is of the same kind.
+
+    A NUL is replaced: every later send that carries it back in its history would be refused.
+    """
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
     batch.tokens += 1
     pieces = batch.pieces
     if pieces and pieces[-1][0] == kind:

@@ -69,6 +69,13 @@ def test_the_answer_is_the_same_wherever_the_bytes_are_cut(cuts: list[int]) -> N
     assert (decoder.done, decoder.upstream_id) == (True, "req_1")
 
 
+@pytest.mark.parametrize(("name", "kind"), [("content", TEXT), ("reasoning", REASONING)])
+@pytest.mark.parametrize("alike", [1, 4], ids=["decoded as JSON", "cut out as bytes"])
+def test_a_nul_is_replaced_since_no_later_send_could_carry_it(name: str, kind: str, alike: int) -> None:
+    pieces, _, _ = decode([chunk({name: "a\x00b"}) * alike + chunk({}, "stop")])
+    assert pieces == [(kind, "a\ufffdb" * alike)]
+
+
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=30)
 
 
@@ -85,8 +92,9 @@ def test_tokens_that_differ_in_their_text_only_are_the_same_as_one_by_one(
     stream = b"".join(events) + chunk({"content": "!"}, "stop") + b"data: [DONE]\n\n"
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
     pieces, last, decoder = decode([stream[a:b] for a, b in itertools.pairwise(edges)])
-    reasoning, text = "".join(texts[:other]), "".join(texts[other:]) + "!"
-    assert pieces == [(kind, said) for kind, said in ((REASONING, reasoning), (TEXT, text)) if said]
+    said = [text.replace("\x00", "\ufffd") for text in texts]
+    reasoning, text = "".join(said[:other]), "".join(said[other:]) + "!"
+    assert pieces == [(kind, piece) for kind, piece in ((REASONING, reasoning), (TEXT, text)) if piece]
     assert last.tokens == sum(map(bool, texts)) + 1
     assert (last.finish_reason, decoder.done) == ("stop", True)
 
