@@ -101,8 +101,11 @@ class UpstreamError(ServiceError):
         window: str = "",
         limit: int | None = None,
         requested: int | None = None,
+        param: str | None = None,
     ) -> None:
-        super().__init__(code, message, retry_after=retry_after, retryable=retryable, status=status)
+        super().__init__(
+            code, message, retry_after=retry_after, retryable=retryable, status=status, param=param
+        )  # fmt: skip
         self.kind = kind
         self.fail_over = fail_over
         self.circuit = circuit

@@ -115,7 +115,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Messages": fields(data=many(ref("Message")), next=maybe({**TEXT, "description": "the next cursor"})),
     "Export": fields(session=ref("Session"), messages=many(ref("Message"))),
     "Failure": fields(
-        code=TEXT, message=TEXT, retryable=FLAG, optional={"retry_after": {"type": "number"}}
+        code=TEXT, message=TEXT, retryable=FLAG, optional={"retry_after": {"type": "number"}, "param": TEXT}
     ),
     "Turn": fields(
         id=TEXT, session_id=TEXT, state=STATE,

@@ -76,5 +76,5 @@ def from_event(body: dict[str, Any]) -> ServiceError:
     code = body.get("code", "internal")
     return ServiceError(
         code if code in CODES else "internal", body.get("message", ""), retryable=body.get("retryable"),
-        retry_after=body.get("retry_after"),
+        retry_after=body.get("retry_after"), param=body.get("param"),
     )  # fmt: skip

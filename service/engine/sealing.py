@@ -59,6 +59,8 @@ class Sealer:
         }  # fmt: skip
         if error.retry_after is not None:
             body["retry_after"] = round(error.retry_after, 3)
+        if error.param is not None:
+            body["param"] = error.param
         return await self._end(live, "failed", body, usage)
 
     async def release(self, live: Live) -> None:

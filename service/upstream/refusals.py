@@ -19,6 +19,9 @@ _TRY_AGAIN: Final = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|[hms
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|[hms])")
 _UNIT: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _DAILY: Final = ("RPD", "TPD")
+# Enough for any reason that Groq gives; a proxy before it may answer with a page.
+_REASON_LENGTH: Final = 300
+_ORGANISATION: Final = re.compile(r"`?\borg_\w+`?")
 _GONE: Final = ("model_decommissioned", "model_not_found")
 
 
@@ -92,12 +95,29 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
             "upstream_timeout", "The model did not answer in time.", kind="timeout", retryable=True
         )  # fmt: skip
     if 400 <= status < 500:
-        return UpstreamError(
-            "upstream_rejected", "The model refused the request.", kind="rejected", retryable=False
-        )  # fmt: skip
+        told = status in (400, 422)  # what else it says is between us and the provider
+        return _rejected(message if told else "", error.get("param") if told else None)
     return UpstreamError(
         "upstream_unavailable", "The model had an internal error.", kind="server_error",
         retry_after=retry_after, retryable=True,
+    )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Of the provider's words what may be shown: one line, and nothing of our account with it."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    line = " ".join(_ORGANISATION.sub(" ", printable).split())
+    return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}..."
+
+
+def _rejected(message: str, param: Any) -> UpstreamError:
+    """With the provider's reason, since only the caller can mend it; it may quote what a user wrote."""
+    reason = _plain(message)
+    end = "" if not reason or reason.endswith(".") else "."
+    return UpstreamError(
+        "upstream_rejected",
+        f"The model refused the request: {reason}{end}" if reason else "The model refused the request.",
+        kind="rejected", retryable=False, param=_plain(param) if isinstance(param, str) else None,
     )  # fmt: skip
 
 

@@ -1,0 +1,45 @@
+"""What a refusal of the provider's tells the caller."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.dialects.errors import from_event, openai_error
+from service.upstream.refusals import refusal
+
+
+def rejected(status: int, **error: object) -> tuple[str, str | None]:
+    found = refusal(status, {"error": error}, {})
+    assert (found.code, found.kind) == ("upstream_rejected", "rejected")
+    return found.message, found.param
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_rejected_request_is_told_with_the_reason_and_the_field(status: int) -> None:
+    message, param = rejected(status, message="`top_p` must be at most 1", param="top_p")
+    assert message == "The model refused the request: `top_p` must be at most 1."
+    assert param == "top_p"
+
+
+def test_the_reason_is_one_line_without_control_characters_or_our_organization() -> None:
+    message, _ = rejected(400, message="no\n\x00in organization `org_01abc`\ud800 on\u2028tier.")
+    assert message == "The model refused the request: no in organization on tier."
+
+
+def test_a_long_reason_is_cut() -> None:
+    message, _ = rejected(400, message="x" * 5000)
+    assert message == f"The model refused the request: {'x' * 300}..."
+
+
+@pytest.mark.parametrize("error", [{}, {"message": "\n"}, {"message": "", "param": 5}])
+def test_without_a_reason_there_is_one_sentence(error: dict[str, object]) -> None:
+    assert rejected(400, **error) == ("The model refused the request.", None)
+
+
+def test_what_is_said_with_another_status_is_not_passed_on() -> None:
+    assert rejected(404, message="Unknown request URL", param="x") == ("The model refused the request.", None)
+
+
+def test_the_field_is_in_openai_s_error() -> None:
+    event = {"code": "upstream_rejected", "message": "No.", "retryable": False, "param": "top_p"}
+    assert openai_error(from_event(event))["error"]["param"] == "top_p"
