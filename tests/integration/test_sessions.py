@@ -90,6 +90,16 @@ async def test_the_sessions_system_prompt_and_model_are_used(served: Served) -> 
     assert json.loads(text)[0] == {"role": "system", "content": "Be brief."}
 
 
+async def test_the_first_send_gives_a_session_made_beforehand_what_it_lacks(served: Served) -> None:
+    await served.client.post("/v1/sessions", json={"id": "a", "model": "openai/gpt-oss-20b"})
+    first = {"user_query": "[[say=1]]", "session_id": "a", "system_prompt": "Be brief."}
+    await served.client.post("/chat", json={**first, "model": "openai/gpt-oss-120b"})
+    session = (await served.client.get("/v1/sessions/a")).json()
+    assert (session["system_prompt"], session["model"]) == ("Be brief.", "openai/gpt-oss-20b")
+    await served.client.post("/chat", json={**first, "user_query": "[[say=2]]", "system_prompt": "Shout."})
+    assert (await served.client.get("/v1/sessions/a")).json()["system_prompt"] == "Be brief."
+
+
 async def test_messages_are_paged_oldest_first(served: Served) -> None:
     for n in range(3):
         await served.client.post("/chat", json={"user_query": f"[[say={n}]]", "session_id": "s"})

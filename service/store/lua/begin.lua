@@ -9,7 +9,8 @@
 --       16 started payload  17 now ms of the worker (for `created`, `updated`)
 --       18 until when it may begin (ms, 0 = always): a Redis that stood still begins nothing afterwards
 --       19 number of turn fields, then field, value, ...
---       then number of session defaults, then field, value, ... (set where the session is new)
+--       then number of session defaults, then field, value, ... (set where the session is new; each that
+--       is missing where it was made beforehand and nothing has been said in it)
 --       then seeds required 0|1 (0: a session that has messages does without them)
 --       then number of seeds, then id, role, JSON, ...
 -- Returns {BEGUN, state, epoch, user message id, answer position, turns of its session} | {KNOWN, turn id} |
@@ -109,6 +110,8 @@ end
 if not exists then
   redis.call('HSET', session, 'created', ARGV[17], 'named', ARGV[14])
   if #defaults > 0 then redis.call('HSET', session, unpack(defaults)) end
+elseif redis.call('EXISTS', order, turns) == 0 then
+  for i = 1, #defaults, 2 do redis.call('HSETNX', session, defaults[i], defaults[i + 1]) end
 end
 if ARGV[14] == '1' then redis.call('HSET', session, 'named', '1') end
 if ARGV[14] == '0' and fingerprint ~= '' then redis.call('HSET', session, 'asked', fingerprint) end
