@@ -68,6 +68,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="Chat service", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
         description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
+        # A redirect would name the scheme and host that a proxy speaks to us, and have no envelope.
+        redirect_slashes=False,
     )  # fmt: skip
     parts = (ops, scrape, chat, sessions, openai, aisdk, keys, usage, page)
     for part in parts:

@@ -142,6 +142,21 @@ async def test_what_is_not_there_is_a_problem_too(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/chat/", "application/problem+json"),
+        ("/v1/chat/completions/", "application/json"),
+        ("/api/chat/", "text/plain; charset=utf-8"),
+    ],
+)
+async def test_an_address_with_a_slash_too_many_is_404_in_its_envelope(
+    served: Served, path: str, kind: str
+) -> None:
+    answer = await served.client.post(path, json={})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, kind)
+
+
 async def test_all_other_text_passes_unchanged(served: Served) -> None:
     text = '\x01\x1f\x7f\u2028\u0085\u202e 👩‍👩‍👧 𝕏 \r\n\t "quotes" \\u0041 é e\u0301'
     first = await served.client.post("/chat", json={"user_query": text + "[[tokens=1]]", "session_id": "s"})
