@@ -46,6 +46,16 @@ class UIMessage(Body):
     def text(self) -> str:
         return "".join(part.text or "" for part in self.parts if part.type == "text")
 
+    @property
+    def has_files(self) -> bool:
+        return any(part.type == "file" for part in self.parts)
+
+    @property
+    def seeds(self) -> bool:
+        """A page keeps what was refused for good: blank messages, and those of the user with files."""
+        refused = not self.text.strip() or (self.role == "user" and self.has_files)
+        return self.role != "system" and not refused
+
 
 class UseChatBody(Body):
     """`POST /api/chat` as DefaultChatTransport sends it; fields that are not listed are ignored."""
@@ -73,7 +83,7 @@ def parse(body: Any, principal: str) -> Send:
     if not asked or (not again and not edited and asked[-1] != len(chat.messages) - 1):
         raise ServiceError("invalid_request", "The last message has to be one of the user.")
     last = chat.messages[asked[-1]]
-    if any(part.type == "file" for part in last.parts):
+    if last.has_files:
         raise ServiceError("unsupported_parameter", "Files are not supported; send text.", param="messages")
     return Send(
         route="aisdk", principal=principal, content=query(last.text, "The message"), session_id=chat.id,
@@ -83,7 +93,7 @@ def parse(body: Any, principal: str) -> Send:
         seeds=[
             {"id": message.id, "role": message.role, "content": message.text}
             for message in chat.messages[: asked[-1]]
-            if message.role != "system" and message.text
+            if message.seeds
         ],
         seeds_required=False,
     )  # fmt: skip

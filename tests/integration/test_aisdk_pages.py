@@ -1,0 +1,17 @@
+"""What a useChat page keeps: messages that were refused are not sent on, and histories are valid."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.integration.test_aisdk import history, say, submit, user
+from tests.support.service import Served
+
+
+async def test_messages_that_were_refused_seed_nothing(served: Served) -> None:
+    picture: dict[str, Any] = user(2, "What is this?")
+    picture["parts"].append({"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AA=="})
+    context = json.loads(await say(served, submit(user(1, " \n"), picture, user(3, "[[echo]]"))))
+    assert [item["content"] for item in context[1:]] == ["[[echo]]"]
+    assert [role for role, _ in await history(served)] == ["user", "assistant"]
