@@ -39,12 +39,15 @@ log = get_logger(__name__)
 
 
 def ui_message(message: Message) -> dict[str, Any]:
-    """A message of the history as useChat keeps it; an answer's id equals its `start.messageId`."""
+    """A message of the history as useChat keeps it; an answer's id equals its `start.messageId`.
+
+    An answer without text (tool calls only) has one empty part: validateUIMessages takes no message without.
+    """
     parts = [
         {"type": kind, "text": text, "state": "done"}
         for kind, text in (("reasoning", message.reasoning), ("text", message.content))
         if text
-    ]
+    ] or [{"type": "text", "text": "", "state": "done"}]
     found: dict[str, Any] = {"id": message.id, "role": message.role, "parts": parts}
     if message.turn_id:
         found["metadata"] = {"turnId": message.turn_id}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from service.api.aisdk import ui_message
+from service.store.sessions import Message
 from tests.integration.test_aisdk import history, say, submit, user
 from tests.support.service import Served
 
@@ -15,3 +17,10 @@ async def test_messages_that_were_refused_seed_nothing(served: Served) -> None:
     context = json.loads(await say(served, submit(user(1, " \n"), picture, user(3, "[[echo]]"))))
     assert [item["content"] for item in context[1:]] == ["[[echo]]"]
     assert [role for role, _ in await history(served)] == ["user", "assistant"]
+
+
+def test_an_answer_without_text_has_one_empty_part() -> None:
+    """validateUIMessages of AI SDK 6 and 7 throws for a message without parts."""
+    call = {"id": "fc_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    answer = Message("m_1", "assistant", "", "t_1", "completed", 1, tool_calls=(call,))
+    assert ui_message(answer)["parts"] == [{"type": "text", "text": "", "state": "done"}]
