@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from service import ids
 from service.errors import ServiceError
@@ -52,12 +53,44 @@ def validate(model: type[M], body: Any) -> M:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        what = first["msg"].removeprefix("Value error, ")
+        path, what = _told(error.errors(include_url=False, include_context=False, include_input=False), body)
+        where = ".".join(path) or "body"
         raise ServiceError(
             "invalid_request", f"{where}: {what[:1].lower()}{what[1:]}.", param=where
         ) from None
+
+
+def _told(errors: list[ErrorDetails], body: Any) -> tuple[list[str], str]:
+    """The path of the first field that is wrong, and what is.
+
+    Where a field has one of several types, pydantic tells of each why it is not that one: the one that it
+    was meant to be says more than that it is none of the others.
+    """
+    first, told = _path(errors[0], body)[0], errors[0]
+    for error in errors:
+        path, other_type = _path(error, body)
+        if path[: len(first)] != first:
+            break
+        if not other_type:
+            first, told = path, error
+            break
+    return first, told["msg"].removeprefix("Value error, ")
+
+
+def _path(error: ErrorDetails, body: Any) -> tuple[list[str], bool]:
+    """The path without the names of types that pydantic puts into it; whether it is none of that type."""
+    path: list[str] = []
+    value, loc, is_type = body, error["loc"], False
+    for place, part in enumerate(loc):
+        missing = error["type"] == "missing" and place == len(loc) - 1
+        known = (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int)
+        )  # fmt: skip
+        is_type = not known and not missing
+        if not is_type:
+            path.append(str(part))
+            value = None if missing else value[part]
+    return path, is_type and error["type"].endswith("_type")
 
 
 def query(text: str | None, field: str) -> str:
