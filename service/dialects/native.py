@@ -23,6 +23,7 @@ from service.dialects.base import (
     query,
     validate,
 )  # fmt: skip
+from service.dialects.prompts import SystemPrompt
 from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
 from service.events import Event
@@ -63,7 +64,7 @@ class SessionBody(Body):
     id: SessionId | None = None
     title: Annotated[StrictStr, Field(max_length=200)] | None = None
     model: StrictStr | None = None
-    system_prompt: StrictStr | None = None
+    system_prompt: SystemPrompt | None = None
 
 
 class SessionPatch(Body):
@@ -71,7 +72,7 @@ class SessionPatch(Body):
 
     title: Annotated[StrictStr, Field(max_length=200)] | None = None
     model: StrictStr | None = None
-    system_prompt: StrictStr | None = None
+    system_prompt: SystemPrompt | None = None
 
 
 def parse(body: Any, principal: str, session_id: str) -> Send:

@@ -25,6 +25,7 @@ from service.dialects.base import (
     validate,
 )  # fmt: skip
 from service.dialects.errors import from_event, openai_error
+from service.dialects.prompts import kept
 from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
 from service.events import Event
@@ -119,7 +120,7 @@ def parse(body: Any, principal: str, session_header: str | None) -> tuple[Send, 
     send = Send(
         route="openai", principal=principal, content=query(messages[last]["content"], "messages"),
         session_id=call.session_id or session_header or None, model=call.model or None,
-        system=next((text for text in system if text.strip()), None), params=params, messages=messages,
+        system=kept(next((text for text in system if text.strip()), None)), params=params, messages=messages,
         seeds=[
             {"role": message["role"], "content": message["content"]}
             for message in messages[:last]

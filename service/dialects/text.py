@@ -21,6 +21,7 @@ from service.dialects.base import (
     query,
     validate,
 )  # fmt: skip
+from service.dialects.prompts import SystemPrompt
 from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
@@ -37,7 +38,7 @@ class ChatBody(Body):
     """`POST /chat`"""
 
     user_query: StrictStr | None = Field(None, examples=["Why is the sky blue?"])
-    system_prompt: StrictStr | None = Field(None, examples=["You are a helpful AI assistant."])
+    system_prompt: SystemPrompt | None = Field(None, examples=["You are a helpful AI assistant."])
     session_id: SessionId | None = None
     model: StrictStr | None = None
     temperature: Temperature | None = None

@@ -22,6 +22,9 @@ from service.store.keys import Keys, SessionKeys
 from service.store.scripts import Scripts
 
 _TIME: Final = re.compile(r"[0-9]{1,15}")  # ms
+# Characters of system prompts in a page of the list: what a worker reads and writes without a pause
+# that others would notice.
+_PAGE_CHARACTERS: Final = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,10 @@ class Sessions:
         await self._client.run("list", pipeline.execute(), commands=2)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
-        """Newest first. The cursor is `<updated>:<id>` of the last one seen."""
+        """Newest first, and less than `limit` where their system prompts are many and long.
+
+        The cursor is `<updated>:<id>` of the last one seen.
+        """
         name = self._keys.sessions_of(principal)
         top = "+inf"
         if cursor:
@@ -182,15 +188,16 @@ class Sessions:
             if not _TIME.fullmatch(top):
                 raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
         found: list[Session] = []
+        following: str | None = None
         last = cursor.partition(":")[2] if cursor else None
-        offset = 0
-        while len(found) <= limit:
+        offset = carried = 0
+        while True:
             entries = await self._client.run(
                 "list",
                 self._redis.zrevrangebyscore(name, top, "-inf", start=offset, num=limit + 1, withscores=True),
             )
             if not entries:
-                break
+                return found, None
             offset += len(entries)
             for raw, score in entries:
                 session_id = raw.decode()
@@ -201,11 +208,11 @@ class Sessions:
                     await self._client.run("list", self._redis.zrem(name, session_id))
                     offset -= 1
                     continue
+                carried += len(session.system_prompt or "")
+                if len(found) == limit or (found and carried > _PAGE_CHARACTERS):
+                    return found, following
                 found.append(session)
-                if len(found) == limit:
-                    following = f"{int(score)}:{session_id}"
-        more = len(found) > limit
-        return found[:limit], following if more else None
+                following = f"{int(score)}:{session_id}"
 
     async def messages(
         self,

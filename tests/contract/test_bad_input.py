@@ -19,6 +19,7 @@ def _history(item: bytes) -> bytes:
 
 
 DEEP = b'{"user_query":"x","history":' + b"[" * 500 + b"]" * 500 + b"}"
+LONG = b"x" * 65_537
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,7 @@ DEEP = b'{"user_query":"x","history":' + b"[" * 500 + b"]" * 500 + b"}"
         ("/chat", b'{"user_query":5}', 400, "invalid_request"),
         ("/chat", b'{"user_query":["x"]}', 400, "invalid_request"),
         ("/chat", b'{"user_query":"x","system_prompt":7}', 400, "invalid_request"),
+        ("/chat", b'{"user_query":"x","system_prompt":"%b"}' % LONG, 400, "invalid_request"),
         ("/chat", b'{"user_query":"x","temperature":"hot"}', 400, "invalid_request"),
         ("/chat", b'{"user_query":"x","temperature":9}', 400, "invalid_request"),
         ("/chat", b'{"user_query":"x","temperature":"1"}', 400, "invalid_request"),
@@ -67,6 +69,7 @@ DEEP = b'{"user_query":"x","history":' + b"[" * 500 + b"]" * 500 + b"}"
         ("/v1/sessions/s/turns", b'{"edit":{"message_id":"m","content":"x"}}', 404, "session_not_found"),
         ("/v1/sessions/a%20b/turns", b'{"content":"x"}', 400, "invalid_request"),
         ("/v1/sessions", b'{"id":"a/b"}', 400, "invalid_request"),
+        ("/v1/sessions", b'{"system_prompt":"%b"}' % LONG, 400, "invalid_request"),
     ],
 )  # fmt: skip
 async def test_a_bad_body_is_refused_and_nothing_is_stored(

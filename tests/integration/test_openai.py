@@ -204,6 +204,17 @@ async def test_a_call_that_names_no_session_gets_one_that_can_be_continued(serve
     ]
 
 
+async def test_a_system_message_too_long_for_a_session_is_for_its_call_only(
+    served: Served, double: Double
+) -> None:
+    for name, length in (("short", 65_536), ("long", 65_537)):
+        messages = [{"role": "system", "content": "x" * length}, {"role": "user", "content": "[[tokens=1]]"}]
+        await ask(served, {"messages": messages, "session_id": name})
+        assert double.calls.find()[-1].describe()["messages"] == messages
+    kept = [(await served.client.get(f"/v1/sessions/{name}")).json() for name in ("short", "long")]
+    assert [session["system_prompt"] for session in kept] == ["x" * 65_536, None]
+
+
 @pytest.mark.parametrize("way", ["header", "body"])
 async def test_a_named_session_keeps_the_last_message_and_the_answer(served: Served, way: str) -> None:
     fields = {"session_id": "mine"} if way == "body" else {}

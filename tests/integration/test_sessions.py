@@ -78,6 +78,31 @@ async def test_a_session_is_renamed_and_emptied_fields_go(served: Served) -> Non
     assert wrong.json()["code"] == "model_not_found"
 
 
+async def test_a_system_prompt_has_up_to_65536_characters(served: Served) -> None:
+    longest = "é" * 65_536
+    made = await served.client.post("/v1/sessions", json={"id": "a", "system_prompt": longest})
+    assert (made.status_code, made.json()["system_prompt"]) == (201, longest)
+    longer = await served.client.patch("/v1/sessions/a", json={"system_prompt": longest + "é"})
+    assert (longer.status_code, longer.json()["code"]) == (400, "invalid_request")
+    assert longer.json()["detail"].startswith("system_prompt: ")
+    assert (await served.client.get("/v1/sessions/a")).json()["system_prompt"] == longest
+
+
+async def test_a_page_of_sessions_ends_early_where_their_prompts_are_long(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.sessions._PAGE_CHARACTERS", 100)
+    for name, length in (("a", 0), ("b", 60), ("c", 150), ("d", 40), ("e", 60)):
+        await served.client.post("/v1/sessions", json={"id": name, "system_prompt": "x" * length})
+    pages: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (await served.client.get("/v1/sessions", params={"cursor": cursor})).json()
+        pages.append("".join(session["id"] for session in page["data"]))
+        cursor = page["next"]
+    assert pages == ["ed", "c", "ba"]
+
+
 async def test_the_sessions_system_prompt_and_model_are_used(served: Served) -> None:
     await served.client.post(
         "/v1/sessions", json={"id": "a", "system_prompt": "Be brief.", "model": "llama3-8b-8192"}
