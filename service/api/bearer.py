@@ -29,6 +29,8 @@ _RETRY_SECONDS: Final = 10.0
 
 log = get_logger(__name__)
 
+Keys = dict[str | None, dict[str, jwt.PyJWK]]
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:
@@ -66,9 +68,10 @@ class Verifier:
             key: Any = self._key
             if self._published is not None:
                 header = jwt.get_unverified_header(token)
-                if header.get("alg") not in self._settings.jwt_allowed:
+                algorithm = header.get("alg")
+                if algorithm not in self._settings.jwt_allowed:
                     return None
-                key = await self._published.find(header.get("kid"))
+                key = await self._published.find(header.get("kid"), algorithm)
                 if key is None:
                     return None
             return _claims(self._decode(token, key))
@@ -99,22 +102,22 @@ def _claims(body: dict[str, Any]) -> Claims | None:
 
 
 class Published:
-    """The keys at a JWKS address, by key id."""
+    """The keys at a JWKS address, by key id and then by the algorithm that they are for."""
 
     def __init__(self, url: str, algorithms: tuple[str, ...]) -> None:
         self._url = url
         self._algorithms = algorithms
-        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._keys: Keys = {}
         self._fetched = self._tried = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
 
-    async def find(self, key_id: Any) -> jwt.PyJWK | None:
+    async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
         now = time.monotonic()
         known = self._keys.get(key_id)
         if known is not None:
             if now - self._fetched > _FRESH_SECONDS:
                 self.refresh()
-            return known
+            return known.get(algorithm)
         self.refresh()
         if self._fetching is not None:
             await asyncio.shield(self._fetching)
@@ -123,7 +126,7 @@ class Published:
                 "overloaded", "The keys of the tokens' issuer cannot be fetched; try again in 10 s.",
                 retry_after=_RETRY_SECONDS,
             )  # fmt: skip
-        return self._keys.get(key_id)
+        return self._keys.get(key_id, {}).get(algorithm)
 
     def refresh(self) -> None:
         """Begin to fetch, unless that was tried a moment ago."""
@@ -165,19 +168,34 @@ class Published:
         return httpx.Response(200, content=body).json()
 
 
-def _usable(document: Any, algorithms: tuple[str, ...]) -> dict[str | None, jwt.PyJWK]:
-    """Public signing keys by id; a single key also answers for tokens that name none."""
-    found: dict[str | None, jwt.PyJWK] = {}
+def _usable(document: Any, algorithms: tuple[str, ...]) -> Keys:
+    """Public signing keys; a single key also answers for tokens that name none."""
+    found: Keys = {}
     entries = document.get("keys") if isinstance(document, dict) else None
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or entry.get("kty") == "oct" or entry.get("use", "sig") != "sig":
             continue
-        try:
-            key = jwt.PyJWK(entry)
-        except jwt.PyJWTError:
-            continue  # a kind of key that we do not know, beside those that we do
-        if key.algorithm_name in algorithms:
-            found[key.key_id] = key
+        made = _for_each_algorithm(entry, algorithms)
+        if made:
+            found[entry.get("kid")] = made
     if len(found) == 1:
         found[None] = next(iter(found.values()))
     return found
+
+
+def _for_each_algorithm(entry: dict[str, Any], allowed: tuple[str, ...]) -> dict[str, jwt.PyJWK]:
+    """A published key, for the allowed algorithms that it may be used with."""
+    named = entry.get("alg")
+    names: tuple[str | None, ...] = (named,)
+    if not named and entry.get("kty") == "RSA":
+        # `alg` is optional, and an RSA key fits several algorithms; PyJWT alone would take RS256.
+        names = tuple(name for name in allowed if name.startswith(("RS", "PS")))
+    made = {}
+    for name in names:
+        try:
+            key = jwt.PyJWK(entry, algorithm=name)
+        except jwt.PyJWTError:
+            continue  # a kind of key that we do not know, beside those that we do
+        if key.algorithm_name in allowed:
+            made[key.algorithm_name] = key
+    return made

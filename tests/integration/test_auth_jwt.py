@@ -181,6 +181,22 @@ async def test_a_single_published_key_answers_for_tokens_that_name_none(start: S
         assert await status(served, token(key=key, algorithm="RS256")) == 200
 
 
+async def test_a_published_rsa_key_without_algorithm_is_for_all_that_are_allowed(
+    start: Start, issuer: Issuer
+) -> None:
+    key, named = private_key("RS256"), private_key("RS256", 1)
+    issuer.publish(public_jwk(key, "a"), public_jwk(named, "b", alg="RS512"))
+    allowed = "RS256,RS384,RS512,PS256,PS384,PS512"
+    async with start(**PINNED, jwt_jwks_url=issuer.url, jwt_algorithms=allowed) as served:
+        for name in allowed.split(","):
+            assert await status(served, token(key=key, algorithm=name, key_id="a")) == 200, name
+            expected = 200 if name == "RS512" else 401
+            assert await status(served, token(key=named, algorithm=name, key_id="b")) == expected, name
+    async with start(**PINNED, jwt_jwks_url=issuer.url, jwt_algorithms="PS256") as served:
+        assert await status(served, token(key=key, algorithm="PS256", key_id="a")) == 200
+        assert await status(served, token(key=key, algorithm="RS256", key_id="a")) == 401
+
+
 async def test_a_new_key_of_the_issuer_is_fetched_when_a_token_names_it(
     start: Start, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
