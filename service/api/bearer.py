@@ -2,8 +2,8 @@
 
 The algorithms come from the settings, never from the token, and are of one kind with the key:
 a public key can never pass as an HMAC secret. Published keys are fetched with bounds, off the
-path of requests once there are some; an unknown key id asks again, but not more often than
-every ten seconds, whoever sends it. Whom a token stands for is auth.py's.
+path of requests unless nobody has asked for long; an unknown key id asks again, but not more
+often than every ten seconds, whoever sends it. Whom a token stands for is auth.py's.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _LONGEST_TOKEN: Final = 8_192
 _FETCH_SECONDS: Final = 3.0
 _FETCH_BYTES: Final = 262_144  # an issuer publishes a handful of keys of 1 KiB
 _FRESH_SECONDS: Final = 300.0
+_STALE_SECONDS: Final = 600.0  # a key may have been withdrawn in so long a time without a question
+_KEPT_SECONDS: Final = 3_600.0  # an issuer's outage, against a withdrawn key that goes on working
 _RETRY_SECONDS: Final = 10.0
 
 log = get_logger(__name__)
@@ -108,20 +110,19 @@ class Published:
         self._url = url
         self._algorithms = algorithms
         self._keys: Keys = {}
-        self._fetched = self._tried = float("-inf")
+        self._fetched = self._tried = self._ended = float("-inf")  # last success, begin and end
         self._fetching: asyncio.Task[None] | None = None
 
     async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
         now = time.monotonic()
-        known = self._keys.get(key_id)
-        if known is not None:
-            if now - self._fetched > _FRESH_SECONDS:
-                self.refresh()
-            return known.get(algorithm)
-        self.refresh()
-        if self._fetching is not None:
+        age = now - self._fetched
+        known = key_id in self._keys and age <= _KEPT_SECONDS
+        if not known or age > _FRESH_SECONDS:
+            self.refresh()
+        # The issuer's outage makes nobody wait again: a fetch that has failed is an end too.
+        if self._fetching is not None and (not known or now - self._ended > _STALE_SECONDS):
             await asyncio.shield(self._fetching)
-        if not self._keys:
+        if time.monotonic() - self._fetched > _KEPT_SECONDS:
             raise ServiceError(
                 "overloaded", "The keys of the tokens' issuer cannot be fetched; try again in 10 s.",
                 retry_after=_RETRY_SECONDS,
@@ -152,7 +153,7 @@ class Published:
             self._keys, self._fetched = keys, time.monotonic()
             log.info("jwks.fetched", keys=len(keys))
         finally:
-            self._fetching = None
+            self._fetching, self._ended = None, time.monotonic()
 
     async def _download(self) -> Any:
         body = b""

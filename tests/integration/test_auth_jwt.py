@@ -274,6 +274,37 @@ async def test_keys_once_fetched_outlive_an_issuer_that_is_away(
         assert await status(served, text) == 200
 
 
+async def test_a_withdrawn_key_is_not_believed_after_a_time_without_requests(
+    start: Start, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_FRESH_SECONDS", "_STALE_SECONDS", "_RETRY_SECONDS"):
+        monkeypatch.setattr(f"service.api.bearer.{name}", 0.0)
+    old, new = private_key("ES256"), private_key("ES256", 1)
+    issuer.publish(public_jwk(old, "old"))
+    async with start(**PINNED, jwt_jwks_url=issuer.url) as served:
+        assert await status(served, token(key=old, algorithm="ES256", key_id="old")) == 200
+        issuer.publish(public_jwk(new, "new"))
+        assert await status(served, token(key=old, algorithm="ES256", key_id="old")) == 401
+
+
+async def test_keys_that_nobody_confirms_are_believed_for_a_bounded_time(
+    start: Start, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = private_key("ES256")
+    issuer.publish(public_jwk(key, "a"))
+    async with start(**PINNED, jwt_jwks_url=issuer.url) as served:
+        text = token(key=key, algorithm="ES256", key_id="a")
+        assert await status(served, text) == 200
+        issuer.status = 500
+        monkeypatch.setattr("service.api.bearer._RETRY_SECONDS", 0.0)
+        monkeypatch.setattr("service.api.bearer._KEPT_SECONDS", 0.0)
+        answer = await served.client.get("/v1/sessions", headers=bearer(text))
+        assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+        monkeypatch.setattr("service.api.bearer._KEPT_SECONDS", 3_600.0)
+        issuer.status = 200
+        assert await status(served, text) == 200
+
+
 @pytest.mark.parametrize(
     "what",
     [
