@@ -28,7 +28,7 @@ DEV_ORIGINS: Final = (
 )
 #: where the processes of a replica count together; made by the master, read by prometheus_client
 METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
-_LIMIT: Final = re.compile(r"\s*\d+\s*(/|per)\s*\d*\s*(second|minute|hour|day|month|year)s?\s*", re.I)
+_LIMIT: Final = re.compile(r"\s*\d+\s*(/|per)\s*\d*\s*(second|minute|hour|day|month|year)s?\s*", re.I | re.A)
 
 
 #: JWT algorithms, by the kind of key that they take; `none` is in neither

@@ -93,6 +93,8 @@ def _claims(body: dict[str, Any]) -> Claims | None:
     subject, issuer = body["sub"], body.get("iss", "")
     if not isinstance(subject, str) or not subject or not isinstance(issuer, str):
         return None
+    if not _in_utf8(subject + issuer):
+        return None
     scopes = None
     for name in ("scope", "scp"):
         value = body.get(name)
@@ -101,6 +103,15 @@ def _claims(body: dict[str, Any]) -> Claims | None:
         if isinstance(value, list):
             scopes = (scopes or frozenset()) | {part for part in value if isinstance(part, str)}
     return Claims(subject, issuer, float(body["exp"]), scopes)
+
+
+def _in_utf8(text: str) -> bool:
+    """False for lone surrogates, which JSON can say and neither a key in Redis nor a log line can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Published:
@@ -147,7 +158,7 @@ class Published:
                 keys = _usable(await self._download(), self._algorithms)
             if not keys:
                 raise ValueError("no usable key")
-        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+        except (httpx.HTTPError, TimeoutError, ValueError, RecursionError) as error:  # nested too deep
             log.warning("jwks.failed", error=type(error).__name__, reason=str(error)[:200])
         else:
             self._keys, self._fetched = keys, time.monotonic()
@@ -176,6 +187,8 @@ def _usable(document: Any, algorithms: tuple[str, ...]) -> Keys:
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or entry.get("kty") == "oct" or entry.get("use", "sig") != "sig":
             continue
+        if not all(isinstance(entry.get(name), str | None) for name in ("kid", "alg")):
+            continue
         made = _for_each_algorithm(entry, algorithms)
         if made:
             found[entry.get("kid")] = made
@@ -187,6 +200,8 @@ def _usable(document: Any, algorithms: tuple[str, ...]) -> Keys:
 def _for_each_algorithm(entry: dict[str, Any], allowed: tuple[str, ...]) -> dict[str, jwt.PyJWK]:
     """A published key, for the allowed algorithms that it may be used with."""
     named = entry.get("alg")
+    if named and named not in allowed:
+        return {}
     names: tuple[str | None, ...] = (named,)
     if not named and entry.get("kty") == "RSA":
         # `alg` is optional, and an RSA key fits several algorithms; PyJWT alone would take RS256.

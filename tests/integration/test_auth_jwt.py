@@ -74,6 +74,7 @@ async def test_a_pem_in_one_line_works_too(start: Start) -> None:
         pytest.param(lambda: token(without=("exp",)), id="without expiry"),
         pytest.param(lambda: token(without=("sub",)), id="without subject"),
         pytest.param(lambda: token(subject=""), id="empty subject"),
+        pytest.param(lambda: token("\ud800"), id="half a character as subject"),
         pytest.param(lambda: token(key=SECRET + "x"), id="another secret"),
         pytest.param(lambda: token(iss="https://evil.example/"), id="another issuer"),
         pytest.param(lambda: token(without=("iss",)), id="without issuer"),
@@ -233,6 +234,28 @@ async def test_symmetric_and_foreign_keys_in_a_jwks_are_passed_over(start: Start
         assert await status(served, encrypting) == 401
 
 
+@pytest.mark.parametrize(
+    "odd", [{"alg": ["RS256"]}, {"alg": "none"}, {"alg": {}}, {"kid": ["b"]}, {"kid": 7}]
+)
+async def test_an_odd_entry_in_a_jwks_is_passed_over(
+    start: Start, issuer: Issuer, odd: dict[str, Any]
+) -> None:
+    key = private_key("RS256")
+    issuer.publish(public_jwk(private_key("RS256", 1), "b", **odd), public_jwk(key, "a"))
+    async with start(**PINNED, jwt_jwks_url=issuer.url) as served:
+        assert await status(served, token(key=key, algorithm="RS256", key_id="a")) == 200
+
+
+async def test_a_jwks_that_is_odd_each_time_is_never_a_failure_of_ours(
+    start: Start, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.bearer._RETRY_SECONDS", 0.0)
+    issuer.body = b"[" * 100_000
+    async with start(**PINNED, jwt_jwks_url=issuer.url) as served:
+        for _ in range(2):
+            assert await status(served, token(key=private_key("ES256"), algorithm="ES256")) == 503
+
+
 async def test_while_no_key_can_be_fetched_tokens_are_neither_right_nor_wrong(
     start: Start, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,9 +332,11 @@ async def test_keys_that_nobody_confirms_are_believed_for_a_bounded_time(
     "what",
     [
         {"body": b"not json"}, {"body": b"[]"}, {"body": b'{"keys": 7}'}, {"body": b'{"keys": [7, null]}'},
-        {"body": b"x" * 300_000}, {"status": 302}, {"status": 404},
+        {"body": b"x" * 300_000}, {"status": 302}, {"status": 404}, {"body": b"[" * 100_000},
     ],
-    ids=["no json", "a list", "a number", "odd entries", "too long", "a redirect", "not found"],
+    ids=[
+        "no json", "a list", "a number", "odd entries", "too long", "a redirect", "not found", "too deep",
+    ],
 )  # fmt: skip
 async def test_an_odd_jwks_is_no_jwks(start: Start, issuer: Issuer, what: dict[str, Any]) -> None:
     for name, value in what.items():

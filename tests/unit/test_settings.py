@@ -59,6 +59,8 @@ DATABASE = "CHAT_REDIS_URL: the database, which ends the path in the URL, has to
         ({"demo_url": "http://x:0"}, "CHAT_DEMO_URL: the URL needs a host"),
         ({"otlp_endpoint": "http://x:99999"}, "CHAT_OTLP_ENDPOINT: the URL needs a host"),
         ({"limit_sends": "lots"}, 'CHAT_LIMIT_SENDS: a limit looks like "100/minute"'),
+        ({"limit_sends": "\uff11\uff10/minute"}, 'CHAT_LIMIT_SENDS: a limit looks like "100/minute"'),
+        ({"limit_reads": "1/\u017fecond"}, 'CHAT_LIMIT_READS: a limit looks like "100/minute"'),
         ({"cors_origins": "localhost"}, "CHAT_CORS_ORIGINS: 'localhost' is not an origin"),
         ({"trusted_proxies": "nowhere"}, "CHAT_TRUSTED_PROXIES: "),
         ({"auth": "magic"}, "CHAT_AUTH: 'magic' is not one of none, keys, jwt"),
