@@ -91,13 +91,16 @@ def start(data_dir: Path, server: Path | None = None) -> EmbeddedStore | None:
         listener = _socket_path(directory)
         lock = _join(directory)
     except OSError as error:
-        raise EmbeddedStoreError(f"The store's directory {directory} cannot be used: {error}.") from error
+        raise _unusable(directory, error) from error
     keeper = None
     try:
         with _alone(directory / "start.lock"):
             if _answer(listener) is None:
                 keeper = _spawn_keeper(server, directory, listener)
             _await_server(directory, listener, keeper)
+    except OSError as error:
+        os.close(lock)
+        raise _unusable(directory, error) from error
     except BaseException:
         os.close(lock)
         raise
@@ -108,6 +111,13 @@ def start(data_dir: Path, server: Path | None = None) -> EmbeddedStore | None:
         shared=keeper is None,
         _lock=lock,
         _keeper=keeper,
+    )
+
+
+def _unusable(directory: Path, error: OSError) -> EmbeddedStoreError:
+    return EmbeddedStoreError(
+        f"The store's directory {directory} cannot be used: {error}."
+        " Set CHAT_DATA_DIR to one that can be written, or CHAT_REDIS_URL to a Redis."
     )
 
 

@@ -155,10 +155,14 @@ def test_any_directory_will_do(opened: Opened, tmp_path: Path, name: str) -> Non
         assert connection.get("key") == b"value"
 
 
-def test_a_directory_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_used_is_told_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EmbeddedStoreError, match=r"^The store's directory .* cannot be used: .*\.$"):
-        embedded.start(tmp_path / "file")
+    (tmp_path / "data" / "start.lock").mkdir(parents=True)
+    for name in ("file", "data"):
+        with pytest.raises(
+            EmbeddedStoreError, match=r"^The store's directory .* cannot be used: .*\. Set CHAT_"
+        ):
+            embedded.start(tmp_path / name)
 
 
 def test_a_store_that_cannot_read_its_data_says_so(tmp_path: Path) -> None:
