@@ -16,6 +16,14 @@ if [ "${CHAT_ENV:-local}" = production ] && [ "$password" = local-only ]; then
     echo "redis: production needs a password of its own; set REDIS_PASSWORD_FILE in .env." >&2
     exit 1
 fi
+# What Redis would take for the end of the text or for an escape, and the spaces around it that the
+# service drops: both would have another password than the one of the file.
+case $password in
+    *[[:cntrl:]\"\\]* | " "* | *" ")
+        echo "redis: $secret holds a quote, a backslash, a line break or a space at an end; take letters and digits." >&2
+        exit 1
+        ;;
+esac
 
 # A here-document, not a pipe: Redis becomes this process, and gets its signals.
 exec redis-server - "$@" <<CONF

@@ -157,6 +157,11 @@ def test_redis_has_the_password_of_the_file_and_no_one_sees_it(start_redis: Run)
     [
         ("", {}, "needs a password"),
         ("local-only\n", {"CHAT_ENV": "production"}, "production needs a password of its own"),
+        ('pass"word\n', {}, "holds a quote"),
+        ("pass\\word\n", {}, "holds a quote, a backslash"),
+        ("pass\nport 1\n", {}, "holds a quote, a backslash, a line break"),
+        ("password\r\n", {}, "holds a quote, a backslash, a line break"),
+        ("password \n", {}, "a space at an end"),
     ],
 )
 def test_redis_does_not_start_with_a_password_that_is_none(
