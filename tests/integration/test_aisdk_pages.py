@@ -19,6 +19,17 @@ async def test_messages_that_were_refused_seed_nothing(served: Served) -> None:
     assert [role for role, _ in await history(served)] == ["user", "assistant"]
 
 
+async def test_the_newest_message_alone_is_enough_for_submit_edit_and_regenerate(served: Served) -> None:
+    await say(served, submit(user(1, "[[say=one]]")))
+    context = json.loads(await say(served, submit(user(2, "[[echo]]"))))
+    assert [item["content"] for item in context[1:]] == ["[[say=one]]", "one", "[[echo]]"]
+    again = submit(user(2, "[[echo]]"), trigger="regenerate-message", messageId="anything")
+    assert json.loads(await say(served, again)) == context
+    edited = submit(user(1, "[[say=other]]"), messageId="u1")
+    assert await say(served, edited) == "other"
+    assert await history(served) == [("user", "[[say=other]]"), ("assistant", "other")]
+
+
 def test_an_answer_without_text_has_one_empty_part() -> None:
     """validateUIMessages of AI SDK 6 and 7 throws for a message without parts."""
     call = {"id": "fc_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
