@@ -41,7 +41,8 @@ log = get_logger(__name__)
 def ui_message(message: Message) -> dict[str, Any]:
     """A message of the history as useChat keeps it; an answer's id equals its `start.messageId`.
 
-    An answer without text (tool calls only) has one empty part: validateUIMessages takes no message without.
+    An answer without text (tool calls only) has one empty part: validateUIMessages of AI SDK 6.0.0 and 7.0.0
+    throws for a message without any.
     """
     parts = [
         {"type": kind, "text": text, "state": "done"}

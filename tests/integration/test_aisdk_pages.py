@@ -31,7 +31,7 @@ async def test_the_newest_message_alone_is_enough_for_submit_edit_and_regenerate
 
 
 def test_an_answer_without_text_has_one_empty_part() -> None:
-    """validateUIMessages of AI SDK 6 and 7 throws for a message without parts."""
+    """validateUIMessages of AI SDK 6.0.0 and 7.0.0 throws for a message without parts."""
     call = {"id": "fc_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     answer = Message("m_1", "assistant", "", "t_1", "completed", 1, tool_calls=(call,))
     assert ui_message(answer)["parts"] == [{"type": "text", "text": "", "state": "done"}]
