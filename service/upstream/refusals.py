@@ -114,11 +114,13 @@ def _rejected(message: str, param: Any) -> UpstreamError:
     """With the provider's reason, since only the caller can mend it; it may quote what a user wrote."""
     reason = _plain(message)
     end = "" if not reason or reason.endswith(".") else "."
-    return UpstreamError(
-        "upstream_rejected",
-        f"The model refused the request: {reason}{end}" if reason else "The model refused the request.",
-        kind="rejected", retryable=False, param=_plain(param) if isinstance(param, str) else None,
+    plain = "The model refused the request."
+    error = UpstreamError(
+        "upstream_rejected", f"{plain[:-1]}: {reason}{end}" if reason else plain, kind="rejected",
+        retryable=False, param=_plain(param) if isinstance(param, str) else None,
     )  # fmt: skip
+    error.args = (plain,)  # what a traceback in the log shows
+    return error
 
 
 def _window(message: str) -> dict[str, Any]:

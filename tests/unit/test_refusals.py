@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from service.dialects.errors import from_event, openai_error
@@ -34,6 +36,12 @@ def test_a_long_reason_is_cut() -> None:
 @pytest.mark.parametrize("error", [{}, {"message": "\n"}, {"message": "", "param": 5}])
 def test_without_a_reason_there_is_one_sentence(error: dict[str, object]) -> None:
     assert rejected(400, **error) == ("The model refused the request.", None)
+
+
+def test_a_traceback_does_not_show_the_reason() -> None:
+    error = refusal(400, {"error": {"message": "'secret' is too long"}}, {})
+    assert "secret" in error.message
+    assert "secret" not in "".join(traceback.format_exception(error))
 
 
 def test_what_is_said_with_another_status_is_not_passed_on() -> None:
