@@ -129,7 +129,7 @@ class Engine:
 
     def _rung(self, channel: str, data: bytes) -> None:
         if channel != self._bell:
-            self.feeds.ring(channel)
+            self.feeds.ring(channel, int(data))
             return
         live = self._lives.get(TurnRef.parse(data.decode()).turn_id)
         if live is not None:

@@ -47,6 +47,7 @@ class Feed:
         "checked",
         "error",
         "events",
+        "heard",
         "last",
         "local",
         "readers",
@@ -61,6 +62,7 @@ class Feed:
         self._loop = asyncio.get_running_loop()
         self.events: deque[Event] = deque(maxlen=_KEPT_EVENTS)
         self.last: int | None = None
+        self.heard = 0  # the newest id that rang
         self.local = False
         self.readers = 0
         self.rung = False
@@ -194,8 +196,8 @@ class Feeds:
         if self._doorbell:
             await self._doorbell.subscribe(channel)
 
-    def ring(self, channel: str) -> None:
-        """The log of this channel has grown, says the doorbell."""
+    def ring(self, channel: str, newest: int | None = None) -> None:
+        """The log of this channel has grown, says the doorbell: up to `newest`, where that is known."""
         feed = self._feeds.get(channel)
         if feed is None or feed.local:
             return
@@ -203,8 +205,10 @@ class Feeds:
             feed.rung = True
             feed.wake()
             return
-        self._dirty.add(channel)
-        self._bell.set()
+        feed.heard = max(feed.heard, feed.last + 1 if newest is None else newest)
+        if feed.heard > feed.last:
+            self._dirty.add(channel)
+            self._bell.set()
 
     def reset(self) -> None:
         """Bells may have been missed: ask for everything."""
@@ -232,7 +236,9 @@ class Feeds:
             feeds = [
                 feed
                 for channel in self._dirty
-                if (feed := self._feeds.get(channel)) is not None and feed.last is not None
+                if (feed := self._feeds.get(channel)) is not None
+                and feed.last is not None
+                and feed.heard > feed.last  # a bell may come behind the read that brought what it rang for
             ]
             self._dirty.clear()
             if not feeds:
@@ -248,7 +254,8 @@ class Feeds:
             for feed, events in zip(feeds, pages, strict=True):
                 if events:
                     feed.push(events)
-                else:  # it rang, and there is nothing: known already, or the log is gone
+                else:  # it rang, and there is nothing: the log is gone
+                    feed.heard = feed.last or 0
                     feed.trouble = True
                     feed.wake()
             # What rings meanwhile is read together.
