@@ -148,12 +148,12 @@ PLACES: Final = (
 )  # fmt: skip
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
 OPERATIONS: Final = (
-    "append", "attend", "begin", "change_key", "circuit", "claim", "create_key", "create_session",
-    "delete_session", "deliver", "disown", "due", "enter", "get_key", "get_session", "get_turn", "hold",
-    "info", "known", "limit_fixed", "limit_moving", "list", "list_keys", "look", "message", "messages",
-    "note", "own", "pace", "ping", "read", "release", "renew", "reserve", "ring", "rotate_key",
-    "schedule", "seal", "secret", "settle", "silence", "stop", "subscribe", "tail", "time", "turns",
-    "update_session", "usage", "window",
+    "append", "attend", "begin", "change_key", "check", "circuit", "claim", "create_key",
+    "create_session", "delete_session", "deliver", "disown", "due", "enter", "forget", "get_key",
+    "get_session", "get_turn", "hold", "info", "known", "limit_fixed", "limit_moving", "list",
+    "list_keys", "look", "message", "messages", "note", "own", "pace", "ping", "read", "release", "renew",
+    "reserve", "ring", "rotate_key", "schedule", "seal", "secret", "settle", "silence", "stop",
+    "subscribe", "tail", "time", "turns", "update_session", "usage", "window",
 )  # fmt: skip
 #: statuses that a route's series begin with; others appear when they happen
 STATUSES: Final = ("200", "500", "503")

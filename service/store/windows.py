@@ -63,7 +63,7 @@ class Windows:
 
     async def forget(self, who: str, once: str) -> None:
         """The next request with this `once` takes a place of its own. Raises StoreUnavailable."""
-        await self._client.run("limit", self._client.redis.unlink(self._keys.charged(who, once)))
+        await self._client.run("forget", self._client.redis.unlink(self._keys.charged(who, once)))
 
     def taken(self, answer: list[Any]) -> tuple[bool, list[Use]]:
         """Whether it had a place in all of them, and what each holds now."""
