@@ -14,6 +14,11 @@ import pytest
 from tests.support.running import Running, call, clean_environment
 
 
+def _hears_ctrl_c() -> None:
+    """Where tests run in the background of a shell SIGINT is ignored, and who is started inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("command", ["run", "serve", "check"])
 def test_ctrl_c_while_redis_is_awaited_ends_without_a_word(tmp_path: Path, command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -25,6 +30,7 @@ def test_ctrl_c_while_redis_is_awaited_ends_without_a_word(tmp_path: Path, comma
         process = subprocess.Popen(
             [sys.executable, "-m", "service", command], cwd=tmp_path, env=clean_environment(**settings),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            preexec_fn=_hears_ctrl_c,
         )  # fmt: skip
         try:
             silent.accept()[0].close()  # the check asks
