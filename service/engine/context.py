@@ -140,20 +140,15 @@ class Contexts:
         said = [params[name] for name in ("tools", "response_format") if params.get(name)]
         return self._tokens.count(orjson.dumps(said).decode()) if said else 0
 
-    def _context(self, turn: Turn, messages: list[dict[str, Any]], tokens: int) -> Context:
-        formats = self._formats(turn.params)
-        plain = not formats and not any("tool_calls" in message for message in messages)
-        text = max(0, tokens - len(messages) * _PER_MESSAGE) if plain else 0
-        return Context(messages, tokens + formats + _PRIMING, text)
-
     async def build(self, turn: Turn, model: Model) -> Context:
+        formats = self._formats(turn.params)
         if "messages" in turn.params:
             given = turn.params["messages"]
-            return self._context(turn, given, self.explicit(given))
+            return _context(given, self.explicit(given), formats)
         system = turn.params.get("system") or DEFAULT_SYSTEM_PROMPT
         question = turn.question or await self._question(turn)
         used = self._tokens.message(system) + self._tokens.message(question)
-        room = self.room(model, turn.params) - used - self._formats(turn.params)
+        room = self.room(model, turn.params) - used - formats
         seen, turn.history = turn.history, None  # not kept for as long as the turn runs
         window = await self._window(turn.ref, turn.pos - 1, room, seen)
         messages = [
@@ -161,7 +156,7 @@ class Contexts:
             *({"role": one.role, "content": one.content} for one in window.said),
             {"role": "user", "content": question},
         ]
-        return self._context(turn, messages, used + window.tokens)
+        return _context(messages, used + window.tokens, formats)
 
     async def _question(self, turn: Turn) -> str:
         message = await self._sessions.message(turn.ref.principal, turn.ref.session_id, turn.user)
@@ -206,6 +201,12 @@ class Contexts:
             below = page.said[-1].place if page.said else place
             older = await self._sessions.window(ref.principal, ref.session_id, below, _PAGE, size)
             page = page.followed_by(older)
+
+
+def _context(messages: list[dict[str, Any]], tokens: int, formats: int) -> Context:
+    plain = not formats and not any("tool_calls" in message for message in messages)
+    text = max(0, tokens - len(messages) * _PER_MESSAGE) if plain else 0
+    return Context(messages, tokens + formats + _PRIMING, text)
 
 
 @dataclass(frozen=True, slots=True)

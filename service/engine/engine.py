@@ -39,6 +39,8 @@ from service.upstream.base import Upstream
 from service.upstream.models import Catalogue
 
 _IDLE_POLL_SECONDS: Final = 0.05
+# Turns that come into a session while those in it are stopped: each waits for a seal, so this bounds an
+# interrupt, or a delete, to seconds.
 _LATE_TURNS: Final = 5
 
 log = get_logger(__name__)
@@ -73,7 +75,7 @@ class Engine:
             settings, store, self.feeds, self.budgets, self.admission, worker, self._lives, self.run
         )  # fmt: skip
         self._stops = Stops(store, self.readers, self.sealer, self.recovery, worker, self._lives)
-        # Turns to stop in one session: the queued ones begin one after the other, and some come meanwhile.
+        # The queued turns of a session begin one after the other, while it is emptied.
         self._stoppable = settings.max_queued_turns + _LATE_TURNS
         self._beginning = Beginning(
             store, catalogue, self.contexts, self.budgets, self.admission, worker, self._stoppable,

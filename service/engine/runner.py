@@ -55,7 +55,8 @@ class Runner:
         turn = live.turn
         try:
             return await self._run(live)
-        except ServiceError as error:  # the model has left the catalogue since the turn began
+        except ServiceError as error:
+            # Foreseen, though by no attempt: the model has left the catalogue since the turn began.
             return await self._sealer.fail(live, error)
         except Exception:
             # One of the three tops: a fault of ours ends this turn visibly and no other.

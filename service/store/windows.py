@@ -62,8 +62,13 @@ class Windows:
         return answer
 
     async def forget(self, who: str, once: str) -> None:
-        """The next request with this `once` takes a place of its own. Raises StoreUnavailable."""
-        await self._client.run("forget", self._client.redis.unlink(self._keys.charged(who, once)))
+        """The next request with this `once` takes a place of its own. Raises StoreUnavailable.
+
+        Waits for nothing where that is possible: a mark that stays ends by itself.
+        """
+        mark = self._keys.charged(who, once)
+        if not self._client.start("forget", [("UNLINK", mark)], lambda _: None):
+            await self._client.run("forget", self._client.redis.unlink(mark))
 
     def taken(self, answer: list[Any]) -> tuple[bool, list[Use]]:
         """Whether it had a place in all of them, and what each holds now."""

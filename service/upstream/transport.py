@@ -266,9 +266,8 @@ class _Connection(asyncio.Protocol):
         if body is not None and parts:
             body.add(parts[0] if len(parts) == 1 else b"".join(parts))
         if body is not None and ended:
-            self._body = (
-                None  # and not before: a fault of whoever took its last part is told to whoever waits
-            )
+            # And not before: a fault of whoever took its last part is told to whoever waits.
+            self._body = None
             body.end()
             if self._lingering is not None:
                 self._lingering.cancel()

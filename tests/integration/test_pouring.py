@@ -8,22 +8,14 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.upstream.transport import Body, Transport
-from tests.support.talking import END, HEAD, chunk, serving
+from tests.support.talking import END, HEAD, asking, body_of, chunk, serving
 from tests.support.waiting import eventually_async
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    transport = Transport(keepalive_connections=4, keepalive_seconds=30)
-    async with httpx.AsyncClient(transport=transport, timeout=5) as client:
+    async with asking() as client:
         yield client
-
-
-def body_of(response: httpx.Response) -> Body:
-    body = response.extensions["body"]
-    assert isinstance(body, Body)
-    return body
 
 
 async def test_what_comes_is_poured_until_there_is_enough_and_the_rest_is_kept(

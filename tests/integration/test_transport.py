@@ -18,23 +18,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from service.upstream.transport import Body, Transport
+from service.upstream.transport import Transport
 from tests.support.redis import free_port
-from tests.support.talking import END, HEAD, chunk, serving
+from tests.support.talking import END, HEAD, asking, body_of, chunk, serving
 from tests.support.waiting import eventually_async
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    transport = Transport(keepalive_connections=4, keepalive_seconds=30)
-    async with httpx.AsyncClient(transport=transport, timeout=5) as client:
+    async with asking() as client:
         yield client
-
-
-def body_of(response: httpx.Response) -> Body:
-    body = response.extensions["body"]
-    assert isinstance(body, Body)
-    return body
 
 
 async def says_hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

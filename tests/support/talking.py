@@ -1,4 +1,4 @@
-"""Servers that say exactly what a test wants, byte by byte."""
+"""Servers that say exactly what a test wants, byte by byte, and a client that asks through our transport."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+
+import httpx
+
+from service.upstream.transport import Body, Transport
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -47,3 +51,16 @@ async def serving(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIte
     server.url = f"{'https' if context else 'http'}://127.0.0.1:{port}/"
     yield server
     listener.close()
+
+
+@contextlib.asynccontextmanager
+async def asking() -> AsyncIterator[httpx.AsyncClient]:
+    transport = Transport(keepalive_connections=4, keepalive_seconds=30)
+    async with httpx.AsyncClient(transport=transport, timeout=5) as client:
+        yield client
+
+
+def body_of(response: httpx.Response) -> Body:
+    body = response.extensions["body"]
+    assert isinstance(body, Body)
+    return body
