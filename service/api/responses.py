@@ -8,8 +8,8 @@ left. The client's leaving ends the reader and never the turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
@@ -49,6 +49,7 @@ class TurnResponse(Response):
         self._void = void
         self._ended = ended
         self._started = False
+        self._held = b""  # until there is something to show
         self._refused = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,43 +71,60 @@ class TurnResponse(Response):
             leaving.cancel()
             gauge.dec()
 
-    async def _begin(self, send: Send) -> None:
-        self._started = True
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-
     async def _stream(self, send: Send, send_on: Send) -> None:
         """`send` passes the middlewares, `send_on` none of them: for the body before its end."""
         encoder = self._encoder
-        held = encoder.opening()
+        self._held = encoder.opening()
         if not encoder.holds:
-            await self._begin(send)
-            await _write(send_on, held)
+            await self._show(send, send_on)
+
+        def take(batch: list[Event]) -> Awaitable[None] | None:
+            batch = self._valid(batch)
+            data, broken = self._encode(batch)
+            if self._started and broken is None:
+                return _write(send_on, data if batch else encoder.heartbeat)
+            self._held += data
+            return self._hold(batch, broken, send, send_on)
+
         try:
-            async with aclosing(self._readers.follow(self._ref, self._after)) as reader:
-                async for batch in reader:
-                    batch = self._valid(batch)
-                    data, broken = self._encode(batch)
-                    if self._started:
-                        await _write(send_on, data if batch else encoder.heartbeat)
-                    else:
-                        held += data
-                        if any(event.terminal or encoder.shows(event) for event in batch):
-                            await self._begin(send)
-                            await _write(send_on, held)
-                    if broken is not None:
-                        raise broken
+            await self._readers.follow(self._ref, self._after, take)
         except (ServiceError, Reconnect) as error:
-            if not self._started:
-                if self._refused:
-                    await self._note_end()
-                raise error if isinstance(error, ServiceError) else _gone() from None
-            farewell = encoder.reconnect() if isinstance(error, Reconnect) else encoder.failed(error)
-            if farewell is None:
-                raise BrokenAnswer("the log cannot be read on") from error
-            await _write(send_on, farewell)
+            await self._fail(error, send_on)
         else:
             await self._note_end()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _show(self, send: Send, send_on: Send) -> None:
+        """The head, once, and what has been held."""
+        if not self._started:
+            self._started = True
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+        held, self._held = self._held, b""
+        if (rest := _write(send_on, held)) is not None:
+            await rest
+
+    async def _hold(
+        self, batch: list[Event], broken: BrokenAnswer | None, send: Send, send_on: Send
+    ) -> None:  # fmt: skip
+        """Until there is something to show."""
+        if self._started or any(event.terminal or self._encoder.shows(event) for event in batch):
+            await self._show(send, send_on)
+        if broken is not None:
+            raise broken
+
+    async def _fail(self, error: ServiceError | Reconnect, send_on: Send) -> None:
+        if not self._started:
+            if self._refused:
+                await self._note_end()
+            raise error if isinstance(error, ServiceError) else _gone() from None
+        encoder = self._encoder
+        farewell = encoder.reconnect() if isinstance(error, Reconnect) else encoder.failed(error)
+        if farewell is None:
+            raise BrokenAnswer("the log cannot be read on") from error
+        if (rest := _write(send_on, farewell)) is not None:
+            await rest
 
     async def _note_end(self) -> None:
         if self._ended is not None:
@@ -136,9 +154,28 @@ class TurnResponse(Response):
         return batch
 
 
-async def _write(send: Send, data: bytes) -> None:
-    if data:
-        await send({"type": "http.response.body", "body": data, "more_body": True})
+def _write(send: Send, data: bytes) -> Awaitable[None] | None:
+    """At once, and without a task; returns what is left of it, where the client's connection is full."""
+    if not data:
+        return None
+    steps = send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
+    try:
+        wanted = next(steps)
+    except StopIteration:
+        return None
+    return _Rest(steps, wanted)
+
+
+class _Rest(Awaitable[None]):
+    """A coroutine that has begun outside of any task, for one that takes it to its end."""
+
+    def __init__(self, steps: Generator[Any, Any, None], wanted: Any) -> None:
+        self._steps = steps
+        self._wanted = wanted
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield self._wanted
+        yield from self._steps
 
 
 async def _left(receive: Receive, reading: asyncio.Task[None]) -> None:

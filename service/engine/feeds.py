@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -36,13 +36,26 @@ FAREWELL_SECONDS: Final = 3 * _TAIL_SECONDS
 # How late a heartbeat may be; 5,000 waiting readers are looked through in about 1 ms.
 _PULSE_SECONDS: Final = 1.0
 
+#: Takes new events in the callback that brings them; False where its reader has to be woken for them.
+Tap = Callable[[list[Event]], bool]
+
+
+class _Wait(Handoff[bool]):
+    """A reader that waits at the end of what there is."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, tap: Tap) -> None:
+        super().__init__(loop=loop)
+        self.seconds = seconds
+        self.until = loop.time() + seconds
+        self.tap = tap
+
 
 class Feed:
     """Wakes its readers when events arrive. `last` is the id of the newest event known of."""
 
     __slots__ = (
         "_loop",
-        "_waiters",
+        "_waiting",
         "channel",
         "checked",
         "error",
@@ -69,7 +82,7 @@ class Feed:
         self.trouble = False
         self.checked = 0.0
         self.error: ServiceError | None = None
-        self._waiters: dict[Handoff[bool], float] = {}  # until when each waits
+        self._waiting: dict[_Wait, None] = {}  # a set that keeps its order
 
     def push(self, events: Sequence[Event]) -> None:
         fresh = [event for event in events if self.last is None or event.id > self.last]
@@ -78,7 +91,25 @@ class Feed:
                 self.events.clear()  # a takeover by this worker: what came between is in the log
             self.events.extend(fresh)
             self.last = fresh[-1].id
-            self.wake()
+            self._give(fresh)
+
+    def _give(self, fresh: list[Event]) -> None:
+        """To each reader where it waits: waking its task for them would cost as much as all the rest."""
+        waiting, self._waiting = self._waiting, {}
+        now = self._loop.time()
+        for wait in waiting:
+            if wait.done():
+                continue
+            try:
+                taken = wait.tap(fresh)
+            except Exception as fault:  # noqa: BLE001 - passed on to the reader's own task, as if raised there
+                wait.set_exception(fault)
+                continue
+            if taken:
+                wait.until = now + wait.seconds
+                self._waiting[wait] = None
+            else:
+                wait.set_result(True)
 
     def fill(self, events: Sequence[Event], *, whole: bool) -> None:
         """What a reader has read from the log; `whole` when it read up to the log's end."""
@@ -110,25 +141,25 @@ class Feed:
         self.wake()
 
     def wake(self) -> None:
-        waiters, self._waiters = self._waiters, {}  # who is woken goes on at once, and may wait again
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(True)
+        waiting, self._waiting = self._waiting, {}  # who is woken goes on at once, and may wait again
+        for wait in waiting:
+            if not wait.done():
+                wait.set_result(True)
 
-    async def wait(self, seconds: float) -> bool:
-        """False when nothing happened for so long, give or take a pulse."""
-        waiter: Handoff[bool] = Handoff(loop=self._loop)
-        self._waiters[waiter] = self._loop.time() + seconds
+    async def wait(self, seconds: float, tap: Tap) -> bool:
+        """False when nothing happened for so long, give or take a pulse. Raises what `tap` raised."""
+        wait = _Wait(self._loop, seconds, tap)
+        self._waiting[wait] = None
         try:
-            return await waiter
+            return await wait
         finally:
-            self._waiters.pop(waiter, None)
+            self._waiting.pop(wait, None)
 
     def expire(self, now: float) -> None:
         """Wake those who have waited long enough."""
-        for waiter, until in list(self._waiters.items()):
-            if until <= now and not waiter.done():
-                waiter.set_result(False)
+        for wait in list(self._waiting):
+            if wait.until <= now and not wait.done():
+                wait.set_result(False)
 
 
 class Feeds:

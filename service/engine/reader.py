@@ -1,6 +1,6 @@
 """Readers: following a turn from an event id on, replay and live being one loop over one log.
 
-A reader yields lists of events, and an empty list when it has been quiet for a heartbeat. It
+A reader is given lists of events, and an empty list when it has been quiet for a heartbeat. It
 ends after the terminal event and in no other clean way: `Reconnect` says that this worker ends
 before the turn does, a ServiceError that the log cannot be read any more.
 """
@@ -8,7 +8,7 @@ before the turn does, a ServiceError that the log cannot be read any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from service import metrics
@@ -23,6 +23,9 @@ from service.store.turns import TurnRef
 _STORE_RETRY_SECONDS: Final = 0.25
 # Bells are not lost while the doorbell's connection lives: this only guards against surprises.
 _INSPECT_SECONDS: Final = 60.0
+
+#: Takes what there is; what it returns is awaited before it is given more.
+Take = Callable[[list[Event]], Awaitable[None] | None]
 
 
 class Reconnect(Exception):
@@ -63,11 +66,20 @@ class Readers:
             raise expired()
         return True
 
-    async def follow(
-        self, ref: TurnRef, after: int = 0, *, heartbeat: float | None = None
-    ) -> AsyncGenerator[list[Event], None]:
+    async def follow(self, ref: TurnRef, after: int, take: Take, *, heartbeat: float | None = None) -> None:
+        """Give `take` all events above `after`: new ones in the callback that brings them, where it can."""
         quiet = heartbeat or self._settings.heartbeat_seconds
         cursor = after
+        pause: Awaitable[None] | None = None
+
+        def tap(fresh: list[Event]) -> bool:
+            nonlocal cursor, pause
+            if fresh[0].id != cursor + 1 or fresh[-1].terminal or self.closing.is_set():
+                return False
+            cursor = fresh[-1].id
+            pause = take(fresh)
+            return pause is None
+
         async with self._feeds.watch(ref) as feed:
             while True:
                 found = feed.after(cursor)
@@ -77,17 +89,19 @@ class Readers:
                     if found[0].id != cursor + 1 and not found[0].terminal:
                         raise expired()
                     cursor = found[-1].id
-                    yield found
-                    if found[-1].terminal:
-                        return
-                    continue
-                if feed.error is not None:
+                    pause = take(found)
+                elif feed.error is not None:
                     raise feed.error
-                if self.closing.is_set():
+                elif self.closing.is_set():
                     raise Reconnect
-                if feed.trouble or not await feed.wait(quiet):
+                elif feed.trouble or not await feed.wait(quiet, tap):
                     await self._inspect(feed, cursor)
-                    yield []
+                    pause = take([])
+                if pause is not None:
+                    await pause
+                    pause = None
+                if found and found[-1].terminal:
+                    return
 
     async def _read(self, feed: Feed, cursor: int) -> list[Event]:
         """From the log; holds on for as long as running turns do while Redis is away."""

@@ -68,9 +68,7 @@ class Stops:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 turn = await self._store.turns.get(ref)
                 if turn is not None and not turn.sealed:
-                    async for batch in self._readers.follow(ref, turn.last):
-                        if batch and batch[-1].terminal:
-                            break
+                    await self._readers.follow(ref, turn.last, lambda _: None)
         except TimeoutError:
             return False
         return True
