@@ -112,6 +112,10 @@ class Keys:
         """Hash: unsettled turn -> tokens reserved for it; the entry is the one chance to settle."""
         return f"{self.prefix}:{{{principal}}}:reserved"
 
+    def held(self, principal: str) -> str:
+        """`<turns> <tokens>`: the places of `running` and what is reserved for them, added up."""
+        return f"{self.prefix}:{{{principal}}}:held"
+
     def budget(self, principal: str, period: str) -> str:
         """Counter: tokens used in the running minute, day or month; expires with it."""
         return f"{self.prefix}:{{{principal}}}:budget:{period}"

@@ -87,7 +87,7 @@ class Ledger:
         self._noted_on = ""
 
     def _places(self, principal: str) -> list[str]:
-        return [self._keys.running(principal), self._keys.reserved(principal)]
+        return [self._keys.running(principal), self._keys.reserved(principal), self._keys.held(principal)]
 
     def _budgets(self, principal: str) -> list[str]:
         return [self._keys.budget(principal, period) for period in PERIODS]

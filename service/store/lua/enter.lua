@@ -3,7 +3,7 @@
 -- ends it, and so does the time: a Redis that stood still must not begin what nobody waits for.
 -- Repeating it with the same turn id is harmless; the limit has a mark for that.
 --
--- KEYS  1-8 of begin  9-13 of reserve  14-15 of own  16... of the limit
+-- KEYS  1-8 of begin  9-14 of reserve  15-16 of own  17... of the limit
 -- ARGV  those of begin, the 10 of reserve, the 3 of own, those of the limit; then
 --       the shape of the limit (fixed | moving, '' = no limit) and the number of its arguments
 -- Returns {what the limit returns, what reserve returns, what begin returns}: {} for the limit where
@@ -36,12 +36,12 @@ local at = #ARGV - 2 - count
 local time, till = redis.call('TIME'), tonumber(ARGV[18])
 if till > 0 and time[1] * 1000 + math.floor(time[2] / 1000) > till then return {} end
 if shape ~= '' then
-  charged = limit[shape](slice(KEYS, 16, #KEYS), slice(ARGV, at + 1, at + count))
+  charged = limit[shape](slice(KEYS, 17, #KEYS), slice(ARGV, at + 1, at + count))
   if charged[1] == 0 then return {charged} end
 end
 local asked = slice(ARGV, at - 12, at - 3)
-local reserved = reserve(slice(KEYS, 9, 13), asked)
+local reserved = reserve(slice(KEYS, 9, 14), asked)
 if reserved[1] ~= 'OK' then return {charged, reserved} end
-own(slice(KEYS, 14, 15), slice(ARGV, at - 2, at))
+own(slice(KEYS, 15, 16), slice(ARGV, at - 2, at))
 if reserved[2] < asked[4] + asked[5] then return {charged, reserved} end
 return {charged, reserved, begin()}

@@ -1,7 +1,7 @@
 -- settle: give the turn's place and reserved tokens back and book what it used, once.
 --
--- KEYS  1 running  2 reserved  3 tokens of this month  4 of this day  5 of this minute
---       6 the day's usage
+-- KEYS  1 running  2 reserved  3 held  4 tokens of this month  5 of this day  6 of this minute
+--       7 the day's usage
 -- ARGV  1 turn id  2 model ('' = the turn never began: book nothing)  3 prompt tokens
 --       4 completion tokens  5 ttl s of the usage
 -- Returns 1 booked | 0 settled before, or never reserved
@@ -9,13 +9,19 @@ local id, model = ARGV[1], ARGV[2]
 local held = redis.call('HGET', KEYS[2], id)
 if not held then return 0 end
 redis.call('HDEL', KEYS[2], id)
-redis.call('ZREM', KEYS[1], id)
+if redis.call('ZREM', KEYS[1], id) == 1 then
+  local turns, tokens = string.match(redis.call('GET', KEYS[3]) or '', '^(%d+) (%d+)$')
+  if turns then
+    local sum = string.format('%.0f %.0f', turns - 1, tokens - (tonumber(held) or 0))
+    redis.call('SET', KEYS[3], sum, 'KEEPTTL')
+  end
+end
 if model == '' then return 1 end
 
-redis.call('HINCRBY', KEYS[6], 'turns ' .. model, 1)
-redis.call('HINCRBY', KEYS[6], 'prompt_tokens ' .. model, ARGV[3])
-redis.call('HINCRBY', KEYS[6], 'completion_tokens ' .. model, ARGV[4])
-redis.call('EXPIRE', KEYS[6], ARGV[5])
+redis.call('HINCRBY', KEYS[7], 'turns ' .. model, 1)
+redis.call('HINCRBY', KEYS[7], 'prompt_tokens ' .. model, ARGV[3])
+redis.call('HINCRBY', KEYS[7], 'completion_tokens ' .. model, ARGV[4])
+redis.call('EXPIRE', KEYS[7], ARGV[5])
 
 local tokens = tonumber(ARGV[3]) + tonumber(ARGV[4])
 if (tonumber(held) or 0) <= 0 or tokens == 0 then return 1 end
@@ -33,7 +39,7 @@ while month_ends <= today do
 end
 local ends = {month_ends * 86400, (today + 1) * 86400, (math.floor(seconds / 60) + 1) * 60}
 for i = 1, 3 do
-  redis.call('INCRBY', KEYS[2 + i], tokens)
-  if redis.call('PTTL', KEYS[2 + i]) < 0 then redis.call('PEXPIREAT', KEYS[2 + i], ends[i] * 1000) end
+  redis.call('INCRBY', KEYS[3 + i], tokens)
+  if redis.call('PTTL', KEYS[3 + i]) < 0 then redis.call('PEXPIREAT', KEYS[3 + i], ends[i] * 1000) end
 end
 return 1
