@@ -12,22 +12,17 @@ if held[1] ~= ARGV[1] or held[2] ~= 'running' then return 0 end
 
 local first, last = tonumber(ARGV[3]), tonumber(held[3])
 if first > last + 1 then return -2 end
-local time = redis.call('TIME')
-local fields = {'lease', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])}
-local at = 5
-for i = at, at + 2 * tonumber(ARGV[4]) - 1 do fields[#fields + 1] = ARGV[i] end
-at = at + #fields - 2
-
+local payloads = 5 + 2 * ARGV[4]
 local n = first
-for i = at, #ARGV do
+for i = payloads, #ARGV do
   if n > last then
     if not redis.call('XADD', log, 'NOMKSTREAM', n .. '-0', 'e', ARGV[i]) then return -2 end
     last = n
   end
   n = n + 1
 end
-fields[#fields + 1] = 'last'
-fields[#fields + 1] = last
-redis.call('HSET', turn, unpack(fields))
+local time = redis.call('TIME')
+local lease = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
+redis.call('HSET', turn, 'lease', lease, 'last', last, unpack(ARGV, 5, payloads - 1))
 redis.call('PUBLISH', log, last)
 return held[4] and 2 or 1
