@@ -132,5 +132,5 @@ class WorkerServer(ChatServer):
             worker.tell_master(Flag.LEAVING)  # goes on serving: the master sends SIGTERM when another does
         worker.board.write(worker.age, len(self.server_state.connections))
         if counter % 10 == 0:  # tenths of a second
-            self._collector.tick()
+            self._collector.tick(len(self.server_state.connections))
         return await super().on_tick(counter)

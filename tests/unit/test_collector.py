@@ -53,34 +53,49 @@ def test_a_quiet_worker_frees_what_has_piled_up(
 ) -> None:
     knot = left_behind(30_000)
     pass_time(monkeypatch, seconds=3600.0, used=1.0)
-    collecting.tick()
+    collecting.tick(connections=0)
     assert knot() is None
 
 
 def test_a_busy_worker_is_not_stopped_for_it(collecting: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     knot = left_behind(30_000)
     pass_time(monkeypatch, seconds=10.0, used=1_000.0)
-    collecting.tick()
+    collecting.tick(connections=0)
     assert knot() is not None
 
 
 def test_a_few_objects_are_not_worth_a_look(collecting: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     knot = left_behind(10)
     pass_time(monkeypatch, seconds=3600.0, used=1.0)
-    collecting.tick()
+    collecting.tick(connections=0)
     assert knot() is not None
+
+
+def test_what_open_connections_have_in_use_is_not_looked_at(
+    collecting: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5,000 idle readers are 940,000 objects and half a second of standstill, for nothing."""
+    in_use = [Knot() for _ in range(30_000)]
+    knot = left_behind(1)
+    pass_time(monkeypatch, seconds=3600.0, used=1.0)
+    collecting.tick(connections=len(in_use) // 200)
+    assert knot() is not None
+    left_behind(70_000)
+    pass_time(monkeypatch, seconds=3600.0, used=1.0)
+    collecting.tick(connections=len(in_use) // 200)
+    assert knot() is None
 
 
 def test_looks_take_a_thousandth_of_the_time(collecting: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     left_behind(30_000)
     pass_time(monkeypatch, seconds=3600.0, used=0.0)
-    collecting.tick()
+    collecting.tick(connections=0)
     early = left_behind(30_000)
     pass_time(monkeypatch, seconds=0.5, used=0.0)
-    collecting.tick()
+    collecting.tick(connections=0)
     assert early() is not None
     pass_time(monkeypatch, seconds=3600.0, used=0.0)
-    collecting.tick()
+    collecting.tick(connections=0)
     assert early() is None
 
 
