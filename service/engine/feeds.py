@@ -51,7 +51,7 @@ class _Wait(Handoff[bool]):
 
 
 class Feed:
-    """Wakes its readers when events arrive. `last` is the id of the newest event known of."""
+    """Gives its readers what arrives, or wakes them for it. `last` is the id of the newest event known of."""
 
     __slots__ = (
         "_loop",
@@ -102,7 +102,9 @@ class Feed:
                 continue
             try:
                 taken = wait.tap(fresh)
-            except Exception as fault:  # noqa: BLE001 - passed on to the reader's own task, as if raised there
+            except Exception as fault:  # noqa: BLE001 - not caught for good: raised again in the reader's task
+                # From there it goes up to the edge, which logs and counts it. Here it would end the flush
+                # of other turns.
                 wait.set_exception(fault)
                 continue
             if taken:

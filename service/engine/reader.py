@@ -66,9 +66,11 @@ class Readers:
             raise expired()
         return True
 
-    async def follow(self, ref: TurnRef, after: int, take: Take, *, heartbeat: float | None = None) -> None:
-        """Give `take` all events above `after`: new ones in the callback that brings them, where it can."""
-        quiet = heartbeat or self._settings.heartbeat_seconds
+    async def follow(self, ref: TurnRef, after: int, take: Take) -> None:
+        """Give `take` all events above `after`: new ones in the callback that brings them, where it can.
+
+        Raises Reconnect, ServiceError, and what `take` raises.
+        """
         cursor = after
         pause: Awaitable[None] | None = None
 
@@ -94,7 +96,7 @@ class Readers:
                     raise feed.error
                 elif self.closing.is_set():
                     raise Reconnect
-                elif feed.trouble or not await feed.wait(quiet, tap):
+                elif feed.trouble or not await feed.wait(self._settings.heartbeat_seconds, tap):
                     await self._inspect(feed, cursor)
                     pause = take([])
                 if pause is not None:

@@ -3,7 +3,8 @@
 A turn that begins is announced, reserves a place and tokens (lua/reserve.lua), keeps them while
 it runs (hold.lua) and settles once (settle.lua). Invariants: a turn's entry in `reserved` is the one
 chance to settle it, so that a settle may be repeated at any time; places lapse with their worker
-and come back by themselves. What the bounds are and what a refusal says belong to engine/budgets.py.
+and come back by themselves; `held` is what all places have reserved, added up. What the bounds are and
+what a refusal says belong to engine/budgets.py.
 """
 
 from __future__ import annotations
