@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from service import logs, master, server
-from service.settings import load_settings
+from service.config.settings import load_settings
 
 settings = load_settings()
 logs.configure(settings)

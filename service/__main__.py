@@ -21,9 +21,10 @@ from importlib import import_module
 from typing import Final
 
 from service import logs
+from service.config.environment import METRICS_DIR, unset_environment
+from service.config.redis_url import without_credentials
+from service.config.settings import Settings, SettingsError, load_settings
 from service.local import LocalError, surroundings
-from service.redis_url import without_credentials
-from service.settings import METRICS_DIR, Settings, SettingsError, load_settings, unset_environment
 
 log = logs.get_logger("service")
 

@@ -22,9 +22,9 @@ from service.api.edge import Edge
 from service.api.limits import Limits
 from service.api.middleware import EdgeMiddleware
 from service.api.streams import Streams
+from service.config.settings import Settings, load_settings
 from service.engine.drain import Drain
 from service.engine.engine import Engine
-from service.settings import Settings, load_settings
 from service.store.store import Store
 from service.upstream.groq import Groq
 from service.upstream.models import load_catalogue

@@ -20,8 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
+from service.config.settings import Settings
 from service.logs import get_logger
-from service.settings import Settings
 
 log = get_logger(__name__)
 

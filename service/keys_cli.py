@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from service import ids
+from service.config.settings import Settings
+from service.config.validators import check_limit
 from service.errors import StoreUnavailable
 from service.logs import get_logger
-from service.settings import Settings, check_limit
 from service.store.credentials import SCOPES, Credential, Credentials, new_key
 from service.store.store import Store
 

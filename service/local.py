@@ -15,8 +15,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from service.config.environment import set_environment
+from service.config.settings import Settings, load_settings
 from service.logs import get_logger
-from service.settings import Settings, load_settings, set_environment
 from service.store import embedded
 
 log = get_logger(__name__)

@@ -27,7 +27,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from service.settings import Settings, unknown_names
+from service.config.settings import Settings, unknown_names
 
 MASK: Final = "***"
 

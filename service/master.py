@@ -29,18 +29,11 @@ from gunicorn.app.base import Application
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
+from service.config.environment import METRICS_DIR, environment, set_environment, unset_environment
+from service.config.settings import Settings, SettingsError, load_settings
 from service.exporter import ExporterProcess
 from service.logs import get_logger, warn_of, worker_name
 from service.server import readable_url
-from service.settings import (
-    METRICS_DIR,
-    Settings,
-    SettingsError,
-    environment,
-    load_settings,
-    set_environment,
-    unset_environment,
-)
 from service.worker import Flag
 
 log = get_logger(__name__)

@@ -32,8 +32,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 
 from service.beat import beat
+from service.config.settings import Settings
 from service.logs import get_logger
-from service.settings import Settings
 
 log = get_logger(__name__)
 

@@ -28,7 +28,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Metric, disable_creat
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from service.settings import METRICS_DIR, environment
+from service.config.environment import METRICS_DIR, environment
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
-from service.settings import Settings, SettingsError
+from service.config.settings import Settings, SettingsError
 
 Kind = Literal["server", "internal", "client"]
 Value = str | int | float | bool | list[str]

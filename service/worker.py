@@ -25,9 +25,9 @@ from uvicorn_worker import UvicornWorker
 
 from service.accept import Acceptor, Board
 from service.collector import Collector
+from service.config.settings import load_settings
 from service.logs import get_logger
 from service.server import ChatServer, http_options
-from service.settings import load_settings
 
 log = get_logger(__name__)
 

@@ -17,9 +17,10 @@ from service import ids, metrics
 from service.api.bearer import Claims, Verifier
 from service.api.keyring import Keyring
 from service.api.tickets import TICKET_SECONDS, Permission, Tickets
+from service.config.settings import Settings
+from service.config.validators import SHORTEST_SECRET
 from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
-from service.settings import SHORTEST_SECRET, Settings
 from service.store.credentials import SCOPES, Credential
 from service.store.store import Store
 

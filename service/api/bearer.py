@@ -17,9 +17,9 @@ from typing import Any, Final
 import httpx
 import jwt
 
+from service.config.settings import Settings
 from service.errors import ServiceError
 from service.logs import get_logger
-from service.settings import Settings
 
 _LONGEST_TOKEN: Final = 8_192
 _FETCH_SECONDS: Final = 3.0

@@ -13,8 +13,8 @@ from fastapi import Request
 from service.api.auth import Authenticator, Principal, forbidden
 from service.api.limits import Limits
 from service.api.streams import Streams
+from service.config.settings import Settings
 from service.engine.engine import Engine
-from service.settings import Settings
 
 # Reads that stall are bounded by this; a body of 1 MiB needs 0.1 s on a slow phone line.
 BODY_SECONDS: Final = 30.0

@@ -13,7 +13,7 @@ from typing import Final
 from starlette.types import Scope
 
 from service.api import addresses
-from service.settings import Settings
+from service.config.settings import Settings
 
 Header = tuple[bytes, bytes]
 

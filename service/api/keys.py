@@ -16,10 +16,10 @@ from service.api import bodies
 from service.api.answers import Json
 from service.api.auth import Principal
 from service.api.edge import edge_of, principal_of
+from service.config.validators import check_limit
 from service.dialects.base import Body, validate
 from service.errors import ServiceError
 from service.logs import get_logger
-from service.settings import check_limit
 from service.store.credentials import Credential, new_key
 
 router = APIRouter(prefix="/v1/keys")

@@ -25,9 +25,9 @@ from slowapi import Limiter
 from service import metrics
 from service.api import addresses
 from service.api.auth import Principal
+from service.config.settings import Settings
 from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
-from service.settings import Settings
 from service.store.scripts import Call
 from service.store.windows import Use, Window, Windows
 

@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import ids, metrics, tracing
 from service.api.handlers import respond
 from service.api.hardening import Hardening
+from service.config.settings import Settings
 from service.errors import BrokenAnswer, ServiceError
 from service.logs import get_logger
-from service.settings import Settings
 
 _QUIET: Final = ("/livez", "/readyz", "/health", "/metrics")
 _METHODS: Final = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from service.settings import Settings
+from service.config.settings import Settings
 from service.store.credentials import Credentials
 
 TICKET_SECONDS: Final = 600

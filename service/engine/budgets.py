@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service import metrics
+from service.config.settings import Settings
 from service.engine.context import Contexts
 from service.engine.sends import Own, Send
 from service.engine.tolls import Toll, paying
 from service.errors import ServiceError
-from service.settings import Settings
 from service.store.entry import Entered, Entry, Seen
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.scripts import Call

@@ -11,6 +11,7 @@ import asyncio
 from typing import Final
 
 from service import ids, metrics
+from service.config.settings import Settings
 from service.engine.admission import Admission
 from service.engine.attempts import begin_turn
 from service.engine.background import Background
@@ -31,7 +32,6 @@ from service.engine.vitals import Vitals
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.logs import get_logger
-from service.settings import Settings
 from service.store.doorbell import Doorbell
 from service.store.store import Store
 from service.store.turns import Turn, TurnRef

@@ -16,11 +16,11 @@ from typing import Final
 
 from service import metrics
 from service.beat import beat
+from service.config.settings import Settings
 from service.engine.background import Background
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.handoff import Handoff
-from service.settings import Settings
 from service.store.doorbell import Doorbell
 from service.store.store import Store
 from service.store.turns import TurnRef

@@ -17,11 +17,11 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from service import metrics
+from service.config.settings import Settings
 from service.engine.background import Background
 from service.engine.live import Live
 from service.errors import StoreUnavailable
 from service.logs import get_logger
-from service.settings import Settings
 from service.store import log as codes
 from service.store.log import Append, Log
 

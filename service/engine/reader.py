@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from service import metrics
+from service.config.settings import Settings
 from service.engine.feeds import Feed, Feeds
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
-from service.settings import Settings
 from service.store.log import PAGE
 from service.store.store import Store
 from service.store.turns import TurnRef

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from service import metrics
 from service.beat import beat
+from service.config.settings import Settings
 from service.engine.admission import Admission
 from service.engine.attempts import origin
 from service.engine.background import Background
@@ -22,7 +23,6 @@ from service.engine.feeds import Feeds
 from service.engine.live import Live
 from service.errors import StoreUnavailable
 from service.logs import get_logger
-from service.settings import Settings
 from service.store import log as codes
 from service.store.store import Store
 from service.store.turns import Claim, Turn, TurnRef

@@ -14,6 +14,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from service import events, metrics
+from service.config.settings import Settings
 from service.engine.attempts import Attempt
 from service.engine.context import Context, Contexts, Tokens
 from service.engine.flusher import Flusher
@@ -22,7 +23,6 @@ from service.engine.live import Interrupted, Live
 from service.engine.sealing import Sealer
 from service.errors import ServiceError, StoreUnavailable, UpstreamError
 from service.logs import get_logger
-from service.settings import Settings
 from service.store.turns import Turn
 from service.upstream.base import REASONING, TEXT, Batch, Request, Upstream
 from service.upstream.models import Catalogue, Model

@@ -15,13 +15,13 @@ from typing import Any, Final
 import orjson
 
 from service import events, ids, metrics
+from service.config.settings import Settings
 from service.engine.attempts import origin
 from service.engine.budgets import Budgets
 from service.engine.feeds import Feeds
 from service.engine.live import Answer, Live
 from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
-from service.settings import Settings
 from service.store.log import Append
 from service.store.sessions import Message
 from service.store.store import Store

@@ -25,10 +25,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service import metrics
+from service.config.redis_url import parts_of
+from service.config.settings import Settings
 from service.errors import StoreUnavailable
 from service.logs import get_logger
-from service.redis_url import parts_of
-from service.settings import Settings
 from service.store.lane import LaneRedis
 from service.store.wire import Command
 

@@ -20,8 +20,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from service import metrics
+from service.config.settings import Settings
 from service.logs import get_logger
-from service.settings import Settings
 from service.store.client import make_client
 from service.store.wire import Wire, open_wire
 

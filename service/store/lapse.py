@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from service.settings import Settings
+from service.config.settings import Settings
 from service.store.keys import Keys
 from service.store.turns import TurnRef
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from service.settings import Settings
+from service.config.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys
 from service.store.scripts import Call, Scripts

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from service import metrics
-from service.settings import Settings
+from service.config.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys
 from service.store.scripts import Call, Scripts

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from service.settings import Settings
+from service.config.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys
 from service.store.scripts import Scripts

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from service.config.settings import Settings
 from service.errors import ServiceError
-from service.settings import Settings
 from service.store.client import Client
 from service.store.keys import Keys, SessionKeys
 from service.store.scripts import Scripts

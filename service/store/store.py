@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.settings import Settings
+from service.config.settings import Settings
 from service.store.client import Client
 from service.store.clock import Clock
 from service.store.credentials import Credentials

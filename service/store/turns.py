@@ -14,8 +14,8 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from service.config.settings import Settings
 from service.errors import StoreUnavailable
-from service.settings import Settings
 from service.store.client import Client
 from service.store.clock import Clock
 from service.store.keys import Keys, SessionKeys

@@ -15,8 +15,9 @@ import groq
 import httpx
 import orjson
 
+from service.config.environment import has_proxy
+from service.config.settings import Settings
 from service.errors import UpstreamError
-from service.settings import Settings, has_proxy
 from service.upstream.base import Gate, Limits, Request, Take
 from service.upstream.chunks import Decoder, cut_short
 from service.upstream.refusals import go_duration, refusal

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from service.config.settings import SettingsError
 from service.errors import ServiceError
-from service.settings import SettingsError
 
 _SHIPPED: Final = Path(__file__).with_name("models.toml")
 

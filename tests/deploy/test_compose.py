@@ -14,8 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
+from service.config.settings import NAMES, Settings
 from service.server import grace_seconds
-from service.settings import NAMES, Settings
 from tests.support.running import ROOT
 
 FILE = ROOT / "docker-compose.yml"

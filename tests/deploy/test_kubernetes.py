@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.config.settings import NAMES, Settings
 from service.server import grace_seconds
-from service.settings import NAMES, Settings
 from tests.support.running import ROOT
 
 K8S = ROOT / "deploy" / "k8s"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.app import create_app
+from service.config.settings import Settings
 from service.errors import CODES
-from service.settings import Settings
 from tests.support.running import ROOT
 
 PAGE: Final = ROOT / "docs" / "api.md"

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from service.settings import Settings
+from service.config.settings import Settings
 from tests.support.running import ROOT
 
 SCRIPT = ROOT / "deploy" / "capacity.py"

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from service import events
+from service.config.settings import NAMES, Settings
 from service.errors import CODES
-from service.settings import NAMES, Settings
 from tests.conftest import Start
 from tests.docs import reference
 from tests.docs.pages import blocks, code, rows

@@ -15,7 +15,7 @@ import pytest
 from fastapi.routing import APIRouter
 
 from service.app import create_app
-from service.settings import Settings
+from service.config.settings import Settings
 from tests.conftest import Start
 from tests.support.identity import bearer, credentials_of, id_in, make_key
 from tests.support.issuer import SECRET, token

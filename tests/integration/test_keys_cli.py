@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from service import keys_cli, logs
-from service.settings import Settings
+from service.config.settings import Settings
 from service.store.credentials import id_of
 from tests.support.identity import bearer, id_in
 from tests.support.processes import Replica

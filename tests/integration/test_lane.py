@@ -12,8 +12,8 @@ import pytest
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from service.config.settings import Settings
 from service.errors import StoreUnavailable
-from service.settings import Settings
 from service.store.client import Client
 from service.store.scripts import Scripts
 from tests.support.redis import RedisServer

@@ -9,7 +9,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from service.settings import Settings
+from service.config.settings import Settings
 from service.store.pacing import Pacing, Report
 from service.store.store import Store
 from tests.support.redis import RedisServer

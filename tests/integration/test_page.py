@@ -87,7 +87,7 @@ async def test_files_travel_packed_where_the_client_can_unpack_them(served: Serv
 
 
 @pytest.mark.parametrize(
-    "path", ["/ui/nothing.js", "/ui/../settings.py", "/ui/%2e%2e/settings.py", "/ui/js", "/ui//etc/passwd"]
+    "path", ["/ui/nothing.js", "/ui/../app.py", "/ui/%2e%2e/app.py", "/ui/js", "/ui//etc/passwd"]
 )
 async def test_nothing_else_is_served(served: Served, path: str) -> None:
     assert (await served.client.get(path)).status_code == 404

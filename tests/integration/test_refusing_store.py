@@ -9,8 +9,8 @@ import redis
 from prometheus_client import REGISTRY
 from structlog.testing import CapturingLogger
 
+from service.config.settings import Settings
 from service.errors import StoreUnavailable
-from service.settings import Settings
 from service.store.client import Client
 from service.store.doorbell import Doorbell
 from tests.support.redis import RedisServer

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service import tracing
+from service.config.settings import Settings, SettingsError
 from service.double import Double
 from service.otel import OtelTracer
-from service.settings import Settings, SettingsError
 from tests.conftest import Start
 from tests.support.running import ROOT, clean_environment
 from tests.support.service import Served

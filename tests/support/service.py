@@ -16,8 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.config.settings import Settings
 from service.server import BoundedHttp
-from service.settings import Settings
 
 
 class Served:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.settings import SettingsError, load_settings
+from service.config.settings import SettingsError, load_settings
 from tests.support.issuer import private_key, public_pem
 
 SECRET = "s" * 32

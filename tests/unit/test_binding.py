@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.__main__ import Refused, _bind
-from service.settings import load_settings
+from service.config.settings import load_settings
 
 
 @pytest.fixture

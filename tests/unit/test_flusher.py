@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any, cast
 
 from service import events
+from service.config.settings import Settings
 from service.engine.background import Background
 from service.engine.flusher import Flusher
 from service.engine.live import Live
-from service.settings import Settings
 from service.store.log import OK, Append, Log
 from service.store.turns import Turn, TurnRef
 from tests.support.waiting import eventually_async

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.api.hardening import Hardening
-from service.settings import Settings
+from service.config.settings import Settings
 
 DATA = "default-src 'none'; frame-ancestors 'none'"
 

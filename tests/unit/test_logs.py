@@ -14,8 +14,8 @@ import pytest
 import structlog
 
 from service import logs
+from service.config.settings import Settings
 from service.errors import BrokenAnswer
-from service.settings import Settings
 
 
 class Lines:

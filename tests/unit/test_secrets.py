@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.settings import SettingsError, load_settings, unknown_names
+from service.config.settings import SettingsError, load_settings, unknown_names
 
 
 @pytest.fixture

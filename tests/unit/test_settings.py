@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from service.config.redis_url import without_credentials
+from service.config.settings import SettingsError, load_settings, unknown_names
 from service.logs import configure, warn_of
-from service.redis_url import without_credentials
-from service.settings import SettingsError, load_settings, unknown_names
 from service.store.client import _addresses
 from service.upstream.models import load_catalogue
 

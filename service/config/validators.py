@@ -6,16 +6,59 @@ secret, and a URL may carry one. Addresses of Redis are redis_url.py's.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 _NO_PLACE: Final = (
     "the URL needs a host, and a port that is a number if any, like https://api.example.com:443"
 )
+
+_LIMIT: Final = re.compile(r"\s*\d+\s*(/|per)\s*\d*\s*(second|minute|hour|day|month|year)s?\s*", re.I | re.A)
+#: JWT algorithms, by the kind of key that they take; `none` is in neither
+JWT_SYMMETRIC: Final = ("HS256", "HS384", "HS512")
+JWT_ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+#: RFC 7518: a key for HS256 has 256 bits
+SHORTEST_SECRET: Final = 32
+
+
+def check_limit(value: str) -> str:
+    """A request limit in slowapi's grammar, or "" for none. Raises ValueError."""
+    if value.strip() and not all(_LIMIT.fullmatch(part) for part in value.split(";")):
+        raise ValueError('a limit looks like "100/minute", several are parted by ";", "" is off')
+    return value.strip()
+
+
+def split_commas(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for part in values:
+        ipaddress.ip_network(part, strict=False)
+    return values
+
+
+def check_origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for part in values:
+        pieces = urlsplit(part)
+        if part != "*" and (pieces.scheme not in ("http", "https") or not pieces.netloc or pieces.path):
+            raise ValueError(f"{part!r} is not an origin like https://app.example.com (no path)")
+    return values
+
+
+def check_algorithms(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name in names or ():
+        if name not in (*JWT_SYMMETRIC, *JWT_ASYMMETRIC):
+            raise ValueError(f"{name!r} is not one of {', '.join((*JWT_SYMMETRIC, *JWT_ASYMMETRIC))}")
+    return names or None
 
 
 def files_in(folder: Path) -> list[Path]:

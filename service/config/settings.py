@@ -1,60 +1,48 @@
 """Settings: typed, from the environment and `.env`, checked at boot.
 
-The only module that reads the environment. Every field is `CHAT_<NAME>` unless it has an
+The only module that reads settings from the environment. Every field is `CHAT_<NAME>` unless it has an
 alias; docs/configuration.md lists them all and a test compares the two. A wrong value
 raises `SettingsError` with one sentence that says what to change.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
-from service.checks import check_http_url, check_public_key, check_readable, files_in
-from service.redis_url import check_redis_url, with_password
+from service.config.redis_url import check_redis_url, with_password
+from service.config.validators import (
+    JWT_ASYMMETRIC,
+    JWT_SYMMETRIC,
+    SHORTEST_SECRET,
+    check_algorithms,
+    check_http_url,
+    check_limit,
+    check_networks,
+    check_origins,
+    check_public_key,
+    check_readable,
+    files_in,
+    split_commas,
+)
 
 DEV_ORIGINS: Final = (
     "http://localhost:5173",  # Vite
     "http://localhost:3000",  # Create React App, Next.js
     "http://localhost:8080",  # Vue CLI
 )
-#: where the processes of a replica count together; made by the master, read by prometheus_client
-METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
-_LIMIT: Final = re.compile(r"\s*\d+\s*(/|per)\s*\d*\s*(second|minute|hour|day|month|year)s?\s*", re.I | re.A)
 
 
-#: JWT algorithms, by the kind of key that they take; `none` is in neither
-JWT_SYMMETRIC: Final = ("HS256", "HS384", "HS512")
-JWT_ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
 #: ten years, in seconds: far from what Redis and timers can count to
 _LONGEST: Final = 315_360_000
-#: RFC 7518: a key for HS256 has 256 bits
-SHORTEST_SECRET: Final = 32
 
 
 class SettingsError(Exception):
     """A setting has a value that the service cannot start with."""
-
-
-def check_limit(value: str) -> str:
-    """A request limit in slowapi's grammar, or "" for none. Raises ValueError."""
-    if value.strip() and not all(_LIMIT.fullmatch(part) for part in value.split(";")):
-        raise ValueError('a limit looks like "100/minute", several are parted by ";", "" is off')
-    return value.strip()
-
-
-def _commas(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
 
 
 class Settings(BaseSettings):
@@ -148,7 +136,7 @@ class Settings(BaseSettings):
     )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return _commas(value)
+        return split_commas(value)
 
     @field_validator(
         "log_format", "drain_delay_seconds", "redis_url", "redis_password", "model", "models_file",
@@ -170,18 +158,12 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for part in value:
-            ipaddress.ip_network(part, strict=False)
-        return value
+        return check_networks(value)
 
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for part in value:
-            pieces = urlsplit(part)
-            if part != "*" and (pieces.scheme not in ("http", "https") or not pieces.netloc or pieces.path):
-                raise ValueError(f"{part!r} is not an origin like https://app.example.com (no path)")
-        return value
+        return check_origins(value)
 
     @field_validator("redis_url")
     @classmethod
@@ -213,10 +195,7 @@ class Settings(BaseSettings):
     @field_validator("jwt_algorithms")
     @classmethod
     def _algorithms(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for name in value or ():
-            if name not in (*JWT_SYMMETRIC, *JWT_ASYMMETRIC):
-                raise ValueError(f"{name!r} is not one of {', '.join((*JWT_SYMMETRIC, *JWT_ASYMMETRIC))}")
-        return value or None
+        return check_algorithms(value)
 
     @field_validator("auth")
     @classmethod
@@ -376,23 +355,3 @@ def _sentences(error: ValidationError) -> str:
         name = str(item["loc"][0])
         sentences.append(f"{NAMES.get(name, name)}: {message[0].lower()}{message[1:]}.")
     return " ".join(sentences)
-
-
-def has_proxy(url: str) -> bool:
-    """Does the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY...) name a proxy for this URL?"""
-    parts = urlsplit(url)
-    proxies = getproxies()
-    return (parts.scheme in proxies or "all" in proxies) and not proxy_bypass(parts.hostname or "")
-
-
-def set_environment(name: str, value: str) -> None:
-    """Hand a value to child processes (Gunicorn's workers read the same settings)."""
-    os.environ[name] = value
-
-
-def unset_environment(name: str) -> None:
-    os.environ.pop(name, None)
-
-
-def environment() -> dict[str, str]:
-    return dict(os.environ)
