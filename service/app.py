@@ -21,6 +21,7 @@ from service.api.auth import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
 from service.api.middleware import EdgeMiddleware
+from service.api.origins import allowed_origins
 from service.api.streams import Streams
 from service.config.settings import Settings, load_settings
 from service.engine.drain import Drain
@@ -80,7 +81,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=list(settings.cors_origins),
+        allow_origins=["*"] if "*" in settings.cors_origins else [],
+        allow_origin_regex=allowed_origins(settings).pattern,
         allow_credentials="*" not in settings.cors_origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=["*"],

@@ -101,7 +101,19 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head = None
+        if not self.url.startswith(b"/"):
+            self._take_host_of_target()
         super().on_headers_complete()
+
+    def _take_host_of_target(self) -> None:
+        """`GET http://host/path`: RFC 9112 3.2.2 has the Host header ignored for the target's host."""
+        scheme, mark, rest = self.url.partition(b"://")
+        if mark and scheme.isalpha():
+            host, slash, path = rest.partition(b"/")
+            host, question, query = host.partition(b"?")  # http://host?query
+            self.url = b"/" + path if slash and not question else b"/" + question + query + slash + path
+            self.headers[:] = [item for item in self.headers if item[0] != b"host"]
+            self.headers.append((b"host", host.rpartition(b"@")[2]))
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -29,8 +29,8 @@ _POLICIES: Final[dict[str, OnBusy]] = {
 
 async def read_json(request: Request) -> Any:
     """Raises unsupported_media_type, body_too_large, invalid_request."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind and kind != "application/json" and not kind.endswith("+json"):
+    kind = request.headers.get("content-type", "").strip()
+    if kind and not is_json(kind):
         raise ServiceError("unsupported_media_type", "Send the body as application/json.")
     limit = edge_of(request).settings.max_body_bytes
     length = request.headers.get("content-length", "")
@@ -60,6 +60,12 @@ async def read_json(request: Request) -> Any:
         ) from None
     _check(document, 0, nul=b"\\u0000" in body)
     return document
+
+
+def is_json(content_type: str) -> bool:
+    """True for the media types of JSON, whatever their parameters."""
+    kind = content_type.split(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _too_large(limit: int) -> ServiceError:

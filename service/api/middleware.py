@@ -17,11 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import ids, metrics, tracing
 from service.api.handlers import respond
 from service.api.hardening import Hardening
+from service.api.hosts import PROBES, Hosts
+from service.api.origins import Origins
 from service.config.settings import Settings
 from service.errors import BrokenAnswer, ServiceError
 from service.logs import get_logger
 
-_QUIET: Final = ("/livez", "/readyz", "/health", "/metrics")
 _METHODS: Final = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
 
 log = get_logger("service.requests")
@@ -31,6 +32,8 @@ class EdgeMiddleware:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._hardening = Hardening(settings)
+        self._hosts = Hosts(settings)
+        self._origins = Origins(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -56,8 +59,9 @@ class EdgeMiddleware:
             await send(message)
 
         try:
-            if self._hardening.too_many_headers(scope):
-                error = ServiceError("invalid_request", "The request has too many headers.", status=431)
+            error = self._refusal(scope)
+            if error is not None:
+                scope["chat.code"] = error.code
                 await respond(scope["path"], error)(scope, receive, noting)
             else:
                 await self._app(scope, receive, noting)
@@ -80,6 +84,12 @@ class EdgeMiddleware:
             visit.ended()
             # It knows the scope: the two would keep each other until the garbage collector comes.
             scope.pop("chat.send", None)
+
+    def _refusal(self, scope: Scope) -> ServiceError | None:
+        """What can be refused from the head of a request alone, whatever its route."""
+        if self._hardening.too_many_headers(scope):
+            return ServiceError("invalid_request", "The request has too many headers.", status=431)
+        return self._hosts.refusal(scope) or self._origins.refusal(scope)
 
 
 class _Visit:
@@ -144,7 +154,7 @@ class _Visit:
         self._span.end()
         seconds = round(time.perf_counter() - self._begin, 4)
         first = {"first_byte_seconds": round(self._first - self._begin, 4)} if self._first else {}
-        quiet = route in _QUIET and status < 400
+        quiet = route in PROBES and status < 400
         note = log.debug if quiet else log.warning if status >= 500 else log.info
         note(
             "request.ended", method=method, route=route, status=status, outcome=self.outcome,

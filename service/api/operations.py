@@ -56,7 +56,15 @@ TAGS: Final = {
 }
 
 # Codes by what a route does; every route that knows its caller has the first group.
-GUARDED: Final = ("unauthenticated", "rate_limited", "overloaded", "store_unavailable", "internal")
+GUARDED: Final = (
+    "unauthenticated",
+    "forbidden",
+    "rate_limited",
+    "misdirected_request",
+    "overloaded",
+    "store_unavailable",
+    "internal",
+)
 READS_BODY: Final = ("invalid_request", "body_too_large", "unsupported_media_type")
 STREAMS: Final = ("concurrency_limited",)
 SENDS: Final = (
@@ -68,7 +76,7 @@ SENDS: Final = (
 HOLDS: Final = (
     "upstream_rejected", "upstream_rate_limited", "upstream_unavailable", "upstream_timeout", "events_expired"
 )  # fmt: skip
-ADMIN: Final = (*GUARDED, "forbidden")
+ADMIN: Final = GUARDED
 
 SEND_HEADERS: Final = ("X-Session-Id", "X-Turn-Id")
 SENDING: Final = ("Idempotency-Key", "X-On-Busy")

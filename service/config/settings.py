@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
+from service.config.hosts import check_hosts, check_origins
 from service.config.redis_url import check_redis_url, with_password
 from service.config.validators import (
     JWT_ASYMMETRIC,
@@ -23,7 +24,6 @@ from service.config.validators import (
     check_http_url,
     check_limit,
     check_networks,
-    check_origins,
     check_public_key,
     check_readable,
     files_in,
@@ -63,7 +63,8 @@ class Settings(BaseSettings):
     max_requests: int = Field(0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] | None = None
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = DEV_ORIGINS
+    hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(None, validate_default=True)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     metrics_port: int | None = Field(None, ge=1, le=65535)
     metrics_token: SecretStr | None = None
@@ -131,7 +132,7 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = None
 
     @field_validator(
-        "cors_origins", "trusted_proxies", "auth", "jwt_algorithms", "jwt_issuer", "jwt_audience",
+        "hosts", "trusted_proxies", "auth", "jwt_algorithms", "jwt_issuer", "jwt_audience",
         mode="before",
     )  # fmt: skip
     @classmethod
@@ -160,10 +161,22 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return check_networks(value)
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins_unless_set(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:  # what development servers of pages use: on a developer's machine only
+            return () if info.data.get("env") == "production" else DEV_ORIGINS
+        return split_commas(value)
+
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return check_origins(value)
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_hosts(value)
 
     @field_validator("redis_url")
     @classmethod

@@ -46,14 +46,6 @@ def check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def check_origins(values: tuple[str, ...]) -> tuple[str, ...]:
-    for part in values:
-        pieces = urlsplit(part)
-        if part != "*" and (pieces.scheme not in ("http", "https") or not pieces.netloc or pieces.path):
-            raise ValueError(f"{part!r} is not an origin like https://app.example.com (no path)")
-    return values
-
-
 def check_algorithms(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     for name in names or ():
         if name not in (*JWT_SYMMETRIC, *JWT_ASYMMETRIC):

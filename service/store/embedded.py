@@ -22,6 +22,7 @@ import platform
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -87,7 +88,7 @@ def start(data_dir: Path, server: Path | None = None) -> EmbeddedStore | None:
         return None
     directory = data_dir.expanduser().resolve()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        _make_private(directory)
         listener = _socket_path(directory)
         lock = _join(directory)
     except OSError as error:
@@ -121,13 +122,21 @@ def _unusable(directory: Path, error: OSError) -> EmbeddedStoreError:
     )
 
 
+def _make_private(folder: Path) -> None:
+    """Make a folder that only we can enter, or close one of ours that is there and open."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
+
+
 def _socket_path(directory: Path) -> Path:
     inside = directory / _SOCKET
     if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
         return inside
     name = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir(), f"chat-{os.geteuid()}-{name}")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    _make_private(folder)
     if folder.stat().st_uid != os.geteuid():
         raise PermissionError(f"{folder} belongs to somebody else")
     return folder / _SOCKET

@@ -105,7 +105,7 @@ async def test_control_characters_in_headers_that_we_read_are_refused(
     body = b'{"user_query":"hi"}'
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
-        b"POST /chat HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+        b"POST /chat HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
         b"content-length: %d\r\n%s: %s\r\n\r\n%s" % (len(body), name.encode(), value, body)
     )
     async with asyncio.timeout(5):

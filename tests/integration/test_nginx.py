@@ -230,6 +230,19 @@ async def test_what_the_service_has_to_know_of_the_client_is_passed_on(
     assert call.line == "GET /v1/models HTTP/1.1"
 
 
+async def test_a_client_of_http_1_0_without_a_host_reaches_the_replicas(
+    replicas: list[FakeReplica], nginx: Nginx
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", nginx.port)
+    writer.write(b"GET /v1/models HTTP/1.0\r\n\r\n")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    [call] = calls(replicas)
+    assert call.headers["host"] == "localhost"
+
+
 @pytest.mark.parametrize("given", ["has space", "a" * 129, "semi;colon"])
 async def test_a_request_id_that_the_service_would_not_keep_is_replaced(
     http: httpx.AsyncClient, replicas: list[FakeReplica], given: str

@@ -51,6 +51,22 @@ def server_pid(directory: Path) -> int:
     return int((directory / "store.pid").read_text())
 
 
+def test_its_folder_is_for_its_user_alone_even_one_that_was_open_before(
+    opened: Opened, tmp_path: Path
+) -> None:
+    opened(tmp_path / "made" / "data")
+    was_open = tmp_path / "open"
+    was_open.mkdir()
+    was_open.chmod(0o755)
+    opened(was_open)
+    long = tmp_path / ("x" * 120)  # its socket is in a folder of its own
+    listener = embedded._socket_path(long)
+    listener.parent.chmod(0o777)
+    opened(long)
+    for folder in (tmp_path / "made" / "data", was_open, long, listener.parent):
+        assert folder.stat().st_mode & 0o777 == 0o700, folder
+
+
 def test_a_store_is_private_durable_and_never_evicts(opened: Opened, tmp_path: Path) -> None:
     store = opened(tmp_path / "data")
     with client(store) as connection:

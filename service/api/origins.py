@@ -1,0 +1,64 @@
+"""Which pages may change something: the defence against requests that other sites make.
+
+Browsers send a POST without a body, or with one that is no JSON, to any site without asking it first
+(CORS keeps only the answer from the page). So whatever is not a read and comes from a page has to come
+from our own origin or from one of CHAT_CORS_ORIGINS, whatever its route does with a body. Clients that are no
+browsers send neither Origin nor Sec-Fetch-Site. The headers of CORS are Starlette's (app.py).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from service.api import addresses
+from service.api.bodies import is_json
+from service.api.hosts import forwarded_hosts
+from service.config.hosts import any_of, origin_pattern, own_origin
+from service.config.settings import Settings
+from service.errors import ServiceError
+
+_READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+def allowed_origins(settings: Settings) -> re.Pattern[str]:
+    """What CHAT_CORS_ORIGINS lets in, as one pattern for the Origin header."""
+    return any_of([".*" if entry == "*" else origin_pattern(entry) for entry in settings.cors_origins])
+
+
+class Origins:
+    def __init__(self, settings: Settings) -> None:
+        self._allowed = allowed_origins(settings)
+        self._trusted = addresses.networks(settings.trusted_proxies)
+
+    def refusal(self, scope: Scope) -> ServiceError | None:
+        """Why a request from a page is not let through, if it is not."""
+        if scope["method"] in _READS:
+            return None
+        headers = Headers(scope=scope)
+        origins, site = headers.getlist("origin"), headers.get("sec-fetch-site", "")
+        if not self._foreign(scope, headers, origins, site):
+            return None
+        if _has_body(headers) and not is_json(headers.get("content-type", "")):
+            return ServiceError("unsupported_media_type", "Send the body as application/json.")
+        return ServiceError(
+            "forbidden", "Pages of this origin may not call this service; CHAT_CORS_ORIGINS takes others."
+        )
+
+    def _foreign(self, scope: Scope, headers: Headers, origins: list[str], site: str) -> bool:
+        if site in ("same-origin", "none"):
+            return False  # said by the browser, where no page has a say: also where a proxy changed the Host
+        if not origins:
+            return site != ""
+        hosts = (headers.get("host", ""), *forwarded_hosts(scope, self._trusted))
+        return not all(
+            self._allowed.fullmatch(origin) or any(own_origin(origin, host) for host in hosts)
+            for origin in origins
+        )
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
