@@ -35,6 +35,11 @@ def new_message_id() -> str:
     return f"m_{_sortable()}"
 
 
+def new_claim() -> str:
+    """A nonce of 48 bits: tells two claims of one turn apart that a failover gave the same epoch."""
+    return os.urandom(6).hex()
+
+
 def new_request_id() -> str:
     return f"r_{_sortable()}"
 

@@ -48,6 +48,9 @@ takeover_delay = Histogram(
 )
 restarts = Counter("chat_turn_restarts_total", "Answers begun again after something had been shown.")
 fenced = Counter("chat_writes_fenced_total", "Writes refused because another worker owns the turn.")
+logs_lost = Counter(
+    "chat_logs_lost_total", "Turns ended because the store had lost acknowledged events of their logs."
+)
 stops = Counter("chat_stops_total", "Stops that users asked for.")
 stop_duration = Histogram(
     "chat_stop_duration_seconds", "From the call to the sealed turn.", buckets=_FAST
@@ -150,7 +153,7 @@ PLACES: Final = (
 OPERATIONS: Final = (
     "append", "attend", "begin", "change_key", "check", "circuit", "claim", "create_key",
     "create_session", "delete_session", "deliver", "disown", "due", "enter", "forget", "get_key",
-    "get_session", "get_turn", "hold", "info", "known", "limit_fixed", "limit_moving", "list",
+    "get_session", "get_turn", "history", "hold", "info", "known", "limit_fixed", "limit_moving", "list",
     "list_keys", "look", "message", "messages", "note", "own", "pace", "ping", "read", "release", "renew",
     "reserve", "ring", "rotate_key", "schedule", "seal", "secret", "settle", "silence", "stop",
     "subscribe", "tail", "time", "turns", "update_session", "usage", "window",

@@ -74,8 +74,10 @@ SENDS: Final = (
 )  # fmt: skip
 # Routes that hold the status line until there is something to show.
 HOLDS: Final = (
-    "upstream_rejected", "upstream_rate_limited", "upstream_unavailable", "upstream_timeout", "events_expired"
+    "upstream_rejected", "upstream_rate_limited", "upstream_unavailable", "upstream_timeout",
+    "events_expired", "events_lost",
 )  # fmt: skip
+RESUMES: Final = ("bad_cursor", "cursor_ahead", "events_expired", "events_lost")
 ADMIN: Final = GUARDED
 
 SEND_HEADERS: Final = ("X-Session-Id", "X-Turn-Id")
@@ -178,7 +180,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
             ),
             204: Answer("A repeat whose `Last-Event-ID` was the last event", {}, SEND_HEADERS),
         },
-        (*SENDS, "session_not_found", "message_not_found", "bad_cursor", "cursor_ahead", "events_expired"),
+        (*SENDS, *RESUMES, "session_not_found", "message_not_found"),
         ("session_id", *SENDING, "Last-Event-ID", "after", "Prefer"), native.TurnBody, examples.TURN_BODIES,
         description="One of `content`, `regenerate` and `edit`. The stream begins at once and tells failures "
         "by `turn.failed`. Also with `Accept: application/json` the answer is 202 and the turn.",
@@ -188,7 +190,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "GET /v1/sessions/{session_id}/turns/{turn_id}/events": Operation(
         "sessions", {200: _EVENTS, 204: Answer("The cursor was the last event: there is nothing more")},
-        (*_OF_TURN, *STREAMS, "bad_cursor", "cursor_ahead", "events_expired"),
+        (*_OF_TURN, *STREAMS, *RESUMES),
         ("session_id", "turn_id", "Last-Event-ID", "after"), ticket=True,
     ),
     "POST /v1/sessions/{session_id}/turns/{turn_id}/ticket": Operation(

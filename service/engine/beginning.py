@@ -157,7 +157,7 @@ class Beginning:
         turn = Turn(
             ref=ref, state=begun.state, epoch=1, attempt=0, model=model, user=begun.message_id,
             pos=begun.pos, last=1, created=created, params=params, started=begin.started,
-            idem=self._store.turns.idempotency(ref, send.key),
+            claim=begin.claim, idem=self._store.turns.idempotency(ref, send.key),
             trace=send.traceparent, request=send.request_id, reserved=begin.fields["reserved"],
             shows=send.shows, question=send.content, history=_unchanged(seen, begun, send),
         )  # fmt: skip

@@ -87,6 +87,7 @@ class Feed:
     def push(self, events: Sequence[Event]) -> None:
         fresh = [event for event in events if self.last is None or event.id > self.last]
         if fresh:
+            self.error = None  # the turn goes on: an error of the past does not outlive its cause
             if self.last is not None and fresh[0].id != self.last + 1:
                 self.events.clear()  # a takeover by this worker: what came between is in the log
             self.events.extend(fresh)
@@ -217,6 +218,7 @@ class Feeds:
         try:
             if not feed.local and feed.readers == 1:
                 await self._subscribe(channel)
+                feed.rung = True  # what a second reader has read meanwhile may be out of date already
             yield feed
         finally:
             feed.readers -= 1

@@ -166,7 +166,7 @@ class Flusher:
         for live in lives:
             live.take_off()
             first, payloads, fields = live.take()
-            appends.append(Append(live.names, live.turn.epoch, first, payloads, fields))
+            appends.append(Append(live.names, live.turn.epoch, live.turn.claim, first, payloads, fields))
 
         def answered(results: list[Any] | None) -> None:
             if results is None:

@@ -196,6 +196,10 @@ class Live:
         self._pending = []
         return rest
 
+    def forget_unwritten(self) -> None:
+        """Nothing of what is not acknowledged will be written."""
+        self._taken, self._pending = [], []
+
     async def flushed(self) -> None:
         """Returns when nothing waits for its acknowledgement."""
         await self._idle.wait()

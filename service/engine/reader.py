@@ -2,7 +2,9 @@
 
 A reader is given lists of events, and an empty list when it has been quiet for a heartbeat. It
 ends after the terminal event and in no other clean way: `Reconnect` says that this worker ends
-before the turn does, a ServiceError that the log cannot be read any more.
+before the turn does, a ServiceError that the log cannot be read any more. Where the store has lost
+events, a new life of the log follows with ids far beyond (store/lua/next_life.lua): a reader goes on
+in it only when nothing that it was shown is wrong there, or when it is told so.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from service import metrics
 from service.config.settings import Settings
 from service.engine.feeds import Feed, Feeds
 from service.errors import ServiceError, StoreUnavailable
-from service.events import Event
+from service.events import FAILED, RESTARTED, Event
 from service.store.log import PAGE
 from service.store.store import Store
 from service.store.turns import TurnRef
@@ -36,6 +38,12 @@ def expired() -> ServiceError:
     return ServiceError("events_expired", "The events of this turn are no longer kept; read its messages.")
 
 
+def lost() -> ServiceError:
+    return ServiceError(
+        "events_lost", "The store has lost events that were shown; read this turn again from its start."
+    )
+
+
 class Readers:
     def __init__(self, settings: Settings, store: Store, feeds: Feeds) -> None:
         self._settings = settings
@@ -51,20 +59,26 @@ class Readers:
     async def check(self, ref: TurnRef, after: int) -> bool:
         """Is there anything to follow? False at the terminal event.
 
-        Raises turn_not_found, cursor_ahead, events_expired.
+        Raises turn_not_found, cursor_ahead, events_expired, events_lost.
         """
-        log = self._store.log
-        turn, found = await asyncio.gather(self._store.turns.get(ref), log.read(ref, after, 1))
+        turn, follows = await asyncio.gather(self._store.turns.get(ref), self._follows(ref, after))
         if turn is None:
             raise ServiceError("turn_not_found", "There is no such turn in this session.")
         if after > turn.last:
+            if await self._store.turns.lost_writes(turn):
+                raise lost()
             raise ServiceError("cursor_ahead", f"The last event of this turn has the id {turn.last}.")
         if turn.sealed and after == turn.last:
             return False
         # Where the two travelled apart, an event may have come between them: the second look decides.
-        if turn.last > after and not found and not await log.read(ref, after, 1):
-            raise expired()
+        if turn.last > after and not follows and not await self._follows(ref, after):
+            raise lost() if await self._store.log.read(ref, 0, 1) else expired()
         return True
+
+    async def _follows(self, ref: TurnRef, after: int) -> bool:
+        """Is the event at the cursor in the log, or at its start anything?"""
+        found = await self._store.log.read(ref, max(0, after - 1), 1)
+        return bool(found) and (after == 0 or found[0].id == after)
 
     async def follow(self, ref: TurnRef, after: int, take: Take) -> None:
         """Give `take` all events above `after`: new ones in the callback that brings them, where it can.
@@ -88,8 +102,8 @@ class Readers:
                 if found is None:
                     found = await self._read(feed, cursor)
                 if found:
-                    if found[0].id != cursor + 1 and not found[0].terminal:
-                        raise expired()
+                    if found[0].id != cursor + 1:
+                        await self._cross(ref, cursor, found[0])
                     cursor = found[-1].id
                     pause = take(found)
                 elif feed.error is not None:
@@ -104,6 +118,17 @@ class Readers:
                     pause = None
                 if found and found[-1].terminal:
                     return
+
+    async def _cross(self, ref: TurnRef, cursor: int, event: Event) -> None:
+        """From a cursor over a gap. Raises events_lost where its reader was shown what is not there.
+
+        A restart makes void what was shown, a failure ends it; anything else follows only on what is left.
+        """
+        if event.name in (RESTARTED, FAILED):
+            return
+        turn = await self._store.turns.get(ref)
+        if turn is None or turn.kept != cursor:
+            raise lost()
 
     async def _read(self, feed: Feed, cursor: int) -> list[Event]:
         """From the log; holds on for as long as running turns do while Redis is away."""
@@ -134,6 +159,7 @@ class Readers:
         try:
             turn = await self._store.turns.get(feed.ref)
         except StoreUnavailable:
+            feed.checked = 0.0  # nothing was learnt: ask again at the next heartbeat
             return
         if turn is None:
             error = ServiceError("turn_not_found", "The turn was deleted while it was read.")

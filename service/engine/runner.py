@@ -70,7 +70,7 @@ class Runner:
         turn = live.turn
         if turn.stop:
             return await self._sealer.stop(live)
-        if turn.shown and not await self._resume_shown(live):
+        if (turn.shown or turn.opens_life) and not await self._resume_shown(live):
             return await self._sealer.fail(live, _given_up())
         if turn.attempt >= self._settings.max_attempts:
             return await self._sealer.fail(live, _given_up())
@@ -156,13 +156,16 @@ class Runner:
         return True
 
     async def _resume_shown(self, live: Live) -> bool:
-        """After a takeover with something shown: continue it or say that it begins again."""
+        """After a takeover with something shown: continue it or say that it begins again.
+
+        Where the store has lost events nobody knows what was shown: then it always begins again.
+        """
         turn = live.turn
         if turn.attempt >= self._settings.max_attempts:
             return False
         model = self._catalogue.resolve(turn.model)
         continues = model.on_takeover == "continue" and live.answer.text and not live.answer.tool_calls
-        if not continues:
+        if turn.opens_life or not continues:
             live.answer.text.clear()
             live.answer.reasoning.clear()
             live.answer.tool_calls.clear()
@@ -293,10 +296,7 @@ class Runner:
             await self._sealer.release(live)
             return ""
         if signal == "lost":
-            return await self._sealer.fail(
-                live,
-                ServiceError("store_unavailable", "The store lost a part of this answer; send it again."),
-            )
+            return await self._sealer.lose(live)
         if signal == "store":
             return await self._sealer.fail(live, StoreUnavailable())
         if signal.endswith("timeout"):

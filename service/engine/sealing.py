@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -25,7 +26,7 @@ from service.logs import get_logger
 from service.store.log import Append
 from service.store.sessions import Message
 from service.store.store import Store
-from service.store.turns import Seal, Turn
+from service.store.turns import Seal, Sealed, Turn
 from service.upstream.base import Batch
 
 _RETRY_SECONDS: Final = 0.2
@@ -52,7 +53,7 @@ class Sealer:
         reason = "abandoned" if orphan else "stop"
         return await self._end(live, "stopped", {"finish_reason": reason, "usage": usage}, usage)
 
-    async def fail(self, live: Live, error: ServiceError) -> str:
+    async def fail(self, live: Live, error: ServiceError, *, new_life: bool = False) -> str:
         usage = _billed(live.turn, live.tokens, None)
         body: dict[str, Any] = {
             "code": error.code, "message": error.message, "retryable": error.retryable
@@ -61,7 +62,18 @@ class Sealer:
             body["retry_after"] = round(error.retry_after, 3)
         if error.param is not None:
             body["param"] = error.param
-        return await self._end(live, "failed", body, usage)
+        return await self._end(live, "failed", body, usage, new_life=new_life)
+
+    async def lose(self, live: Live) -> str:
+        """End a turn of whose log the store has lost acknowledged events.
+
+        Nothing is written but the terminal event, in a new life of the log: what this worker still
+        holds belongs behind events that are not there.
+        """
+        live.forget_unwritten()
+        metrics.logs_lost.inc()
+        log.error("turn.log_lost", turn=live.turn.ref.turn_id, session=live.turn.ref.session_id)
+        return await self.fail(live, lost_log(), new_life=True)
 
     async def release(self, live: Live) -> None:
         """Write what is there, then let the lease lapse: somebody else goes on."""
@@ -70,7 +82,9 @@ class Sealer:
             first, payloads, fields = live.take()
             if payloads:
                 turn = live.turn
-                await self._store.log.append([Append(live.names, turn.epoch, first, payloads, fields)])
+                await self._store.log.append(
+                    [Append(live.names, turn.epoch, turn.claim, first, payloads, fields)]
+                )
             await self._store.turns.release(live.turn)
             await self._store.leases.schedule([live.turn.ref], 0)
             await self._store.leases.disown(live.turn.ref)
@@ -81,7 +95,7 @@ class Sealer:
                 "turn.release_failed", turn=live.turn.ref.turn_id, action="its lease lapses by itself"
             )
 
-    async def stop_from_log(self, turn: Turn) -> tuple[str, str]:
+    async def stop_from_log(self, turn: Turn) -> Sealed:
         """Seal a turn that was claimed by force: the answer so far is what its log says."""
         answer = Answer()
         answer.replay(await self._store.log.read_all(turn.ref))
@@ -92,12 +106,16 @@ class Sealer:
         seal = self._seal(
             turn, "stopped", payloads, answer, usage, {"finish": "stop"}, first_id=turn.last + 1
         )
-        outcome, following = await self._store.turns.seal(turn, seal)
-        if outcome == "SEALED":
+        sealed = await self._store.turns.seal(turn, seal)
+        if sealed.outcome == "LOST":
+            sealed = await self._store.turns.seal(turn, replace(seal, first_id=0))
+        if sealed.outcome == "SEALED":
             await self._ended(turn, "stopped", usage, turn.answered_by or turn.model, finish_reason="stop")
-        return outcome, following
+        return sealed
 
-    async def _end(self, live: Live, state: str, body: dict[str, Any], usage: dict[str, int]) -> str:
+    async def _end(
+        self, live: Live, state: str, body: dict[str, Any], usage: dict[str, int], *, new_life: bool = False
+    ) -> str:
         turn = live.turn
         await live.landed()
         name = {"completed": events.COMPLETED, "stopped": events.STOPPED, "failed": events.FAILED}[state]
@@ -110,15 +128,18 @@ class Sealer:
         else:
             fields["finish"] = body["finish_reason"]
         seal = self._seal(
-            turn, state, payloads, live.answer, usage, fields, first_id=live.acknowledged + 1,
+            turn, state, payloads, live.answer, usage, fields,
+            first_id=0 if new_life else live.acknowledged + 1,
             frees_key=state == "failed" and not _shown(live),
         )  # fmt: skip
-        outcome, following = await self._write(live, seal)
-        if outcome == "SEALED":
+        sealed = await self._write(live, seal)
+        if sealed.outcome == "LOST":
+            return await self.lose(live)
+        if sealed.outcome == "SEALED":
             if live.shown:
                 live.is_shown()
             if live.feed is not None:
-                first = live.acknowledged + 1
+                first = sealed.last - len(payloads) + 1
                 live.feed.push([events.Event(first + i, payload) for i, payload in enumerate(payloads)])
             await self._ended(
                 turn, state, usage, live.model.id if live.model else turn.model,
@@ -132,14 +153,14 @@ class Sealer:
             })  # fmt: skip
             if state == "failed":
                 live.span.fail(body["code"])
-        elif outcome == "FENCED":
+        elif sealed.outcome == "FENCED":
             metrics.fenced.inc()
             log.warning(
                 "seal.fenced", turn=turn.ref.turn_id, epoch=turn.epoch, action="left to its new owner"
             )
-        return following
+        return sealed.following
 
-    async def _write(self, live: Live, seal: Seal) -> tuple[str, str]:
+    async def _write(self, live: Live, seal: Seal) -> Sealed:
         """Seal; while Redis is away, for as long as turns hold their deltas."""
         loop = asyncio.get_running_loop()
         since = live.failing_since or loop.time()
@@ -151,7 +172,7 @@ class Sealer:
                     log.error("seal.given_up", turn=live.turn.ref.turn_id, action="left for takeover")
                     if live.feed is not None:
                         live.feed.fail(error)
-                    return "UNKNOWN", ""
+                    return Sealed("UNKNOWN")
                 await asyncio.sleep(_RETRY_SECONDS)
 
     def _seal(
@@ -192,6 +213,10 @@ class Sealer:
             await self._store.leases.settle(turn.ref)
         except StoreUnavailable:
             log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")
+
+
+def lost_log() -> ServiceError:
+    return ServiceError("store_unavailable", "The store lost a part of this answer; send it again.")
 
 
 def _shown(live: Live) -> bool:

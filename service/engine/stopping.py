@@ -14,7 +14,7 @@ from typing import Final
 
 from service import metrics
 from service.engine.live import Live
-from service.engine.reader import Readers
+from service.engine.reader import Readers, Reconnect
 from service.engine.recovery import Recovery
 from service.engine.sealing import Sealer
 from service.errors import StoreUnavailable
@@ -69,7 +69,7 @@ class Stops:
                 turn = await self._store.turns.get(ref)
                 if turn is not None and not turn.sealed:
                     await self._readers.follow(ref, turn.last, lambda _: None)
-        except TimeoutError:
+        except (TimeoutError, Reconnect):  # this worker may be leaving: its readers end, the stop does not
             return False
         return True
 
@@ -87,10 +87,10 @@ class Stops:
             if claim.outcome != "CLAIMED" or claim.turn is None:
                 return
             log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
-            outcome, following = await self._sealer.stop_from_log(claim.turn)
-            if outcome != "FENCED":
-                if following:
-                    await self._recovery.promote(TurnRef(ref.principal, ref.session_id, following))
+            sealed = await self._sealer.stop_from_log(claim.turn)
+            if sealed.outcome != "FENCED":
+                if sealed.following:
+                    await self._recovery.promote(TurnRef(ref.principal, ref.session_id, sealed.following))
                 return
             await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))
         raise StoreUnavailable("The turn is claimed again and again; stop it again in 2 s.")

@@ -76,7 +76,7 @@ class Leases:
             calls.append((
                 "renew",
                 (keys.turn(turn.ref.turn_id), keys.session),
-                (turn.epoch, self.lease_ms, int(has_reader), self._orphan_ms),
+                (turn.epoch, turn.claim, self.lease_ms, int(has_reader), self._orphan_ms),
             ))  # fmt: skip
         return await self._scripts.batch("renew", calls) if calls else []
 

@@ -36,6 +36,7 @@ class Append:
 
     names: Sequence[str]  # as Log.names has them
     epoch: int
+    claim: str
     first_id: int
     payloads: Sequence[bytes]
     fields: Sequence[Any] = ()
@@ -82,11 +83,8 @@ class Log:
         calls: list[Call] = []
         for item in appends:
             fields = item.fields
-            calls.append((
-                "append",
-                item.names,
-                (item.epoch, self._lease_ms, item.first_id, len(fields) // 2, *fields, *item.payloads),
-            ))  # fmt: skip
+            head = (item.epoch, item.claim, self._lease_ms, item.first_id, len(fields) // 2)
+            calls.append(("append", item.names, (*head, *fields, *item.payloads)))
         return calls
 
     def _note(self, appends: Sequence[Append], begin: float) -> None:

@@ -24,13 +24,16 @@ _INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 Call = tuple[str, Sequence[str], Sequence[Any]]
 
 
+def _included(source: str, files: dict[str, str]) -> str:
+    """A script with those that it includes, and those that these include."""
+    return _INCLUDE.sub(lambda found: _included(files[found[1]], files), source)
+
+
 class Scripts:
     def __init__(self, client: Client) -> None:
         self._client = client
         files = {path.stem: path.read_text() for path in sorted(_FOLDER.glob("*.lua"))}
-        self._sources = {
-            name: _INCLUDE.sub(lambda found: files[found[1]], source) for name, source in files.items()
-        }
+        self._sources = {name: _included(source, files) for name, source in files.items()}
         self._hashes = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in self._sources.items()

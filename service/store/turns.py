@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from service import ids
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
 from service.store.client import Client
@@ -25,6 +26,8 @@ from service.store.sessions import Page
 #: what a response shows of an answer before it ends well: all events, text but no reasoning, nothing
 Shows = Literal["all", "text", "end"]
 _SHOWS: Final[dict[bytes, Shows]] = {b"text": "text", b"end": "end"}
+#: ids between the beginnings of two lives of a log (lua/next_life.lua); more than a turn has events
+LIFE: Final = 1_000_000
 # A begin that takes longer has an answer that nobody waits for.
 _OF_THE_TIMEOUT: Final = 0.95
 
@@ -50,6 +53,8 @@ class TurnRef:
 class Turn:
     """A turn's hash, decoded.
 
+    `epoch` and `claim` (a nonce) are its owner's right to write. `kept` is the last event that was left
+    where the store may have lost some, None where it has not; what follows is a new life of the log.
     `last` is the id of its last event, `void` that of its last restart. `delivered`: a reader who
     cannot ask for what it lacks (AI SDK) was sent the end of it. `shows`: what its sender
     is shown before it ends well. `question` is what it answers, where
@@ -69,6 +74,9 @@ class Turn:
     shown: bool = False
     stop: bool = False
     owner: str = ""
+    claim: str = ""
+    store_history: str = ""
+    kept: int | None = None
     lease: int = 0
     tokens: int = 0
     prompt_tokens: int = 0
@@ -92,6 +100,11 @@ class Turn:
     def sealed(self) -> bool:
         return self.state in ("completed", "stopped", "failed")
 
+    @property
+    def opens_life(self) -> bool:
+        """Claimed after a loss, and nothing is written since: what readers were shown is not known."""
+        return self.kept is not None and (self.last + 1) % LIFE == 0
+
 
 def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
     def number(name: bytes) -> int:
@@ -114,6 +127,9 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         shown=fields.get(b"shown") == b"1",
         stop=fields.get(b"stop") == b"1",
         owner=fields.get(b"owner", b"").decode(),
+        claim=fields.get(b"claim", b"").decode(),
+        store_history=fields.get(b"history", b"").decode(),
+        kept=number(b"kept") if b"kept" in fields else None,
         lease=number(b"lease"),
         tokens=number(b"tokens"),
         prompt_tokens=number(b"prompt_tokens"),
@@ -135,7 +151,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Everything begin.lua needs; see its header."""
+    """Everything begin.lua needs; see its header. Repeated with the same `claim` it is the same begin."""
 
     ref: TurnRef
     mode: Literal["append", "edit", "regenerate"]
@@ -151,6 +167,7 @@ class Begin:
     must_exist: bool = False
     key: str | None = None
     fingerprint: str = ""
+    claim: str = field(default_factory=ids.new_claim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +192,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
+    """Everything seal.lua needs. `first_id` 0: the payloads begin a new life of a log that lost events."""
+
     state: str
     first_id: int
     payloads: Sequence[bytes]
@@ -182,6 +201,15 @@ class Seal:
     answer_id: str
     answer: bytes
     frees_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """`following` is the queued turn whose time has come, '' for none; `last` the terminal event's id."""
+
+    outcome: str  # SEALED FENCED GONE LOST UNKNOWN (the store is away)
+    following: str = ""
+    last: int = 0
 
 
 def _pairs(fields: dict[str, Any]) -> list[Any]:
@@ -218,7 +246,7 @@ class Turns:
         keys = self._session(begin.ref)
         settings = self._settings
         idem = keys.idempotency(begin.key or "-")
-        fields = {**begin.fields, "idem": self.idempotency(begin.ref, begin.key)}
+        fields = {**begin.fields, "idem": self.idempotency(begin.ref, begin.key), "claim": begin.claim}
         args: list[Any] = [
             begin.ref.turn_id, owner, self.lease_ms,
             settings.session_ttl_seconds, settings.ephemeral_ttl_seconds, settings.log_ttl_seconds,
@@ -265,7 +293,14 @@ class Turns:
         answer = await self._scripts.call(
             "claim",
             [keys.turn(ref.turn_id), keys.log(ref.turn_id), keys.session],
-            [owner, self.lease_ms, int(force), self._settings.log_ttl_seconds],
+            [
+                owner,
+                self.lease_ms,
+                int(force),
+                self._settings.log_ttl_seconds,
+                ids.new_claim(),
+                int(time.time() * 1000),
+            ],
         )
         outcome = answer[0].decode()
         if outcome == "LEASED":
@@ -293,20 +328,27 @@ class Turns:
         """Tell a worker at once that a turn of its own shall stop."""
         await self._client.run("ring", self._client.redis.publish(self._keys.bell(worker), str(ref)))
 
-    async def seal(self, turn: Turn, seal: Seal) -> tuple[str, str]:
-        """Returns (SEALED | FENCED | GONE, id of the queued turn whose time has come or '')."""
+    async def seal(self, turn: Turn, seal: Seal) -> Sealed:
+        """Raises StoreUnavailable."""
         keys = self._session(turn.ref)
         settings = self._settings
         names = [keys.turn(turn.ref.turn_id), keys.log(turn.ref.turn_id), keys.session, keys.order,
                  keys.messages, keys.queue, turn.idem or keys.idempotency("-")]  # fmt: skip
         answer = await self._scripts.call("seal", names, [
-            turn.epoch, seal.first_id, seal.state, seal.answer_id, seal.answer,
+            turn.epoch, turn.claim, seal.first_id, seal.state, seal.answer_id, seal.answer,
             settings.session_ttl_seconds, settings.ephemeral_ttl_seconds, settings.log_ttl_seconds,
             int(seal.frees_key), int(time.time() * 1000),
             len(seal.fields), *_pairs(seal.fields), *seal.payloads,
         ])  # fmt: skip
-        return answer[0].decode(), answer[1].decode() if len(answer) > 1 else ""
+        if len(answer) == 1:
+            return Sealed(answer[0].decode())
+        return Sealed(answer[0].decode(), answer[1].decode(), int(answer[2]))
+
+    async def lost_writes(self, turn: Turn) -> bool:
+        """May the store have lost acknowledged writes since the turn was begun or claimed?"""
+        present = await self._scripts.call("history", [self._session(turn.ref).turn(turn.ref.turn_id)], [])
+        return bool(turn.store_history) and present.decode() != turn.store_history
 
     async def release(self, turn: Turn) -> bool:
         name = self._session(turn.ref).turn(turn.ref.turn_id)
-        return bool(await self._scripts.call("release", [name], [turn.epoch]))
+        return bool(await self._scripts.call("release", [name], [turn.epoch, turn.claim]))

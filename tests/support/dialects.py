@@ -56,7 +56,7 @@ class Dialect(ABC):
             try:
                 async for chunk in answer.aiter_raw():
                     data += chunk
-                    if shown is not None:
+                    if shown is not None and answer.status_code == 200:
                         shown(self.read(data.decode(errors="ignore"))[0])
             except httpx.TransportError:
                 text, end = self.read(data.decode(errors="ignore"))

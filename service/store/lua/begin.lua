@@ -16,6 +16,9 @@
 -- Returns {BEGUN, state, epoch, user message id, answer position, turns of its session} | {KNOWN, turn id} |
 --         {MISMATCH, turn id} | {BUSY, turn id} | {HAS_HISTORY} | {NO_SESSION} | {NO_MESSAGE} |
 --         {MESSAGE_EXISTS} | {FREE} (check) | {LATE}
+local function history()
+-- include history
+end
 local session, order, messages, turns, queue, turn, log, idem = unpack(KEYS)
 local id, owner, mode, message_id, message = ARGV[1], ARGV[2], ARGV[9], ARGV[10], ARGV[11]
 
@@ -131,6 +134,7 @@ if message ~= '' then redis.call('HSET', messages, message_id, message) end
 
 redis.call('HSET', turn, 'v', '1', 'id', id, 'state', state, 'epoch', '1', 'owner', owner, 'attempt', '0',
   'user', message_id, 'pos', position + 1, 'reader_at', now, 'created', ARGV[17], 'started', ARGV[16],
+  'history', history(),
   'lease', state == 'running' and now + tonumber(ARGV[3]) or 0, 'last', state == 'running' and 1 or 0,
   unpack(fields))
 redis.call('RPUSH', turns, id)

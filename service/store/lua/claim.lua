@@ -1,30 +1,44 @@
 -- claim: become the owner of a turn whose lease has lapsed, or whose time in the queue has come.
--- The epoch rises, so that the owner before can write nothing any more.
+-- The epoch rises and the claim is new, so that the owner before can write nothing any more; the epoch
+-- alone would not do, since a failover can lose a claim, and the next one has the same epoch.
+-- Where the store has another history than when the turn was claimed last, acknowledged events may
+-- be lost: `last` is set to the id before a new life of the log, `kept` to what is left of the old one.
 --
 -- KEYS  1 turn  2 log  3 session
 -- ARGV  1 owner  2 lease ms  3 force 0|1 (stop takes a turn from a living owner)  4 log ttl s
+--       5 claim (a nonce)  6 ms now, by the caller's clock
 -- Returns {CLAIMED, promoted 0|1, ms since the lease lapsed, owner before, field, value, ...} |
 --         {LEASED, ms left} | {SEALED, field, value, ...} | {WAITING} (queued behind a running turn) | {GONE}
 local turn, log, session = unpack(KEYS)
-local held = redis.call('HMGET', turn, 'state', 'lease', 'id', 'started', 'owner')
+local function history()
+-- include history
+end
+local function next_life(ARGV)
+-- include next_life
+end
+local held = redis.call('HMGET', turn, 'state', 'lease', 'id', 'started', 'owner', 'history', 'last', 'created')
 if not held[1] then return {'GONE'} end
 if held[1] ~= 'running' and held[1] ~= 'queued' then
   return {'SEALED', unpack(redis.call('HGETALL', turn))}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local promoted = '0'
+local promoted, last = '0', tonumber(held[7])
 if held[1] == 'queued' and ARGV[3] ~= '1' then
   if redis.call('HGET', session, 'active') ~= held[3] then return {'WAITING'} end
   redis.call('XADD', log, '1-0', 'e', held[4])
   redis.call('EXPIRE', log, ARGV[4])
   redis.call('HSET', turn, 'state', 'running', 'last', '1', 'reader_at', now)
   redis.call('PUBLISH', log, 1)
-  promoted = '1'
+  promoted, last = '1', 1
 elseif tonumber(held[2]) > now and ARGV[3] ~= '1' then
   return {'LEASED', tonumber(held[2]) - now}
 end
+local present = history()
+if (held[6] or present) ~= present then
+  redis.call('HSET', turn, 'kept', last, 'last', next_life({last, held[8], ARGV[6]}))
+end
 redis.call('HINCRBY', turn, 'epoch', 1)
-redis.call('HSET', turn, 'owner', ARGV[1], 'lease', now + tonumber(ARGV[2]))
+redis.call('HSET', turn, 'owner', ARGV[1], 'claim', ARGV[5], 'history', present, 'lease', now + tonumber(ARGV[2]))
 local lapsed = math.max(0, now - tonumber(held[2]))
 return {'CLAIMED', promoted, lapsed, held[5], unpack(redis.call('HGETALL', turn))}

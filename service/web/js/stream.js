@@ -146,7 +146,7 @@ export class Stream {
   /** The pause before the next try, or the error that ends the tries. */
   async #judge(error) {
     if (!(error instanceof ApiError) || error.status === 0) return this.#backoff();
-    if (error.code === "cursor_ahead") {
+    if (error.code === "cursor_ahead" || error.code === "events_lost") {
       // The store lost what it had confirmed: what it has now is the answer.
       Object.assign(this.answer, { last: 0, text: "", reasoning: "" });
       return { ms: 0 };

@@ -16,6 +16,7 @@ const SENTENCES = {
   turn_in_progress: "This chat is answering already, perhaps in another window.",
   session_not_found: "This chat is gone: it was deleted, or its time ran out.",
   turn_not_found: "This answer is gone: its chat was deleted, or its time ran out.",
+  events_lost: "The server lost a part of this answer.",
   events_expired: "This answer is no longer kept in full.",
   context_too_long: "This message is too long for the model.",
   body_too_large: "This message is larger than the service takes.",

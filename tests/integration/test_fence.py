@@ -1,0 +1,188 @@
+"""The fence: only the last claim of a turn writes, also where a failover has lost a claim before it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import redis
+
+from service import events
+from service.config.settings import Settings
+from service.store import log as codes
+from service.store.log import Append
+from service.store.store import Store
+from service.store.turns import LIFE, Begin, Claim, Seal, Turn, TurnRef
+from tests.support.redis import RedisServer
+from tests.support.rollback import Snapshot
+
+REF = TurnRef("p", "s", "t_1")
+
+
+@pytest.fixture
+async def scripts(redis_server: RedisServer, store: redis.Redis) -> AsyncIterator[Store]:
+    """The store as a worker has it, without a worker."""
+    opened = Store(Settings(_env_file=None, redis_url=redis_server.url), "host:1")
+    yield opened
+    await opened.close()
+
+
+async def begin(scripts: Store) -> Turn:
+    wanted = Begin(REF, "append", "m_1", b'{"role":"user"}', {}, events.structured(events.STARTED, {}), {})
+    assert (await scripts.turns.begin(wanted, "host:1")).outcome == "BEGUN"
+    turn = await scripts.turns.get(REF)
+    assert turn is not None
+    assert (turn.epoch, turn.claim, turn.last) == (1, wanted.claim, 1)
+    return turn
+
+
+async def claim(scripts: Store, worker: str) -> Turn:
+    """As a sweep does when the lease has lapsed."""
+    await scripts.turns.release(await current(scripts))
+    found = await scripts.turns.claim(REF, worker)
+    assert (found.outcome, found.turn is not None) == ("CLAIMED", True)
+    assert found.turn is not None
+    return found.turn
+
+
+async def current(scripts: Store) -> Turn:
+    turn = await scripts.turns.get(REF)
+    assert turn is not None
+    return turn
+
+
+async def append(scripts: Store, turn: Turn, first: int, *texts: str) -> Any:
+    payloads = [events.delta(text) for text in texts]
+    wanted = Append(scripts.log.names(REF), turn.epoch, turn.claim, first, payloads)
+    return (await scripts.log.append([wanted]))[0]
+
+
+def ending(first: int, *texts: str) -> Seal:
+    last = events.structured(events.COMPLETED, {"finish_reason": "stop"})
+    return Seal("completed", first, [*map(events.delta, texts), last], {}, "m_a", b'{"role":"assistant"}')
+
+
+async def logged(scripts: Store) -> list[tuple[int, bytes]]:
+    return [(event.id, event.payload) for event in await scripts.log.read_all(REF)]
+
+
+async def test_an_owner_before_the_last_claim_writes_nothing(scripts: Store) -> None:
+    first = await begin(scripts)
+    assert await append(scripts, first, 2, "one") == codes.OK
+    second = await claim(scripts, "host:2")
+    assert (second.epoch, second.last) == (2, 2)
+    before = await logged(scripts)
+    assert await append(scripts, first, 3, "two") == codes.FENCED
+    assert (await scripts.turns.seal(first, ending(3))).outcome == "FENCED"
+    assert await scripts.leases.renew([(first, True)]) == [codes.FENCED]
+    assert not await scripts.turns.release(first)
+    assert await logged(scripts) == before
+    assert await append(scripts, second, 3, "three") == codes.OK
+
+
+async def test_of_two_claims_with_one_epoch_only_the_last_writes(scripts: Store, store: redis.Redis) -> None:
+    """The claim with epoch 2 is lost by a failover, and epoch 2 is claimed again by another worker."""
+    await begin(scripts)
+    past = Snapshot(store)
+    lost = await claim(scripts, "host:2")
+    assert await append(scripts, lost, 2, "lost") == codes.OK
+    past.come_back()
+    second = await claim(scripts, "host:3")
+    assert (lost.epoch, second.epoch) == (2, 2)
+    first = second.last + 1
+    for attempt in (2, 3, first, first + 1):
+        assert await append(scripts, lost, attempt, "old") == codes.FENCED
+        assert (await scripts.turns.seal(lost, ending(attempt))).outcome == "FENCED"
+    assert (await scripts.turns.seal(lost, ending(0))).outcome == "FENCED"
+    assert await scripts.leases.renew([(lost, True)]) == [codes.FENCED]
+    assert not await scripts.turns.release(lost)
+    assert await append(scripts, second, first, "new") == codes.OK
+    sealed = await scripts.turns.seal(second, ending(first + 1))
+    assert (sealed.outcome, sealed.last) == ("SEALED", first + 1)
+    assert [payload for _, payload in await logged(scripts)][1:] == [b"dnew", ending(0).payloads[-1]]
+    assert (await scripts.turns.seal(lost, ending(first + 1))).outcome == "FENCED"
+
+
+async def test_a_living_owner_is_not_taken_over(scripts: Store) -> None:
+    turn = await begin(scripts)
+    found: Claim = await scripts.turns.claim(REF, "host:2")
+    assert found.outcome == "LEASED"
+    assert 0 < found.milliseconds_left <= scripts.turns.lease_ms
+    assert await append(scripts, turn, 2, "one") == codes.OK
+
+
+async def test_a_gap_in_the_log_is_refused_by_append_and_by_seal(scripts: Store) -> None:
+    turn = await begin(scripts)
+    assert await append(scripts, turn, 3, "two") == codes.LOST
+    assert (await scripts.turns.seal(turn, ending(3))).outcome == "LOST"
+    assert await logged(scripts) == [(1, turn.started)]
+    assert (await current(scripts)).state == "running"
+
+
+async def test_a_log_that_is_gone_is_refused_by_append_and_by_seal(
+    scripts: Store, store: redis.Redis
+) -> None:
+    turn = await begin(scripts)
+    assert await append(scripts, turn, 2, "one") == codes.OK
+    store.delete(scripts.log.name(REF))
+    assert await append(scripts, turn, 3, "two") == codes.LOST
+    assert (await scripts.turns.seal(turn, ending(3, "two"))).outcome == "LOST"
+
+
+async def test_a_repeated_append_and_seal_write_once(scripts: Store) -> None:
+    turn = await begin(scripts)
+    for _ in range(2):
+        assert await append(scripts, turn, 2, "one", "two") == codes.OK
+    for _ in range(2):
+        assert (await scripts.turns.seal(turn, ending(4))).last == 4
+    assert [number for number, _ in await logged(scripts)] == [1, 2, 3, 4]
+
+
+async def test_a_claim_after_a_loss_begins_a_new_life_beyond_all_cursors(
+    scripts: Store, store: redis.Redis
+) -> None:
+    first = await begin(scripts)
+    assert await append(scripts, first, 2, "one") == codes.OK
+    begun = []
+    for worker in ("host:2", "host:3"):  # the second loss takes the life that the first one began
+        past = Snapshot(store)
+        assert await append(scripts, first, 3, "lost", "lost too") == codes.OK
+        past.come_back()
+        past = Snapshot(store)
+        turn = await claim(scripts, worker)
+        assert (turn.kept, turn.opens_life) == (2, True)
+        begun.append(turn.last + 1)
+        assert begun[-1] % LIFE == 0
+        assert await append(scripts, turn, turn.last + 1, "new", "life") == codes.OK
+        assert [number for number, _ in await logged(scripts)] == [1, 2, begun[-1], begun[-1] + 1]
+        past.come_back()
+        store.hset(turn_key(scripts), "created", int(str(store.hget(turn_key(scripts), "created"))) - 100)
+    assert begun[0] < begun[1]
+
+
+def turn_key(scripts: Store) -> str:
+    return scripts.log.names(REF)[0]
+
+
+async def test_a_claim_without_a_loss_goes_on_in_the_same_life(scripts: Store) -> None:
+    await begin(scripts)
+    turn = await claim(scripts, "host:2")
+    assert (turn.last, turn.kept, turn.opens_life) == (1, None, False)
+
+
+async def test_whose_log_lost_events_is_sealed_in_a_new_life_with_the_end_alone(
+    scripts: Store, store: redis.Redis
+) -> None:
+    turn = await begin(scripts)
+    assert await append(scripts, turn, 2, "one") == codes.OK
+    past = Snapshot(store)
+    assert await append(scripts, turn, 3, "two", "three") == codes.OK
+    past.come_back()
+    assert (await scripts.turns.seal(turn, ending(5, "four"))).outcome == "LOST"
+    sealed = await scripts.turns.seal(turn, ending(0))
+    assert (sealed.outcome, sealed.last % LIFE) == ("SEALED", 0)
+    assert [number for number, _ in await logged(scripts)] == [1, 2, sealed.last]
+    again = await scripts.turns.seal(turn, ending(0))
+    assert (again.outcome, again.last) == ("SEALED", sealed.last)
+    assert (await current(scripts)).kept == 2
