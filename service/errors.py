@@ -35,11 +35,8 @@ CODES: Final[dict[str, tuple[int, bool, str]]] = {
     "session_has_history": (409, False, "The session has messages already"),
     "cursor_ahead": (409, False, "The cursor is beyond the last event"),
     "events_expired": (410, False, "The events are no longer kept"),
-<<<<<<< HEAD
-    "misdirected_request": (421, False, "The request names another host"),
-=======
     "events_lost": (410, False, "The store has lost events that were shown"),
->>>>>>> c3634cb (Two lives of a log never share an id, and the fence is epoch and claim)
+    "misdirected_request": (421, False, "The request names another host"),
     "upstream_rate_limited": (429, True, "The model is at its rate limit"),
     "upstream_unavailable": (502, True, "The model cannot be reached"),
     "upstream_timeout": (504, True, "The model did not answer in time"),
