@@ -96,6 +96,7 @@ class Answer:
         if fault is not None:
             await self._strike(fault)
         await line.finish(self._tail())
+        self._call.reported = self._kind != "no_usage" or self._request.include_usage
 
     async def _flush(self, batch: list[bytes], tokens: int) -> None:
         if batch:
@@ -199,6 +200,7 @@ class Answer:
             body = body[: len(body) // 2] if fault.kind == "torn" else _GARBAGE
         await line.respond(200, head, body)
         self._call.sent(script.length)
+        self._call.reported = True
 
     def _message(self) -> dict[str, object]:
         script = self._script

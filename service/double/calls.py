@@ -42,6 +42,7 @@ class Call:
     status: int = 0
     tokens: int = 0
     prompt_tokens: int = 0
+    reported: bool = False  # the client was told its usage
     first_token: float | None = None
     end: End = ""
     ended: float | None = None
@@ -70,6 +71,7 @@ class Call:
             "status": self.status,
             "prompt_tokens": self.prompt_tokens,
             "tokens": self.tokens,
+            "reported": self.reported,
             "started": self.started,
             "first_token": self.first_token,
             "end": self.end or None,

@@ -199,11 +199,7 @@ class Engine:
         await self.budgets.hold([turn])
         if turn.shown:
             live.answer.replay(await self.store.log.read_all(turn.ref))
-        if turn.tokens:
-            billed = turn.billed
-            billed["prompt_tokens"] = billed.get("prompt_tokens", 0) + turn.prompt_tokens
-            billed["completion_tokens"] = billed.get("completion_tokens", 0) + turn.tokens
-            live.bill(billed)
+        live.inherit_bill()
 
     # Stop and read
 

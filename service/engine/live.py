@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from service import events, metrics
+from service.engine import billing
 from service.engine.feeds import Feed
 from service.events import Event
 from service.store.turns import Turn
@@ -63,7 +64,8 @@ class Live:
         self.answer = Answer()
         self.shown = turn.shown
         self.acknowledged = turn.last
-        self.tokens = 0
+        self.tokens = 0  # of the call under way, counted
+        self.reported: dict[str, int] | None = None  # what the provider says that it used
         self.signal: str | None = None
         self.followed_by = ""
         self._interruptible: asyncio.Task[Any] | None = None
@@ -114,10 +116,40 @@ class Live:
             self._pending.append((kind, [text]))
         self._idle.clear()
 
-    def bill(self, billed: dict[str, int]) -> None:
-        """Tokens that attempts of earlier owners used."""
+    # What it costs
+
+    def ask(self, model: Model, prompt_tokens: int) -> None:
+        """A call is about to be sent: with the next append whoever ends the turn bills it."""
+        turn = self.turn
+        turn.attempt += 1
+        turn.prompt_tokens = prompt_tokens
+        self.add_event(
+            events.ATTEMPT, {"attempt": turn.attempt, "model": model.id},
+            attempt=turn.attempt, answered_by=model.id, prompt_tokens=prompt_tokens,
+        )  # fmt: skip
+
+    def asked(self, *, billable: bool) -> None:
+        """The call is over, and this is what it has cost."""
+        if billable:
+            self._bill(billing.billed(self.turn, self.tokens, self.reported))
+        else:
+            self._bill(self.turn.billed)
+
+    def inherit_bill(self) -> None:
+        """Of the owners before one may have died in the middle of a call."""
+        if self.turn.prompt_tokens or self.turn.tokens:
+            self._bill(billing.billed(self.turn, self.turn.tokens))
+
+    def _bill(self, billed: dict[str, int]) -> None:
         self.turn.billed = billed
+        self.turn.prompt_tokens = self.turn.tokens = self.tokens = 0
+        self.reported = None
         self._fields["billed"] = orjson.dumps(billed)
+        self._fields["prompt_tokens"] = 0
+
+    @property
+    def usage(self) -> dict[str, int]:
+        return billing.usage(self.turn, self.tokens, self.reported)
 
     # What the flusher does
 
@@ -133,7 +165,8 @@ class Live:
                         events.delta(join) if item[0] == events.DELTA else events.reasoning(join)
                     )
             self._pending = []
-            self._taken_fields = self._fields
+            # Fields that went without an event, and are not acknowledged, go again with what comes next.
+            self._taken_fields |= self._fields
             self._fields = {}
             self._taken_fields["tokens"] = self.tokens
             if self.shown:
@@ -182,7 +215,7 @@ class Live:
 
     @property
     def has_pending(self) -> bool:
-        return bool(self._pending or self._taken)
+        return bool(self._pending or self._taken or self._fields or self._taken_fields)
 
     def unwritten(self) -> list[bytes]:
         """Everything not acknowledged, for the seal to write."""

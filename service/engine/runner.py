@@ -95,6 +95,8 @@ class Runner:
             if wait > self._left(since):
                 break
             model = following
+            # What the attempt has cost is in the store before the next one, for whoever takes over.
+            self._flusher.put(live, urgent=True)
             if wait and await self._interrupted_within(live, wait):
                 return await self._interrupted(live)
         return await self._sealer.fail(live, failure)
@@ -108,8 +110,8 @@ class Runner:
                 live.followed_by = await self._interrupted(live)
                 return None
             with live.interruptible():
-                batch = await self._attempt(live, chain, model, self._left(since))
-            live.followed_by = await self._sealer.complete(live, batch)
+                reason = await self._attempt(live, chain, model, self._left(since))
+            live.followed_by = await self._sealer.complete(live, reason)
             return None
         except Interrupted:
             if live.signal not in ("first_token_timeout", "idle_timeout"):
@@ -187,8 +189,8 @@ class Runner:
                     raise
                 await asyncio.sleep(_STORE_RETRY_SECONDS)
 
-    async def _attempt(self, live: Live, chain: list[Model], model: Model, left: float) -> Batch:
-        """One upstream call. Returns the batch with the finish_reason."""
+    async def _attempt(self, live: Live, chain: list[Model], model: Model, left: float) -> str:
+        """One upstream call. Returns its finish_reason."""
         turn = live.turn
         live.model = model
         context = await self._context(turn, model)
@@ -203,20 +205,15 @@ class Runner:
                 context = await self._context(turn, permit.model)
             return await self._call(live, permit, context)
 
-    async def _call(self, live: Live, permit: Permit, context: Context) -> Batch:
+    async def _call(self, live: Live, permit: Permit, context: Context) -> str:
         """The call itself, once it may be made."""
         turn, model = live.turn, permit.model
         loop = asyncio.get_running_loop()
         messages = context.messages
         if live.shown and live.answer.text:
             messages = [*messages, {"role": "assistant", "content": "".join(live.answer.text)}]
-        turn.attempt += 1
-        turn.prompt_tokens = context.prompt_tokens
-        live.tokens = 0
-        live.add_event(
-            events.ATTEMPT, {"attempt": turn.attempt, "model": model.id},
-            attempt=turn.attempt, answered_by=model.id, prompt_tokens=context.prompt_tokens,
-        )  # fmt: skip
+        await live.landed()
+        live.ask(model, context.prompt_tokens)
         # It is on its way before the call is, and is not waited for: a worker that was fenced hears
         # of it a round trip later, and nothing that its call brings gets into the log.
         self._flusher.put(live, urgent=True)
@@ -234,10 +231,11 @@ class Runner:
         finally:
             live.deadline = (total, "turn_timeout")
             live.gate = None
-            if live.tokens:
+            if live.reported:
+                permit.spent(live.reported["prompt_tokens"], live.reported["completion_tokens"])
+            elif live.tokens:
                 permit.spent(context.prompt_tokens, live.tokens)
-        if last.usage:
-            permit.spent(last.usage["prompt_tokens"], last.usage["completion_tokens"])
+            live.asked(billable=request.billable)
         if live.answer.empty and live.answer.reasoning:
             raise UpstreamError(
                 "upstream_rejected", "The model used all its tokens for reasoning and gave no answer.",
@@ -245,7 +243,7 @@ class Runner:
             )  # fmt: skip
         if last.usage:
             self._tokens.learn(context, last.usage["prompt_tokens"])
-        return last
+        return last.finish_reason or "stop"
 
     async def _relay(
         self, live: Live, permit: Permit, request: Request, total: float, attempt: Attempt
@@ -258,7 +256,7 @@ class Runner:
             if live.signal is not None:
                 return None  # the attempt is being ended
             if batch.usage:
-                last.usage = batch.usage
+                live.reported = last.usage = batch.usage
             last.finish_reason = batch.finish_reason or last.finish_reason
             if not batch.pieces:
                 return None

@@ -17,6 +17,7 @@ import orjson
 
 from service import events, ids, metrics
 from service.config.settings import Settings
+from service.engine import billing
 from service.engine.attempts import origin
 from service.engine.budgets import Budgets
 from service.engine.feeds import Feeds
@@ -27,7 +28,6 @@ from service.store.log import Append
 from service.store.sessions import Message
 from service.store.store import Store
 from service.store.turns import Seal, Sealed, Turn
-from service.upstream.base import Batch
 
 _RETRY_SECONDS: Final = 0.2
 
@@ -41,20 +41,19 @@ class Sealer:
         self._feeds = feeds
         self._budgets = budgets
 
-    async def complete(self, live: Live, last: Batch) -> str:
-        usage = _billed(live.turn, live.tokens, last.usage)
-        reason = last.finish_reason or "stop"
+    async def complete(self, live: Live, reason: str) -> str:
+        usage = live.usage
         return await self._end(live, "completed", {"finish_reason": reason, "usage": usage}, usage)
 
     async def stop(self, live: Live, *, orphan: bool = False) -> str:
-        usage = _billed(live.turn, live.tokens, None)
+        usage = live.usage
         if orphan:
             metrics.orphans.inc()
         reason = "abandoned" if orphan else "stop"
         return await self._end(live, "stopped", {"finish_reason": reason, "usage": usage}, usage)
 
     async def fail(self, live: Live, error: ServiceError, *, new_life: bool = False) -> str:
-        usage = _billed(live.turn, live.tokens, None)
+        usage = live.usage
         body: dict[str, Any] = {
             "code": error.code, "message": error.message, "retryable": error.retryable
         }  # fmt: skip
@@ -80,7 +79,7 @@ class Sealer:
         await live.landed()
         try:
             first, payloads, fields = live.take()
-            if payloads:
+            if payloads or fields:
                 turn = live.turn
                 await self._store.log.append(
                     [Append(live.names, turn.epoch, turn.claim, first, payloads, fields)]
@@ -99,7 +98,7 @@ class Sealer:
         """Seal a turn that was claimed by force: the answer so far is what its log says."""
         answer = Answer()
         answer.replay(await self._store.log.read_all(turn.ref))
-        usage = _billed(turn, turn.tokens, None)
+        usage = billing.usage(turn, turn.tokens)
         payloads = [events.structured(events.STOPPED, {"finish_reason": "stop", "usage": usage})]
         if turn.state == "queued":
             payloads.insert(0, turn.started)
@@ -226,16 +225,3 @@ def _shown(live: Live) -> bool:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
-
-
-def _billed(turn: Turn, tokens: int, reported: dict[str, int] | None) -> dict[str, int]:
-    """What the provider reported, or what was counted; cut attempts before this one are added."""
-    prompt = turn.billed.get("prompt_tokens", 0)
-    completion = turn.billed.get("completion_tokens", 0)
-    if reported:
-        prompt += reported["prompt_tokens"]
-        completion += reported["completion_tokens"]
-    elif tokens:
-        prompt += turn.prompt_tokens
-        completion += tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

@@ -46,12 +46,15 @@ class Limits:
 
 @dataclass(slots=True)
 class Request:
+    """`billable` as soon as the provider may charge for it: it was sent, and not refused."""
+
     model: Model
     messages: list[dict[str, Any]]
     max_completion_tokens: int
     params: dict[str, Any]
     turn_id: str
     traceparent: str = ""
+    billable: bool = False
 
 
 #: Takes a batch inside of the callback that brought it; what it returns is awaited before the next one.

@@ -106,9 +106,13 @@ def _add(batch: Batch, kind: str, text: str) -> None:
 
 
 class Decoder:
-    """Feed it reads, get batches. `finished` once a finish_reason was seen."""
+    """Feed it reads, get batches. `finished` once a finish_reason was seen.
+
+    `failure` is what came behind the last batch in the same read: where reads end changes nothing.
+    """
 
     def __init__(self) -> None:
+        self.failure: UpstreamError | None = None
         self._rest = b""
         self._frame: _Frame | None = None
         self._lessons = _LESSONS
@@ -121,14 +125,20 @@ class Decoder:
             data = data.replace(b"\r\n", b"\n")
         data = self._rest + data
         batch = Batch()
-        while True:
-            *events, self._rest = self._alike(data, batch).split(b"\n\n")
-            if len(self._rest) > _MAX_EVENT_BYTES:
-                raise garbled()
-            learned = self._one_by_one(events, batch)
-            if learned == len(events):
-                return batch
-            data = b"\n\n".join([*events[learned:], self._rest])
+        try:
+            while True:
+                *events, self._rest = self._alike(data, batch).split(b"\n\n")
+                if len(self._rest) > _MAX_EVENT_BYTES:
+                    raise garbled()
+                learned = self._one_by_one(events, batch)
+                if learned == len(events):
+                    return batch
+                data = b"\n\n".join([*events[learned:], self._rest])
+        except UpstreamError as error:
+            if not batch.pieces:
+                raise
+            self.failure = error
+            return batch
 
     def _alike(self, data: bytes, batch: Batch) -> bytes:
         """Take the tokens at the beginning that differ in their text only; returns what is left."""
@@ -177,6 +187,8 @@ class Decoder:
 
     def end(self) -> None:
         """The stream has ended. Raises UpstreamError unless the answer is whole."""
+        if self.failure is not None:
+            raise self.failure
         if self._rest.strip() and not self.finished:
             raise garbled()
         if not self.finished:

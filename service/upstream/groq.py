@@ -21,7 +21,7 @@ from service.errors import UpstreamError
 from service.upstream.base import Gate, Limits, Request, Take
 from service.upstream.chunks import Decoder, cut_short
 from service.upstream.refusals import go_duration, refusal
-from service.upstream.transport import Body, Transport
+from service.upstream.transport import SENT, Body, Transport
 
 _GROQ: Final = "https://api.groq.com"
 _CONNECT_SECONDS: Final = 5.0
@@ -30,6 +30,8 @@ _READ_SECONDS: Final = 3600.0
 _POOL_SECONDS: Final = 5.0
 _KEEPALIVE_CONNECTIONS: Final = 256
 _KEEPALIVE_SECONDS: Final = 60.0
+# The connection was not there yet: the provider has not seen the call.
+_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 #: what callers may set and Groq takes under the same name
 PASSED_ON: Final = (
@@ -89,24 +91,31 @@ class Groq:
             "max_completion_tokens": request.max_completion_tokens, "stream_options": {"include_usage": True},
         }  # fmt: skip
         params |= {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
-        response = await self._send(orjson.dumps(params), request.traceparent)
+        response = await self._send(orjson.dumps(params), request)
         async with _closing(response):
             if not response.is_success:
+                request.billable = False
                 raise refusal(response.status_code, await _document(response), response.headers)
             yield GroqAnswer(response)
 
-    async def _send(self, content: bytes, traceparent: str) -> httpx.Response:
+    async def _send(self, content: bytes, request: Request) -> httpx.Response:
         """Returns with the head of the response, whatever its status."""
         headers = self._headers
-        if traceparent:
-            headers = httpx.Headers({**headers, "traceparent": traceparent})
+        if request.traceparent:
+            headers = httpx.Headers({**headers, "traceparent": request.traceparent})
         call = httpx.Request(
             "POST", self._url, headers=headers, content=content, extensions=self._extensions
         )  # fmt: skip
+        if not isinstance(self._http, _Client):
+            call.extensions[SENT] = True  # behind a proxy nobody says when; only that it was not
         try:
             return await self._http.send(call, stream=True)
         except (httpx.HTTPError, TimeoutError) as error:
+            if isinstance(error, _NOT_SENT):
+                call.extensions.pop(SENT, None)
             raise _unreachable() from error
+        finally:
+            request.billable = SENT in call.extensions
 
 
 class GroqAnswer:
@@ -133,7 +142,7 @@ class GroqAnswer:
                 async for data in self._response.aiter_raw():
                     if (pause := take(decoder.feed(data))) is not None:
                         await pause
-                    if decoder.done:
+                    if decoder.done or decoder.failure is not None:
                         break
             decoder.end()
         except (httpx.TransportError, httpx.StreamError) as error:
@@ -150,6 +159,7 @@ class GroqAnswer:
             nonlocal pause, failure
             try:
                 pause = take(decoder.feed(data))
+                failure = decoder.failure
             except UpstreamError as error:  # is for whoever waits, not for the connection
                 failure = error
             return pause is not None or failure is not None or decoder.done

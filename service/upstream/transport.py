@@ -30,6 +30,9 @@ _PAUSED_BYTES: Final = 65_536
 # The end of a response whose content is complete is on its way; longer than this it is not.
 _LINGER_SECONDS: Final = 1.0
 
+#: the extension of a request of which the server may have got something
+SENT: Final = "sent"
+
 _Origin = tuple[bytes, bytes, int]
 
 
@@ -327,6 +330,7 @@ class Transport(httpx.AsyncBaseTransport):
         if connection is None:
             timeouts = request.extensions.get("timeout", {})
             connection = await self._connect(origin, secure, timeouts.get("connect"))
+        request.extensions[SENT] = True
         return await connection.exchange(message)
 
     def _kept(self, origin: _Origin) -> _Connection | None:

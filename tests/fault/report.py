@@ -22,6 +22,8 @@ from typing import Any
 import httpx
 
 from service.double import expected_text
+from tests.fault.ledger import ENDINGS, Book
+from tests.fault.ledger import SETTINGS as LEDGER
 from tests.fault.test_deploys import load
 from tests.fault.test_pacing_under_load import LIMITS, ask_together, paced
 from tests.support.nginx import Nginx
@@ -272,9 +274,25 @@ async def shared_limits(directory: Path) -> tuple[str, str]:
     )  # fmt: skip
 
 
+async def ledger(directory: Path) -> tuple[str, str]:
+    stand = Stand(directory, **LEDGER)
+    try:
+        async with client() as http:
+            told = await Book(http, stand.replicas, stand.upstream).run(TURNS)
+    finally:
+        stand.close()
+    for line in told.wrong[:20]:
+        print(line, flush=True)  # noqa: T201  # the command's output
+    parts = {"double": told.double, "turns": told.turns, "ledger": told.ledger}
+    sums = "; ".join(f"{who} {of['prompt_tokens']} + {of['completion_tokens']}" for who, of in parts.items())
+    return f"{TURNS} turns, each of {len(ENDINGS)} endings, prompt + completion tokens", (
+        f"{told.calls} calls: {sums}; {len(told.wrong)} of {TURNS} turns billed wrong"
+    )
+
+
 RUNS = (
     cut_readers, killed_workers, lost_hosts, stops, same_key, rolling_restart, stalled_redis, restarted_redis,
-    shared_limits,
+    shared_limits, ledger,
 )  # fmt: skip
 
 

@@ -30,11 +30,15 @@ def eventually(predicate: Callable[[], T | None], within: float = 5.0, what: str
 
 @overload
 async def eventually_async(
-    predicate: Callable[..., Awaitable[T | None]], within: float = 5.0, what: str = ""
+    predicate: Callable[..., Awaitable[T | None]], within: float = 5.0, what: str = "", every: float = _POLL
 ) -> T: ...
 @overload
-async def eventually_async(predicate: Callable[..., T | None], within: float = 5.0, what: str = "") -> T: ...
-async def eventually_async(predicate: Callable[..., Any], within: float = 5.0, what: str = "") -> Any:
+async def eventually_async(
+    predicate: Callable[..., T | None], within: float = 5.0, what: str = "", every: float = _POLL
+) -> T: ...
+async def eventually_async(
+    predicate: Callable[..., Any], within: float = 5.0, what: str = "", every: float = _POLL
+) -> Any:
     deadline = time.monotonic() + within
     while True:
         value = predicate()
@@ -44,7 +48,7 @@ async def eventually_async(predicate: Callable[..., Any], within: float = 5.0, w
             return value
         if time.monotonic() > deadline:
             raise AssertionError(_complaint(predicate, within, what))
-        await asyncio.sleep(_POLL)
+        await asyncio.sleep(every)
 
 
 def _complaint(predicate: object, within: float, what: str) -> str:

@@ -1,0 +1,27 @@
+"""What a turn costs: the sum of its calls to the provider, in tokens.
+
+A call is billed from the moment it is sent, whatever ends it (stop, orphan, timeout, cut, takeover):
+what the provider reported, else the estimated prompt and the tokens that were counted. A call that
+the provider refused, or that was never sent, costs nothing: Groq does not bill it. Invariant: the
+turn's hash has the calls that ended in `billed` and the one under way in `prompt_tokens` and
+`tokens`; one append moves a call from these to that, so that whoever takes over bills it once.
+"""
+
+from __future__ import annotations
+
+from service.store.turns import Turn
+
+
+def billed(turn: Turn, tokens: int, reported: dict[str, int] | None = None) -> dict[str, int]:
+    """The calls that ended and the one under way, of which `tokens` were counted."""
+    if reported is None:
+        reported = {"prompt_tokens": turn.prompt_tokens, "completion_tokens": tokens}
+    return {
+        name: turn.billed.get(name, 0) + reported[name] for name in ("prompt_tokens", "completion_tokens")
+    }
+
+
+def usage(turn: Turn, tokens: int, reported: dict[str, int] | None = None) -> dict[str, int]:
+    """The same as clients are told."""
+    bill = billed(turn, tokens, reported)
+    return {**bill, "total_tokens": sum(bill.values())}
