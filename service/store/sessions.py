@@ -25,6 +25,10 @@ _TIME: Final = re.compile(r"[0-9]{1,15}")  # ms
 # Characters of system prompts in a page of the list: what a worker reads and writes without a pause
 # that others would notice.
 _PAGE_CHARACTERS: Final = 1_048_576
+# Sessions of a list that are read in one round trip: with the longest prompts 2 MiB.
+_BATCH: Final = 16
+# A page looks at twice its sessions and so many more: some deleted ones in between do not make it shorter.
+_LOOKS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`content` is exact; `created` in ms; `usage` only on answers whose provider reported it."""
+    """`content` is exact; `created` in ms; `usage` only on answers whose provider reported it.
+
+    `id` is the field under which the message is stored. The body names one too, which is another where a
+    send is repeated after a failure and its question keeps its first id: scripts write bodies as they come.
+    """
 
     id: str
     role: str
@@ -68,10 +76,10 @@ class Message:
         return orjson.dumps(body)
 
     @classmethod
-    def load(cls, raw: bytes) -> Message:
+    def load(cls, message_id: str, raw: bytes) -> Message:
         body = orjson.loads(raw)
         return cls(
-            id=body["id"], role=body["role"], content=body["content"], turn_id=body.get("turn_id", ""),
+            id=message_id, role=body["role"], content=body["content"], turn_id=body.get("turn_id", ""),
             state=body.get("state", "completed"), created=body.get("created", 0),
             reasoning=body.get("reasoning", ""), tool_calls=tuple(body.get("tool_calls", ())),
             usage=body.get("usage"),
@@ -134,6 +142,7 @@ class Sessions:
         self._scripts = scripts
         self._keys = keys
         self._settings = settings
+        self._ttl_ms = settings.session_ttl_seconds * 1000
 
     def _of(self, principal: str, session_id: str) -> SessionKeys:
         return self._keys.session(principal, session_id)
@@ -169,50 +178,71 @@ class Sessions:
         return bool(done)
 
     async def list_it(self, principal: str, session_id: str) -> None:
-        """Put the session on its principal's list, at the top."""
+        """Put the session on its principal's list, at the top; what has expired leaves the list."""
         name = self._keys.sessions_of(principal)
+        now = int(time.time() * 1000)
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zadd(name, {session_id: int(time.time() * 1000)})
+        pipeline.zadd(name, {session_id: now})
+        pipeline.zremrangebyscore(name, "-inf", f"({now - self._ttl_ms}")
         pipeline.expire(name, self._settings.session_ttl_seconds)
-        await self._client.run("list", pipeline.execute(), commands=2)
+        await self._client.run("list", pipeline.execute(), commands=3)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
-        """Newest first, and less than `limit` where their system prompts are many and long.
+        """Newest first; less than `limit` where their system prompts are many and long, or most are gone.
 
-        The cursor is `<updated>:<id>` of the last one seen.
+        The cursor is `<updated>:<id>` of the last one looked at. A page costs O(limit) commands however many
+        sessions the list names that are gone: those of the past go by their time, all in one command, and of
+        others (deleted by a worker that died before it took them off) a page passes a bounded number.
         """
         name = self._keys.sessions_of(principal)
-        top = "+inf"
+        top, last = "+inf", None
         if cursor:
-            top = cursor.partition(":")[0]
+            top, _, last = cursor.partition(":")
             if not _TIME.fullmatch(top):
                 raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
+        expired = f"({int(time.time() * 1000) - self._ttl_ms}"
+        await self._client.run("list", self._redis.zremrangebyscore(name, "-inf", expired))
         found: list[Session] = []
         following: str | None = None
-        last = cursor.partition(":")[2] if cursor else None
         offset = carried = 0
-        while True:
+        looks = 2 * limit + _LOOKS
+        while looks > 0:
             entries = await self._client.run(
                 "list",
-                self._redis.zrevrangebyscore(name, top, "-inf", start=offset, num=limit + 1, withscores=True),
+                self._redis.zrevrangebyscore(name, top, "-inf", start=offset, num=_BATCH, withscores=True),
             )
             if not entries:
                 return found, None
-            offset += len(entries)
-            for raw, score in entries:
-                session_id = raw.decode()
-                if last is not None and int(score) == int(top) and session_id >= last:
-                    continue  # ids descend among equal scores
-                session = await self.get(principal, session_id)
-                if session is None:
-                    await self._client.run("list", self._redis.zrem(name, session_id))
-                    offset -= 1
-                    continue
-                carried += len(session.system_prompt or "")
-                if len(found) == limit or (found and carried > _PAGE_CHARACTERS):
-                    return found, following
-                found.append(session)
-                following = f"{int(score)}:{session_id}"
+            named = [(raw.decode(), int(score)) for raw, score in entries]
+            if last is not None:  # ids descend among equal scores
+                named = [one for one in named if one[1] < int(top) or one[0] < last]
+            sessions = await self._listed(principal, [session_id for session_id, _ in named])
+            offset += len(entries) - sessions.count(None)
+            looks -= len(entries)
+            for (session_id, score), session in zip(named, sessions, strict=True):
+                if session is not None:
+                    carried += len(session.system_prompt or "")
+                    if len(found) == limit or (found and carried > _PAGE_CHARACTERS):
+                        return found, following
+                    found.append(session)
+                following = f"{score}:{session_id}"
+        return found, following
+
+    async def _listed(self, principal: str, ids: list[str]) -> list[Session | None]:
+        """Sessions that the list names, in one round trip; None where one is gone, which leaves the list."""
+        if not ids:
+            return []
+        pipeline = self._redis.pipeline(transaction=False)
+        for session_id in ids:
+            pipeline.hgetall(self._of(principal, session_id).session)
+        raws = await self._client.run("list", pipeline.execute(), commands=len(ids))
+        found = [_session(name, raw) if raw else None for name, raw in zip(ids, raws, strict=True)]
+        # One that was named, expired, and began again without its name is not listed either.
+        found = [session if session and session.named else None for session in found]
+        gone = [name for name, session in zip(ids, found, strict=True) if session is None]
+        if gone:
+            await self._client.run("list", self._redis.zrem(self._keys.sessions_of(principal), *gone))
+        return found
 
     async def messages(
         self,
@@ -258,7 +288,7 @@ class Sessions:
     async def message(self, principal: str, session_id: str, message_id: str) -> Message | None:
         name = self._of(principal, session_id).messages
         raw = await self._client.run("message", self._redis.hget(name, message_id))
-        return Message.load(raw) if raw else None
+        return Message.load(message_id, raw) if raw else None
 
     async def count(self, principal: str, session_id: str) -> int:
         name = self._of(principal, session_id).order
@@ -268,7 +298,7 @@ class Sessions:
         if not ids:
             return []
         raws = await self._client.run("messages", self._redis.hmget(keys.messages, ids))
-        return [Message.load(raw) for raw in raws if raw]
+        return [Message.load(name.decode(), raw) for name, raw in zip(ids, raws, strict=True) if raw]
 
     async def newest_turn(self, principal: str, session_id: str) -> str | None:
         name = self._of(principal, session_id).turns

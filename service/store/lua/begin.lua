@@ -54,15 +54,15 @@ at = at + #fields
 local defaults = {}
 for i = at + 1, at + 2 * tonumber(ARGV[at]) do defaults[#defaults + 1] = ARGV[i] end
 at = at + #defaults + 1
--- A send that named no session and failed is repeated: its question is in the session of its key already.
+-- A send that named no session and failed is repeated: its question is in the session of its key already,
+-- the newest there, and keeps its id. (Sessions older than the field `asked_id` go without it.)
 local again = false
-if ARGV[14] == '0' and fingerprint ~= '' and redis.call('HGET', session, 'asked') == fingerprint then
+if ARGV[14] == '0' and fingerprint ~= '' then
+  local asked = redis.call('HMGET', session, 'asked', 'asked_id')
   local newest = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')
-  again = newest[1] and newest[2] % 2 == 0
-  if again then
-    message = message:gsub(message_id, newest[1], 1)
-    message_id = newest[1]
-  end
+  again = asked[1] == fingerprint and newest[1] and newest[2] % 2 == 0
+    and (not asked[2] or asked[2] == newest[1])
+  if again then message_id = newest[1] end
 end
 local seeds = tonumber(ARGV[at + 1])
 if seeds > 0 and redis.call('EXISTS', order) == 1 then
@@ -117,7 +117,9 @@ elseif redis.call('EXISTS', order, turns) == 0 then
   for i = 1, #defaults, 2 do redis.call('HSETNX', session, defaults[i], defaults[i + 1]) end
 end
 if ARGV[14] == '1' then redis.call('HSET', session, 'named', '1') end
-if ARGV[14] == '0' and fingerprint ~= '' then redis.call('HSET', session, 'asked', fingerprint) end
+if ARGV[14] == '0' and fingerprint ~= '' then
+  redis.call('HSET', session, 'asked', fingerprint, 'asked_id', message_id)
+end
 local named = redis.call('HGET', session, 'named')
 
 for i = 0, seeds - 1 do
