@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test check fmt lock fault bench docs clean
+.PHONY: help setup run serve test check fmt lock fault attack bench docs clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +33,9 @@ fmt: $(VENV)/.stamp-test ## format, and mend what the linter can
 
 fault: $(VENV)/.stamp-test ## only the tests that kill, stall and cut real processes
 	$(BIN)/python -m pytest tests/fault -m fault
+
+attack: $(VENV)/.stamp-test ## attackers beside a well-behaved tenant; prints a table
+	$(BIN)/python -m tests.attack
 
 bench: $(VENV)/.stamp-test ## measure; prints the figures of docs/performance.md
 	$(BIN)/python -m tests.load

@@ -97,6 +97,16 @@ def invalid_api_key(_model: str = "") -> Refusal:
     return Refusal(401, "Invalid API Key", code="invalid_api_key")
 
 
+def _model_permission_blocked(model: str) -> Refusal:
+    return Refusal(
+        403,
+        f"The model `{model}` is blocked at the organization level. Please contact your organization "
+        "administrator, or enable it at https://console.groq.com/settings/limits",
+        kind="permissions_error",
+        code="model_permission_blocked_org",
+    )
+
+
 def request_too_large(_model: str = "") -> Refusal:
     return Refusal(413, "Request Entity Too Large", code="request_too_large")
 
@@ -175,6 +185,7 @@ BY_NAME: Final[dict[str, Callable[[str], Refusal]]] = {
     "unsupported_property": _unsupported_property,
     "401": invalid_api_key,
     "403": lambda _: Refusal(403, "Access denied. Please check your network settings.", kind=""),
+    "model_permission_blocked": _model_permission_blocked,
     "404": model_not_found,
     "model_not_found": model_not_found,
     "unknown_url": lambda _: unknown_url("POST", "/openai/v1/chat/completions"),

@@ -44,6 +44,11 @@ class Nginx:
         self._directory = directory
         eventually(self._answers, within=10)
 
+    @property
+    def pid(self) -> int:
+        """Of the master."""
+        return self._process.pid
+
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self._directory / "stderr.log").read_text()
         try:
