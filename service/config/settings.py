@@ -22,6 +22,7 @@ from service.config.validators import (
     SHORTEST_SECRET,
     check_algorithms,
     check_http_url,
+    check_lifetimes,
     check_limit,
     check_networks,
     check_public_key,
@@ -235,6 +236,10 @@ class Settings(BaseSettings):
             )
         if self.production and not self.redis_url:
             raise ValueError("CHAT_REDIS_URL: is missing; production keeps its state in a Redis of its own")
+        check_lifetimes(
+            turn=self.turn_timeout_seconds, idempotency=self.idempotency_ttl_seconds,
+            log=self.log_ttl_seconds, session=self.session_ttl_seconds, ephemeral=self.ephemeral_ttl_seconds,
+        )  # fmt: skip
         return self
 
     def _check_jwt(self) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+#: from the last second of a turn to its seal and the readers of its end, with a store that is held for 15 s
+TURN_MARGIN_SECONDS: Final = 60
 _NO_PLACE: Final = (
     "the URL needs a host, and a port that is a number if any, like https://api.example.com:443"
 )
@@ -120,4 +122,23 @@ def check_public_key(pem: str, allowed: Iterable[str], known: Iterable[str]) -> 
         raise ValueError(
             f"CHAT_JWT_KEY: the public key is none for {', '.join(allowed)};"
             f" set CHAT_JWT_ALGORITHMS to one of {', '.join(fitting)}"
+        )
+
+
+def check_lifetimes(*, turn: float, idempotency: int, log: int, session: int, ephemeral: int) -> None:
+    """That nothing which a turn needs expires while it runs (all in seconds).
+
+    A session that ended first would be made anew, with the answer under another question; a log that
+    ended first would fail its answer, and a repeat under a known idempotency key would find no log.
+    """
+    for name, seconds in (("SESSION", session), ("EPHEMERAL", ephemeral), ("LOG", log)):
+        if seconds < turn + TURN_MARGIN_SECONDS:
+            raise ValueError(
+                f"CHAT_{name}_TTL_SECONDS: {seconds} s end before an answer may; set it to at least"
+                f" {turn + TURN_MARGIN_SECONDS:g} (CHAT_TURN_TIMEOUT_SECONDS and a minute), or lower that one"
+            )
+    if log < idempotency:
+        raise ValueError(
+            f"CHAT_LOG_TTL_SECONDS: {log} s end before the {idempotency} s of CHAT_IDEMPOTENCY_TTL_SECONDS,"
+            " and a repeat has to find its answer's log; raise it, or lower that one"
         )

@@ -38,6 +38,7 @@ local present = history()
 if (held[6] or present) ~= present then
   redis.call('HSET', turn, 'kept', last, 'last', next_life({last, held[8], ARGV[6]}))
 end
+redis.call('EXPIRE', log, ARGV[4])  -- a turn that was taken over lives longer than its first owner allowed for
 redis.call('HINCRBY', turn, 'epoch', 1)
 redis.call('HSET', turn, 'owner', ARGV[1], 'claim', ARGV[5], 'history', present, 'lease', now + tonumber(ARGV[2]))
 local lapsed = math.max(0, now - tonumber(held[2]))
