@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test check fmt lock fault attack bench docs clean
+.PHONY: help setup run serve test quick check fmt lock fault attack bench docs clean
+
+# Modules of tests are compiled once, not by each process that runs them.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -20,11 +23,15 @@ serve: setup ## serve with Gunicorn, as in production (settings: docs/configurat
 	@exec $(BIN)/python -m service serve
 
 test: $(VENV)/.stamp-test ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests
 
-check: $(VENV)/.stamp-test ## lint, formatting, types
+quick: check ## lint, types, unit and contract tests: within a minute
+	$(BIN)/python -m tests --quick
+
+check: $(VENV)/.stamp-test ## lint, formatting, types, unused code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/vulture
 	$(BIN)/mypy
 
 fmt: $(VENV)/.stamp-test ## format, and mend what the linter can

@@ -17,8 +17,6 @@ from typing import Any, Final
 
 import orjson
 
-SCHEMA_VERSION: Final = 1
-
 STARTED: Final = "turn.started"
 ATTEMPT: Final = "attempt.started"
 DELTA: Final = "delta"
@@ -31,8 +29,6 @@ FAILED: Final = "turn.failed"
 
 TERMINAL: Final = frozenset({COMPLETED, STOPPED, FAILED})
 SHOWN: Final = frozenset({DELTA, REASONING, TOOL_CALL})
-
-STATE_OF: Final = {COMPLETED: "completed", STOPPED: "stopped", FAILED: "failed"}
 
 
 class Event:

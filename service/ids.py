@@ -14,7 +14,6 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, sort
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]  # of ten bits each
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
-_MESSAGE_ID_LENGTH: Final = 200
 
 
 def _sortable() -> str:
@@ -63,14 +62,6 @@ def check_session_id(value: str) -> str:
         raise ServiceError(
             "invalid_request",
             "A session id has 1 to 128 characters out of letters, digits and _ . : - .",
-        )
-    return value
-
-
-def check_message_id(value: str) -> str:
-    if not 1 <= len(value) <= _MESSAGE_ID_LENGTH or has_control(value):
-        raise ServiceError(
-            "invalid_request", "A message id has 1 to 200 characters, none of them control characters."
         )
     return value
 

@@ -199,7 +199,6 @@ class Flusher:
         if isinstance(result, BaseException):
             self._held(live, now)
             return
-        live.appended_at = now
         if result in (codes.OK, codes.STOP):
             live.acknowledge()
             if live.has_pending:

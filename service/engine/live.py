@@ -72,7 +72,6 @@ class Live:
         self.deadline: tuple[float, str] | None = None
         self.failing_since: float | None = None
         self.urgent = False  # what is pending must not wait for a window
-        self.appended_at = 0.0
         self.model: Model | None = None
         self.gate: Gate | None = None
         self.span: Span = NOTHING

@@ -46,7 +46,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`content` is exact; `created` in ms; `usage` only on answers whose provider reported it.
+    """`content` is exact; `created` in ms.
 
     `id` is the field under which the message is stored. The body names one too, which is another where a
     send is repeated after a failure and its question keeps its first id: scripts write bodies as they come.
@@ -60,7 +60,6 @@ class Message:
     created: int
     reasoning: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
-    usage: dict[str, int] | None = None
 
     def dump(self) -> bytes:
         body: dict[str, Any] = {
@@ -71,8 +70,6 @@ class Message:
             body["reasoning"] = self.reasoning
         if self.tool_calls:
             body["tool_calls"] = list(self.tool_calls)
-        if self.usage:
-            body["usage"] = self.usage
         return orjson.dumps(body)
 
     @classmethod
@@ -82,7 +79,6 @@ class Message:
             id=message_id, role=body["role"], content=body["content"], turn_id=body.get("turn_id", ""),
             state=body.get("state", "completed"), created=body.get("created", 0),
             reasoning=body.get("reasoning", ""), tool_calls=tuple(body.get("tool_calls", ())),
-            usage=body.get("usage"),
         )  # fmt: skip
 
 

@@ -77,7 +77,6 @@ class Turn:
     claim: str = ""
     store_history: str = ""
     kept: int | None = None
-    lease: int = 0
     tokens: int = 0
     prompt_tokens: int = 0
     billed: dict[str, int] = field(default_factory=dict)
@@ -130,7 +129,6 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         claim=fields.get(b"claim", b"").decode(),
         store_history=fields.get(b"history", b"").decode(),
         kept=number(b"kept") if b"kept" in fields else None,
-        lease=number(b"lease"),
         tokens=number(b"tokens"),
         prompt_tokens=number(b"prompt_tokens"),
         billed=document(b"billed") or {},

@@ -34,14 +34,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a provider's answer says of its limits; None where it says nothing. Seconds, tokens."""
+    """What a provider's answer says of its limits; None where it says nothing."""
 
     limit_requests: int | None = None
     remaining_requests: int | None = None
-    reset_requests: float | None = None
     limit_tokens: int | None = None
     remaining_tokens: int | None = None
-    reset_tokens: float | None = None
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from service.config.settings import Settings
 from service.errors import UpstreamError
 from service.upstream.base import Gate, Limits, Request, Take
 from service.upstream.chunks import Decoder, cut_short
-from service.upstream.refusals import go_duration, refusal
+from service.upstream.refusals import refusal
 from service.upstream.transport import SENT, Body, Transport
 
 _GROQ: Final = "https://api.groq.com"
@@ -224,14 +224,9 @@ def _limits(headers: httpx.Headers) -> Limits:
         value = said.get(f"x-ratelimit-{name}", "")
         return int(value) if value.isdigit() else None
 
-    def seconds(name: str) -> float | None:
-        return go_duration(said.get(f"x-ratelimit-{name}", ""))
-
     return Limits(
         limit_requests=number("limit-requests"),
         remaining_requests=number("remaining-requests"),
-        reset_requests=seconds("reset-requests"),
         limit_tokens=number("limit-tokens"),
         remaining_tokens=number("remaining-tokens"),
-        reset_tokens=seconds("reset-tokens"),
     )

@@ -41,6 +41,9 @@ async ([service, text]) => {
 """
 
 
+pytestmark = pytest.mark.xdist_group("elsewhere")  # one bundle and one replica
+
+
 class _Files(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Say nothing."""

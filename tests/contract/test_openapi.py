@@ -203,6 +203,7 @@ CHECKS = [
     checks.allow_header_conformance,
 ]
 schema = schemathesis.openapi.from_dict(DOCUMENT)
+pytestmark = pytest.mark.xdist_group("openapi")  # one replica for all of them
 
 
 class Target:
@@ -219,11 +220,10 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def target(
-    redis_server: RedisServer, double_server: tuple[Double, str], tmp_path_factory: Any
-) -> Iterator[Target]:
-    redis_server.client().flushall()
+def target(double_server: tuple[Double, str], tmp_path_factory: Any) -> Iterator[Target]:
     folder: Path = tmp_path_factory.mktemp("openapi")
+    # Of its own: tests in between, in whatever order, empty the run's.
+    redis_server = RedisServer(folder / "redis")
     replica = Replica(
         folder, redis_url=redis_server.url, GROQ_BASE_URL=double_server[1], auth="keys",
         limit_sends="100000/minute", limit_reads="100000/minute",
@@ -233,6 +233,7 @@ def target(
     )
     yield Target(replica, made.stdout.strip())
     replica.close()
+    redis_server.close()
 
 
 @schema.parametrize()

@@ -183,6 +183,9 @@ def as_user() -> list[str]:
     ]  # fmt: skip
 
 
+pytestmark = pytest.mark.xdist_group("image")  # built once
+
+
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
     root = Path(

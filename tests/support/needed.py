@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -17,7 +18,10 @@ def program(*names: str) -> str:
         found = shutil.which(name, path=_PLACES)
         if found:
             return found
-    message = f"needs {' or '.join(names)}, which this machine has not (.ci/run installs it)"
+    lacking(f"needs {' or '.join(names)}, which this machine has not (.ci/run installs it)")
+
+
+def lacking(message: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(message, pytrace=False)
     pytest.skip(message)

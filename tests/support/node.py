@@ -10,23 +10,27 @@ import asyncio
 import fcntl
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.support.needed import program
+from tests.support.needed import lacking, program
 from tests.support.processes import ROOT
 
 FOLDER = ROOT / "tests" / "clients" / "node"
 # A first installation fetches 90 MB.
 _INSTALL_SECONDS = 300
 _SCENARIO_SECONDS = 50
+# What package.json says too; Debian 12 brings 18.
+OLDEST = 20
 
 
 class Node:
     def __init__(self) -> None:
         self._node = program("node")
-        _install(program("npm"))
+        older_than_needed(self._node)
+        install(program("npm"))
 
     async def play(self, script: str, scenario: str, **parameters: Any) -> Any:
         """What the scenario returned. Its errors fail the test with all that it printed."""
@@ -44,7 +48,15 @@ class Node:
         return json.loads(out)
 
 
-def _install(npm: str) -> None:
+def older_than_needed(node: str) -> None:
+    """Skip, with CI=true fail, where node is too old for the packages."""
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=20, check=True)
+    if int(version.stdout.strip().lstrip("v").partition(".")[0]) < OLDEST:
+        lacking(f"node is {version.stdout.strip()}, and the clients' packages need {OLDEST} or newer")
+
+
+def install(npm: str) -> None:
+    """What package-lock.json names, once; a first time takes longer than a test may."""
     digest = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
     stamp = FOLDER / "node_modules" / f".installed-{digest[:16]}"
     with Path(FOLDER / "package-lock.json").open() as lock:
@@ -57,3 +69,9 @@ def _install(npm: str) -> None:
         )
         assert done.returncode == 0, f"npm ci failed:\n{done.stderr}"
         stamp.touch()
+
+
+if __name__ == "__main__":  # tests/__main__.py, before the tests: outside of any test's time
+    npm = shutil.which("npm")
+    if npm:
+        install(npm)

@@ -6,9 +6,15 @@ with `stall()`, killed with `kill()`, started again with its append-only file by
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import re
+import secrets
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +23,31 @@ import redis
 from service.store.embedded import find_server
 from tests.support.waiting import eventually
 
+# Below the ports that the kernel hands out (32768 and up), so that nothing takes one between the
+# look and the start; each worker of pytest-xdist has a block of its own.
+_FIRST_PORT = 20_000
+_BLOCK = 700
+_BLOCKS = 16
+
+
+def _ports() -> Iterator[int]:
+    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or _BLOCKS - 1) % _BLOCKS
+    first = secrets.randbelow(_BLOCK)  # two runs on one machine should not begin at the same port
+    for count in itertools.count(first):
+        yield _FIRST_PORT + worker * _BLOCK + count % _BLOCK
+
+
+_next_ports = _ports()
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on which nobody listens; the same is not given twice within 700."""
+    for port in itertools.islice(_next_ports, _BLOCK):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 class RedisServer:
