@@ -12,6 +12,7 @@ import time
 from typing import Any, Final
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import ids, metrics, tracing
@@ -68,6 +69,10 @@ class EdgeMiddleware:
         except asyncio.CancelledError:
             visit.outcome = "cut"
             raise
+        except ClientDisconnect:
+            # Raised where a body is read: the client hung up in the middle of it. Nobody is there to
+            # be answered, and nothing of ours broke.
+            visit.outcome = "cut"
         except BrokenAnswer:
             visit.outcome = "broken"
             raise

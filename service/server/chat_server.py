@@ -1,4 +1,4 @@
-"""The HTTP server of one process: uvicorn, taught to leave without cutting anything.
+"""The server of one process: uvicorn, taught to leave without cutting anything.
 
 Used by Gunicorn's workers (worker.py) and by `run`, which has one process. It adds to uvicorn
 a drain that the app can see, `scope["state"]["drain"]`, and an order of leaving:
@@ -34,10 +34,10 @@ from uvicorn.server import Server
 from service.beat import beat
 from service.config.settings import Settings
 from service.logs import get_logger
+from service.server.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttp
 
 log = get_logger(__name__)
 
-KEEP_ALIVE_SECONDS: Final = 75  # longer than the 60 s of nginx and of most balancers: they close first
 LINGER_SECONDS: Final = 2.0  # for kept connections without a request, after the listener has closed
 CANCEL_SECONDS: Final = 2.0  # for cancelled requests to end, before the app's lifespan does
 FAREWELL_SECONDS: Final = 6.0  # for the app's lifespan: two bounded store calls of 2.5 s at most
@@ -46,13 +46,6 @@ _OURSELVES: Final = ("127.0.0.1", "0.0.0.0", "::1", "::")
 _TICK: Final = 0.05  # between looks at connections: uvicorn tells nobody when one goes idle or closes
 _HEARTBEAT: Final = 1.0  # uvicorn's own, for the Date header and Gunicorn's heartbeat
 _BACKLOG: Final = 2048
-_MAX_HEAD: Final = 64 * 1024  # request line and headers; nginx allows 4 x 8 KiB + 1 KiB
-_HEAD_SECONDS: Final = 30.0  # for a new connection to send its first byte
-
-TOO_LONG: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"content-length: 28\r\nconnection: close\r\n\r\nThe headers are over 64 KiB."
-)
 
 
 def grace_seconds(settings: Settings) -> float:
@@ -84,44 +77,6 @@ def http_options() -> dict[str, Any]:
         "limit_max_requests": None,  # counted by worker.py
         "backlog": _BACKLOG,
     }
-
-
-class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's protocol with a bound on the head of a request, which httptools has not."""
-
-    _head: int | None = 0  # bytes of the head so far; None while a body is read
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(_HEAD_SECONDS, self.timeout_keep_alive_handler)
-
-    def on_message_begin(self) -> None:
-        self._head = 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._head = None
-        if not self.url.startswith(b"/"):
-            self._take_host_of_target()
-        super().on_headers_complete()
-
-    def _take_host_of_target(self) -> None:
-        """`GET http://host/path`: RFC 9112 3.2.2 has the Host header ignored for the target's host."""
-        scheme, mark, rest = self.url.partition(b"://")
-        if mark and scheme.isalpha():
-            host, slash, path = rest.partition(b"/")
-            host, question, query = host.partition(b"?")  # http://host?query
-            self.url = b"/" + path if slash and not question else b"/" + question + query + slash + path
-            self.headers[:] = [item for item in self.headers if item[0] != b"host"]
-            self.headers.append((b"host", host.rpartition(b"@")[2]))
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._head is not None and not self.transport.is_closing():
-            self._head += len(data)
-            if self._head > _MAX_HEAD:
-                self.transport.write(TOO_LONG)
-                self.transport.close()
 
 
 class Drain(asyncio.Event):
