@@ -101,7 +101,11 @@ class Beginning:
             await send.toll.pay()  # who is over the limit does not stand in the line of those who are not
         async with self._admission.place():
             begin, begun = await self._enter(send, ref, seen, model, params)
-            begun = await self._begun(begin, begun, send)
+            begun = begun or await self._store.turns.begin(begin, self._worker)
+            if begun.outcome == "BUSY" and send.on_busy == "interrupt":
+                begin, begun = await self._interrupt(
+                    begun, send, ref, replace(seen, page=None), model, params
+                )
             if begun.outcome == "BEGUN":
                 return await self._start(begin, begun, send, seen, model.id, params)
         await self._budgets.cancel(ref)
@@ -147,6 +151,22 @@ class Beginning:
             begin = draft(send, ref, model.id, params, tokens)
         return begin, begun
 
+    async def _interrupt(
+        self, busy: Begun, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]
+    ) -> tuple[Begin, Begun]:
+        """Stop what runs in the session, and whatever is next in its queue, until this turn begins.
+
+        A stop may take longer than a place and tokens are held for a turn that has not begun, so both are
+        reserved again with each try; where they are held still, that changes nothing.
+        """
+        for _ in range(self._stoppable):
+            await self._stop(TurnRef(ref.principal, ref.session_id, busy.turn_id))
+            begin, begun = await self._reserved(send, ref, seen, model, params)
+            busy = begun or await self._store.turns.begin(begin, self._worker)
+            if busy.outcome != "BUSY":
+                break
+        return begin, busy
+
     async def _start(
         self, begin: Begin, begun: Begun, send: Send, seen: Seen, model: str, params: dict[str, Any]
     ) -> Attached:
@@ -170,15 +190,6 @@ class Beginning:
         if begin.named:
             await self._store.sessions.list_it(ref.principal, ref.session_id)
         return Attached(ref, model, created, fresh=True, state=begun.state)
-
-    async def _begun(self, begin: Begin, begun: Begun | None, send: Send) -> Begun:
-        begun = begun or await self._store.turns.begin(begin, self._worker)
-        for _ in range(self._stoppable):
-            if begun.outcome != "BUSY" or send.on_busy != "interrupt":
-                break
-            await self._stop(TurnRef(begin.ref.principal, begin.ref.session_id, begun.turn_id))
-            begun = await self._store.turns.begin(begin, self._worker)
-        return begun
 
     async def _refused(self, begun: Begun, ref: TurnRef, send: Send) -> Attached:
         if begun.outcome == "KNOWN":

@@ -13,7 +13,7 @@ import redis
 from service.double import Double, expected_text
 from service.errors import StoreUnavailable
 from service.store.ledger import Bounds
-from service.store.turns import TurnRef
+from service.store.turns import Turn, TurnRef
 from tests.conftest import Start
 from tests.support.identity import bearer, id_in, make_key
 from tests.support.redis import free_port
@@ -87,6 +87,34 @@ async def test_usage_is_the_sum_of_what_the_turns_said(served: Served) -> None:
         "turns": 3,
     }]  # fmt: skip
     assert found["budgets"]["day"]["limit"] is None
+
+
+async def test_what_begins_after_a_slow_interrupt_is_reserved_and_booked(
+    start: Start, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stop takes longer than the lease of what was reserved for the turn that waits for it."""
+    async with start(lease_seconds=0.5, budget_tokens_per_day=100_000) as served:
+        beginning = served.app.state.edge.engine._beginning
+        stop = beginning._stop
+
+        async def slowly(ref: TurnRef) -> Turn:
+            stopped: Turn = await stop(ref)
+            await eventually_async(lambda: not store.hlen(RESERVED), within=10)  # the sweep gave all back
+            return stopped
+
+        monkeypatch.setattr(beginning, "_stop", slowly)
+        first = await served.client.post(
+            "/v1/sessions/s/turns",
+            json={"content": "[[tokens=900 rate=20]]"},
+            headers={"Prefer": "respond-async"},
+        )
+        assert first.status_code == 202
+        answer = await ask(served, "[[tokens=30]]", session_id="s", on_busy="interrupt")
+        assert answer.text == expected_text(30, 0)
+        rows = (await settled(served, 2))["data"]
+        told = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
+        assert [message["state"] for message in told[1::2]] == ["stopped", "completed"]
+        assert sum(row["turns"] for row in rows) == 2
 
 
 async def test_every_ending_is_booked_once(served: Served, store: redis.Redis) -> None:
