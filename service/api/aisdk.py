@@ -16,11 +16,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from service import ids, metrics
-from service.api import bodies, sending
+from service.api import bodies
 from service.api.answers import Json
 from service.api.edge import edge_of, principal_of
 from service.api.responses import TurnResponse
-from service.api.sessions import existing
+from service.api.sending import Sending, turn_headers
+from service.api.sessions import charge_stop, existing
 from service.dialects import aisdk
 from service.engine.engine import Engine
 from service.errors import ServiceError, StoreUnavailable
@@ -57,12 +58,12 @@ def ui_message(message: Message) -> dict[str, Any]:
 
 @router.post("/api/chat", summary="useChat: submit, edit or regenerate; the answer as UI message stream")
 async def chat(request: Request) -> Response:
-    principal = await principal_of(request)
-    send = aisdk.parse(await bodies.read_json(request), principal.id)
-    send.key = bodies.idempotency_key(request) or send.key or bodies.fallback_key(request)
-    after = _cursor(request)
-    attached = await sending.start(request, principal, send)
-    headers = sending.turn_headers(attached)
+    async with Sending(request, key_in_body=True) as sending:
+        send = aisdk.parse(await bodies.read_json(request), sending.principal.id)
+        send.key = bodies.idempotency_key(request) or send.key or bodies.fallback_key(request)
+        after = _cursor(request)
+        attached = await sending.start(send)
+    headers = turn_headers(attached)
     if attached.fresh or after is None:
         encoder = aisdk.AiSdkEncoder(attached.ref.turn_id, resets=_resets(request))
         return _answer(request, attached.ref, encoder, attached.void, headers)
@@ -74,9 +75,9 @@ async def chat(request: Request) -> Response:
 async def resume(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     engine = edge_of(request).engine
+    await edge_of(request).limits.check(request, principal, "reads")
     ids.check_session_id(session_id)
     after = _cursor(request)
-    await edge_of(request).limits.check(request, principal, "reads")
     edge_of(request).streams.take(request, principal)
     if after is not None:
         turn = await engine.turn(TurnRef(principal.id, session_id, after.turn_id))
@@ -92,6 +93,7 @@ async def resume(request: Request, session_id: str) -> Response:
 async def stop(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     engine = edge_of(request).engine
+    await charge_stop(request, principal, session_id)
     session = await existing(engine, principal.id, session_id)
     if session.active_turn is None:
         return PlainTextResponse("Nothing is being answered.")

@@ -33,8 +33,7 @@ async def read_json(request: Request) -> Any:
     if kind and not is_json(kind):
         raise ServiceError("unsupported_media_type", "Send the body as application/json.")
     limit = edge_of(request).settings.max_body_bytes
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
+    if length(request) > limit:
         raise _too_large(limit)
     body = bytearray()
     try:
@@ -66,6 +65,12 @@ def is_json(content_type: str) -> bool:
     """True for the media types of JSON, whatever their parameters."""
     kind = content_type.split(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")
+
+
+def length(request: Request) -> int:
+    """Bytes of the body as announced, -1 where nothing is (chunked)."""
+    value = request.headers.get("content-length", "")
+    return int(value[:16]) if value.isascii() and value.isdigit() else -1
 
 
 def _too_large(limit: int) -> ServiceError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import bodies, sending
-from service.api.edge import edge_of, principal_of
+from service.api import bodies
+from service.api.edge import edge_of
 from service.api.responses import TurnResponse
+from service.api.sending import Sending, turn_headers
 from service.dialects import text
 
 router = APIRouter()
@@ -23,11 +24,11 @@ async def chat_with_history(request: Request) -> Response:
 
 
 async def _answer(request: Request, *, with_history: bool) -> Response:
-    principal = await principal_of(request)
-    send = text.parse(await bodies.read_json(request), principal.id, with_history=with_history)
-    attached = await sending.start(request, principal, send)
+    async with Sending(request) as sending:
+        body = await bodies.read_json(request)
+        attached = await sending.start(text.parse(body, sending.principal.id, with_history=with_history))
     engine = edge_of(request).engine
     return TurnResponse(
         engine.readers, attached.ref, text.TextEncoder(), void=attached.void,
-        headers=sending.turn_headers(attached),
+        headers=turn_headers(attached),
     )  # fmt: skip

@@ -15,16 +15,16 @@ import functools
 import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from fastapi import Request
 from limits import RateLimitItem, parse_many
 from slowapi import Limiter
 
-from service import metrics
+from service import ids, metrics
 from service.api import addresses
 from service.api.auth import Principal
+from service.api.over_limit import Decision, OverLimit
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
@@ -39,16 +39,6 @@ Kind = Literal["sends", "reads"]
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """`limit` is the window that binds: of those with the least left the one that lasts longest."""
-
-    passes: bool
-    limit: RateLimitItem
-    left: int
-    reset: float
-
-
 class Limits(Limiter):
     def __init__(self, settings: Settings, windows: Windows) -> None:
         super().__init__(
@@ -61,10 +51,14 @@ class Limits(Limiter):
         self._windows = windows
         self._trusted = addresses.networks(settings.trusted_proxies)
         self._alone_until = 0.0
+        self.over = OverLimit()
 
     async def check(self, request: Request, principal: Principal, kind: Kind) -> None:
-        """Charge the caller for one request. Raises rate_limited."""
-        await self.toll(request, principal, kind).pay()
+        """Charge the caller for one request; who is known to be over its limit costs Redis nothing.
+
+        Raises rate_limited.
+        """
+        await self.toll(request, principal, kind).charge()
 
     def toll(self, request: Request, principal: Principal, kind: Kind, *, once: str | None = None) -> Toll:
         """What one request costs its caller.
@@ -80,12 +74,14 @@ class Limits(Limiter):
             return principal.id
         return "ip." + addresses.customer(addresses.client_address(request.scope, self._trusted))
 
-    def asking(self, limits: tuple[RateLimitItem, ...], who: str, kind: str, once: str | None) -> Call | None:
+    def asking(
+        self, limits: tuple[RateLimitItem, ...], who: str, kind: str, once: str | None, by: str
+    ) -> Call | None:
         """The call that decides, None while this worker counts alone."""
         if asyncio.get_running_loop().time() < self._alone_until:
             return None
         windows = [Window(limit.amount, limit.get_expiry()) for limit in limits]
-        return self._windows.taking(who, kind, windows, shape=self._settings.limit_window, once=once)
+        return self._windows.taking(who, kind, windows, shape=self._settings.limit_window, once=once, by=by)
 
     async def ask(self, call: Call) -> list[Any]:
         return await self._windows.take(call)
@@ -96,6 +92,13 @@ class Limits(Limiter):
     async def forget(self, who: str, once: str) -> None:
         with suppress(StoreUnavailable):  # then it is forgotten by itself, seconds later
             await self._windows.forget(who, once)
+
+    async def refund(
+        self, limits: tuple[RateLimitItem, ...], who: str, kind: str, once: str, by: str
+    ) -> None:
+        windows = [Window(limit.amount, limit.get_expiry()) for limit in limits]
+        with suppress(StoreUnavailable):  # then it stays charged until its window ends
+            await self._windows.refund(who, kind, windows, self._settings.limit_window, once, by)
 
     def silent(self) -> None:
         """Redis did not answer."""
@@ -125,9 +128,32 @@ class Toll:
         self._limits = limits
         self._request = request
         self._windows = windows
+        self._due = bool(windows)
         self._who = who
         self._kind = kind
         self._once = once
+        self._by = ids.new_turn_id() if once else ""  # whose charge it is, among requests with one `once`
+
+    @property
+    def limited(self) -> bool:
+        return bool(self._windows)
+
+    def known_over(self) -> Decision | None:
+        """The refusal that this worker remembers."""
+        if not self._due:
+            return None
+        return self._limits.over.find(self._who, self._kind, self._windows)
+
+    def refuse_known(self) -> None:
+        """Raises rate_limited from memory."""
+        decision = self.known_over()
+        if decision is not None:
+            self._settle(decision)
+
+    async def charge(self) -> None:
+        """By itself; who is known to be over its limit is refused from memory. Raises rate_limited."""
+        self.refuse_known()
+        await self.pay()
 
     async def pay(self) -> None:
         """Unless it is paid. Raises rate_limited."""
@@ -142,21 +168,29 @@ class Toll:
 
     def due(self) -> Call | None:
         """The call that charges it; None where nothing is to be paid any more. Raises rate_limited."""
-        if not self._windows:
+        if not self._due:
             return None
-        call = self._limits.asking(self._windows, self._who, self._kind, self._once)
+        call = self._limits.asking(self._windows, self._who, self._kind, self._once, self._by)
         if call is None:
             self._settle(self._limits.decide_alone(self._windows, self._who, self._kind))
         return call
 
     def paid(self, answer: list[Any]) -> None:
         """With what the call returned. Raises rate_limited."""
-        self._settle(self._limits.decided(self._windows, answer))
+        decision = self._limits.decided(self._windows, answer)
+        if not decision.passes:
+            self._limits.over.note(self._who, self._kind, self._windows, decision)
+        self._settle(decision)
 
     async def begun(self) -> None:
         """What it was paid for has begun: the same send pays again, should it begin anew."""
         if self._who and self._once:
             await self._limits.forget(self._who, self._once)
+
+    async def refund(self) -> None:
+        """What it was paid for has not begun. Another request's charge under the same `once` stays."""
+        if self._windows and not self._due and self._once:
+            await self._limits.refund(self._windows, self._who, self._kind, self._once, self._by)
 
     def unanswered(self) -> None:
         """Redis is silent: the worker charges it by itself. Raises rate_limited."""
@@ -164,7 +198,7 @@ class Toll:
         self._settle(self._limits.decide_alone(self._windows, self._who, self._kind))
 
     def _settle(self, decision: Decision) -> None:
-        self._windows = ()
+        self._due = False
         self._request.scope["chat.headers"] = _headers(decision)
         if not decision.passes:
             metrics.limit_rejections.labels(limit=self._kind).inc()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import bodies, ops, sending
-from service.api.edge import edge_of, principal_of
+from service.api import bodies, ops
+from service.api.edge import edge_of
 from service.api.responses import TurnResponse
+from service.api.sending import Sending, turn_headers
 from service.dialects import openai
 
 router = APIRouter()
@@ -15,13 +16,13 @@ router = APIRouter()
 @router.post("/v1/chat/completions", summary="OpenAI's chat completions, streamed or in one piece")
 @router.post("/openai/v1/chat/completions", summary="The same for Groq's clients")
 async def chat_completions(request: Request) -> Response:
-    principal = await principal_of(request)
-    body = await bodies.read_json(request)
-    send, encoder = openai.parse(body, principal.id, request.headers.get("x-session-id"))
-    attached = await sending.start(request, principal, send)
+    async with Sending(request) as sending:
+        body = await bodies.read_json(request)
+        send, encoder = openai.parse(body, sending.principal.id, request.headers.get("x-session-id"))
+        attached = await sending.start(send)
     return TurnResponse(
         edge_of(request).engine.readers, attached.ref, encoder, void=attached.void,
-        headers=sending.turn_headers(attached),
+        headers=turn_headers(attached),
     )  # fmt: skip
 
 

@@ -1,47 +1,131 @@
-"""One way in for every route that starts a turn: principal -> known key? -> limits -> begin."""
+"""One way in for every route that starts a turn.
+
+The order: principal -> known to be over its limit? (refused before the body is read) -> body -> known
+idempotency key? -> limits -> begin. A send that begins is charged as a send; whatever else becomes of it
+(a repeat, a refusal) costs a read. What each gate decides belongs to limits.py, streams.py and the engine.
+"""
 
 from __future__ import annotations
+
+from types import TracebackType
+from typing import Final
 
 from fastapi import Request
 
 from service import ids
 from service.api import bodies
 from service.api.auth import Principal
-from service.api.edge import edge_of
+from service.api.edge import edge_of, principal_of
+from service.api.limits import Toll
 from service.engine.sends import Attached, Own, Send
-from service.errors import ServiceError
+from service.errors import ServiceError, StoreUnavailable
 from service.store.credentials import Credential
 
+# A body that is read and parsed in 0.1 ms: so much a caller over its limit may cost for us to see whether
+# it repeats a send that is known.
+_SMALL_BYTES: Final = 16_384
 
-async def start(request: Request, principal: Principal, send: Send, *, reads: bool = True) -> Attached:
-    """The turn to read, new or known. Raises what the gates and the engine raise.
 
-    `reads` is False where the response will not be the turn's stream.
+class Sending:
+    """Around what a route does for a send: `async with Sending(request) as sending`.
+
+    Entering finds the principal and refuses who is known to be over its limit. What is raised within is
+    charged as a refusal. `key_in_body`: the body may hold an idempotency key of its own.
     """
-    edge = edge_of(request)
-    if send.key is None:
-        send.key = bodies.idempotency_key(request)
-    header = bodies.on_busy(request)
-    if header is not None and not send.on_busy_asked:
-        send.on_busy = header
-    send.traceparent = request.scope.get("chat.traceparent", "")
-    send.request_id = request.scope.get("chat.request_id", "")
-    send.own = own_bounds(principal)
-    attached = await edge.engine.known(send)
-    if reads:
-        edge.streams.take(request, principal)
-    if attached is None:
-        # Whatever has to ask the store twice for a send pays once.
-        once = f"{send.session_id or ''}\n{send.key}" if send.key else ids.new_turn_id()
-        send.toll = toll = edge.limits.toll(request, principal, "sends", once=once)
-        try:
-            attached = await edge.engine.begin(send)
-        except ServiceError:
-            await toll.pay()  # who is refused for another reason has asked all the same
-            raise
-    request.scope["chat.session"] = attached.ref.session_id
-    request.scope["chat.turn"] = attached.ref.turn_id
-    return attached
+
+    principal: Principal
+
+    def __init__(self, request: Request, session_id: str | None = None, *, key_in_body: bool = False) -> None:
+        self._request = request
+        self._edge = edge_of(request)
+        self._session_id = session_id
+        self._key_in_body = key_in_body
+        self._send: Toll | None = None
+
+    async def __aenter__(self) -> Sending:
+        self.principal = await principal_of(self._request)
+        self._read = self._edge.limits.toll(self._request, self.principal, "reads")
+        known = self._edge.limits.toll(self._request, self.principal, "sends")
+        if known.known_over() is not None and not await self._may_repeat():
+            known.refuse_known()
+        return self
+
+    async def _may_repeat(self) -> bool:
+        """May a caller over its limit have a turn already? To find out costs a read."""
+        small = 0 <= bodies.length(self._request) <= _SMALL_BYTES
+        key = bodies.idempotency_key(self._request)
+        if key is None and not (self._key_in_body and small):
+            return False
+        await self._read.charge()
+        if small:
+            return True
+        # A large body is read for who has sent it before only. Its session may stand in it: not found then.
+        session_id = self._session_id or self._request.headers.get("x-session-id") or None
+        if key is None or not (session_id is None or ids.is_session_id(session_id)):
+            return False
+        return await self._edge.engine.knows(self.principal.id, session_id, key)
+
+    async def start(self, send: Send, *, reads: bool = True) -> Attached:
+        """The turn to read, new or known. Raises what the gates and the engine raise.
+
+        `reads` is False where the response will not be the turn's stream.
+        """
+        request, edge = self._request, self._edge
+        if send.key is None:
+            send.key = bodies.idempotency_key(request)
+        header = bodies.on_busy(request)
+        if header is not None and not send.on_busy_asked:
+            send.on_busy = header
+        send.traceparent = request.scope.get("chat.traceparent", "")
+        send.request_id = request.scope.get("chat.request_id", "")
+        send.own = own_bounds(self.principal)
+        attached = await edge.engine.known(send)
+        if attached is not None:
+            await self._read.charge()
+        if reads:
+            edge.streams.take(request, self.principal)
+        if attached is None:
+            attached = await self._begin(send)
+        request.scope["chat.session"] = attached.ref.session_id
+        request.scope["chat.turn"] = attached.ref.turn_id
+        return attached
+
+    async def _begin(self, send: Send) -> Attached:
+        # Who has to ask the store twice for a send pays once; another body under its key pays for itself.
+        once = f"{send.session_id or ''}\n{send.key}\n{send.fingerprint()}" if send.key else ids.new_turn_id()
+        send.toll = self._send = self._edge.limits.toll(self._request, self.principal, "sends", once=once)
+        attached = await self._edge.engine.begin(send)
+        if not attached.fresh:  # the same send, at the same moment, was faster
+            await self._read.charge()
+            await self._send.refund()
+        return attached
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, ServiceError) or isinstance(error, StoreUnavailable):
+            return
+        if error.code != "rate_limited":
+            await self._charge_refusal()
+
+    async def _charge_refusal(self) -> None:
+        """A read; who has none left, or no limit of them, pays with a send: no flood is free.
+
+        Raises rate_limited.
+        """
+        if self._read.limited:
+            try:
+                await self._read.charge()
+            except ServiceError:
+                pass
+            else:
+                if self._send is not None:
+                    await self._send.refund()
+                return
+        if self._send is None:
+            limits = self._edge.limits
+            self._send = limits.toll(self._request, self.principal, "sends", once=ids.new_turn_id())
+        await self._send.pay()
 
 
 def own_bounds(caller: Principal | Credential) -> Own:

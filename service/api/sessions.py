@@ -7,10 +7,12 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service import ids, metrics
-from service.api import bodies, sending
+from service.api import bodies
 from service.api.answers import Json
+from service.api.auth import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.responses import TurnResponse
+from service.api.sending import Sending, turn_headers, turn_path
 from service.dialects import native
 from service.dialects.base import validate
 from service.engine.beginning import session_not_found, turn_not_found
@@ -81,6 +83,22 @@ async def existing(engine: Engine, principal: str, session_id: str) -> Session:
     return session
 
 
+async def charge_stop(
+    request: Request, principal: Principal, session_id: str, turn_id: str | None = None
+) -> None:
+    """A stop costs a read; who is over that limit may still end what runs, which is paid for.
+
+    Raises rate_limited, store_unavailable.
+    """
+    edge = edge_of(request)
+    try:
+        await edge.limits.check(request, principal, "reads")
+    except ServiceError:
+        ours = ids.is_session_id(session_id) and (turn_id is None or ids.is_session_id(turn_id))
+        if not ours or not await edge.engine.runs(principal.id, session_id, turn_id):
+            raise
+
+
 def _ref(principal: str, session_id: str, turn_id: str) -> TurnRef:
     ids.check_session_id(session_id)
     if not ids.is_session_id(turn_id):
@@ -104,9 +122,9 @@ async def list_sessions(request: Request) -> Response:
 async def create_session(request: Request) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
     document = await bodies.read_json(request)
     body = validate(native.SessionBody, {} if document is None else document)
-    await edge.limits.check(request, principal, "reads")
     session_id = body.id or ids.new_session_id()
     fields = {
         "title": body.title,
@@ -135,8 +153,8 @@ async def get_session(request: Request, session_id: str) -> Response:
 async def patch_session(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
-    body = validate(native.SessionPatch, await bodies.read_json(request))
     await edge.limits.check(request, principal, "reads")
+    body = validate(native.SessionPatch, await bodies.read_json(request))
     await existing(edge.engine, principal.id, session_id)
     if body.model:
         body.model = edge.engine.catalogue.resolve(body.model).id
@@ -150,8 +168,8 @@ async def patch_session(request: Request, session_id: str) -> Response:
 async def delete_session(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
-    ids.check_session_id(session_id)
     await edge.limits.check(request, principal, "reads")
+    ids.check_session_id(session_id)
     await edge.engine.delete(principal.id, session_id)
     return Response(status_code=204)
 
@@ -197,14 +215,14 @@ async def export_session(request: Request, session_id: str) -> Response:
 
 @router.post("/{session_id}/turns", summary="Send a message, regenerate or edit; the answer as SSE")
 async def create_turn(request: Request, session_id: str) -> Response:
-    principal = await principal_of(request)
     edge = edge_of(request)
-    ids.check_session_id(session_id)
-    send = native.parse(await bodies.read_json(request), principal.id, session_id)
-    after = bodies.cursor(request)
-    attached = await sending.start(request, principal, send, reads=not _wants_resource(request))
-    path = sending.turn_path(attached)
-    headers = {**sending.turn_headers(attached), "Location": f"{path}/events"}
+    async with Sending(request, session_id) as sending:
+        ids.check_session_id(session_id)
+        send = native.parse(await bodies.read_json(request), sending.principal.id, session_id)
+        after = bodies.cursor(request)
+        attached = await sending.start(send, reads=not _wants_resource(request))
+    path = turn_path(attached)
+    headers = {**turn_headers(attached), "Location": f"{path}/events"}
     if _wants_resource(request):
         turn = await edge.engine.turn(attached.ref)
         headers["Location"] = path
@@ -247,8 +265,8 @@ async def get_turn(request: Request, session_id: str, turn_id: str) -> Response:
 async def get_events(request: Request, session_id: str, turn_id: str) -> Response:
     principal = await principal_of(request, events_of=(session_id, turn_id))
     edge = edge_of(request)
-    after = bodies.cursor(request)
     await edge.limits.check(request, principal, "reads")
+    after = bodies.cursor(request)
     ref = _ref(principal.id, session_id, turn_id)
     await edge.engine.named(ref)
     edge.streams.take(request, principal)
@@ -276,6 +294,7 @@ async def create_ticket(request: Request, session_id: str, turn_id: str) -> Resp
 async def stop_turn(request: Request, session_id: str, turn_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
+    await charge_stop(request, principal, session_id, turn_id)
     ref = _ref(principal.id, session_id, turn_id)
     await edge.engine.named(ref)
     turn = await edge.engine.stop(ref)

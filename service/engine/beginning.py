@@ -28,9 +28,14 @@ from service.store.store import Store
 from service.store.turns import Begin, Begun, Turn, TurnRef
 from service.upstream.models import Catalogue, Model
 
-# What refuses a send for want of room; and how long a repeat waits for its twin to begin, 0.3 s in all.
-_GATES: Final = ("concurrency_limited", "budget_exhausted", "overloaded")
+# What refuses a send for want of room that its twin may have taken, and how long it then waits for the twin
+# to begin, 0.3 s in all. A request limit refuses a repeat only once the twin has begun, for until then
+# the twin's charge is marked: there is nothing to wait for.
 _TWIN_PAUSES: Final = (0.02, 0.08, 0.2)
+_GATES: Final = {
+    "concurrency_limited": _TWIN_PAUSES, "budget_exhausted": _TWIN_PAUSES, "overloaded": _TWIN_PAUSES,
+    "rate_limited": (0.0,),
+}  # fmt: skip
 
 
 class Beginning:
@@ -59,6 +64,11 @@ class Beginning:
             raise _mismatch()
         return await self._attach(TurnRef(send.principal, session_id, found[0]))
 
+    async def knows(self, principal: str, session_id: str | None, key: str) -> bool:
+        """Does the key belong to a turn of this session, or of the one that a send without has?"""
+        session_id = session_id or ids.derived_session_id(principal, key)
+        return await self._store.turns.known(principal, session_id, key) is not None
+
     async def _attach(self, ref: TurnRef) -> Attached:
         turn = await self._store.turns.get(ref)
         if turn is None:
@@ -73,7 +83,7 @@ class Beginning:
             if send.key is None or error.code not in _GATES:
                 raise
             # Its twin, sent at the same moment, has taken the last place: a repeat is never refused.
-            for pause in _TWIN_PAUSES:
+            for pause in _GATES[error.code]:
                 await asyncio.sleep(pause)
                 attached = await self.known(send)
                 if attached is not None:

@@ -143,6 +143,10 @@ class Engine:
         """The turn of a repeat. Raises idempotency_mismatch for another body under the same key."""
         return await self._beginning.known(send)
 
+    async def knows(self, principal: str, session_id: str | None, key: str) -> bool:
+        """Has an idempotency key a turn? Less than `known`, and without the send's body."""
+        return await self._beginning.knows(principal, session_id, key)
+
     async def begin(self, send: Send) -> Attached:
         """Start the send's turn, or attach to it where another replica was faster.
 
@@ -214,6 +218,14 @@ class Engine:
         if turn is None:
             raise turn_not_found()
         return turn
+
+    async def runs(self, principal: str, session_id: str, turn_id: str | None) -> bool:
+        """Has the turn, or without an id any turn of the session, not ended yet?"""
+        if turn_id is None:
+            session = await self.store.sessions.get(principal, session_id)
+            return session is not None and session.active_turn is not None
+        turn = await self.store.turns.get(TurnRef(principal, session_id, turn_id))
+        return turn is not None and not turn.sealed
 
     async def named(self, ref: TurnRef) -> None:
         """A call has named the session: its answers run on without readers from now on."""

@@ -64,8 +64,15 @@ class Send:
     request_id: str = ""
     own: Own = Own()
     toll: Toll | None = None
+    _fingerprint: str = field(default="", repr=False, compare=False)
 
     def fingerprint(self) -> str:
+        """Made once: what it is made of stays as it is once the send is on its way."""
+        if not self._fingerprint:
+            self._fingerprint = self._digest()
+        return self._fingerprint
+
+    def _digest(self) -> str:
         body = [
             self.route, self.session_id, self.mode, self.content, self.message_id, self.model,
             self.system, self.params, self.seeds if self.seeds_required else [], self.messages,

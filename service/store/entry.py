@@ -3,8 +3,9 @@
 The request limit, the place and the tokens, the announcement and the begin each have a module and
 a script of their own; where there is one server they are called together, since every round trip is
 time before the first token: in one (lua/enter.lua), or where a session is to be looked at in two
-(lua/look.lua). Invariant: whatever refuses leaves nothing behind of what comes after it. What a
-refusal means is not decided here.
+(lua/look.lua). A large message goes into the begin alone, when all the others have let it in: a
+refusal costs Redis nothing that grows with it. Invariant: whatever refuses leaves nothing behind of
+what comes after it. What a refusal means is not decided here.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from service.store.turns import Begin, Begun, Turns
 
 # A way in with a toll is left undone where Redis comes to it later: after 0.25 s of silence it is asked anew.
 _WITH_TOLL_SECONDS: Final = 0.5
+# What Redis takes in without a pause that others notice: 0.1 ms for a message of this size, twenty times as
+# much for the largest.
+_SMALL_BYTES: Final = 16_384
 # By the limit: nothing was reserved.
 _REFUSED: Final = Reserved(by="limit")
 
@@ -43,7 +47,8 @@ class Seen:
 class Entered:
     """What the limit answered, [] without a toll; what was reserved; what came of the begin.
 
-    The begin waits where fewer tokens were granted than asked for, and on Cluster.
+    The begin waits where fewer tokens were granted than asked for, where its message is large, and on
+    Cluster.
     """
 
     charged: list[Any]
@@ -96,7 +101,8 @@ class Entry:
         self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
     ) -> Entered:
         """`toll` as for `look`. Raises StoreUnavailable; with a toll as soon as Redis is silent."""
-        way = self._enter_one_by_one if self._client.cluster else self._enter_at_once
+        alone = self._client.cluster or begin.size > _SMALL_BYTES
+        way = self._enter_one_by_one if alone else self._enter_at_once
         entering = way(begin, prompt, completion, bounds, toll)
         return await (entering if toll is None else self._client.unless_silent(entering))
 

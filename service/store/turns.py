@@ -167,6 +167,13 @@ class Begin:
     fingerprint: str = ""
     claim: str = field(default_factory=ids.new_claim)
 
+    @property
+    def size(self) -> int:
+        """Bytes of what a caller may make large: the message, a whole context, a history."""
+        return (
+            len(self.message) + len(self.fields.get("params", b"")) + sum(len(seed[2]) for seed in self.seeds)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:

@@ -43,18 +43,19 @@ class Windows:
 
     def taking(
         self, who: str, kind: str, windows: Sequence[Window], *, shape: Literal["fixed", "moving"],
-        once: str | None = None,
+        once: str | None = None, by: str = "",
     ) -> Call:  # fmt: skip
         """The call that takes one more request from all windows; `taken` reads what it returns.
 
-        Requests with the same `once` shortly after one another take one place together.
+        Requests with the same `once` shortly after one another take one place together; `by` says which of
+        them has taken it.
         """
         names = [self._keys.charged(who, once or "")]
         arguments = [_MARK_MS if once else 0]
         for window in windows:
             names.append(self._keys.limit(who, kind, shape, window.seconds))
             arguments += (window.amount, window.seconds * 1000)
-        return f"limit_{shape}", names, arguments
+        return f"limit_{shape}", names, [*arguments, by]
 
     async def take(self, call: Call) -> list[Any]:
         """Raises StoreUnavailable, and that as soon as Redis is silent."""
@@ -69,6 +70,23 @@ class Windows:
         mark = self._keys.charged(who, once)
         if not self._client.start("forget", [("UNLINK", mark)], lambda _: None):
             await self._client.run("forget", self._client.redis.unlink(mark))
+
+    async def refund(
+        self,
+        who: str,
+        kind: str,
+        windows: Sequence[Window],
+        shape: Literal["fixed", "moving"],
+        once: str,
+        by: str,
+    ) -> None:
+        """Give a place back, if `by` has taken it and what it was taken for has not begun.
+
+        Raises StoreUnavailable.
+        """
+        names = [self._keys.charged(who, once)]
+        names += [self._keys.limit(who, kind, shape, window.seconds) for window in windows]
+        await self._scripts.call("refund", names, [by, shape])
 
     def taken(self, answer: list[Any]) -> tuple[bool, list[Use]]:
         """Whether it had a place in all of them, and what each holds now."""

@@ -102,7 +102,7 @@ async def test_of_many_sends_at_once_as_many_enter_as_the_limit_has_and_each_of_
 
 
 @pytest.mark.parametrize("body", [{"model": "no/such-model"}, {"user_query": "word " * 200_000}])
-async def test_a_send_that_is_refused_for_another_reason_is_charged(
+async def test_a_send_that_is_refused_for_another_reason_is_charged_as_one_where_reads_have_no_limit(
     start: Start, body: dict[str, Any]
 ) -> None:
     async with start(limit_sends="2/minute", max_body_bytes=4_000_000) as served:

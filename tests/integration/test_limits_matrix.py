@@ -12,10 +12,6 @@ SENDS = {
     ("POST", "/chat"), ("POST", "/chat-with-history"), ("POST", "/v1/sessions/{session_id}/turns"),
     ("POST", "/v1/chat/completions"), ("POST", "/openai/v1/chat/completions"), ("POST", "/api/chat"),
 }  # fmt: skip
-# A stop is never refused: whoever is at his limit may still end what he pays for.
-UNLIMITED = {
-    ("POST", "/v1/sessions/{session_id}/turns/{turn_id}/stop"), ("POST", "/api/chat/{session_id}/stop"),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED, ids=lambda value: value)
@@ -27,7 +23,4 @@ async def test_a_guarded_route_is_charged_as_what_it_is(start: Start, method: st
         caller = bearer(await make_key(served, owner="team", scopes=scopes))
         answer = await at.knock(method, path, caller)
         told = answer.headers.get("ratelimit-limit")
-        if (method, path) in UNLIMITED:
-            assert told is None
-        else:
-            assert told == ("70" if (method, path) in SENDS else "90")
+        assert told == ("70" if (method, path) in SENDS else "90")

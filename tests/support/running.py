@@ -24,7 +24,7 @@ from tests.support.waiting import eventually
 ROOT = Path(__file__).resolve().parents[2]
 STANDIN = "tests.support.standin:create_app"
 
-_BOOT_SECONDS = 20.0
+_BOOT_SECONDS = 60.0
 _END_SECONDS = 15.0
 _CALL_SECONDS = 30.0
 

@@ -1,7 +1,8 @@
 -- limit_moving: take one request from every window, or from none. A window is the last `period`.
 --
 -- KEYS  1 mark of the send  2... a list of times (ms, oldest first) per window
--- ARGV  1 ms that the mark lives, 0 for no mark  2... amount, period ms per window
+-- ARGV  1 ms that the mark lives, 0 for no mark  2... amount, period ms per window,
+--       last: who takes it, for refund
 -- Returns 1 taken | 0 refused, then per window: used, ms until it has room, or more room
 local free = ARGV[1] ~= '0' and redis.call('EXISTS', KEYS[1]) == 1
 local time = redis.call('TIME')
@@ -22,7 +23,7 @@ if taken == 1 and not free then
     used[i] = redis.call('RPUSH', KEYS[i], now)
     redis.call('PEXPIRE', KEYS[i], ARGV[2 * i - 1])
   end
-  if ARGV[1] ~= '0' then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
+  if ARGV[1] ~= '0' then redis.call('SET', KEYS[1], ARGV[#ARGV], 'PX', ARGV[1]) end
 end
 local answer = {taken}
 for i = 2, #KEYS do
