@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,8 @@ from tests.support.waiting import eventually
 class Nginx:
     """deploy/nginx/nginx.conf with other servers, another port and files in the test's folder."""
 
-    def __init__(self, directory: Path, ports: Sequence[int]) -> None:
+    def __init__(self, directory: Path, ports: Sequence[int], **edits: str) -> None:
+        """`edits` gives arguments of the config other values: burst="5"."""
         program = shutil.which("nginx") or "/usr/sbin/nginx"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -32,14 +34,19 @@ class Nginx:
         )  # fmt: skip
         text, listens = re.subn(r"\blisten [^;]+;", f"listen 127.0.0.1:{self.port};", text)
         assert (blocks, listens) == (1, 1), "nginx.conf has one upstream chat block and one listen line"
+        for name, value in edits.items():
+            text, found = re.subn(rf"\b{name}=[^\s;]+", f"{name}={value}", text)
+            assert found, name
         (directory / "nginx.conf").write_text(text)
         for extra in source.iterdir():
             if extra.name != "nginx.conf" and extra.is_file():
                 shutil.copy(extra, directory / extra.name)
+        # As root nginx makes its workers somebody else, who may not enter the folders of a test.
+        user = "user root; " if os.geteuid() == 0 else ""
         self._process = subprocess.Popen(
             [program, "-p", str(directory), "-c", str(directory / "nginx.conf"),
-             "-e", str(directory / "error.log"), "-g", f"daemon off; pid {directory}/nginx.pid;"],
-            stdout=subprocess.DEVNULL, stderr=(directory / "stderr.log").open("wb"),
+             "-e", str(directory / "error.log"), "-g", f"daemon off; {user}pid {directory}/nginx.pid;"],
+            stdout=(directory / "access.log").open("wb"), stderr=(directory / "stderr.log").open("wb"),
         )  # fmt: skip
         self._directory = directory
         eventually(self._answers, within=10)
@@ -55,6 +62,19 @@ class Nginx:
             return httpx.get(f"{self.url}/livez", timeout=2).status_code == 200
         except httpx.TransportError:
             return False
+
+    def memory(self) -> int:
+        """Bytes that its processes hold in memory of their own."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        held = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (str(self.pid), *children)]
+        return sum(int(re.findall(r"^Pss:\s+(\d+)", text, re.M)[0]) * 1024 for text in held)
+
+    def logs(self) -> str:
+        """Everything that it has written: the access log, the error log, and what came before both."""
+        names = ("access.log", "error.log", "stderr.log")
+        return "".join(
+            (self._directory / name).read_text() for name in names if (self._directory / name).exists()
+        )
 
     def close(self) -> None:
         self._process.terminate()
