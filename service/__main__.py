@@ -230,10 +230,7 @@ def _check_store(settings: Settings) -> None:
         return asyncio.run(_store_problem(settings)) or ""
 
     if problem := _in_fork(verdict):
-        raise Refused(
-            f"The store at {_place(settings)} cannot be reached ({problem}):"
-            " is it running, is CHAT_REDIS_URL right, and may its user write and publish there?"
-        )
+        raise Refused(problem)
 
 
 def _place(settings: Settings) -> str:
@@ -274,7 +271,8 @@ def _in_fork(verdict: Callable[[], str]) -> str:
 
 
 async def _store_problem(settings: Settings) -> str | None:
-    from service.errors import StoreUnavailable
+    """What is wrong with the store, as a sentence; what passes by itself is only told."""
+    from service.errors import StoreRefusesWrites, StoreUnavailable
     from service.store.client import Client
 
     deadline = time.monotonic() + _STORE_SECONDS
@@ -282,17 +280,25 @@ async def _store_problem(settings: Settings) -> str | None:
         client = Client(settings)
         try:
             await client.check()
+            policy = await client.evicting_policy()
         except StoreUnavailable as error:
-            problem = (
-                str(error.__cause__ or error).partition(" : ")[0].rstrip(".")
-                or type(error.__cause__).__name__
-            )
+            if isinstance(error, StoreRefusesWrites) and error.reason in ("full", "disk", "no_replicas"):
+                log.error("store.refuses_writes", reason=error.reason, action="reads go on, sends are 503")
+                return None
+            cause = error.__cause__ or error
+            problem = str(cause).partition(" : ")[0].rstrip(".") or type(cause).__name__
         else:
-            return None
+            return policy and (
+                f"The store at {_place(settings)} may drop what it keeps: its maxmemory-policy is {policy}."
+                " Set it to noeviction, in its redis.conf or by CONFIG SET maxmemory-policy noeviction."
+            )
         finally:
             await client.close()
         if time.monotonic() > deadline:
-            return problem
+            return (
+                f"The store at {_place(settings)} cannot be reached ({problem}):"
+                " is it running, is CHAT_REDIS_URL right, and may its user write and publish there?"
+            )
         await asyncio.sleep(_PING_SECONDS)
 
 

@@ -74,10 +74,18 @@ class ServiceError(Exception):
 
 
 class StoreUnavailable(ServiceError):
-    """Redis cannot be reached, is stalled, loading or read-only."""
+    """Redis cannot be reached, is stalled or loading."""
 
     def __init__(self, message: str = "The session store does not answer; try again in 2 s.") -> None:
         super().__init__("store_unavailable", message, retry_after=2)
+
+
+class StoreRefusesWrites(StoreUnavailable):
+    """Redis answers, and refuses to write. `reason` is one of metrics.REFUSALS; reads go on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The session store takes no writes at the moment; try again in 2 s.")
+        self.reason = reason
 
 
 class UpstreamError(ServiceError):

@@ -114,6 +114,10 @@ redis_memory_limit = Gauge(
     "chat_redis_memory_limit_bytes", "The maxmemory of that Redis, 0 for none.",
     multiprocess_mode="livemostrecent",
 )  # fmt: skip
+store_refuses_writes = Gauge(
+    "chat_store_refuses_writes", "1 while Redis answers and refuses to write.", ["reason"],
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
 store_holds = Counter("chat_store_holds_total", "Times that running turns had to hold their deltas.")
 
 # Process
@@ -132,6 +136,8 @@ build_info = Gauge(
 
 DIRECTIONS: Final = ("input", "output")
 CIRCUITS: Final = ("auth", "blocked")
+#: at maxmemory, a replica, its disk, too few replicas, its ACL
+REFUSALS: Final = ("full", "read_only", "disk", "no_replicas", "forbidden")
 OUTCOMES: Final = ("completed", "stopped", "failed")
 DIALECTS: Final = ("text", "native", "openai", "aisdk")
 AUTH_REFUSALS: Final = ("missing", "unknown", "expired", "revoked", "token", "ticket", "scope")
@@ -147,14 +153,16 @@ KINDS: Final = (
 )  # fmt: skip
 #: the tops that catch what nobody expected: a request, a turn, a background loop
 PLACES: Final = (
-    "request", "runner", "renew", "tick", "sweep", "tail", "pulse", "vitals", "circuit", "clock"
+    "request", "runner", "renew", "tick", "sweep", "tail", "pulse", "vitals", "circuit", "clock",
+    "health",
 )  # fmt: skip
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
 OPERATIONS: Final = (
     "append", "attend", "begin", "change_key", "check", "circuit", "claim", "create_key",
     "create_session", "delete_session", "deliver", "disown", "due", "enter", "forget", "get_key",
     "get_session", "get_turn", "history", "hold", "info", "known", "limit_fixed", "limit_moving", "list",
-    "list_keys", "look", "message", "messages", "note", "own", "pace", "ping", "read", "refund", "release",
+    "list_keys", "look", "message", "messages", "note", "own", "pace", "ping", "probe", "read", "refund",
+    "release",
     "renew", "reserve", "ring", "rotate_key", "schedule", "seal", "secret", "settle", "silence", "stop",
     "subscribe", "tail", "time", "turns", "update_session", "usage", "window",
 )  # fmt: skip
@@ -189,6 +197,8 @@ def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str
             metric.labels(**{label: name})
     for reason in CIRCUITS:
         circuit_open.labels(reason=reason).set(0)  # the newest value counts: there has to be one
+    for reason in REFUSALS:
+        store_refuses_writes.labels(reason=reason).set(0)
     for model in known:
         for direction in DIRECTIONS:
             model_tokens.labels(model=model, direction=direction)

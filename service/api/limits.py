@@ -26,7 +26,7 @@ from service.api import addresses
 from service.api.auth import Principal
 from service.api.over_limit import Decision, OverLimit
 from service.config.settings import Settings
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.logs import get_logger
 from service.store.scripts import Call
 from service.store.windows import Use, Window, Windows
@@ -101,7 +101,7 @@ class Limits(Limiter):
             await self._windows.refund(who, kind, windows, self._settings.limit_window, once, by)
 
     def silent(self) -> None:
-        """Redis did not answer."""
+        """Redis did not answer, or refused to count."""
         self._alone_until = asyncio.get_running_loop().time() + _ALONE_SECONDS
         log.warning("limits.alone", seconds=_ALONE_SECONDS, note="the store is silent")
 
@@ -156,12 +156,14 @@ class Toll:
         await self.pay()
 
     async def pay(self) -> None:
-        """Unless it is paid. Raises rate_limited."""
+        """Unless it is paid. Raises rate_limited, and for a send StoreRefusesWrites."""
         due = self.due()
         if due is not None:
             try:
                 answer = await self._limits.ask(due)
-            except StoreUnavailable:
+            except StoreUnavailable as error:
+                if isinstance(error, StoreRefusesWrites) and self._kind == "sends":
+                    raise  # what cannot be charged cannot begin either; reads go on, counted by this worker
                 self.unanswered()
             else:
                 self.paid(answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -13,6 +13,7 @@ from service.api import page
 from service.api.answers import Json
 from service.api.edge import Edge, edge_of, principal_of
 from service.errors import ServiceError, StoreUnavailable
+from service.store.health import OK
 
 router = APIRouter()
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -26,29 +27,46 @@ _PAUSE_SECONDS: Final = 0.1
 
 
 class Readiness:
-    """Ready means: this replica can begin turns. Checked with bounds, cached for a second.
+    """Ready means: this replica can begin turns.
 
+    What is known to be wrong is said at once. What is known to be well is asked anew, with bounds and
+    once a second, so that an outage is noticed by the first probe and not by the second.
     `store` and `upstream` are the same for all replicas: whoever takes unready replicas out
     excludes these two, or an outage of Redis turns our 503 into refused connections.
     """
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self._health = edge.engine.store.health
         self._at = float("-inf")
-        self._store: str = "ok"
         self._lock = asyncio.Lock()
 
-    async def checks(self) -> dict[str, str]:
-        loop = asyncio.get_running_loop()
-        async with self._lock:
-            if loop.time() - self._at > _FRESH_SECONDS:
-                self._store = "ok" if await self._store_answers() else "unavailable"
-                self._at = loop.time()
+    def known(self) -> dict[str, str]:
         return {
-            "store": self._store,
+            "store": self._health.known,
             "drain": "draining" if self._edge.engine.draining else "ok",
             "upstream": self._edge.engine.governor.circuit() or "ok",
         }
+
+    async def checks(self, excluded: Collection[str] = ()) -> dict[str, str]:
+        """Those that count, by name."""
+
+        def counted() -> dict[str, str]:
+            return {name: value for name, value in self.known().items() if name not in excluded}
+
+        if "store" not in excluded and set(counted().values()) == {OK}:
+            async with self._lock:
+                fresh = asyncio.get_running_loop().time() - self._at <= _FRESH_SECONDS
+                if not fresh and self._health.known == OK:
+                    await self._ask_store()
+        return counted()
+
+    async def _ask_store(self) -> None:
+        if await self._store_answers():
+            await self._health.look()
+        else:
+            self._health.silent()
+        self._at = asyncio.get_running_loop().time()
 
     async def _store_answers(self) -> bool:
         for attempt in range(_PINGS):
@@ -96,8 +114,7 @@ async def livez() -> dict[str, str]:
 @_probe("/readyz", "Can this replica begin turns?")
 async def readyz(request: Request) -> Response:
     excluded = request.query_params.getlist("exclude")
-    found = await readiness_of(request).checks()
-    checks = {name: value for name, value in found.items() if name not in excluded}
+    checks = await readiness_of(request).checks(excluded)
     ready = all(value == "ok" for value in checks.values())
     return Json(
         {"status": "ready" if ready else "unready", "checks": checks}, status_code=200 if ready else 503,
@@ -108,7 +125,7 @@ async def readyz(request: Request) -> Response:
 @_probe("/health", "Always 200 while the process serves; the details say the rest")
 async def health(request: Request) -> dict[str, Any]:
     edge = edge_of(request)
-    checks = await readiness_of(request).checks()
+    checks = readiness_of(request).known()
     return {
         "status": "healthy",
         "service": "ai-chat-backend",

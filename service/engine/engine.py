@@ -89,6 +89,7 @@ class Engine:
         self.feeds.start(self._doorbell)
         self._background.loop("vitals", Vitals(self.store).run)
         self._background.loop("clock", self.store.clock.run)
+        self._background.loop("health", self.store.health.run)
         self.recovery.start(self._background)
         self.governor.start()
         self._doorbell.start(self._bell)

@@ -20,12 +20,15 @@ from service import metrics
 from service.config.settings import Settings
 from service.engine.background import Background
 from service.engine.live import Live
-from service.errors import StoreUnavailable
+from service.errors import StoreRefusesWrites, StoreUnavailable
 from service.logs import get_logger
 from service.store import log as codes
 from service.store.log import Append, Log
 
 _RETRY_SECONDS: Final = 0.1
+# A send of whose answer nothing was shown is not held for longer by a store that refuses to write: it is
+# told so within 3 s of asking. A failover behind the same address is over in less, mostly.
+_REFUSED_SECONDS: Final = 1.5
 # Turns per round trip: keeps one reply, and the loop's work on it, below a few ms.
 _CHUNK: Final = 256
 _SIGNALS: Final = {codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone", codes.LOST: "lost"}
@@ -197,7 +200,7 @@ class Flusher:
 
     def _settle(self, live: Live, result: Any, now: float) -> None:
         if isinstance(result, BaseException):
-            self._held(live, now)
+            self._held(live, result, now)
             return
         if result in (codes.OK, codes.STOP):
             live.acknowledge()
@@ -209,12 +212,13 @@ class Flusher:
         if signal:
             live.interrupt(signal)
 
-    def _held(self, live: Live, now: float) -> None:
+    def _held(self, live: Live, error: BaseException, now: float) -> None:
         if live.failing_since is None:
             live.failing_since = now
             metrics.store_holds.inc()
             log.warning("store.held", turn=live.turn.ref.turn_id, hold_seconds=self._hold)
-        if now - live.failing_since > self._hold:
+        refused = isinstance(error, StoreRefusesWrites) and not live.ever_shown
+        if now - live.failing_since > (min(self._hold, _REFUSED_SECONDS) if refused else self._hold):
             live.interrupt("store")
             return
         self._loop.call_later(_RETRY_SECONDS, self.put, live)

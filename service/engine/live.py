@@ -198,6 +198,11 @@ class Live:
             metrics.first_token.observe(self.first_shown)
 
     @property
+    def ever_shown(self) -> bool:
+        """Something of the turn was brought, by this attempt or one before it."""
+        return self.shown or self.turn.shown
+
+    @property
     def in_flight(self) -> bool:
         """An append is under way and not yet answered."""
         return not self._landed.is_set()

@@ -16,7 +16,7 @@ from typing import Final
 from service import metrics
 from service.config.settings import Settings
 from service.engine.feeds import Feed, Feeds
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.events import FAILED, RESTARTED, Event
 from service.store.log import PAGE
 from service.store.store import Store
@@ -150,7 +150,10 @@ class Readers:
             return events
 
     async def _inspect(self, feed: Feed, cursor: int) -> None:
-        """Quiet for long: is the turn still there, and is its log?"""
+        """Quiet for long: does the store write, is the turn still there, and is its log?"""
+        reason, seconds = self._store.health.refusal
+        if seconds > self._settings.store_hold_seconds and not self._store.client.cluster:
+            raise StoreRefusesWrites(reason)  # its runner, wherever it is, has given up by now
         now = asyncio.get_running_loop().time()
         if not feed.trouble and now - feed.checked < _INSPECT_SECONDS:
             return

@@ -214,9 +214,10 @@ class Runner:
             messages = [*messages, {"role": "assistant", "content": "".join(live.answer.text)}]
         await live.landed()
         live.ask(model, context.prompt_tokens)
-        # It is on its way before the call is, and is not waited for: a worker that was fenced hears
-        # of it a round trip later, and nothing that its call brings gets into the log.
+        # The provider is paid for a call whose attempt is in the log, and for no other: a store that
+        # refuses to write, or a worker that was fenced or stopped, is noticed here. Costs a round trip.
         self._flusher.put(live, urgent=True)
+        await live.flushed()
         request = Request(
             model, messages, permit.completion, _params(model, turn.params), turn.ref.turn_id
         )  # fmt: skip

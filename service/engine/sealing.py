@@ -22,7 +22,7 @@ from service.engine.attempts import origin
 from service.engine.budgets import Budgets
 from service.engine.feeds import Feeds
 from service.engine.live import Answer, Live
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.logs import get_logger
 from service.store.log import Append
 from service.store.sessions import Message
@@ -167,6 +167,8 @@ class Sealer:
             try:
                 return await self._store.turns.seal(live.turn, seal)
             except StoreUnavailable as error:
+                if isinstance(error, StoreRefusesWrites) and not live.ever_shown and live.feed is not None:
+                    live.feed.fail(error)  # who has been shown nothing need not wait for the seal
                 if loop.time() - since > self._settings.store_hold_seconds:
                     log.error("seal.given_up", turn=live.turn.ref.turn_id, action="left for takeover")
                     if live.feed is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from service.errors import StoreUnavailable
+from service.errors import StoreRefusesWrites, StoreUnavailable
 from service.store.scripts import Call
 
 
@@ -48,6 +48,8 @@ async def paying(toll: Toll | None, ask: Callable[[Call | None], Awaitable[T]]) 
     if toll is not None and (due := toll.due()) is not None:
         try:
             answer = await ask(due)
+        except StoreRefusesWrites:
+            raise  # what cannot be charged cannot begin either
         except StoreUnavailable:
             toll.unanswered()
         else:

@@ -17,6 +17,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from service.errors import StoreUnavailable
 from service.store.client import Client
+from service.store.refusals import unavailable
 
 _FOLDER: Final = Path(__file__).with_name("lua")
 _INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
@@ -63,10 +64,13 @@ class Scripts:
         results = await self._client.many(operation, self._commands(calls))
         for i, result in enumerate(results):
             if isinstance(result, NoScriptError):
-                results[i] = await self._client.run(operation, self._call(*calls[i]))
+                try:
+                    results[i] = await self._client.run(operation, self._call(*calls[i]))
+                except StoreUnavailable as error:
+                    results[i] = error  # its own: what the others have answered stands
             elif isinstance(result, RedisError):
                 self._client.failed(operation, result)
-                results[i] = StoreUnavailable()
+                results[i] = unavailable(result)
         return results
 
     def start(

@@ -7,6 +7,7 @@ from service.store.client import Client
 from service.store.clock import Clock
 from service.store.credentials import Credentials
 from service.store.entry import Entry
+from service.store.health import Health
 from service.store.keys import Keys
 from service.store.leases import Leases
 from service.store.ledger import Ledger
@@ -22,6 +23,7 @@ class Store:
     def __init__(self, settings: Settings, worker: str) -> None:
         self.settings = settings
         self.client = Client(settings)
+        self.health = Health(self.client)
         self.keys = Keys(settings.redis_key_prefix)
         self.scripts = Scripts(self.client)
         self.sessions = Sessions(self.client, self.scripts, self.keys, settings)

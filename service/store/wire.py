@@ -124,8 +124,11 @@ class Wire(asyncio.Protocol):
                     pending.popleft()
                     batch.answered(batch.replies)
                 if type(reply) is ReadOnlyError:
-                    self._end(RedisConnectionError("this server became a replica"))
-                    return
+                    # Behind the same address there may be a master by now. What is under way is still
+                    # answered here: reads do not fail with the writes.
+                    self.lost = True
+            if self.lost and not pending:
+                self._end(RedisConnectionError("this server became a replica"))
         except RedisConnectionError as error:  # no RESP at all
             self._end(error)
 

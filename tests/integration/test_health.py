@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from service.double import Double
 from service.errors import StoreUnavailable
@@ -57,6 +59,66 @@ async def test_a_stalled_store_makes_it_unready_within_bounds_and_nothing_else(
             await eventually_async(ready, within=10)
     finally:
         redis.close()
+
+
+async def test_health_is_said_from_what_is_known_and_asks_the_store_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = served.app.state.edge.engine.store
+    asked: list[str] = []
+
+    async def never() -> None:
+        asked.append("store")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(store, "ping", never)
+    monkeypatch.setattr(store.health, "look", never)
+    asked.clear()  # by the loop in the background, which may have been about to look
+    async with asyncio.timeout(10):
+        for method in ("GET", "HEAD"):
+            assert (await served.client.request(method, "/health")).status_code == 200
+    assert len(asked) <= 1  # the loop's
+
+
+async def test_a_store_that_is_known_to_be_silent_is_not_waited_for(
+    tmp_path: Path, double_server: tuple[Double, str]
+) -> None:
+    redis = RedisServer(tmp_path)
+    try:
+        async with serve(redis.url, double_server[1]) as served:
+            store = served.app.state.edge.engine.store
+            redis.stall()
+
+            async def noticed() -> bool:
+                health = (await served.client.get("/health")).json()
+                return bool(health["checks"]["store"] == "unavailable")
+
+            await eventually_async(noticed, within=10)  # though nobody asks whether it is ready
+            asked = REGISTRY.get_sample_value("chat_redis_operations_total", {"operation": "ping"})
+            unready = await served.client.get("/readyz")
+            assert (unready.status_code, unready.json()["checks"]["store"]) == (503, "unavailable")
+            assert asked == REGISTRY.get_sample_value("chat_redis_operations_total", {"operation": "ping"})
+            redis.go_on()
+            await eventually_async(lambda: store.health.known == "ok", within=10)
+    finally:
+        redis.close()
+
+
+async def test_an_eviction_policy_that_would_drop_what_is_kept_makes_it_unready(
+    served: Served, store: Any
+) -> None:
+    async def says(expected: str) -> bool:
+        found = await served.client.get("/readyz")
+        return bool(found.json()["checks"]["store"] == expected) and found.status_code == (
+            200 if expected == "ok" else 503
+        )
+
+    store.config_set("maxmemory-policy", "volatile-lru")
+    try:
+        await eventually_async(lambda: says("evicts: volatile-lru"), within=15)
+    finally:
+        store.config_set("maxmemory-policy", "noeviction")
+    await eventually_async(lambda: says("ok"), within=15)
 
 
 async def test_one_slow_answer_of_the_store_does_not_make_it_unready(

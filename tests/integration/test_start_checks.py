@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 
+from tests.support.redis import RedisServer
 from tests.support.running import Running, call, clean_environment
 
 
@@ -40,6 +42,36 @@ def test_ctrl_c_while_redis_is_awaited_ends_without_a_word(tmp_path: Path, comma
         finally:
             process.kill()
             process.wait(10)
+
+
+@pytest.mark.parametrize("command", ["run", "serve", "check"])
+def test_a_store_that_may_drop_what_it_keeps_is_not_fit(
+    tmp_path: Path, redis_server: RedisServer, store: redis.Redis, command: str
+) -> None:
+    store.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        ended = call(
+            command, cwd=tmp_path, CHAT_REDIS_URL=redis_server.url, GROQ_BASE_URL="http://127.0.0.1:9",
+            CHAT_PORT="0",
+        )  # fmt: skip
+    finally:
+        store.config_set("maxmemory-policy", "noeviction")
+    assert ended.returncode == 1
+    assert "its maxmemory-policy is allkeys-lru. Set it to noeviction" in ended.stderr
+
+
+def test_a_full_store_is_told_and_does_not_keep_the_service_from_reading(
+    tmp_path: Path, redis_server: RedisServer, store: redis.Redis
+) -> None:
+    store.config_set("maxmemory", 1)
+    try:
+        ended = call(
+            "check", cwd=tmp_path, CHAT_REDIS_URL=redis_server.url, GROQ_BASE_URL="http://127.0.0.1:9"
+        )  # fmt: skip
+    finally:
+        store.config_set("maxmemory", 0)
+    assert ended.returncode == 0, ended.stderr
+    assert "store.refuses_writes" in ended.stderr
 
 
 def test_a_folder_for_metrics_that_is_not_there_yet_stops_nothing(tmp_path: Path) -> None:

@@ -101,6 +101,9 @@ if active then
   if position then return {'MESSAGE_EXISTS'} end
   state = 'queued'
 end
+-- Would the store write? No message has this id, so nothing changes; but Redis asks of it what it asks of
+-- a write that needs memory. Of what follows it asks nothing more: begun is then begun whole.
+redis.call('ZADD', order, 'XX', 0, '\0')
 if ARGV[12] == 'check' then return {'FREE'} end
 
 if mode ~= 'append' then

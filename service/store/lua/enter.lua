@@ -35,6 +35,8 @@ local shape, count, charged = ARGV[#ARGV - 1], tonumber(ARGV[#ARGV]), {}
 local at = #ARGV - 2 - count
 local time, till = redis.call('TIME'), tonumber(ARGV[18])
 if till > 0 and time[1] * 1000 + math.floor(time[2] / 1000) > till then return {} end
+-- A store that refuses writes says so here, before a limit is charged or anything is reserved.
+redis.call('ZADD', KEYS[2], 'XX', 0, '\0')
 if shape ~= '' then
   charged = limit[shape](slice(KEYS, 17, #KEYS), slice(ARGV, at + 1, at + count))
   if charged[1] == 0 then return {charged} end

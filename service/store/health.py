@@ -1,0 +1,106 @@
+"""What is known of the store: asked in the background once a second, by no request.
+
+`known` is `ok`, `unavailable` (twice in a row no answer within the bound: one slow answer is no outage),
+`refuses writes: <reason>` or `evicts: <policy>`. On Cluster it is the worst of all primaries. Who is
+told, and what is refused meanwhile, is decided elsewhere: a begin proves its writes by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from service import metrics
+from service.beat import beat
+from service.errors import StoreRefusesWrites, StoreUnavailable
+from service.logs import get_logger
+from service.store.client import Client
+
+OK: Final = "ok"
+_UNAVAILABLE: Final = "unavailable"
+_LOOK_SECONDS: Final = 1.0
+# Redis answers in less than 1 ms; a fork of a large one stops it for some hundreds.
+_BOUND_SECONDS: Final = 1.0
+_SILENT: Final = 2
+# Looks between two readings of the eviction policy: somebody has to set it, and an INFO costs as
+# much as ten appends.
+_POLICY_EVERY: Final = 5
+
+log = get_logger(__name__)
+
+
+class Health:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._reason = ""
+        self._refusing_since = 0.0
+        self._policy = ""  # one that evicts
+        self._silent = 0
+        self._refusals = 0
+        self._looks = 0
+
+    @property
+    def known(self) -> str:
+        """In one word or two; at once."""
+        if self._silent >= _SILENT:
+            return _UNAVAILABLE
+        if self._reason:
+            return f"refuses writes: {self._reason}"
+        return f"evicts: {self._policy}" if self._policy else OK
+
+    @property
+    def refusal(self) -> tuple[str, float]:
+        """Why the store refuses writes, and for how many seconds; ('', 0.0) while it does not."""
+        return (self._reason, time.monotonic() - self._refusing_since) if self._reason else ("", 0.0)
+
+    async def run(self) -> None:
+        while True:
+            await self.look()
+            await beat(_LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """One look, in a second at most."""
+        try:
+            async with asyncio.timeout(_BOUND_SECONDS):
+                await self._try_writes()
+                if self._looks % _POLICY_EVERY == 0:
+                    await self._read_policy()
+                self._looks += 1
+        except StoreRefusesWrites as error:
+            self._silent = 0
+            self._refused(error.reason)
+        except (StoreUnavailable, TimeoutError):
+            self._silent += 1
+        else:
+            self._silent = 0
+            self._refused("")
+
+    def silent(self) -> None:
+        """Somebody else has waited for an answer for as long as it takes."""
+        self._silent = _SILENT
+
+    async def _try_writes(self) -> None:
+        # In earnest where somebody was refused since: the probe does not try all that turns do.
+        doubted = bool(self._reason) or self._client.refusals != self._refusals
+        await self._client.check(in_earnest=doubted)
+        self._refusals = self._client.refusals
+
+    async def _read_policy(self) -> None:
+        policy = await self._client.evicting_policy()
+        if policy and policy != self._policy:
+            log.error("store.evicts", policy=policy, mend="set its maxmemory-policy to noeviction")
+        self._policy = policy
+
+    def _refused(self, reason: str) -> None:
+        if reason == self._reason:
+            return
+        if reason and not self._reason:
+            self._refusing_since = time.monotonic()
+        if reason:
+            log.error("store.refuses_writes", reason=reason, action="sends are 503, reads go on")
+        else:
+            log.info("store.writes_again", after=self._reason)
+        for known in metrics.REFUSALS:
+            metrics.store_refuses_writes.labels(reason=known).set(known == reason)
+        self._reason = reason
