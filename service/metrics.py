@@ -158,13 +158,12 @@ PLACES: Final = (
 )  # fmt: skip
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
 OPERATIONS: Final = (
-    "append", "attend", "begin", "change_key", "check", "circuit", "claim", "create_key",
-    "create_session", "delete_session", "deliver", "disown", "due", "enter", "forget", "get_key",
+    "append", "attend", "begin", "change_key", "check", "circuit", "claim", "create_key", "create_session",
+    "delete_session", "deliver", "disown", "due", "enter", "forget", "free_session", "get_key",
     "get_session", "get_turn", "history", "hold", "info", "known", "limit_fixed", "limit_moving", "list",
     "list_keys", "look", "message", "messages", "note", "own", "pace", "ping", "probe", "read", "refund",
-    "release",
-    "renew", "reserve", "ring", "rotate_key", "schedule", "seal", "secret", "settle", "silence", "stop",
-    "subscribe", "tail", "time", "turns", "update_session", "usage", "window",
+    "release", "renew", "reserve", "ring", "rotate_key", "schedule", "seal", "secret", "settle", "silence",
+    "stop", "subscribe", "tail", "time", "turns", "update_session", "usage", "window",
 )  # fmt: skip
 #: statuses that a route's series begin with; others appear when they happen
 STATUSES: Final = ("200", "500", "503")

@@ -41,7 +41,8 @@ _GATES: Final = {
 class Beginning:
     def __init__(
         self, store: Store, catalogue: Catalogue, contexts: Contexts, budgets: Budgets, admission: Admission,
-        worker: str, stoppable: int, run: Callable[[Turn], None], stop: Callable[[TurnRef], Awaitable[Turn]],
+        worker: str, stoppable: int, run: Callable[[Turn], None], stop: Callable[[TurnRef], Awaitable[bool]],
+        free: Callable[..., Awaitable[bool]],
     ) -> None:  # fmt: skip
         self._store = store
         self._catalogue = catalogue
@@ -52,6 +53,7 @@ class Beginning:
         self._stoppable = stoppable  # so many turns may be in the way of an interrupt
         self._run = run
         self._stop = stop
+        self._free = free
 
     async def known(self, send: Send) -> Attached | None:
         if send.key is None:
@@ -62,17 +64,29 @@ class Beginning:
             return None
         if found[1] != send.fingerprint():
             raise _mismatch()
-        return await self._attach(TurnRef(send.principal, session_id, found[0]))
+        ref = TurnRef(send.principal, session_id, found[0])
+        attached = await self._attach(ref)
+        if attached is None:
+            if await self._answered(ref):
+                raise turn_not_found()  # and is not asked for again
+            await self._free(ref, send.key)
+        return attached
 
     async def knows(self, principal: str, session_id: str | None, key: str) -> bool:
         """Does the key belong to a turn of this session, or of the one that a send without has?"""
         session_id = session_id or ids.derived_session_id(principal, key)
         return await self._store.turns.known(principal, session_id, key) is not None
 
-    async def _attach(self, ref: TurnRef) -> Attached:
+    async def _answered(self, ref: TurnRef) -> bool:
+        """Is its answer in the history, though the turn is gone?"""
+        answer = ids.answer_id(ref.turn_id)
+        return await self._store.sessions.message(ref.principal, ref.session_id, answer) is not None
+
+    async def _attach(self, ref: TurnRef) -> Attached | None:
+        """None where the turn is gone."""
         turn = await self._store.turns.get(ref)
         if turn is None:
-            raise turn_not_found()
+            return None
         metrics.idempotent_repeats.inc()
         return Attached(ref, turn.model, turn.created, fresh=False, state=turn.state, void=turn.void)
 
@@ -116,6 +130,8 @@ class Beginning:
                 begin, begun = await self._interrupt(
                     begun, send, ref, replace(seen, page=None), model, params
                 )
+            elif begun.outcome == "BUSY":
+                begun = await self._freed(begin, begun)
             if begun.outcome == "BEGUN":
                 return await self._start(begin, begun, send, seen, model.id, params)
         await self._budgets.cancel(ref)
@@ -201,9 +217,21 @@ class Beginning:
             await self._store.sessions.list_it(ref.principal, ref.session_id)
         return Attached(ref, model, created, fresh=True, state=begun.state)
 
+    async def _freed(self, begin: Begin, busy: Begun) -> Begun:
+        """Begin once more, as often as what the session is busy with turns out to be gone."""
+        for _ in range(self._stoppable):
+            active = TurnRef(begin.ref.principal, begin.ref.session_id, busy.turn_id)
+            if busy.outcome != "BUSY" or not await self._free(active):
+                break
+            busy = await self._store.turns.begin(begin, self._worker)
+        return busy
+
     async def _refused(self, begun: Begun, ref: TurnRef, send: Send) -> Attached:
         if begun.outcome == "KNOWN":
-            return await self._attach(TurnRef(ref.principal, ref.session_id, begun.turn_id))
+            attached = await self._attach(TurnRef(ref.principal, ref.session_id, begun.turn_id))
+            if attached is None:
+                raise turn_not_found()
+            return attached
         if begun.outcome in ("MISMATCH", "MESSAGE_EXISTS"):
             raise _mismatch()
         if begun.outcome == "BUSY":

@@ -79,7 +79,7 @@ class Engine:
         self._stoppable = settings.max_queued_turns + _LATE_TURNS
         self._beginning = Beginning(
             store, catalogue, self.contexts, self.budgets, self.admission, worker, self._stoppable,
-            self.run, self.stop,
+            self.run, self._stops.carry_out, self.recovery.free,
         )  # fmt: skip
         self._doorbell = Doorbell(settings, self._rung, self.feeds.reset)
         self._bell = store.keys.bell(worker)
@@ -246,8 +246,8 @@ class Engine:
                     return  # another delete was faster
                 raise session_not_found()
             if session.active_turn:
-                await self.stop(TurnRef(principal, session_id, session.active_turn))
-                stopped = True
+                ref = TurnRef(principal, session_id, session.active_turn)
+                stopped = await self._stops.carry_out(ref) or stopped
                 continue
             if stopped:
                 await asyncio.sleep(FAREWELL_SECONDS)

@@ -241,6 +241,10 @@ class Live:
         """Returns when nothing waits for its acknowledgement."""
         await self._idle.wait()
 
+    async def logged(self) -> None:
+        """Returns when all that was added is in the log, or the attempt is interrupted."""
+        await self._idle.wait()
+
     def interrupt(self, signal: str) -> None:
         """End the attempt; the first reason given is the one that counts, but fenced always wins."""
         if self.signal is None or signal == "fenced":

@@ -74,8 +74,9 @@ class Recovery:
             remote = [
                 feed.ref for feed in self._feeds.all() if feed.readers and feed.ref.turn_id not in self._lives
             ]
-            if remote:
-                await self._store.leases.attend(remote)
+            # A shard that went back to before a seal has turns that the index has forgotten.
+            for ref in await self._store.leases.attend(remote):
+                await self.look_at(ref)
 
     async def _renew_leases(self, lives: Sequence[Live]) -> None:
         results = await self._store.leases.renew(
@@ -126,13 +127,35 @@ class Recovery:
         elif claim.outcome == "WAITING":
             await self._budgets.hold_queued(ref)
             await self._store.leases.schedule([ref])
+            await self._free_for(ref)
         elif claim.outcome == "SEALED" and claim.turn is not None:
             await self._settle(claim.turn, "sweep")
             await self._store.leases.settle(ref)
         else:
-            # Never begun (its worker died in between), expired or deleted.
+            # Never begun (its worker died in between), expired, deleted or lost.
+            await self.free(ref)
             await self._budgets.cancel(ref)
             await self._store.leases.settle(ref)
+
+    async def free(self, ref: TurnRef, key: str | None = None) -> bool:
+        """Clear what points to a turn that is gone or has ended. True where something did.
+
+        A turn that nobody runs, though it has not ended, is taken up: the index may have forgotten it.
+        """
+        outcome, following = await self._store.turns.free_session(ref, key)
+        if outcome == "ABANDONED":
+            await self.look_at(ref)
+        elif outcome == "FREED":
+            log.warning("session.freed", session=ref.session_id, turn=ref.turn_id, note="the turn is gone")
+            if following:
+                await self.promote(TurnRef(ref.principal, ref.session_id, following))
+        return outcome == "FREED"
+
+    async def _free_for(self, queued: TurnRef) -> None:
+        """What a queued turn waits for may be gone, or be run by nobody."""
+        session = await self._store.sessions.get(queued.principal, queued.session_id)
+        if session is not None and session.active_turn:
+            await self.free(TurnRef(queued.principal, queued.session_id, session.active_turn))
 
     async def settle(self, refs: Sequence[TurnRef]) -> None:
         """Book those that have ended, now: the keys that a sweep would book from are to be deleted."""

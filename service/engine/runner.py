@@ -217,7 +217,11 @@ class Runner:
         # The provider is paid for a call whose attempt is in the log, and for no other: a store that
         # refuses to write, or a worker that was fenced or stopped, is noticed here. Costs a round trip.
         self._flusher.put(live, urgent=True)
-        await live.flushed()
+        try:
+            await live.logged()
+        except asyncio.CancelledError:
+            live.asked(billable=False)  # it was not
+            raise
         request = Request(
             model, messages, permit.completion, _params(model, turn.params), turn.ref.turn_id
         )  # fmt: skip
@@ -300,8 +304,8 @@ class Runner:
             return await self._sealer.fail(live, StoreUnavailable())
         if signal.endswith("timeout"):
             return await self._sealer.fail(live, _timed_out(signal))
-        if signal == "gone" and live.feed is not None:
-            live.feed.fail(ServiceError("turn_not_found", "The store has lost this turn; send it again."))
+        if signal == "gone":
+            return await self._sealer.gone(live)
         log.warning("turn.left", turn=live.turn.ref.turn_id, epoch=live.turn.epoch, reason=signal)
         return ""
 

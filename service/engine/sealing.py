@@ -74,6 +74,21 @@ class Sealer:
         log.error("turn.log_lost", turn=live.turn.ref.turn_id, session=live.turn.ref.session_id)
         return await self.fail(live, lost_log(), new_life=True)
 
+    async def gone(self, live: Live) -> str:
+        """The store has lost the turn, or it was deleted: its session is free, what it used is booked."""
+        turn = live.turn
+        error = ServiceError("turn_not_found", "The store has lost this turn; send it again.")
+        if live.feed is not None:
+            live.feed.fail(error)
+        try:
+            _, following = await self._store.turns.free_session(turn.ref)
+        except StoreUnavailable:
+            following = ""  # the next begin, stop or delete frees it, or a sweep
+        usage = live.usage
+        model = live.model.id if live.model else turn.model
+        await self._ended(turn, "failed", usage, model, code=error.code)
+        return following
+
     async def release(self, live: Live) -> None:
         """Write what is there, then let the lease lapse: somebody else goes on."""
         await live.landed()
@@ -152,6 +167,8 @@ class Sealer:
             })  # fmt: skip
             if state == "failed":
                 live.span.fail(body["code"])
+        elif sealed.outcome == "GONE":
+            return await self.gone(live)
         elif sealed.outcome == "FENCED":
             metrics.fenced.inc()
             log.warning(

@@ -45,10 +45,14 @@ class Stops:
         self._forcing: dict[str, asyncio.Task[None]] = {}
 
     async def carry_out(self, ref: TurnRef) -> bool:
-        """Returns when the turn is sealed; False where there is no such turn."""
+        """Returns when the turn is sealed; False where there is no such turn.
+
+        A turn that is gone, or has ended, holds its session no longer.
+        """
         begin = time.perf_counter()
         noted = await self._store.turns.stop(ref)
         if noted is None:
+            await self._recovery.free(ref)
             return False
         state, owner, left = noted
         if state in ("running", "queued"):
@@ -56,6 +60,8 @@ class Stops:
             if not (state == "running" and left > 0 and await self._owner_seals(ref, owner)):
                 await self._seal_by_force(ref)
             metrics.stop_duration.observe(time.perf_counter() - begin)
+        else:
+            await self._recovery.free(ref)
         return True
 
     async def _owner_seals(self, ref: TurnRef, owner: str) -> bool:

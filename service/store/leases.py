@@ -21,6 +21,7 @@ _SWEEP_HOLD_MS: Final = 1_000
 _SWEEP_LIMIT: Final = 100
 # Kept a day: longer than any outage of a host after which its set could still be wanted.
 _OWNED_TTL_SECONDS: Final = 86_400
+_ABANDONED: Final = 2  # of attend.lua
 
 
 class Leases:
@@ -80,11 +81,11 @@ class Leases:
             ))  # fmt: skip
         return await self._scripts.batch("renew", calls) if calls else []
 
-    async def attend(self, refs: Sequence[TurnRef]) -> None:
-        """Readers of this worker still read these turns, which others run."""
+    async def attend(self, refs: Sequence[TurnRef]) -> list[TurnRef]:
+        """Readers of this worker still read these turns, which others run. Returns those that nobody runs."""
         calls: list[Call] = []
         for ref in refs:
             keys = self._keys.session(ref.principal, ref.session_id)
             calls.append(("attend", (keys.turn(ref.turn_id),), ()))
-        if calls:
-            await self._scripts.batch("attend", calls)
+        results = await self._scripts.batch("attend", calls) if calls else []
+        return [ref for ref, result in zip(refs, results, strict=True) if result == _ABANDONED]

@@ -320,6 +320,16 @@ class Turns:
             previous_owner=answer[3].decode(),
         )  # fmt: skip
 
+    async def free_session(self, ref: TurnRef, key: str | None = None) -> tuple[str, str]:
+        """What the session, and the idempotency key where given, hold for a turn that is gone or has ended.
+
+        Returns (FREED | NOTHING | HELD | ABANDONED, id of the queued turn whose time has come or '').
+        """
+        keys = self._session(ref)
+        names = [keys.session, keys.turn(ref.turn_id), keys.queue, keys.idempotency(key or "-")]
+        outcome, *following = await self._scripts.call("free_session", names, [ref.turn_id])
+        return outcome.decode(), following[0].decode() if following else ""
+
     async def stop(self, ref: TurnRef) -> tuple[str, str, int] | None:
         """Note the wish. Returns (state, owner, ms the lease has left), None for an unknown turn."""
         answer = await self._scripts.call("stop", [self._session(ref).turn(ref.turn_id)], [])

@@ -32,8 +32,10 @@ class Store:
     home: Path
 
     def give(self, *rights: str) -> None:
-        self.admin.execute_command(
-            "ACL", "SETUSER", "chat", "reset", "on", ">pw", "~*", "&*", "+@all", *rights
+        self.admin.acl_setuser(
+            "chat", enabled=True, reset=True, passwords=["+pw"], keys=["*"], channels=["*"],
+            categories=["+@all", *(right for right in rights if "@" in right)],
+            commands=[right for right in rights if "@" not in right],
         )  # fmt: skip
 
     def writes(self) -> bool:

@@ -2,8 +2,10 @@
 --
 -- KEYS  1 turn
 -- ARGV  -
--- Returns 1 noted | 0 not running
-if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return 0 end
+-- Returns 1 noted | 2 noted, and its lease has lapsed | 0 not running
+local held = redis.call('HMGET', KEYS[1], 'state', 'lease')
+if held[1] ~= 'running' then return 0 end
 local time = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'reader_at', time[1] * 1000 + math.floor(time[2] / 1000))
-return 1
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], 'reader_at', now)
+return tonumber(held[2]) <= now and 2 or 1
