@@ -112,6 +112,12 @@ def warn_of(settings: Settings) -> None:
             "settings.plain_http", name="GROQ_BASE_URL",
             note="the key and all messages go there unencrypted; use https:// unless the way is private.",
         )  # fmt: skip
+    if settings.production and settings.metrics_port is None and settings.metrics_token is None:
+        log.warning(
+            "settings.open_metrics", name="CHAT_METRICS_TOKEN",
+            note="/metrics is open to whoever reaches CHAT_PORT; set CHAT_METRICS_TOKEN, or CHAT_METRICS_PORT"
+            " to a port that only Prometheus reaches.",
+        )  # fmt: skip
 
 
 def stdlib_config(settings: Settings, *, stream: TextIO | None = None) -> dict[str, Any]:

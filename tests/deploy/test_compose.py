@@ -84,6 +84,13 @@ def test_only_nginx_is_published_to_the_outside_and_only_on_demand() -> None:
     assert opened == ["nginx"]
 
 
+def test_opening_tls_to_the_outside_does_not_open_the_plain_port() -> None:
+    tls = document(ROOT / "deploy/compose/tls.yml", TLS_CERTIFICATE_FILE="a", TLS_KEY_FILE="b",
+                   HTTPS_BIND="0.0.0.0")["services"]["nginx"]["ports"]  # fmt: skip
+    assert tls == ["0.0.0.0:8443:8443"]
+    assert service("nginx", HTTPS_BIND="0.0.0.0")["ports"] == ["127.0.0.1:8080:8080"]
+
+
 def test_redis_is_reached_by_the_replicas_alone() -> None:
     assert document()["networks"]["store"] == {"internal": True}
     assert {name for name in NAMED if "store" in service(name)["networks"]} == {"redis", "service"}

@@ -128,6 +128,24 @@ def test_selectors_find_the_pods_and_ports_are_those_of_the_container(pod: Any, 
     assert opened == ports
 
 
+def test_pods_that_no_policy_names_reach_nothing_and_are_reached_by_nothing() -> None:
+    spec = load("networkpolicy-default-deny.yaml")["spec"]
+    assert spec == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_redis_is_reached_by_the_service_alone(pod: Any, config: dict[str, str]) -> None:
+    spec = load("networkpolicy-redis.yaml")["spec"]
+    redis = spec["podSelector"]
+    [rule] = spec["ingress"]
+    service = {"podSelector": {"matchLabels": pod["metadata"]["labels"]}}
+    assert rule["from"] == [service, {"podSelector": redis}]
+    assert f":{rule['ports'][0]['port']}/" in config["CHAT_REDIS_URL"]
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    assert {"podSelector": redis} in [
+        to for out in load("networkpolicy.yaml")["spec"]["egress"] for to in out["to"]
+    ], "the service may go there"
+
+
 def test_the_autoscaler_goes_by_running_turns_that_the_adapter_knows() -> None:
     autoscaler = load("horizontalpodautoscaler.yaml")["spec"]
     [metric] = autoscaler["metrics"]

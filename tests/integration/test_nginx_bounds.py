@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import pytest
 from service.dialects.errors import envelope
 from service.errors import ServiceError
 from tests.integration.test_nginx import FakeReplica, answers, calls, dies, drains, http, nginx, replicas
+from tests.support.needed import program
 from tests.support.nginx import Nginx
+from tests.support.redis import free_port
 from tests.support.running import ROOT
 from tests.support.waiting import eventually, eventually_async
 
@@ -155,8 +158,6 @@ async def test_only_what_may_be_done_twice_is_repeated(
 async def test_what_reached_nobody_goes_to_the_next_replica_whatever_it_is(
     replicas: list[FakeReplica], tmp_path: Path
 ) -> None:
-    from tests.support.redis import free_port
-
     running = await asyncio.to_thread(Nginx, tmp_path / "nginx", [free_port(), replicas[1].port])
     try:
         async with httpx.AsyncClient(base_url=running.url, timeout=20) as client:
@@ -216,3 +217,40 @@ async def test_no_log_has_the_query_of_a_request_whatever_becomes_of_it(
     assert TICKET not in logs
     lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
     assert any("502" in line["upstream_status"] for line in lines)
+
+
+async def test_with_tls_the_plain_port_serves_nothing(replicas: list[FakeReplica], tmp_path: Path) -> None:
+    port = free_port()
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make = (
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+        "-keyout", str(key), "-out", str(certificate),
+    )  # fmt: skip
+    command = [program("openssl"), *make]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=60)
+    conf = (ROOT / "deploy/nginx/tls.conf").read_text().replace("listen 8443", f"listen 127.0.0.1:{port}")
+    conf = conf.replace("/run/secrets/tls_certificate", str(certificate))
+    conf = conf.replace("/run/secrets/tls_key", str(key))
+    (tmp_path / "nginx" / "tls").mkdir(parents=True)
+    (tmp_path / "nginx" / "tls" / "tls.conf").write_text(conf)
+    ports = [replica.port for replica in replicas]
+    running = await asyncio.to_thread(Nginx, tmp_path / "nginx", ports)
+    try:
+        async with httpx.AsyncClient(verify=False, timeout=20) as client:
+            secure = f"https://127.0.0.1:{port}"
+            assert (await client.post(f"{secure}/chat", json={})).text == "ok"
+            assert (
+                await client.get(f"{secure}/v1/models", headers={"Authorization": "Bearer k"})
+            ).text == "ok"
+            passed = len(calls(replicas))
+            page = await client.get(f"{running.url}/ui?a=b")
+            assert (page.status_code, page.headers["location"]) == (308, "https://127.0.0.1/ui?a=b")
+            for answer in (
+                await client.post(f"{running.url}/chat", json={}),
+                await client.get(f"{running.url}/v1/models", headers={"Authorization": "Bearer k"}),
+                await client.get(f"{running.url}/v1/models", headers={"X-API-Key": "k"}),
+            ):
+                assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+            assert len(calls(replicas)) == passed
+    finally:
+        await asyncio.to_thread(running.close)

@@ -155,6 +155,25 @@ def test_a_provider_without_tls_is_warned_of_in_production(values: dict[str, Any
     assert found == (["GROQ_BASE_URL"] if warned else [])
 
 
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        (PRODUCTION, True),
+        ({**PRODUCTION, "metrics_port": 9464}, False),
+        ({**PRODUCTION, "metrics_token": "t"}, False),
+        ({}, False),
+    ],
+)
+def test_open_metrics_are_warned_of_in_production(values: dict[str, Any], warned: bool) -> None:
+    settings = load_settings(_env_file=None, log_format="json", **values)
+    raw = io.BytesIO()
+    configure(settings, stream=io.TextIOWrapper(raw), cache=False)
+    warn_of(settings)
+    lines = [json.loads(line) for line in raw.getvalue().splitlines()]
+    found = [(line["level"], line["name"]) for line in lines if line["event"] == "settings.open_metrics"]
+    assert found == ([("warning", "CHAT_METRICS_TOKEN")] if warned else [])
+
+
 def test_secrets_do_not_show() -> None:
     settings = load_settings(_env_file=None, groq_api_key="gsk_secret", redis_url="redis://:hunter2@h")
     assert "gsk_secret" not in repr(settings)
