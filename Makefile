@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test quick check fmt lock fault attack bench docs clean
+.PHONY: help setup run serve test quick check fmt lock fault attack mutants bench docs clean
 
 # Modules of tests are compiled once, not by each process that runs them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -43,6 +43,9 @@ fault: $(VENV)/.stamp-test ## only the tests that kill, stall and cut real proce
 
 attack: $(VENV)/.stamp-test ## attackers beside a well-behaved tenant; prints a table
 	$(BIN)/python -m tests.attack
+
+mutants: $(VENV)/.stamp-test ## plant faults into a copy; says which of them the tests notice
+	$(BIN)/python -m tests.mutants
 
 bench: $(VENV)/.stamp-test ## measure; prints the figures of docs/performance.md
 	$(BIN)/python -m tests.load

@@ -6,13 +6,21 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
+from hypothesis import HealthCheck
 
 from service.double import Double, create_double, running
 from tests.support.node import Node
 from tests.support.redis import RedisServer
 from tests.support.service import Served, serve
+
+# How long an example takes says nothing about what is tested.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -41,15 +41,12 @@ async ([service, text]) => {
 """
 
 
-pytestmark = pytest.mark.xdist_group("elsewhere")  # one bundle and one replica
-
-
 class _Files(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory, node: Node) -> Iterator[str]:
     """The origin of an app: one page and one bundle with React, useChat and the AI SDK."""
     folder = tmp_path_factory.mktemp("elsewhere")
@@ -69,7 +66,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, node: Node) -> Iterator[
     server.shutdown()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def replica(
     redis_server: RedisServer, double_server: tuple[Double, str], elsewhere: str, tmp_path_factory: Any
 ) -> Iterator[Replica]:

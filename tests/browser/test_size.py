@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 import httpx
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
 from tests.browser.ui import Ui, saying
 from tests.support.processes import Replica
+
+pytestmark = pytest.mark.alone
 
 #: 53 kB of Markdown in 106 sections, each with a list, code and a table.
 LONG: Final = "\n\n".join(

@@ -203,7 +203,6 @@ CHECKS = [
     checks.allow_header_conformance,
 ]
 schema = schemathesis.openapi.from_dict(DOCUMENT)
-pytestmark = pytest.mark.xdist_group("openapi")  # one replica for all of them
 
 
 class Target:
@@ -219,7 +218,7 @@ class Target:
         self.last = answer.text.count("\nid: ")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def target(double_server: tuple[Double, str], tmp_path_factory: Any) -> Iterator[Target]:
     folder: Path = tmp_path_factory.mktemp("openapi")
     # Of its own: tests in between, in whatever order, empty the run's.

@@ -183,9 +183,6 @@ def as_user() -> list[str]:
     ]  # fmt: skip
 
 
-pytestmark = pytest.mark.xdist_group("image")  # built once
-
-
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
     root = Path(
@@ -200,7 +197,7 @@ def image() -> Iterator[Image]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300)  # whichever comes first builds the image
 def test_the_image_serves_as_its_user_from_files_that_cannot_be_written(
     image: Image, tmp_path: Path, redis_server: RedisServer, store: redis.Redis,
     double_server: tuple[Double, str],
@@ -236,6 +233,7 @@ def test_the_image_serves_as_its_user_from_files_that_cannot_be_written(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_image_has_no_pip_and_compiled_every_module(image: Image) -> None:
     for module in ("pip", "setuptools"):
         probe = subprocess.run(

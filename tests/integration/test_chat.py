@@ -23,6 +23,7 @@ async def test_an_answer_is_the_exact_text_and_nothing_else(served: Served) -> N
     assert {"x-session-id", "x-turn-id", "x-request-id"} <= set(answer.headers)
 
 
+@pytest.mark.alone
 async def test_the_answer_arrives_as_it_is_generated(served: Served) -> None:
     loop = asyncio.get_running_loop()
     times = []
@@ -75,6 +76,7 @@ async def test_history_for_a_session_that_has_messages_is_refused(served: Served
     assert (answer.status_code, answer.json()["code"]) == (409, "session_has_history")
 
 
+@pytest.mark.alone
 async def test_fifty_streams_on_one_worker_progress_together(served: Served) -> None:
     loop = asyncio.get_running_loop()
 

@@ -270,6 +270,7 @@ async def test_rejections_are_counted(start: Start) -> None:
 
 
 @WINDOWS
+@pytest.mark.alone
 async def test_with_the_store_stalled_each_request_answers_in_its_bound_and_nothing_blocks(
     start: Start, redis_server: RedisServer, window: str
 ) -> None:

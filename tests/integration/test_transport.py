@@ -94,6 +94,7 @@ async def test_a_cut_is_an_error_and_never_a_clean_end(client: httpx.AsyncClient
             await body.read()
 
 
+@pytest.mark.alone
 def test_connects_that_are_given_up_touch_no_other_connection() -> None:
     """uvloop closes a connection whose maker was cancelled without telling its protocol."""
     outcomes: set[str] = set()

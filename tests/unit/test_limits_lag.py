@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from tests.support.lag import watching
 
 
+@pytest.mark.alone
 async def test_a_blocked_loop_is_seen_and_a_waiting_one_is_not() -> None:
     async with watching() as lag:
         await asyncio.sleep(0.1)
