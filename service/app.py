@@ -16,7 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from service import __version__, logs, metrics, tracing
-from service.api import aisdk, chat, handlers, keys, openai, openapi, ops, page, scrape, sessions, usage
+from service.api import aisdk, chat, docs, handlers, keys, openai, openapi, ops, page, scrape, sessions, usage
 from service.api.auth import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
@@ -67,16 +67,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
-        title="Chat service", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None,
+        title="Chat service", version=__version__, lifespan=lifespan,
+        openapi_url=None, docs_url=None, redoc_url=None,  # FastAPI's pages run scripts of a CDN: api/docs.py
         description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
         # A redirect would name the scheme and host that a proxy speaks to us, and have no envelope.
         redirect_slashes=False,
     )  # fmt: skip
-    parts = (ops, scrape, chat, sessions, openai, aisdk, keys, usage, page)
+    parts = (ops, scrape, chat, sessions, openai, aisdk, keys, usage, page, docs)
     for part in parts:
         app.include_router(part.router)
     metrics.prepare(__version__, [model.id for model in catalogue], _routes(parts))
     app.state.page = page.Page.load()
+    app.state.documents = docs.Documents(app) if settings.docs else None
     handlers.install(app)
     openapi.install(app)
     app.add_middleware(

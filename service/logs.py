@@ -118,6 +118,12 @@ def warn_of(settings: Settings) -> None:
             note="/metrics is open to whoever reaches CHAT_PORT; set CHAT_METRICS_TOKEN, or CHAT_METRICS_PORT"
             " to a port that only Prometheus reaches.",
         )  # fmt: skip
+    if settings.jwks_in_plain:  # production refuses it
+        log.warning(
+            "settings.plain_http",
+            name="CHAT_JWT_JWKS_URL",
+            note="whoever is on the way can put in a key of his own and sign tokens; use https://.",
+        )
 
 
 def stdlib_config(settings: Settings, *, stream: TextIO | None = None) -> dict[str, Any]:

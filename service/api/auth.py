@@ -18,7 +18,6 @@ from service.api.bearer import Claims, Verifier
 from service.api.keyring import Keyring
 from service.api.tickets import TICKET_SECONDS, Permission, Tickets
 from service.config.settings import Settings
-from service.config.validators import SHORTEST_SECRET
 from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
 from service.store.credentials import SCOPES, Credential
@@ -77,13 +76,12 @@ class Authenticator:
             await self._count_keys()
 
     def _judge_jwt(self, settings: Settings) -> None:
-        if not settings.jwt_issuer or not settings.jwt_audience:
+        if not settings.jwt_issuer or not settings.jwt_audience or "*" in settings.jwt_audience:
             log.warning(
                 "auth.jwt_wide", issuer=settings.jwt_issuer, audience=settings.jwt_audience,
                 note="without CHAT_JWT_ISSUER and CHAT_JWT_AUDIENCE every token under the key is taken.",
             )  # fmt: skip
-        key = settings.jwt_key.get_secret_value() if settings.jwt_key else ""
-        if settings.jwt_symmetric and len(key) < SHORTEST_SECRET:
+        if self._verifier.guessable:
             log.warning("auth.jwt_short", note="CHAT_JWT_KEY can be guessed; production does not take it.")
 
     async def _count_keys(self) -> None:
@@ -130,11 +128,19 @@ class Authenticator:
         claims = await self._verifier.verify(token)
         if claims is None:
             raise _refused("token")
-        scopes = frozenset({"chat"}) if claims.scopes is None else claims.scopes & frozenset(SCOPES)
         return Principal(
-            self._principal_of(claims), scopes, name=claims.subject[:200],
+            self._principal_of(claims), self._scopes_of(claims), name=claims.subject[:200],
             expires=claims.expires + self._settings.jwt_leeway_seconds,
         )  # fmt: skip
+
+    def _scopes_of(self, claims: Claims) -> frozenset[str]:
+        """Our scopes by the settings: other applications' words for theirs mean nothing here."""
+        needed, admin = self._settings.jwt_required_scope, self._settings.jwt_admin_scope
+        given = {
+            "chat": needed is None or needed in claims.scopes,
+            "admin": admin is not None and admin in claims.scopes,
+        }
+        return frozenset(scope for scope, has in given.items() if has)
 
     def _principal_of(self, claims: Claims) -> str:
         """Subjects are unique per issuer: with one configured they stand alone."""

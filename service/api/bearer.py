@@ -17,7 +17,9 @@ from typing import Any, Final
 import httpx
 import jwt
 
+from service.config.jwt_key import Keys, read_key, usable_keys
 from service.config.settings import Settings
+from service.config.validators import SHORTEST_SECRET
 from service.errors import ServiceError
 from service.logs import get_logger
 
@@ -31,15 +33,13 @@ _RETRY_SECONDS: Final = 10.0
 
 log = get_logger(__name__)
 
-Keys = dict[str | None, dict[str, jwt.PyJWK]]
-
 
 @dataclass(frozen=True, slots=True)
 class Claims:
     subject: str
     issuer: str
     expires: float
-    scopes: frozenset[str] | None  # None: the token says nothing of scopes
+    scopes: frozenset[str]  # what stands in the claims of CHAT_JWT_SCOPE_CLAIM
 
 
 class Verifier:
@@ -48,10 +48,10 @@ class Verifier:
         self._published = (
             Published(settings.jwt_jwks_url, settings.jwt_allowed) if settings.jwt_jwks_url else None
         )
-        self._key = ""
-        if settings.jwt_key:
-            # A PEM in one line of an .env file has its line ends written as \n.
-            self._key = settings.jwt_key.get_secret_value().replace("\\n", "\n")
+        key = read_key(settings.jwt_key.get_secret_value()) if settings.jwt_key else None
+        self._key = key.secret or key.pem if key else ""
+        self._given = usable_keys(key.jwks, settings.jwt_allowed) if key and key.jwks else None
+        self.guessable = bool(key and key.secret) and len(self._key) < SHORTEST_SECRET
         warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)  # settings.py has its say on that
 
     async def open(self) -> None:
@@ -67,42 +67,62 @@ class Verifier:
         if len(token) > _LONGEST_TOKEN:
             return None
         try:
-            key: Any = self._key
-            if self._published is not None:
-                header = jwt.get_unverified_header(token)
-                algorithm = header.get("alg")
-                if algorithm not in self._settings.jwt_allowed:
-                    return None
-                key = await self._published.find(header.get("kid"), algorithm)
-                if key is None:
-                    return None
-            return _claims(self._decode(token, key))
+            key = await self._key_for(token)
+            if key is None:
+                return None
+            return _claims(self._decode(token, key), self._settings.jwt_scope_claim)
         except (jwt.PyJWTError, OverflowError):  # an `exp` beyond what a clock can say
             return None
 
+    async def _key_for(self, token: str) -> Any:
+        """None where no key of the algorithm is known under the token's key id."""
+        if self._published is None and self._given is None:
+            return self._key
+        header = jwt.get_unverified_header(token)
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if algorithm not in self._settings.jwt_allowed:
+            return None
+        if self._published is not None:
+            return await self._published.find(key_id, algorithm)
+        assert self._given is not None
+        return self._given.get(key_id, {}).get(algorithm)
+
     def _decode(self, token: str, key: Any) -> dict[str, Any]:
         settings = self._settings
+        audience = None if "*" in settings.jwt_audience else list(settings.jwt_audience) or None
         return jwt.decode(
             token, key, algorithms=list(settings.jwt_allowed), leeway=settings.jwt_leeway_seconds,
-            issuer=list(settings.jwt_issuer) or None, audience=list(settings.jwt_audience) or None,
-            options={"require": ["exp", "sub"], "verify_aud": bool(settings.jwt_audience)},
+            issuer=list(settings.jwt_issuer) or None, audience=audience,
+            options={"require": ["exp", "sub"], "verify_aud": audience is not None},
         )  # fmt: skip
 
 
-def _claims(body: dict[str, Any]) -> Claims | None:
+def _claims(body: dict[str, Any], scope_claims: tuple[str, ...]) -> Claims | None:
     subject, issuer = body["sub"], body.get("iss", "")
     if not isinstance(subject, str) or not subject or not isinstance(issuer, str):
         return None
     if not _in_utf8(subject + issuer):
         return None
-    scopes = None
-    for name in ("scope", "scp"):
-        value = body.get(name)
-        if isinstance(value, str):
-            value = value.split()
-        if isinstance(value, list):
-            scopes = (scopes or frozenset()) | {part for part in value if isinstance(part, str)}
+    scopes = frozenset(value for name in scope_claims for value in _values(_claim(body, name)))
     return Claims(subject, issuer, float(body["exp"]), scopes)
+
+
+def _claim(body: Any, name: str) -> Any:
+    """A claim by its name, which may be a URL, or by a path into objects (`realm_access.roles`)."""
+    if name in body:
+        return body[name]
+    for part in name.split("."):
+        body = body.get(part) if isinstance(body, dict) else None
+    return body
+
+
+def _values(claim: Any) -> list[str]:
+    """Scopes are words in one text (RFC 8693) or a list; a flag is `true` or `false`."""
+    if isinstance(claim, bool):
+        return [str(claim).lower()]
+    if isinstance(claim, str):
+        return [claim, *claim.split()]
+    return [part for part in claim if isinstance(part, str)] if isinstance(claim, list) else []
 
 
 def _in_utf8(text: str) -> bool:
@@ -155,7 +175,7 @@ class Published:
     async def _fetch(self) -> None:
         try:
             async with asyncio.timeout(_FETCH_SECONDS):
-                keys = _usable(await self._download(), self._algorithms)
+                keys = usable_keys(await self._download(), self._algorithms)
             if not keys:
                 raise ValueError("no usable key")
         except (httpx.HTTPError, TimeoutError, ValueError, RecursionError) as error:  # nested too deep
@@ -178,40 +198,3 @@ class Published:
                 if len(body) > _FETCH_BYTES:
                     raise ValueError(f"more than {_FETCH_BYTES} bytes")
         return httpx.Response(200, content=body).json()
-
-
-def _usable(document: Any, algorithms: tuple[str, ...]) -> Keys:
-    """Public signing keys; a single key also answers for tokens that name none."""
-    found: Keys = {}
-    entries = document.get("keys") if isinstance(document, dict) else None
-    for entry in entries if isinstance(entries, list) else ():
-        if not isinstance(entry, dict) or entry.get("kty") == "oct" or entry.get("use", "sig") != "sig":
-            continue
-        if not all(isinstance(entry.get(name), str | None) for name in ("kid", "alg")):
-            continue
-        made = _for_each_algorithm(entry, algorithms)
-        if made:
-            found[entry.get("kid")] = made
-    if len(found) == 1:
-        found[None] = next(iter(found.values()))
-    return found
-
-
-def _for_each_algorithm(entry: dict[str, Any], allowed: tuple[str, ...]) -> dict[str, jwt.PyJWK]:
-    """A published key, for the allowed algorithms that it may be used with."""
-    named = entry.get("alg")
-    if named and named not in allowed:
-        return {}
-    names: tuple[str | None, ...] = (named,)
-    if not named and entry.get("kty") == "RSA":
-        # `alg` is optional, and an RSA key fits several algorithms; PyJWT alone would take RS256.
-        names = tuple(name for name in allowed if name.startswith(("RS", "PS")))
-    made = {}
-    for name in names:
-        try:
-            key = jwt.PyJWK(entry, algorithm=name)
-        except jwt.PyJWTError:
-            continue  # a kind of key that we do not know, beside those that we do
-        if key.algorithm_name in allowed:
-            made[key.algorithm_name] = key
-    return made

@@ -25,13 +25,6 @@ _ALWAYS: Final[tuple[Header, ...]] = (
     (b"referrer-policy", b"no-referrer"),
 )
 _DATA: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-# FastAPI's page of the API loads Swagger UI from there and starts it inline.
-_DOCS: Final = (
-    b"content-security-policy",
-    b"default-src 'none'; connect-src 'self'; img-src data: https://fastapi.tiangolo.com;"
-    b" script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline'"
-    b" https://cdn.jsdelivr.net; frame-ancestors 'none'",
-)
 _TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 _PRIVATE: Final = (b"cache-control", b"no-store")
 
@@ -49,7 +42,7 @@ class Hardening:
         names = {name.lower() for name, _ in given}
         added = [*_ALWAYS, *scope.get("chat.headers", ())]
         if b"content-security-policy" not in names:
-            added.append(_DOCS if scope["path"] == "/docs" else _DATA)
+            added.append(_DATA)
         if "chat.principal" in scope and b"cache-control" not in names:
             added.append(_PRIVATE)
         if self._production and self._secure(scope):

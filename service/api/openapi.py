@@ -122,7 +122,7 @@ _SECURITY: Final[dict[str, Schema]] = {
 
 
 def install(app: FastAPI) -> None:
-    """`/openapi.json` and `/docs` show this document."""
+    """`app.openapi()` is this document; docs.py shows it."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:

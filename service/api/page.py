@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,18 +53,18 @@ class File:
 
     @classmethod
     def read(cls, path: Path) -> File:
-        plain = path.read_bytes()
-        return cls(
-            kind=_TYPES.get(path.suffix, "text/plain; charset=utf-8"),
-            plain=plain,
-            packed=gzip.compress(plain, mtime=0),
-            etag=hashlib.sha256(plain).hexdigest()[:24],
-        )
+        return cls.of(_TYPES.get(path.suffix, "text/plain; charset=utf-8"), path.read_bytes())
+
+    @classmethod
+    def of(cls, kind: str, plain: bytes) -> File:
+        etag = hashlib.sha256(plain).hexdigest()[:24]
+        return cls(kind=kind, plain=plain, packed=gzip.compress(plain, mtime=0), etag=etag)
 
 
 class Page:
-    def __init__(self, files: dict[str, File]) -> None:
+    def __init__(self, files: dict[str, File], headers: Mapping[str, str] = _HEADERS) -> None:
         self._files = files
+        self._headers = headers
 
     @classmethod
     def load(cls, folder: Path = _FOLDER) -> Page:
@@ -81,7 +82,7 @@ class Page:
             raise ServiceError("not_found", "There is nothing at this address.")
         packed = quality(request.headers.get("accept-encoding", ""), "gzip") > 0
         etag = f'"{file.etag}-gz"' if packed else f'"{file.etag}"'
-        headers = {**_HEADERS, "ETag": etag, "Vary": "Accept, Accept-Encoding"}
+        headers = {**self._headers, "ETag": etag, "Vary": "Accept, Accept-Encoding"}
         if _knows(request.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
         if packed:

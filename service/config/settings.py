@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
-from service.config.hosts import check_hosts, check_origins
+from service.config.hosts import check_hosts, check_origins, is_loopback
+from service.config.identity import check_jwt
 from service.config.redis_url import check_redis_url, with_password
 from service.config.validators import (
-    JWT_ASYMMETRIC,
     JWT_SYMMETRIC,
     SHORTEST_SECRET,
     check_algorithms,
@@ -25,7 +26,6 @@ from service.config.validators import (
     check_lifetimes,
     check_limit,
     check_networks,
-    check_public_key,
     check_readable,
     files_in,
     split_commas,
@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     hosts: Annotated[tuple[str, ...], NoDecode] = ()
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(None, validate_default=True)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    docs: bool = True
     metrics_port: int | None = Field(None, ge=1, le=65535)
     metrics_token: SecretStr | None = None
     drain_seconds: float = Field(60, ge=1, le=3600)
@@ -119,6 +120,9 @@ class Settings(BaseSettings):
     jwt_algorithms: Annotated[tuple[str, ...], NoDecode] | None = None
     jwt_issuer: Annotated[tuple[str, ...], NoDecode] = ()
     jwt_audience: Annotated[tuple[str, ...], NoDecode] = ()
+    jwt_scope_claim: Annotated[tuple[str, ...], NoDecode] = ("scope", "scp", "permissions")
+    jwt_required_scope: str | None = None
+    jwt_admin_scope: str | None = None
     jwt_leeway_seconds: float = Field(30, ge=0, le=600)
     limit_sends: str | None = None
     limit_reads: str | None = None
@@ -134,7 +138,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "hosts", "trusted_proxies", "auth", "jwt_algorithms", "jwt_issuer", "jwt_audience",
-        mode="before",
+        "jwt_scope_claim", mode="before",
     )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -143,7 +147,7 @@ class Settings(BaseSettings):
     @field_validator(
         "log_format", "drain_delay_seconds", "redis_url", "redis_password", "model", "models_file",
         "groq_api_key", "groq_base_url", "demo_url", "metrics_port", "metrics_token", "secret", "jwt_key",
-        "jwt_jwks_url",
+        "jwt_jwks_url", "jwt_required_scope", "jwt_admin_scope",
         "max_running_turns_per_principal", "max_open_streams_per_principal",
         "budget_tokens_per_minute", "budget_tokens_per_day", "budget_tokens_per_month",
         "otlp_endpoint", mode="before",
@@ -229,7 +233,7 @@ class Settings(BaseSettings):
         if self.metrics_port and self.metrics_port == self.port:
             raise ValueError("CHAT_METRICS_PORT: is CHAT_PORT; take another, or leave it out")
         if "jwt" in modes:
-            self._check_jwt()
+            check_jwt(self)
         if self.production and not self.groq_api_key:
             raise ValueError(
                 "GROQ_API_KEY: is missing; production needs a key, CHAT_ENV=local has a demo model"
@@ -242,31 +246,21 @@ class Settings(BaseSettings):
         )  # fmt: skip
         return self
 
-    def _check_jwt(self) -> None:
-        """One kind of key and algorithms of its kind: a public key must never verify an HMAC."""
-        if bool(self.jwt_key) == bool(self.jwt_jwks_url):
-            raise ValueError("CHAT_AUTH: jwt needs either CHAT_JWT_KEY or CHAT_JWT_JWKS_URL")
-        key = self.jwt_key.get_secret_value() if self.jwt_key else ""
-        if self.jwt_symmetric and len(key) < SHORTEST_SECRET and self.production:
-            raise ValueError(f"CHAT_JWT_KEY: an HMAC secret has at least {SHORTEST_SECRET} characters")
-        if "BEGIN" in key and "PUBLIC KEY" not in key:
-            raise ValueError("CHAT_JWT_KEY: a PEM has to hold the issuer's public key (BEGIN PUBLIC KEY)")
-        wrong = set(self.jwt_algorithms or ()) - set(JWT_SYMMETRIC if self.jwt_symmetric else JWT_ASYMMETRIC)
-        if wrong:
-            kind = "a plain secret" if self.jwt_symmetric else "public keys"
-            raise ValueError(f"CHAT_JWT_ALGORITHMS: {', '.join(sorted(wrong))} cannot be used with {kind}")
-        if key and not self.jwt_symmetric:
-            check_public_key(key, self.jwt_allowed, JWT_ASYMMETRIC)
-
     @property
     def jwt_symmetric(self) -> bool:
         """True when tokens are signed with a secret that we share with the issuer."""
-        return self.jwt_key is not None and "-----BEGIN" not in self.jwt_key.get_secret_value()
+        return bool(set(self.jwt_allowed) & set(JWT_SYMMETRIC))
 
     @property
     def jwt_allowed(self) -> tuple[str, ...]:
-        """The algorithms that a token may be signed with."""
-        return self.jwt_algorithms or (("HS256",) if self.jwt_symmetric else ("RS256", "ES256"))
+        """The algorithms that a token may be signed with. HMAC is never a default."""
+        return self.jwt_algorithms or ("RS256", "ES256")
+
+    @property
+    def jwks_in_plain(self) -> bool:
+        """True when the issuer's keys are fetched over a network without TLS."""
+        parts = urlsplit(self.jwt_jwks_url or "")
+        return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
     @property
     def production(self) -> bool:

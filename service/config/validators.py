@@ -10,7 +10,6 @@ import ipaddress
 import os
 import re
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -96,33 +95,6 @@ def check_http_url(url: str) -> None:
         raise ValueError("the URL has to start with http:// or https://")
     if not sound:
         raise ValueError(_NO_PLACE)
-
-
-def check_public_key(pem: str, allowed: Iterable[str], known: Iterable[str]) -> None:
-    """That a public key is one that at least one of the allowed algorithms of JWTs can use."""
-    # Here only: most services verify no JWTs, and need not load what can.
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from jwt import PyJWTError
-    from jwt.algorithms import get_default_algorithms
-
-    algorithms = get_default_algorithms()
-
-    def fits(name: str) -> bool:
-        try:
-            algorithms[name].prepare_key(one_pem)
-        except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):
-            return False
-        return True
-
-    one_pem = pem.replace("\\n", "\n")  # in one line of an .env file, as bearer.py reads it
-    fitting = [name for name in known if fits(name)]
-    if not fitting:
-        raise ValueError("CHAT_JWT_KEY: the PEM cannot be read; it has to hold an RSA, EC or Ed25519 key")
-    if not set(fitting) & set(allowed):
-        raise ValueError(
-            f"CHAT_JWT_KEY: the public key is none for {', '.join(allowed)};"
-            f" set CHAT_JWT_ALGORITHMS to one of {', '.join(fitting)}"
-        )
 
 
 def check_lifetimes(*, turn: float, idempotency: int, log: int, session: int, ephemeral: int) -> None:

@@ -40,7 +40,8 @@ def paced(directory: Path) -> dict[str, Any]:
         "default_completion = 400\n"
     )
     return {
-        "workers": 1, "auth": "jwt", "jwt_key": SECRET, "limit_sends": "", "models_file": path,
+        "workers": 1, "auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "HS256",
+        "limit_sends": "", "models_file": path,
         "max_running_turns_per_principal": 0, "max_open_streams_per_principal": 0, "max_attempts": 3,
     }  # fmt: skip
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -49,7 +51,7 @@ BODY = {"sub": "alice", "iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) 
 
 
 async def test_a_secret_shared_with_the_issuer_admits_its_tokens(start: Start) -> None:
-    async with start(**PINNED, jwt_key=SECRET) as served:
+    async with start(**PINNED, jwt_key=SECRET, jwt_algorithms="HS256") as served:
         assert await status(served, token()) == 200
 
 
@@ -95,10 +97,35 @@ async def test_a_pem_in_one_line_works_too(start: Start) -> None:
     ],
 )
 async def test_a_token_with_anything_wrong_is_refused(start: Start, wrong: Any) -> None:
-    async with start(**PINNED, jwt_key=SECRET) as served:
+    async with start(**PINNED, jwt_key=SECRET, jwt_algorithms="HS256") as served:
         answer = await served.client.get("/v1/sessions", headers=bearer(wrong()))
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert answer.json()["code"] == "unauthenticated"
+
+
+def signed_with_text(text: str) -> str:
+    """A token that has the text of a public key for its HMAC secret; PyJWT refuses to make one."""
+    header, body, _ = token().split(".")
+    signature = hmac.digest(text.encode(), f"{header}.{body}".encode(), "sha256")
+    return f"{header}.{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+@pytest.mark.parametrize("form", ["PEM", "base64", "JWK", "file"])
+async def test_no_form_of_a_public_key_is_a_secret_that_signs_tokens(
+    start: Start, tmp_path: Path, form: str
+) -> None:
+    key = private_key("RS256")
+    file = tmp_path / "issuer"
+    file.write_text(public_pem(key))
+    text = {
+        "PEM": public_pem(key),
+        "base64": "".join(public_pem(key).splitlines()[1:-1]),
+        "JWK": json.dumps(public_jwk(key)),
+        "file": str(file),
+    }[form]
+    async with start(**PINNED, jwt_key=text) as served:
+        assert await status(served, token(key=key, algorithm="RS256")) == 200
+        assert await status(served, signed_with_text(text)) == 401
 
 
 async def test_a_public_key_is_never_taken_for_an_hmac_secret(start: Start) -> None:
@@ -113,30 +140,82 @@ async def test_a_public_key_is_never_taken_for_an_hmac_secret(start: Start) -> N
 
 
 async def test_clocks_may_differ_by_the_leeway(start: Start) -> None:
-    async with start(**PINNED, jwt_key=SECRET, jwt_leeway_seconds=20) as served:
+    async with start(**PINNED, jwt_key=SECRET, jwt_algorithms="HS256", jwt_leeway_seconds=20) as served:
         assert await status(served, token(lives=-10)) == 200
         assert await status(served, token(lives=-30)) == 401
         assert await status(served, token(nbf=int(time.time()) + 10)) == 200
 
 
-async def test_scopes_come_from_the_token_and_chat_is_the_default(start: Start) -> None:
-    async with start(auth="jwt,keys", jwt_key=SECRET) as served:
-        expected = {
-            token(): (200, 403),
-            token(scope="chat"): (200, 403),
-            token(scope="openid chat admin"): (200, 200),
-            token(scp=["chat", "admin"]): (200, 200),
-            token(scope="openid profile"): (403, 403),
-            token(scope=""): (403, 403),
-            token(scp=[7, "admin"]): (403, 200),
-        }
-        for text, statuses in expected.items():
-            listed = await served.client.get("/v1/keys", headers=bearer(text))
-            assert (await status(served, text), listed.status_code) == statuses
+HMAC = {"jwt_key": SECRET, "jwt_algorithms": "HS256"}
+
+
+async def rights(served: Served, **claims: Any) -> tuple[bool, bool]:
+    """May a token with these claims chat, and is it an admin's?"""
+    headers = bearer(token(**claims))
+    found = []
+    for path in ("/v1/sessions", "/v1/keys"):
+        answer = await served.client.get(path, headers=headers)
+        assert answer.status_code in (200, 403), answer.text
+        assert answer.status_code == 200 or answer.json()["code"] == "forbidden"
+        found.append(answer.status_code == 200)
+    return found[0], found[1]
+
+
+async def test_a_valid_token_may_chat_and_no_word_of_the_issuers_makes_it_an_admin(start: Start) -> None:
+    async with start(auth="jwt,keys", **HMAC) as served:
+        for claims in (
+            {}, {"scope": "openid profile email"}, {"scope": ""}, {"scope": "admin chat"}, {"scp": ["admin"]},
+            {"permissions": ["admin"]}, {"roles": ["admin"]}, {"scope": None}, {"scope": 7},
+        ):  # fmt: skip
+            assert await rights(served, **claims) == (True, False), claims
+
+
+async def test_settings_name_the_scopes_that_chatting_and_administering_need(start: Start) -> None:
+    scopes = {"jwt_required_scope": "chat:use", "jwt_admin_scope": "chat:admin"}
+    async with start(auth="jwt,keys", **HMAC, **scopes) as served:
+        expected: list[tuple[dict[str, Any], tuple[bool, bool]]] = [
+            ({}, (False, False)),
+            ({"scope": "openid chat:use"}, (True, False)),
+            ({"scope": "openid chat:user chat"}, (False, False)),
+            ({"scp": "chat:use chat:admin"}, (True, True)),
+            ({"scp": [7, "chat:admin"]}, (False, True)),
+            ({"permissions": ["chat:use"]}, (True, False)),
+            ({"scope": "openid", "permissions": ["chat:use", "chat:admin"]}, (True, True)),
+            ({"scope": {"chat:use": True}}, (False, False)),
+            ({"roles": ["chat:use"]}, (False, False)),
+        ]
+        for claims, given in expected:
+            assert await rights(served, **claims) == given, claims
+
+
+@pytest.mark.parametrize(
+    ("claim", "claims", "given"),
+    [
+        ("roles", {"roles": ["Chat User"], "scope": "none"}, (True, False)),
+        ("realm_access.roles", {"realm_access": {"roles": ["Chat User", "Boss"]}}, (True, True)),
+        ("realm_access.roles", {"realm_access": ["Chat User"]}, (False, False)),
+        ("https://example.com/roles", {"https://example.com/roles": ["Boss"]}, (False, True)),
+        ("groups,app.role", {"groups": ["x"], "app": {"role": "Chat User"}}, (True, False)),
+        ("scope", {"roles": ["Chat User"]}, (False, False)),
+    ],
+)
+async def test_a_setting_names_the_claim_that_they_stand_in(
+    start: Start, claim: str, claims: dict[str, Any], given: tuple[bool, bool]
+) -> None:
+    scopes = {"jwt_required_scope": "Chat User", "jwt_admin_scope": "Boss", "jwt_scope_claim": claim}
+    async with start(auth="jwt,keys", **HMAC, **scopes) as served:
+        assert await rights(served, **claims) == given
+
+
+async def test_a_flag_of_the_issuers_can_be_the_scope(start: Start) -> None:
+    scopes = {"jwt_scope_claim": "app_metadata.chat_admin", "jwt_admin_scope": "true"}
+    async with start(auth="jwt,keys", **HMAC, **scopes) as served:
+        assert await rights(served, app_metadata={"chat_admin": True}) == (True, True)
+        assert await rights(served, app_metadata={"chat_admin": False}) == (True, False)
 
 
 async def test_a_subject_is_a_principal_of_its_issuer(start: Start) -> None:
-    async with start(auth="jwt", jwt_key=SECRET) as served:
+    async with start(auth="jwt", jwt_key=SECRET, jwt_algorithms="HS256") as served:
         for text in (token("alice"), token("bob"), token("alice", iss="https://other.example/")):
             body = {"title": text[-8:]}
             made = await served.client.post("/v1/sessions", json={"id": "s", **body}, headers=bearer(text))
@@ -146,18 +225,40 @@ async def test_a_subject_is_a_principal_of_its_issuer(start: Start) -> None:
 
 
 async def test_subjects_with_odd_characters_are_principals_like_others(start: Start) -> None:
-    async with start(**PINNED, jwt_key=SECRET) as served:
+    async with start(**PINNED, jwt_key=SECRET, jwt_algorithms="HS256") as served:
         for subject in ("auth0|5f", "x}/s:{y", "ü" * 300, "a\nb", "../.."):
             made = await served.client.post("/v1/sessions", json={"id": "s"}, headers=bearer(token(subject)))
             assert made.status_code == 201, subject
 
 
 async def test_keys_and_tokens_work_side_by_side(start: Start) -> None:
-    async with start(auth="keys,jwt", jwt_key=SECRET) as served:
+    async with start(auth="keys,jwt", jwt_key=SECRET, jwt_algorithms="HS256") as served:
         assert await status(served, await make_key(served)) == 200
         assert await status(served, token()) == 200
         only_header = await served.client.get("/v1/sessions", headers={"X-API-Key": token()})
         assert only_header.status_code == 401
+
+
+async def test_an_audience_is_checked_unless_a_star_says_that_there_is_none(start: Start) -> None:
+    star = {"auth": "jwt", "jwt_issuer": ISSUER, "jwt_audience": "*"}
+    async with start(**star, **HMAC) as served:
+        for text in (token(without=("aud",)), token(aud="account"), token(aud=["a", "b"])):
+            assert await status(served, text) == 200
+        assert await status(served, token(iss="https://evil.example/")) == 401
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+async def test_a_jwks_in_the_setting_admits_by_key_id_like_a_published_one(
+    start: Start, algorithm: str
+) -> None:
+    first, second = private_key(algorithm), private_key(algorithm, 1)
+    document = json.dumps({"keys": [public_jwk(first, "a"), public_jwk(second, "b")]})
+    async with start(**PINNED, jwt_key=document) as served:
+        assert await status(served, token(key=first, algorithm=algorithm, key_id="a")) == 200
+        assert await status(served, token(key=second, algorithm=algorithm, key_id="b")) == 200
+        assert await status(served, token(key=first, algorithm=algorithm, key_id="b")) == 401
+        assert await status(served, token(key=first, algorithm=algorithm)) == 401
+        assert await status(served, signed_with_text(document)) == 401
 
 
 # Published keys

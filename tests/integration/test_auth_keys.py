@@ -40,7 +40,7 @@ async def test_a_key_is_taken_from_either_header(start: Start) -> None:
 
 
 async def test_every_refusal_looks_the_same(start: Start) -> None:
-    async with start(auth="keys,jwt", jwt_key="s" * 32) as served:
+    async with start(auth="keys,jwt", jwt_key="s" * 32, jwt_algorithms="HS256") as served:
         good = await make_key(served)
         expired = await make_key(served, expires=-1)
         revoked = await make_key(served)
@@ -262,8 +262,17 @@ def _reads(store: redis.Redis) -> int:
     [
         ({}, ["auth.none"]),
         ({"auth": "keys"}, ["auth.no_keys"]),
-        ({"auth": "jwt", "jwt_key": "short"}, ["auth.jwt_wide", "auth.jwt_short"]),
-        ({"auth": "jwt", "jwt_key": "s" * 32, "jwt_issuer": "i", "jwt_audience": "a"}, []),
+        ({"auth": "jwt", "jwt_key": "short", "jwt_algorithms": "HS256"}, ["auth.jwt_wide", "auth.jwt_short"]),
+        (
+            {
+                "auth": "jwt",
+                "jwt_key": "s" * 32,
+                "jwt_algorithms": "HS256",
+                "jwt_issuer": "i",
+                "jwt_audience": "a",
+            },
+            [],
+        ),
     ],
     ids=["none", "no keys", "wide and short", "all right"],
 )

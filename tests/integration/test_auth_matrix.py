@@ -122,7 +122,7 @@ async def test_an_open_route_asks_for_no_credentials(start: Start, method: str, 
 
 @guarded
 async def test_a_guarded_route_refuses_whoever_is_nobody(start: Start, method: str, path: str) -> None:
-    async with start(auth="keys,jwt", jwt_key=SECRET) as served:
+    async with start(auth="keys,jwt", jwt_key=SECRET, jwt_algorithms="HS256") as served:
         owner = await make_key(served, scopes=("chat", "admin"))
         at = await doors(served, owner)
         expired = await make_key(served, scopes=("chat", "admin"), expires=-1)
@@ -144,7 +144,7 @@ async def test_a_guarded_route_refuses_whoever_is_nobody(start: Start, method: s
 
 @guarded
 async def test_a_guarded_route_admits_whoever_may(start: Start, method: str, path: str) -> None:
-    async with start(auth="keys,jwt", jwt_key=SECRET) as served:
+    async with start(auth="keys,jwt", jwt_key=SECRET, jwt_algorithms="HS256") as served:
         owner = await make_key(served, owner="team")
         at = await doors(served, owner)
         admin = await make_key(served, owner="team", scopes=("chat", "admin"))
@@ -167,7 +167,7 @@ async def test_a_guarded_route_admits_whoever_may(start: Start, method: str, pat
 async def test_a_route_of_a_session_shows_nothing_of_it_to_others(
     start: Start, method: str, path: str
 ) -> None:
-    async with start(auth="keys,jwt", jwt_key=SECRET) as served:
+    async with start(auth="keys,jwt", jwt_key=SECRET, jwt_algorithms="HS256") as served:
         owner = await make_key(served)
         at = await doors(served, owner)
         others = {

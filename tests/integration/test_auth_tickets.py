@@ -144,7 +144,7 @@ async def test_a_revoked_key_ends_its_tickets_too(start: Start) -> None:
 
 
 async def test_a_ticket_does_not_outlive_the_token_that_asked_for_it(start: Start) -> None:
-    async with start(auth="jwt", jwt_key=SECRET, jwt_leeway_seconds=0) as served:
+    async with start(auth="jwt", jwt_key=SECRET, jwt_algorithms="HS256", jwt_leeway_seconds=0) as served:
         short = token(lives=100)
         path = await turn(served, short)
         answer = await served.client.post(f"{path}/ticket", headers=bearer(short))

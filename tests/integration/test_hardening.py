@@ -178,7 +178,8 @@ def test_no_secret_shows_in_logs_errors_metrics_or_process_titles(
     settings: dict[str, Any] = {
         "redis_url": url, "GROQ_API_KEY": SECRETS["groq key"], "GROQ_BASE_URL": double_server[1],
         "auth": "keys,jwt", "secret": SECRETS["ticket secret"], "jwt_key": SECRETS["jwt key"],
-        "metrics_token": SECRETS["metrics token"], "log_level": "debug", "workers": 2,
+        "metrics_token": SECRETS["metrics token"],
+        "jwt_algorithms": "HS256", "log_level": "debug", "workers": 2,
     }  # fmt: skip
     replica = Replica(tmp_path, **settings)
     try:

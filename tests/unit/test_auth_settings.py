@@ -15,6 +15,8 @@ EC_PEM = public_pem(private_key("ES256"))
 BROKEN_PEM = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----"
 JWKS = "https://issuer.example/jwks.json"
 PRODUCTION = {"env": "production", "GROQ_API_KEY": "gsk_x", "redis_url": "redis://localhost"}
+PUBLIC = {"auth": "jwt", "jwt_key": PEM}
+WIDE = {"auth": "jwt", "jwt_issuer": "i", "jwt_audience": "*"}
 
 
 def load(**values: Any) -> Any:
@@ -41,6 +43,12 @@ def load(**values: Any) -> Any:
         ({"auth": "jwt", "jwt_key": EC_PEM, "jwt_algorithms": "RS256"}, "ALGORITHMS to one of ES256."),
         ({"auth": "jwt", "jwt_key": EC_PEM, "jwt_algorithms": "ES384"}, "ALGORITHMS to one of ES256."),
         ({**PRODUCTION, "auth": "jwt", "jwt_key": "short"}, "at least 32 characters"),
+        ({"auth": "jwt", "jwt_key": SECRET}, "CHAT_JWT_ALGORITHMS=HS256"),
+        ({"auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": ""}, "CHAT_JWT_ALGORITHMS=HS256"),
+        ({**PRODUCTION, **PUBLIC, "jwt_audience": "a"}, "CHAT_JWT_ISSUER: is missing"),
+        ({**PRODUCTION, **PUBLIC, "jwt_issuer": "i"}, "CHAT_JWT_AUDIENCE: is missing"),
+        ({**PRODUCTION, **WIDE, "jwt_jwks_url": "http://i.example/k"}, "has to be https:// in production"),
+        ({**PRODUCTION, **WIDE, "jwt_jwks_url": "http://127.0.0.1.nip.io/k"}, "has to be https://"),
         ({"secret": "short"}, "at least 32 characters"),
         ({"jwt_jwks_url": "file:///etc/passwd"}, "has to start with http"),
         ({"limit_sends": "lots"}, 'a limit looks like "100/minute"'),
@@ -59,11 +67,11 @@ def test_a_wrong_identity_setting_is_one_sentence_and_no_start(values: dict[str,
 def test_production_has_keys_and_local_has_none_unless_set() -> None:
     assert load(**PRODUCTION).auth_modes == ("keys",)
     assert load().auth_modes == ("none",)
-    assert load(auth="keys, jwt", jwt_key=SECRET).auth_modes == ("keys", "jwt")
+    assert load(auth="keys, jwt", jwt_key=SECRET, jwt_algorithms="HS256").auth_modes == ("keys", "jwt")
 
 
 def test_the_allowed_algorithms_follow_the_kind_of_key() -> None:
-    assert load(auth="jwt", jwt_key=SECRET).jwt_allowed == ("HS256",)
+    assert load(auth="jwt", jwt_key=SECRET, jwt_algorithms="HS256").jwt_allowed == ("HS256",)
     assert load(auth="jwt", jwt_key=PEM).jwt_allowed == ("RS256", "ES256")
     assert load(auth="jwt", jwt_key=EC_PEM.replace("\n", "\\n")).jwt_allowed == ("RS256", "ES256")
     assert load(auth="jwt", jwt_key=EC_PEM, jwt_algorithms="ES256,RS512").jwt_allowed == ("ES256", "RS512")
@@ -71,9 +79,14 @@ def test_the_allowed_algorithms_follow_the_kind_of_key() -> None:
     assert load(auth="jwt", jwt_key=SECRET, jwt_algorithms="HS512").jwt_allowed == ("HS512",)
 
 
+def test_production_takes_tokens_of_named_issuers_for_named_audiences() -> None:
+    for key in ({"jwt_jwks_url": JWKS}, {"jwt_jwks_url": "http://127.0.0.1:8080/k"}, {"jwt_key": PEM}):
+        assert load(**PRODUCTION, **WIDE, **key).jwt_audience == ("*",)
+
+
 def test_secrets_do_not_show_in_the_settings_text() -> None:
     settings = load(
-        auth="jwt", jwt_key=SECRET, secret="t" * 32, redis_url="redis://:hunter2@localhost",
+        auth="jwt", jwt_key=SECRET, jwt_algorithms="HS256", secret="t" * 32, redis_url="redis://:hunter2@localhost",
         metrics_token="metrics-token", GROQ_API_KEY="gsk_groq",
     )  # fmt: skip
     for text in (repr(settings), str(settings.model_dump())):
