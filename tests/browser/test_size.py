@@ -51,6 +51,22 @@ def test_a_long_answer_arrives_without_blocking_the_page(ui: Ui) -> None:
     assert ui.page.evaluate("window.longest") < 1500
 
 
+def test_an_answer_that_takes_a_parser_minutes_is_shown_as_text_and_the_page_stays_at_hand(ui: Ui) -> None:
+    text = "a_b" * 16_000
+    ui.page.evaluate("""() => {
+        window.longest = 0;
+        new PerformanceObserver((list) => {
+            for (const entry of list.getEntries()) window.longest = Math.max(window.longest, entry.duration);
+        }).observe({ type: "longtask" });
+    }""")
+    ui.send("[[rate=3000]]" + saying(text + "\n\nThe end."))
+    ui.done()
+    ui.shows("The end.")
+    assert ui.copied() == text + "\n\nThe end."
+    # It gives up after 0.5 s; without a bound one parse of it takes 15 s on an idle laptop.
+    assert ui.page.evaluate("window.longest") < 6_000
+
+
 def test_a_long_answer_of_the_history_is_shown_at_once(ui: Ui) -> None:
     ui.ask(saying(LONG))
     ui.page.reload()

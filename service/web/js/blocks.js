@@ -2,6 +2,7 @@
 // only the open end again. Rendering all of a 16 kB answer at each update took 67 ms a time, this 0.5.
 
 import { blocks, render } from "./markdown.js";
+import { plain } from "./parse.js";
 
 // marked counts in these line ends.
 const normal = (text) => text.replace(/\r\n?/g, "\n");
@@ -12,6 +13,7 @@ export class Blocks {
   #shown = []; // {raw, node}, in order
   #settled = 0; // as many of them are final ...
   #offset = 0; // ... and end here in the text
+  #notBelow = 0; // an open end that took too long is tried again at twice its length
 
   constructor(container) {
     this.#container = container;
@@ -20,9 +22,11 @@ export class Blocks {
   /** Show a text that mostly continues the last one. */
   update(raw) {
     const text = normal(raw);
-    if (!text.startsWith(this.#text)) this.#settled = this.#offset = 0;
+    if (!text.startsWith(this.#text)) this.#settled = this.#offset = this.#notBelow = 0;
     this.#text = text;
-    const found = blocks(text.slice(this.#offset));
+    const open = text.slice(this.#offset);
+    const found = open.length < this.#notBelow ? plain(open) : blocks(open);
+    this.#notBelow = found.costly ? 2 * open.length : this.#notBelow;
     const solid = found.filter((block) => block.type !== "space");
     this.#show(solid);
     // The last block may still grow; all above it is final.
@@ -35,9 +39,15 @@ export class Blocks {
 
   /** Show the whole text: references may be defined after their use. Cheap where nothing differs. */
   finish(raw) {
-    this.#text = normal(raw);
+    const text = normal(raw);
+    const found = blocks(text);
+    if (found.costly) {
+      // What is shown stays; of a text that comes whole nothing is.
+      if (!this.#offset || !text.startsWith(this.#text)) this.#notBelow = Infinity;
+      return this.update(text);
+    }
+    this.#text = text;
     this.#settled = this.#offset = 0;
-    const found = blocks(this.#text);
     if (Object.keys(found.links ?? {}).length) this.#shown.forEach((block) => (block.raw = null));
     this.#show(found.filter((block) => block.type !== "space"));
   }

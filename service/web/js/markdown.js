@@ -2,8 +2,8 @@
 // HTML in the text is shown as text, pictures become links (a remote picture would tell its host what
 // was said), links lead to http, https and mailto only. No styles, forms, ids or classes get through.
 
-import { Marked } from "../vendor/marked/marked.esm.js";
 import "../vendor/dompurify/purify.min.js";
+import { blocks as parse, parser } from "./parse.js";
 
 const purify = globalThis.DOMPurify;
 
@@ -20,13 +20,10 @@ const LANGUAGE = /^language-[\w+#.-]{1,30}$/;
 const escape = (text) =>
   text.replace(/[&<>"]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[sign]);
 
-const marked = new Marked({
-  gfm: true,
-  renderer: {
-    html: ({ text, block }) => (PLAIN_TAG.test(text.trim()) ? text : block ? `<p>${escape(text)}</p>` : escape(text)),
-    image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
-    checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
-  },
+const marked = parser({
+  html: ({ text, block }) => (PLAIN_TAG.test(text.trim()) ? text : block ? `<p>${escape(text)}</p>` : escape(text)),
+  image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
+  checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
 });
 
 purify.addHook("uponSanitizeAttribute", (node, data) => {
@@ -39,14 +36,7 @@ purify.addHook("afterSanitizeAttributes", (node) => {
 });
 
 /** The top-level blocks of a text (its line ends being \n); joined, their `raw` is the text. */
-export function blocks(text) {
-  try {
-    return marked.lexer(text);
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    return [{ type: "text", raw: text, text }]; // nested too deep for a parser: plain text
-  }
-}
+export const blocks = (text) => parse(marked, text);
 
 /** A block as DOM. */
 export function render(block) {
