@@ -27,7 +27,7 @@ OPEN = {
 }  # fmt: skip
 # Not in the document, and open: the page, the document itself and its viewer, probes asked by HEAD.
 HIDDEN = {
-    "/openapi.json", "/docs", "/docs/oauth2-redirect", "/ui", "/ui/", "/ui/{name:path}",
+    "/openapi.json", "/docs", "/ui", "/ui/", "/ui/{name:path}",
     "/", "/livez", "/readyz", "/health",
 }  # fmt: skip
 ADMIN = {
