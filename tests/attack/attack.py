@@ -88,6 +88,11 @@ class Attack:
         """Seconds."""
         return self.deadline - asyncio.get_running_loop().time()
 
+    @property
+    def everywhere(self) -> tuple[int, ...]:
+        """Ports: nginx's and, as from inside the network, those of the replicas."""
+        return (self.context.port, *self.context.services)
+
     async def pause(self, seconds: float) -> None:
         """Wait so long, but not beyond the end of the attack."""
         await asyncio.sleep(max(0.0, min(seconds, self.left)))
@@ -113,6 +118,7 @@ class Attack:
             return None
 
     async def exchange(self, line: Connection, data: bytes) -> Answer | None:
+        """Send and take the next answer; `data` may be empty when all has been sent before."""
         self.tally.made += 1
         try:
             async with asyncio.timeout_at(self.deadline):

@@ -1,4 +1,4 @@
-"""Attackers whose single request is dear: long lists, large answers, streams that nobody reads."""
+"""Attackers whose single request is dear: long lists, large answers, bodies and streams that are left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gzip
 from typing import Final
 
 from tests.attack.attack import Attack, attacker
-from tests.attack.connection import Cut, request
+from tests.attack.connection import Answer, Connection, Cut, request
 
 _PLENTY: Final = "1000000/minute"
 
@@ -146,3 +146,63 @@ async def left_streams(attack: Attack) -> None:
             await attack.pause(0.05)
 
     await asyncio.gather(*(one(number) for number in range(12)))
+
+
+@attacker("hangs up in the middle of a body, at nginx and at the service")
+async def hang_ups(attack: Attack) -> None:
+    key = await attack.key("hang-ups")
+    data = request("POST", "/v1/sessions/x/turns", key=key, body=b'{"content": "' + b"x" * 100_000 + b'"}')
+    ports = attack.everywhere
+
+    async def one(number: int) -> None:
+        while attack.left > 0:
+            attack.tally.made += 1
+            try:
+                async with attack.connection(ports[number % len(ports)]) as line:
+                    await line.send(data[: len(data) // 2])
+                    await attack.pause(0.05)
+            except OSError:
+                attack.tally.take(None)
+
+    await asyncio.gather(*(one(number) for number in range(9)))
+
+
+@attacker("bodies in chunks of one byte, 100 connections at once")
+async def tiny_chunks(attack: Attack) -> None:
+    key = await attack.key("tiny-chunks")
+    fields = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
+    head = request("POST", "/chat", key=key, headers=fields)
+    chunks = b"1\r\nx\r\n" * 1_000
+
+    async def again(port: int) -> None:
+        while attack.left > 0:
+            attack.tally.made += 1
+            try:
+                async with asyncio.timeout_at(attack.deadline), attack.connection(port) as line:
+                    answering = asyncio.create_task(_answer_of(line))
+                    try:
+                        await line.send(head)
+                        for _ in range(100):
+                            if answering.done():
+                                break
+                            await line.send(chunks)
+                            await attack.pause(0.05)
+                        await line.send(b"0\r\n\r\n")
+                        attack.tally.take(await answering)
+                    finally:
+                        answering.cancel()
+            except TimeoutError:
+                attack.tally.answers["open at the end"] += 1
+            except OSError:
+                attack.tally.take(None)
+            await attack.pause(0.5)
+
+    ports = attack.everywhere
+    await asyncio.gather(*(again(ports[number % len(ports)]) for number in range(100)))
+
+
+async def _answer_of(line: Connection) -> Answer | None:
+    try:
+        return await line.answer()
+    except Cut:
+        return None

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from tests.attack.attack import Attack, attacker
-from tests.attack.connection import Answer, Connection, Cut, request
+from tests.attack.connection import Answer, request
 
 _MIB: Final = 1_048_576
 _EVIL: Final = "https://evil.example"
@@ -56,24 +56,6 @@ async def silent_connections(attack: Attack) -> None:
     await asyncio.gather(*(again(number) for number in range(2_000)))
 
 
-@attacker("hangs up in the middle of a body, at nginx and at the service")
-async def hang_ups(attack: Attack) -> None:
-    data = request("POST", "/v1/sessions/x/turns", body=b'{"content": "' + b"x" * 100_000 + b'"}')
-    ports = (attack.context.port, *attack.context.services)
-
-    async def one(number: int) -> None:
-        while attack.left > 0:
-            attack.tally.made += 1
-            try:
-                async with attack.connection(ports[number % len(ports)]) as line:
-                    await line.send(data[: len(data) // 2])
-                    await attack.pause(0.05)
-            except OSError:
-                attack.tally.take(None)
-
-    await asyncio.gather(*(one(number) for number in range(9)))
-
-
 @attacker("heads of 60 KiB, of 100 KiB, and of 1,000 fields")
 async def giant_heads(attack: Attack) -> None:
     heads = (
@@ -82,7 +64,7 @@ async def giant_heads(attack: Attack) -> None:
         request("GET", "/v1/sessions", headers={f"X-{number}": "x" for number in range(1_000)}),
         request("GET", f"/v1/sessions/{'x' * 60_000}"),
     )
-    await attack.flood(lambda number: heads[number % len(heads)], ports=_everywhere(attack))
+    await attack.flood(lambda number: heads[number % len(heads)], ports=attack.everywhere)
 
 
 @attacker("500 requests in one write, on 10 connections, again and again")
@@ -95,15 +77,15 @@ async def pipelines(attack: Attack) -> None:
                 async with attack.connection(port) as line:
                     sending = asyncio.create_task(line.send(one * 500))
                     try:
-                        while attack.left > 0 and await attack.exchange(line, b" "):
-                            pass  # the next answer; what it waits for was sent already
+                        while attack.left > 0 and await attack.exchange(line, b""):
+                            pass
                     finally:
                         sending.cancel()
             except OSError:
                 attack.tally.take(None)
             await attack.pause(0.5)
 
-    ports = _everywhere(attack)
+    ports = attack.everywhere
     await asyncio.gather(*(again(ports[number % len(ports)]) for number in range(10)))
 
 
@@ -130,7 +112,7 @@ async def odd_requests(attack: Attack) -> None:
     def look(number: int, answer: Answer) -> None:
         attack.tally.check(answer.status != 500, f"500 for {requests[number % len(requests)][:60]!r}")
 
-    await attack.flood(lambda number: requests[number % len(requests)], ports=_everywhere(attack), look=look)
+    await attack.flood(lambda number: requests[number % len(requests)], ports=attack.everywhere, look=look)
 
 
 @attacker("posts with `Upgrade: h2c`, one body of which looks like a second request")
@@ -140,7 +122,7 @@ async def h2c(attack: Attack) -> None:
     second = request("DELETE", "/v1/sessions/h2c", key=key)
     named = request("POST", "/v1/sessions", key=key, body={"id": "h2c"}, headers=fields)
     smuggled = request("POST", "/v1/sessions", key=key, body=second, headers=fields)
-    ports = _everywhere(attack)
+    ports = attack.everywhere
     number = 0
     while attack.left > 0:
         number += 1
@@ -192,47 +174,3 @@ async def made_up_keys(attack: Attack) -> None:
         attack.tally.check(answer.status in (401, 429, 503), f"status {answer.status}")
 
     await attack.flood(make, connections=20, look=look)
-
-
-@attacker("bodies in chunks of one byte, 100 connections at once")
-async def tiny_chunks(attack: Attack) -> None:
-    head = request(
-        "POST", "/chat", headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
-    )
-    chunks = b"1\r\nx\r\n" * 1_000
-
-    async def again(port: int) -> None:
-        while attack.left > 0:
-            attack.tally.made += 1
-            try:
-                async with asyncio.timeout_at(attack.deadline), attack.connection(port) as line:
-                    answering = asyncio.create_task(_answer_of(line))
-                    try:
-                        await line.send(head)
-                        for _ in range(100):
-                            if answering.done():
-                                break
-                            await line.send(chunks)
-                            await attack.pause(0.05)
-                        attack.tally.take(await answering)
-                    finally:
-                        answering.cancel()
-            except TimeoutError:
-                attack.tally.answers["open at the end"] += 1
-            except OSError:
-                attack.tally.take(None)
-            await attack.pause(0.5)
-
-    ports = _everywhere(attack)
-    await asyncio.gather(*(again(ports[number % len(ports)]) for number in range(100)))
-
-
-async def _answer_of(line: Connection) -> Answer | None:
-    try:
-        return await line.answer()
-    except Cut:
-        return None
-
-
-def _everywhere(attack: Attack) -> tuple[int, ...]:
-    return (attack.context.port, *attack.context.services)
