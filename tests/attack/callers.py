@@ -108,6 +108,7 @@ async def repeats(attack: Attack) -> None:
 @attacker("prompts of 37,000 tokens, each stopped before its first token, under a budget of 50,000 a day")
 async def stopped_prompts(attack: Attack) -> None:
     key = await attack.key("stopped-prompts", budget_tokens_per_day=50_000)
+    attack.deadline += 15  # ten turns, one after the other, and the ledger, however slow the machine is
     content = "[[tokens=10 first_delay=20]] stopped prompts " + "word " * (37_000 * 4 // 5)
     for number in range(10):
         path = _SEND.format(f"stopped-{number}")

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -144,12 +144,19 @@ class Arena:
 
     def _ready(self) -> tuple[Stand, TenantProcess]:
         if self._stand is None or self._tenant is None:
-            self._number += 1
-            self._stand = Stand(self._directory / f"stand-{self._number}", self._plan.size)
+            self._stand = self._new_stand()
             self._tenant = TenantProcess(self._stand, "tenant")
             # Connections are open, code is loaded, each session has something.
             self._tenant.wait_for(time.monotonic() + 3, _START_SECONDS)
         return self._stand, self._tenant
+
+    def _new_stand(self) -> Stand:
+        self._number += 1
+        folder = self._directory / f"stand-{self._number}"
+        with suppress(AssertionError):
+            return Stand(folder / "first", self._plan.size)
+        # A process was not ready in time: the machine was busy elsewhere. A second time it counts.
+        return Stand(folder / "second", self._plan.size)
 
     def close(self) -> None:
         if self._tenant is not None:
