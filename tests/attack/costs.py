@@ -73,12 +73,7 @@ async def huge_index(attack: Attack) -> None:
 @attacker("exports and histories of its own largest session, as often as it may")
 async def exports(attack: Attack) -> None:
     key = await attack.key("exports")
-    item = {"role": "user", "content": "h" * 90_000}
-    body = {
-        "session_id": "large", "user_query": "[[tokens=5 rate=0]]",
-        "history": [item, {**item, "role": "assistant"}] * 5,
-    }  # fmt: skip
-    await attack.ask(request("POST", "/chat-with-history", key=key, body=body))
+    await _fill(attack, key, "large")
     for _ in range(4):
         turn = {"content": "[[tokens=20000 rate=0]]"}
         await attack.ask(request("POST", "/v1/sessions/large/turns", key=key, body=turn))
@@ -88,6 +83,30 @@ async def exports(attack: Attack) -> None:
         "/api/chat/large/messages",
     )
     await attack.flood(lambda number: request("GET", paths[number % 3], key=key), per_second=60)
+
+
+@attacker("answers that interrupt each other, and regenerations in its own largest session")
+async def interrupts(attack: Attack) -> None:
+    key = await attack.key("interrupts", limit_sends=_PLENTY)
+    await _fill(attack, key, "interrupted")
+    headers = {"Prefer": "respond-async", "X-On-Busy": "interrupt"}
+    bodies = ({"content": "[[tokens=500 rate=50]]"}, {"regenerate": True}, {"content": "[[fault=hang]]"})
+    await attack.flood(
+        lambda number: request(
+            "POST", "/v1/sessions/interrupted/turns", key=key, body=bodies[number % 3], headers=headers
+        ),
+        per_second=20,
+    )
+
+
+async def _fill(attack: Attack, key: str, session: str) -> None:
+    """A session with a history of 900 kB."""
+    item = {"role": "user", "content": "h" * 90_000}
+    body = {
+        "session_id": session, "user_query": "[[tokens=5 rate=0]]",
+        "history": [item, {**item, "role": "assistant"}] * 5,
+    }  # fmt: skip
+    await attack.ask(request("POST", "/chat-with-history", key=key, body=body))
 
 
 @attacker("long answers at full speed into 90 streams that are never read")
