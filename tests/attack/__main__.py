@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -56,7 +57,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="run only the attackers whose name contains this")
     parser.add_argument("--seconds", type=float, default=PLAN.attack, help="of each attack (15)")
     wishes = parser.parse_args()
-    plan = Plan(PLAN.size, PLAN.quiet, wishes.seconds, PLAN.patient)
+    plan = replace(PLAN, attack=wishes.seconds)
     rows = []
     with tempfile.TemporaryDirectory(prefix="chat-attack-") as directory:
         arena = Arena(Path(directory), plan)

@@ -57,6 +57,7 @@ class Context:
     admin: str
     address: str
     seconds: float
+    pace: float
 
 
 @dataclass
@@ -149,6 +150,7 @@ class Attack:
         """Request after request on kept connections, so many a second together, to the end of the attack."""
         numbers = itertools.count()
         begin = asyncio.get_running_loop().time()
+        per_second *= self.context.pace
 
         async def one(port: int) -> None:
             line: Connection | None = None

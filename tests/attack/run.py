@@ -29,8 +29,6 @@ from tests.support.processes import ROOT
 #: importing these registers their attackers
 MODULES: Final = (strangers, callers, costs)
 
-FLOOR_SECONDS: Final = 0.25
-TIMES: Final = 3
 _START_SECONDS: Final = 60.0
 _END_SECONDS: Final = 30.0
 
@@ -47,17 +45,25 @@ class Sample:
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds of quiet that are measured before an attack, and of the attack."""
+    """Seconds of quiet that are measured before an attack, and of the attack; and the rule about time.
+
+    The tenant's p99 may be `floor` s, or `times` its own before, whichever is larger. `pace` is the
+    part of an attacker's requests a second that it makes.
+    """
 
     size: Size
     quiet: float
     attack: float
     patient: float
+    pace: float = 1.0
+    floor: float = 0.25
+    times: float = 3.0
 
 
 @dataclass
 class Row:
     attacker: Attacker
+    plan: Plan
     made: int = 0
     refused: int = 0
     answers: dict[str, int] = field(default_factory=dict)
@@ -72,7 +78,7 @@ class Row:
 
     @property
     def bound(self) -> float:
-        return max(FLOOR_SECONDS, TIMES * quantile(self.before, 0.99))
+        return max(self.plan.floor, self.plan.times * quantile(self.before, 0.99))
 
     @property
     def late(self) -> bool:
@@ -169,11 +175,11 @@ class Arena:
         stand, tenant = self._ready()
         settle(stand, self._plan.quiet)
         stand.trouble()
-        row = Row(attacker)
+        row = Row(attacker, self._plan)
         seconds = self._plan.patient if attacker.patient else self._plan.attack
         context = Context(
             stand.nginx.port, [replica.port for replica in stand.replicas], stand.double.url, stand.admin,
-            f"127.0.10.{place + 1}", seconds,
+            f"127.0.10.{place + 1}", seconds, self._plan.pace,
         )  # fmt: skip
         with _attacking(attacker, context) as process:
             quiet = time.monotonic()

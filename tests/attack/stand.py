@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -133,10 +132,11 @@ class Watch:
         self._stand = stand
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.peaks: dict[str, int] = defaultdict(int)
+        self.peaks = dict.fromkeys(limits(), 0)
         self.unready: list[str] = []
 
     def __enter__(self) -> Watch:
+        self._weigh()
         self._thread.start()
         return self
 
@@ -144,11 +144,14 @@ class Watch:
         self._over.set()
         self._thread.join(30)
 
+    def _weigh(self) -> None:
+        for name, used in self._stand.memory().items():
+            self.peaks[name] = max(self.peaks[name], used)
+
     def _run(self) -> None:
         with httpx.Client(timeout=10) as client:
             while not self._over.wait(_LOOK_SECONDS):
-                for name, used in self._stand.memory().items():
-                    self.peaks[name] = max(self.peaks[name], used)
+                self._weigh()
                 for replica in self._stand.replicas:
                     try:
                         answer = client.get(f"{replica.url}/readyz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.attack.__main__ import PLAN
 from tests.attack.attack import ATTACKERS
 from tests.attack.run import Row, Sample
 from tests.attack.stand import bytes_of, limits, shipped_maxmemory
@@ -17,7 +18,7 @@ def samples(*seconds: float, wrong: str = "") -> list[Sample]:
 def row() -> Row:
     peaks = dict.fromkeys(limits(), 1)
     attacker = next(iter(ATTACKERS.values()))
-    return Row(attacker, made=1, before=samples(0.01), during=samples(0.01), peaks=peaks)
+    return Row(attacker, PLAN, made=1, before=samples(0.01), during=samples(0.01), peaks=peaks)
 
 
 def test_a_quiet_attack_holds(row: Row) -> None:
