@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import httpx
@@ -69,6 +70,8 @@ async def full_store(attack: Attack) -> None:
 @attacker("a key far over its limit goes on sending bodies of 332 KiB, on 20 connections")
 async def over_limit(attack: Attack) -> None:
     key = await attack.key("over-limit")
+    small = request("POST", "/chat", key=key, body={"user_query": "[[tokens=1 rate=0]]"})
+    await asyncio.gather(*(attack.ask(small) for _ in range(120)))
     bodies = (
         request("POST", "/chat", key=key, body={"user_query": "q" * 340_000}),
         request(
