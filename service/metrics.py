@@ -146,10 +146,10 @@ LIMITS: Final = ("sends", "reads", "turns", "streams", "budget", "admission")
 CONTROLS: Final = ("limits", "governor")
 #: why an attempt failed; `held` and `circuit` are attempts that the governor did not let go
 KINDS: Final = (
-    "auth", "blocked", "bad_output", "capacity", "circuit", "connect", "cut", "empty", "garbled", "held",
-    "model_gone", "rejected", "server_error", "timeout", "too_large", "too_long", "first_token_timeout",
-    "idle_timeout", "turn_timeout", "limit_rpm", "limit_rpd", "limit_tpm", "limit_tpd", "limit_itpm",
-    "limit_otpm",
+    "auth", "blocked", "bad_output", "capacity", "circuit", "connect", "cut", "empty", "forbidden",
+    "garbled", "held", "model_gone", "rejected", "server_error", "timeout", "too_large", "too_long",
+    "first_token_timeout", "idle_timeout", "turn_timeout", "limit_rpm", "limit_rpd", "limit_tpm",
+    "limit_tpd", "limit_itpm", "limit_otpm",
 )  # fmt: skip
 #: the tops that catch what nobody expected: a request, a turn, a background loop
 PLACES: Final = (
@@ -163,7 +163,7 @@ OPERATIONS: Final = (
     "get_session", "get_turn", "history", "hold", "info", "known", "limit_fixed", "limit_moving", "list",
     "list_keys", "look", "message", "messages", "note", "own", "pace", "ping", "probe", "read", "refund",
     "release", "renew", "reserve", "ring", "rotate_key", "schedule", "seal", "secret", "settle", "silence",
-    "stop", "subscribe", "tail", "time", "turns", "update_session", "usage", "window",
+    "stop", "subscribe", "tail", "time", "turns", "unavailable", "update_session", "usage", "window",
 )  # fmt: skip
 #: statuses that a route's series begin with; others appear when they happen
 STATUSES: Final = ("200", "500", "503")

@@ -105,7 +105,8 @@ READY: Final = {"status": "ready", "checks": {"store": "ok", "drain": "ok", "ups
 UNREADY: Final = {"status": "unready", "checks": {"store": "ok", "drain": "draining", "upstream": "ok"}}
 HEALTH: Final = {
     "status": "healthy", "service": "ai-chat-backend", "version": "1.0.0", "env": "production",
-    "checks": READY["checks"], "store": "redis", "upstream": "groq", "model": _MODEL, "turns_running": 3,
+    "checks": READY["checks"], "store": "redis", "upstream": "groq", "model": _MODEL,
+    "models_unavailable": [], "turns_running": 3,
 }  # fmt: skip
 METRICS: Final = '# TYPE chat_turns_ended_total counter\nchat_turns_ended_total{outcome="completed"} 41.0\n'
 

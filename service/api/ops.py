@@ -135,6 +135,9 @@ async def health(request: Request) -> dict[str, Any]:
         "store": edge.settings.store_kind,
         "upstream": edge.settings.upstream_kind,
         "model": edge.engine.catalogue.default.id,
+        "models_unavailable": [
+            model.id for model in edge.engine.catalogue if not edge.engine.governor.offers(model)
+        ],
         "turns_running": edge.engine.running,
     }
 
@@ -145,7 +148,7 @@ def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
         "object": "model",
         "created": 0,
         "owned_by": model.owned_by,
-        "active": True,
+        "active": edge.engine.governor.offers(model),
         "context_window": model.context_window,
         "max_completion_tokens": model.max_completion_tokens,
         "capabilities": sorted(model.capabilities),

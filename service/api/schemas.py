@@ -197,6 +197,6 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Readiness": fields(status=one_of("ready", "unready"), checks=_CHECKS),
     "Health": fields(
         status=one_of("healthy"), service=TEXT, version=TEXT, env=TEXT, checks=_CHECKS, store=TEXT,
-        upstream=TEXT, model=TEXT, turns_running=NUMBER,
+        upstream=TEXT, model=TEXT, models_unavailable=many(TEXT), turns_running=NUMBER,
     ),
 }  # fmt: skip

@@ -75,6 +75,19 @@ def model_decommissioned(model: str) -> Refusal:
     )
 
 
+def _model_permission_blocked(level: str) -> Callable[[str], Refusal]:
+    def refusal(model: str) -> Refusal:
+        return Refusal(
+            403,
+            f"The model `{model}` is blocked at the {level} level. Please have the {level} admin enable this "
+            f"model in the {level} settings.",
+            kind="permissions_error",
+            code=f"model_permission_blocked_{'org' if level == 'organization' else level}",
+        )
+
+    return refusal
+
+
 def context_length_exceeded(_model: str = "") -> Refusal:
     return Refusal(
         400,
@@ -95,16 +108,6 @@ def unknown_url(method: str, path: str) -> Refusal:
 
 def invalid_api_key(_model: str = "") -> Refusal:
     return Refusal(401, "Invalid API Key", code="invalid_api_key")
-
-
-def _model_permission_blocked(model: str) -> Refusal:
-    return Refusal(
-        403,
-        f"The model `{model}` is blocked at the organization level. Please contact your organization "
-        "administrator, or enable it at https://console.groq.com/settings/limits",
-        kind="permissions_error",
-        code="model_permission_blocked_org",
-    )
 
 
 def request_too_large(_model: str = "") -> Refusal:
@@ -185,7 +188,10 @@ BY_NAME: Final[dict[str, Callable[[str], Refusal]]] = {
     "unsupported_property": _unsupported_property,
     "401": invalid_api_key,
     "403": lambda _: Refusal(403, "Access denied. Please check your network settings.", kind=""),
-    "model_permission_blocked": _model_permission_blocked,
+    "model_permission_blocked": _model_permission_blocked("organization"),
+    "403_html": lambda _: Page(403, "Sorry, you have been blocked"),
+    "model_permission_blocked_org": _model_permission_blocked("organization"),
+    "model_permission_blocked_project": _model_permission_blocked("project"),
     "404": model_not_found,
     "model_not_found": model_not_found,
     "unknown_url": lambda _: unknown_url("POST", "/openai/v1/chat/completions"),

@@ -2,7 +2,8 @@
 
 A call is let go, held back for as long as its turn's retry budget lasts, moved to a fallback model
 that has room, or refused with the time after which it would make sense. An invalid key or a
-blocked account opens a circuit for all replicas with that key. Invariants: every permit is closed
+blocked account opens a circuit for all replicas with that key; a model that is refused to us is left out
+for a while, where another can answer. Invariants: every permit is closed
 and gives back what its call did not use; without Redis calls go on with what this worker knows.
 The waiting itself is pacer.py's, the shared state store/pacing.py's.
 """
@@ -26,6 +27,12 @@ from service.upstream.models import Model
 
 # How often this worker asks whether another one has opened or closed the circuit.
 _LOOK_SECONDS: Final = 1.0
+# A model that has died, or that we may not use, stays so until somebody acts.
+_GONE_SECONDS: Final = 60.0
+# A 403 that does not say what it is about may be over at once: one call in 5 s goes in vain.
+_FORBIDDEN_SECONDS: Final = 5.0
+# Two models that were refused so long apart are not refused for one reason.
+_TOGETHER_SECONDS: Final = 60.0
 log = get_logger(__name__)
 
 
@@ -60,7 +67,9 @@ class Permit:
         made = True
         if isinstance(error, UpstreamError):
             made = bool(self._used[1])
-            self._governor.failed(self._pacer, self._grant, error)
+            self._governor.failed(self.model, self._pacer, self._grant, error)
+        elif error is None:
+            self._governor.answered(self.model)
         # A refusal by a limit shows as well as an answer that the key is good.
         if self._probes and (error is None or (isinstance(error, UpstreamError) and error.window)):
             self._governor.close_circuit()
@@ -74,6 +83,9 @@ class Governor:
         self._pacers: dict[str, Pacer] = {}
         self._circuit = Circuit()
         self._circuit_at = 0.0
+        self._unavailable: dict[str, float] = {}  # models and the loop time until which they are
+        self._forbidden: dict[str, float] = {}  # models and when they last met a 403
+        self._answered_at = float("-inf")  # by any model
 
     def start(self) -> None:
         self._background.loop("circuit", self._look)
@@ -89,6 +101,8 @@ class Governor:
         """
         await self._pass_circuit()
         soonest = math.inf
+        # Where none is left the first is asked: it may be back.
+        chain = [model for model in chain if self.offers(model)] or chain[:1]
         for model in chain:
             pacer = self._pacer(model)
             limit = min(completion, model.max_completion_tokens)
@@ -114,9 +128,15 @@ class Governor:
 
     # What calls have learned; called by permits
 
-    def failed(self, pacer: Pacer, grant: Grant, error: UpstreamError) -> None:
+    def failed(self, model: Model, pacer: Pacer, grant: Grant, error: UpstreamError) -> None:
         if error.circuit is not None:
             self._background.task("circuit", self._open_circuit(error.circuit))
+        elif error.kind == "model_gone":
+            self._note(model, _GONE_SECONDS)
+        elif error.kind == "forbidden" and self._others_forbidden(model):
+            self._background.task("circuit", self._open_circuit("auth"))
+        elif error.kind == "forbidden":
+            self._note(model, _FORBIDDEN_SECONDS)
         elif error.kind.startswith("limit_"):
             pacer.refused(grant, error)
         elif error.kind == "too_large" and _plausible(grant, error):
@@ -124,8 +144,42 @@ class Governor:
             # The next one asks for less, where that can help.
             error.retryable = grant.prompt < (error.limit or 0) / 2
 
+    def answered(self, model: Model) -> None:
+        self._answered_at = asyncio.get_running_loop().time()
+        if model.id in self._unavailable:
+            self._note(model, 0)
+
+    def _others_forbidden(self, model: Model) -> bool:
+        """Has another model met a 403 as well, with no answer since? Then it is about the key."""
+        now = asyncio.get_running_loop().time()
+        since = max(self._answered_at, now - _TOGETHER_SECONDS)
+        self._forbidden[model.id] = now
+        return any(at > since for name, at in self._forbidden.items() if name != model.id)
+
     def close_circuit(self) -> None:
         self._background.task("circuit", self._close_circuit())
+
+    # Models that the provider refuses to us
+
+    def offers(self, model: Model) -> bool:
+        """False for a while after the provider has refused this model to us."""
+        return self._unavailable.get(model.id, 0.0) <= asyncio.get_running_loop().time()
+
+    def _note(self, model: Model, seconds: float) -> None:
+        if seconds:
+            log.warning("model.unavailable", model=model.id, seconds=seconds, action="fallbacks answer")
+        self._unavailable[model.id] = asyncio.get_running_loop().time() + seconds
+        self._background.task("circuit", self._tell(model.id, seconds))
+
+    async def _tell(self, model: str, seconds: float) -> None:
+        try:
+            self._know(await self._pacing.refused(model, seconds))
+        except StoreUnavailable:  # this worker knows, and others find out
+            metrics.bypassed.labels(control="governor").inc()
+
+    def _know(self, unavailable: dict[str, float]) -> None:
+        now = asyncio.get_running_loop().time()
+        self._unavailable = {model: now + left for model, left in unavailable.items()}
 
     # The circuit
 
@@ -175,6 +229,7 @@ class Governor:
     async def _look(self) -> None:
         while True:
             self._saw(await self._pacing.circuit())
+            self._know(await self._pacing.unavailable())
             await beat(_LOOK_SECONDS)
 
     async def _open_circuit(self, reason: str) -> None:

@@ -134,5 +134,9 @@ class Keys:
         return f"{self.prefix}:{{upstream}}:pace:{model}"
 
     def circuit(self, api_key: str) -> str:
-        """Hash: why no call with this API key can succeed, and when one of us tries again."""
-        return f"{self.prefix}:{{upstream}}:circuit:{hashlib.sha256(api_key.encode()).hexdigest()[:32]}"
+        """Hash: why no call with this API key can succeed, when one of us tries again, and which models
+        are refused to it.
+
+        Not `circuit:<hash>`: replicas of before December 2026 open that one by any model's 403.
+        """
+        return f"{self.prefix}:{{upstream}}:circuit:key:{hashlib.sha256(api_key.encode()).hexdigest()[:32]}"

@@ -172,3 +172,19 @@ class Pacing:
 
     async def close_circuit(self) -> None:
         await self._client.run("circuit", self._client.redis.delete(self._circuit_key))
+
+    # Models that the provider refuses to this API key
+
+    async def unavailable(self) -> dict[str, float]:
+        """The models and for how many seconds nobody should ask for them."""
+        return await self._unavailable()
+
+    async def refused(self, model: str, seconds: float) -> dict[str, float]:
+        """Note one for so long; 0 when it has answered. Returns all."""
+        return await self._unavailable(model, int(seconds * 1000))
+
+    async def _unavailable(self, *noted: str | int) -> dict[str, float]:
+        found = await self._client.unless_silent(
+            self._scripts.call("unavailable", [self._circuit_key], noted)
+        )
+        return {model.decode(): int(left) / 1000 for model, left in zip(found[::2], found[1::2], strict=True)}

@@ -22,7 +22,12 @@ _DAILY: Final = ("RPD", "TPD")
 # Enough for any reason that Groq gives; a proxy before it may answer with a page.
 _REASON_LENGTH: Final = 300
 _ORGANISATION: Final = re.compile(r"`?\borg_\w+`?")
-_GONE: Final = ("model_decommissioned", "model_not_found")
+# What is about one model: it has died, or our organisation or project may not use it.
+_GONE: Final = (
+    "model_decommissioned", "model_not_found", "model_permission_blocked_org",
+    "model_permission_blocked_project", "model_terms_required",
+)  # fmt: skip
+_BLOCKED: Final = "model_permission_blocked"  # whatever other levels there will be
 
 
 def go_duration(text: str) -> float | None:
@@ -58,21 +63,9 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
         )  # fmt: skip
     if status == 429 or code == "rate_limit_exceeded":
         return _limited(message, retry_after)
-    if code in _GONE:
-        return UpstreamError(
-            "upstream_unavailable", "The model is no longer offered.", kind="model_gone", fail_over=True,
-            retryable=False,
-        )  # fmt: skip
-    if code == "blocked_api_access":
-        return UpstreamError(
-            "upstream_unavailable", "The provider has blocked this service; its operators are told.",
-            kind="blocked", circuit="blocked", retryable=False,
-        )  # fmt: skip
-    if status in (401, 403):
-        return UpstreamError(
-            "upstream_unavailable", "The provider refuses this service's key; its operators are told.",
-            kind="auth", circuit="auth", retryable=False,
-        )  # fmt: skip
+    forbidden = _forbidden(status, code)
+    if forbidden is not None:
+        return forbidden
     if code == "context_length_exceeded":
         return UpstreamError(
             "context_too_long",
@@ -101,6 +94,31 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
         "upstream_unavailable", "The model had an internal error.", kind="server_error",
         retry_after=retry_after, retryable=True,
     )  # fmt: skip
+
+
+def _forbidden(status: int, code: str) -> UpstreamError | None:
+    """What we may not do: with this model, this account, or this key."""
+    if code in _GONE or code.startswith(_BLOCKED):
+        return UpstreamError(
+            "upstream_unavailable", "The model is not offered to this service.", kind="model_gone",
+            fail_over=True, retryable=False,
+        )  # fmt: skip
+    if code == "blocked_api_access":
+        return UpstreamError(
+            "upstream_unavailable", "The provider has blocked this service; its operators are told.",
+            kind="blocked", circuit="blocked", retryable=False,
+        )  # fmt: skip
+    if status == 401:
+        return UpstreamError(
+            "upstream_unavailable", "The provider refuses this service's key; its operators are told.",
+            kind="auth", circuit="auth", retryable=False,
+        )  # fmt: skip
+    if status == 403:  # of the model, the key or a proxy before them: what others meet will tell
+        return UpstreamError(
+            "upstream_unavailable", "The provider refuses this model to this service.", kind="forbidden",
+            fail_over=True, retryable=False,
+        )  # fmt: skip
+    return None
 
 
 def _plain(text: str) -> str:
