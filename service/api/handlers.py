@@ -53,7 +53,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
         code, sentence.get(error.status_code, str(error.detail)), status=error.status_code,
         headers=headers,
     )  # fmt: skip
-    return await _service_error(request, known)
+    request.scope["chat.code"] = known.code
+    # Below /v1 it is OpenAI's clients that guess at addresses, and they read no other envelope.
+    return respond("/openai" if request.url.path.startswith("/v1/") else request.url.path, known)
 
 
 def _allowed(request: Request) -> list[str]:

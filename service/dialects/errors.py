@@ -1,7 +1,8 @@
 """Errors before the first byte: one ServiceError, three envelopes, chosen by the path.
 
-Ours is RFC 9457 problem+json; OpenAI's object under /v1/chat, /v1/models and /openai; one plain
-sentence under /api/chat, because useChat shows the body to the user as it is.
+Ours is RFC 9457 problem+json; OpenAI's object under /v1/chat, /v1/models and /openai, and where nothing
+is below /v1 (api/handlers.py); one plain sentence under /api/chat, because useChat shows the body to
+the user as it is.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class HistoryItem(Body):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["user", "assistant"]
-    content: Annotated[StrictStr, Field(min_length=1)]
+    content: StrictStr
 
 
 class ChatBody(Body):
@@ -71,7 +71,8 @@ def parse(body: Any, principal: str, *, with_history: bool) -> Send:
         model=chat.model,
         system=chat.system_prompt or None,
         params=params,
-        seeds=[{"role": item.role, "content": item.content} for item in history],
+        # A page keeps its placeholder after an answer that failed or was stopped before any text.
+        seeds=[{"role": item.role, "content": item.content} for item in history if item.content.strip()],
         on_busy=chat.on_busy or "reject",
         on_busy_asked=chat.on_busy is not None,
         shows="text",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ LONG = b"x" * 65_537
         ("/chat-with-history", b'{"user_query":"x","history":[1]}', 400, "invalid_request"),
         ("/chat-with-history", _history(b'{"role":"robot","content":"x"}'), 400, "invalid_request"),
         ("/chat-with-history", _history(b'{"role":"system","content":"x"}'), 400, "invalid_request"),
-        ("/chat-with-history", _history(b'{"role":"user","content":""}'), 400, "invalid_request"),
+        ("/chat-with-history", _history(b'{"role":"user","content":null}'), 400, "invalid_request"),
         ("/chat-with-history", _history(b'{"role":"user"}'), 400, "invalid_request"),
         ("/chat-with-history", _history(b'{"role":"user","content":"x","id":1}'), 400, "invalid_request"),
         ("/v1/sessions/s/turns", b"{}", 400, "query_empty"),
@@ -143,6 +144,44 @@ async def test_what_is_not_there_is_a_problem_too(
     answer = await served.client.request(method, path, json={} if method == "PATCH" else None)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("POST", "/v1/completions", 404, "not_found"),
+        ("GET", "/v1/nothing/at/all", 404, "not_found"),
+        ("POST", "/v1/v1/chat/completions", 404, "not_found"),
+        ("PUT", "/v1/sessions", 405, "method_not_allowed"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("POST", "/openai/v1/embeddings", 404, "not_found"),
+        ("DELETE", "/openai/v1/models", 405, "method_not_allowed"),
+    ],
+)
+async def test_where_nothing_is_below_v1_openais_clients_can_read_it(
+    served: Served, method: str, path: str, status: int, code: str
+) -> None:
+    answer = await served.client.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    error = answer.json()["error"]
+    assert (error["code"], error.keys()) == (code, {"message", "type", "param", "code"})
+    assert (answer.headers.get("allow") is not None) == (status == 405)
+
+
+async def test_blank_items_of_a_history_are_left_out(served: Served, double: Double) -> None:
+    """What the original guide's page holds after an answer that failed or was stopped before any text."""
+    history = [
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": ""},
+        {"role": "user", "content": " \n\t"},
+        {"role": "assistant", "content": "second"},
+    ]
+    body = {"user_query": "[[say=third]]", "history": history}
+    answer = await served.client.post("/chat-with-history", json=body)
+    assert (answer.status_code, answer.text) == (200, "third")
+    [call] = list(double.calls)
+    contents = [one["content"] for one in json.loads(call.body)["messages"] if one["role"] != "system"]
+    assert contents == ["first", "second", "[[say=third]]"]
 
 
 @pytest.mark.parametrize(
