@@ -241,9 +241,9 @@ class Runner:
             elif live.tokens:
                 permit.spent(context.prompt_tokens, live.tokens)
             live.asked(billable=request.billable)
-        if live.answer.empty and live.answer.reasoning:
+        if live.answer.empty and live.answer.reasoning and last.finish_reason != "length":
             raise UpstreamError(
-                "upstream_rejected", "The model used all its tokens for reasoning and gave no answer.",
+                "upstream_rejected", "The model ended with its reasoning and gave no answer.",
                 kind="empty", retryable=True,
             )  # fmt: skip
         if last.usage:

@@ -5,8 +5,9 @@ task, timer or object per read. A paused response costs nothing until it is resu
 collects what comes and does not even wake the process (SO_RCVLOWAT; under TLS too).
 
 Invariants: errors are httpx's; a response that was not read to its end takes its connection
-with it, at once. No proxies, no HTTP/2, no retries, no read timeouts: groq.py's caller has
-timers of its own, and groq.py takes another transport where a proxy is set.
+with it, at once; a request goes out once more only where a kept connection ended before any byte of its
+answer. No proxies, no HTTP/2, no read timeouts: groq.py's caller has timers of its own, and
+groq.py takes another transport where a proxy is set.
 """
 
 from __future__ import annotations
@@ -170,6 +171,7 @@ class _Connection(asyncio.Protocol):
         self._stopped = False
         self._awaited = 1
         self._keeps = False
+        self.heard = False  # of the answer to the last request
         self._until_close = False
         self.lost = False
         self.idle_since = 0.0
@@ -183,6 +185,7 @@ class _Connection(asyncio.Protocol):
     async def exchange(self, request: bytes) -> httpx.Response:
         """Send a request; returns with the head of its response. Raises httpx.TransportError."""
         self._headers = []
+        self.heard = False
         self._head = Handoff(loop=self._loop)
         self._transport.write(request)
         try:
@@ -283,6 +286,7 @@ class _Connection(asyncio.Protocol):
         if self._head is None and self._body is None:
             self._transport.abort()  # nobody has asked
             return
+        self.heard = True
         try:
             self._parser.feed_data(data)
             self._hand_over()
@@ -326,10 +330,18 @@ class Transport(httpx.AsyncBaseTransport):
         secure = url.scheme == "https"
         origin = (url.raw_scheme, url.raw_host, url.port or (443 if secure else 80))
         message = _serialized(request, await request.aread())
-        connection = self._kept(origin)
-        if connection is None:
-            timeouts = request.extensions.get("timeout", {})
-            connection = await self._connect(origin, secure, timeouts.get("connect"))
+        kept = self._kept(origin)
+        if kept is not None:
+            request.extensions[SENT] = True
+            try:
+                return await kept.exchange(message)
+            except httpx.TransportError:
+                # The server closed it while the request was on its way to it: nobody has read that.
+                if kept.heard:
+                    raise
+            del request.extensions[SENT]
+        timeouts = request.extensions.get("timeout", {})
+        connection = await self._connect(origin, secure, timeouts.get("connect"))
         request.extensions[SENT] = True
         return await connection.exchange(message)
 

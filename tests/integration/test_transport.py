@@ -41,6 +41,47 @@ async def test_a_connection_is_kept_for_the_next_request(client: httpx.AsyncClie
         assert server.connections == 1
 
 
+async def test_a_kept_connection_that_ends_before_an_answer_is_replaced_at_once(
+    client: httpx.AsyncClient,
+) -> None:
+    """The server closes it while the next request is on its way: the commonest fault there is."""
+    asked: list[asyncio.StreamWriter] = []
+
+    async def only_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        again = writer in asked
+        asked.append(writer)
+        if again:
+            writer.transport.abort()
+        else:
+            await says_hello(reader, writer)
+
+    async with serving(only_once) as server:
+        for _ in range(2):
+            assert (await client.get(server.url)).text == "hello world"
+        assert (server.connections, len(asked)) == (2, 3)
+
+
+@pytest.mark.parametrize("beginning", [b"HTTP/1.1 2", HEAD + chunk(b"hel")], ids=["a byte", "a part"])
+async def test_nothing_is_asked_twice_once_a_byte_came(client: httpx.AsyncClient, beginning: bytes) -> None:
+    asked: list[asyncio.StreamWriter] = []
+
+    async def then_breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        again = writer in asked
+        asked.append(writer)
+        if again:
+            writer.write(beginning)
+            await writer.drain()
+            writer.close()
+        else:
+            await says_hello(reader, writer)
+
+    async with serving(then_breaks) as server:
+        assert (await client.get(server.url)).text == "hello world"
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get(server.url)
+        assert len(asked) == 2
+
+
 async def test_no_more_connections_are_kept_than_allowed(client: httpx.AsyncClient) -> None:
     async with serving(says_hello) as server:
         await asyncio.gather(*(client.get(server.url) for _ in range(9)))
