@@ -80,6 +80,10 @@ class StoreUnavailable(ServiceError):
         super().__init__("store_unavailable", message, retry_after=2)
 
 
+class StoreMoving(StoreUnavailable):
+    """A Cluster is moving the keys that a command names to another node: they are safe, and for now apart."""
+
+
 class StoreRefusesWrites(StoreUnavailable):
     """Redis answers, and refuses to write. `reason` is one of metrics.REFUSALS; reads go on."""
 

@@ -173,6 +173,7 @@ class Feeds:
         self._background = background
         self._feeds: dict[str, Feed] = {}
         self._dirty: set[str] = set()
+        self._reading: set[str] = set()
         self._bell = asyncio.Event()
         self._doorbell: Doorbell | None = None
 
@@ -274,24 +275,33 @@ class Feeds:
                 if (feed := self._feeds.get(channel)) is not None
                 and feed.last is not None
                 and feed.heard > feed.last  # a bell may come behind the read that brought what it rang for
+                and channel not in self._reading
             ]
             self._dirty.clear()
-            if not feeds:
-                continue
-            try:
-                pages = await self._store.log.read_many([(feed.channel, feed.last or 0) for feed in feeds])
-            except StoreUnavailable:
-                await asyncio.sleep(_RETRY_SECONDS)
-                self._dirty.update(feed.channel for feed in feeds)
-                self._bell.set()
-                continue
-            metrics.events_replayed.inc(sum(map(len, pages)))
-            for feed, events in zip(feeds, pages, strict=True):
-                if events:
-                    feed.push(events)
-                else:  # it rang, and there is nothing: the log is gone
-                    feed.heard = feed.last or 0
-                    feed.trouble = True
-                    feed.wake()
-            # What rings meanwhile is read together.
-            await asyncio.sleep(_TAIL_SECONDS)
+            for together in self._store.log.by_server(feeds, lambda feed: feed.channel):
+                self._background.task("tail", self._bring(together))
+            if feeds:  # what rings meanwhile is read together
+                await asyncio.sleep(_TAIL_SECONDS)
+
+    async def _bring(self, feeds: Sequence[Feed]) -> None:
+        """New events of feeds whose logs are on one server."""
+        channels = {feed.channel for feed in feeds}
+        self._reading |= channels
+        try:
+            pages = await self._store.log.read_many([(feed.channel, feed.last or 0) for feed in feeds])
+        except StoreUnavailable:
+            await asyncio.sleep(_RETRY_SECONDS)
+            pages = None
+        finally:
+            self._reading -= channels
+        for feed, events in zip(feeds, pages or [[]] * len(feeds), strict=True):
+            if events:
+                feed.push(events)
+            elif pages is not None:  # it rang, and there is nothing: the log is gone
+                feed.heard = feed.last or 0
+                feed.trouble = True
+                feed.wake()
+        metrics.events_replayed.inc(sum(map(len, pages or [])))
+        if any(feed.heard > (feed.last or 0) for feed in feeds):  # it failed, or rang again meanwhile
+            self._dirty |= channels
+            self._bell.set()

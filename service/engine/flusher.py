@@ -173,7 +173,11 @@ class Flusher:
 
         def answered(results: list[Any] | None) -> None:
             if results is None:
-                self._background.task("append", self._append_again(lives, appends))
+                # What one server of a Cluster does is waited for apart from the others.
+                pairs = list(zip(lives, appends, strict=True))
+                for apart in self._log.by_server(pairs, lambda pair: pair[1].names[1]):
+                    some, theirs = zip(*apart, strict=True)
+                    self._background.task("append", self._append_again(some, theirs))
             else:
                 self._landed(lives, results)
 

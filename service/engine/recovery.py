@@ -9,7 +9,8 @@ nobody owns. The index is a hint: claim.lua decides.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from service import metrics
@@ -21,7 +22,7 @@ from service.engine.background import Background
 from service.engine.budgets import Budgets
 from service.engine.feeds import Feeds
 from service.engine.live import Live
-from service.errors import StoreUnavailable
+from service.errors import ServiceError, StoreUnavailable
 from service.logs import get_logger
 from service.store import log as codes
 from service.store.store import Store
@@ -57,26 +58,31 @@ class Recovery:
         self._lease = settings.lease_seconds
         self._orphan = settings.orphan_seconds
         self._sweep_every = min(_SWEEP_SECONDS, settings.lease_seconds / 4)
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self.closed = False
 
     def start(self, background: Background) -> None:
         background.loop("renew", self._renew)
         background.loop("tick", self._tick)
-        background.loop("sweep", self._sweep)
+        background.loop("sweep", partial(self._sweep, background))
 
     async def _renew(self) -> None:
         """Every third of a lease, or often enough to notice an orphan in time."""
         while True:
             await beat(min(self._lease / 3, self._orphan / 4))
-            lives = list(self._lives.values())
-            for i in range(0, len(lives), _RENEWED_TOGETHER):
-                await self._renew_leases(lives[i : i + _RENEWED_TOGETHER])
+            # What one server does is waited for apart from the others.
+            servers = self._store.log.by_server(list(self._lives.values()), lambda live: live.names[1])
+            await _all(self._renew_all(lives) for lives in servers)
             remote = [
                 feed.ref for feed in self._feeds.all() if feed.readers and feed.ref.turn_id not in self._lives
             ]
             # A shard that went back to before a seal has turns that the index has forgotten.
             for ref in await self._store.leases.attend(remote):
                 await self.look_at(ref)
+
+    async def _renew_all(self, lives: Sequence[Live]) -> None:
+        for i in range(0, len(lives), _RENEWED_TOGETHER):
+            await self._renew_leases(lives[i : i + _RENEWED_TOGETHER])
 
     async def _renew_leases(self, lives: Sequence[Live]) -> None:
         results = await self._store.leases.renew(
@@ -88,8 +94,10 @@ class Recovery:
             signal = _SIGNALS.get(result)
             if signal and self._lives.get(live.turn.ref.turn_id) is live:
                 live.interrupt(signal)
-        await self._store.leases.schedule([live.turn.ref for live in lives])
-        await self._budgets.hold([live.turn for live in lives])
+        await _all((
+            self._store.leases.schedule([live.turn.ref for live in lives]),
+            self._budgets.hold([live.turn for live in lives]),
+        ))  # fmt: skip
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -105,14 +113,23 @@ class Recovery:
                 if now > live.deadline[0]:
                     live.interrupt(live.deadline[1])
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, background: Background) -> None:
         while True:
             await beat(self._sweep_every)
             if self.closed:
                 continue  # asking hides what is due from those who would take it
+            for turn_id in [turn_id for turn_id, look in self._looks.items() if look.done()]:
+                self._looks.pop(turn_id).result()  # what nobody expected is logged above, as of this loop
             for ref in await self._store.leases.due():
-                if ref.turn_id not in self._lives:
-                    await self.look_at(ref)
+                if ref.turn_id not in self._lives and ref.turn_id not in self._looks:
+                    self._looks[ref.turn_id] = background.task("look", self._look(ref))
+
+    async def _look(self, ref: TurnRef) -> None:
+        """One that fails, or waits for its server, holds up no other."""
+        try:
+            await self.look_at(ref)
+        except ServiceError as error:
+            log.warning("sweep.held_up", turn=ref.turn_id, code=error.code, action="it is due again in 1 s")
 
     async def look_at(self, ref: TurnRef) -> None:
         """Whatever a passed deadline turns out to mean."""
@@ -202,3 +219,10 @@ class Recovery:
                 await self.look_at(ref)
         except StoreUnavailable:
             log.warning("promote.postponed", turn=ref.turn_id, action="the sweep starts it")
+
+
+async def _all(calls: Iterable[Awaitable[Any]]) -> None:
+    """Each to its end, also where another fails. Raises the first failure."""
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

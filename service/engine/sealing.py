@@ -22,7 +22,7 @@ from service.engine.attempts import origin
 from service.engine.budgets import Budgets
 from service.engine.feeds import Feeds
 from service.engine.live import Answer, Live
-from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
+from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
 from service.logs import get_logger
 from service.store.log import Append
 from service.store.sessions import Message
@@ -186,7 +186,10 @@ class Sealer:
             except StoreUnavailable as error:
                 if isinstance(error, StoreRefusesWrites) and not live.ever_shown and live.feed is not None:
                     live.feed.fail(error)  # who has been shown nothing need not wait for the seal
-                if loop.time() - since > self._settings.store_hold_seconds:
+                # The answer is whole, its turn still ours: a slot that is being moved is waited for.
+                moving = isinstance(error, StoreMoving)
+                hold = self._settings.turn_timeout_seconds if moving else self._settings.store_hold_seconds
+                if loop.time() - since > hold:
                     log.error("seal.given_up", turn=live.turn.ref.turn_id, action="left for takeover")
                     if live.feed is not None:
                         live.feed.fail(error)

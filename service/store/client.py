@@ -31,6 +31,7 @@ from service.config.settings import Settings
 from service.errors import StoreUnavailable
 from service.logs import get_logger
 from service.store.lane import LaneRedis
+from service.store.lane_cluster import LaneCluster
 from service.store.refusals import refusal, unavailable
 from service.store.wire import Command
 
@@ -91,16 +92,19 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
     if scheme == "memory":
         return _memory_client()
     if scheme.endswith("+sentinel"):
-        return _sentinel_client(url, options)
+        client = _sentinel_client(url, options)
+        return client if timeout is None else LaneRedis(client.connection_pool, timeout)
     if scheme.endswith("+cluster"):
         host, port = _addresses(url, 6379)[0]
         nodes = [ClusterNode(h, p) for h, p in _addresses(url, 6379)]
-        options.pop("health_check_interval")
-        return RedisCluster(
-            host=host, port=port, startup_nodes=nodes, ssl=scheme.startswith("rediss"),
-            socket_timeout=timeout, socket_connect_timeout=options["socket_connect_timeout"],
-            socket_keepalive=True, max_connections=_POOL, **_credentials(url),
-        )  # fmt: skip
+        of_nodes: dict[str, Any] = {
+            "ssl": scheme.startswith("rediss"), "socket_timeout": timeout, "socket_keepalive": True,
+            "socket_connect_timeout": options["socket_connect_timeout"], **_credentials(url),
+        }  # fmt: skip
+        start: dict[str, Any] = {"host": host, "port": port, "startup_nodes": nodes, "max_connections": _POOL}
+        if timeout is None:
+            return RedisCluster(**start, **of_nodes)
+        return LaneCluster(timeout, of_nodes, **start)
     if scheme == "unix":
         options.pop("socket_keepalive")
     pool = aioredis.BlockingConnectionPool.from_url(
@@ -223,6 +227,15 @@ class Client:
             pipeline.execute_command(*command)
         replies = pipeline.execute(raise_on_error=False)
         return list(await self.run(operation, replies, commands=len(commands)))
+
+    def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> list[Sequence[T]]:
+        """Items by the server that holds their key: what one server does is waited for apart."""
+        if not isinstance(self.redis, LaneCluster):
+            return [items] if items else []
+        found: dict[str, list[T]] = {}
+        for item in items:
+            found.setdefault(self.redis.server_of(name(item)), []).append(item)
+        return list(found.values())
 
     def start(
         self, operation: str, commands: Sequence[Command], answered: Callable[[list[Any] | None], None]

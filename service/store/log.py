@@ -6,10 +6,11 @@ doubled; nothing is handed out before its append was acknowledged (P1).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from service import metrics
 from service.errors import StoreUnavailable
@@ -18,6 +19,8 @@ from service.store.client import Client
 from service.store.keys import Keys
 from service.store.scripts import Call, Scripts
 from service.store.turns import TurnRef
+
+T = TypeVar("T")
 
 OK: Final = 1
 STOP: Final = 2
@@ -91,6 +94,10 @@ class Log:
         metrics.append_duration.observe(time.perf_counter() - begin)
         metrics.events_appended.inc(sum([len(item.payloads) for item in appends]))
 
+    def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> list[Sequence[T]]:
+        """Items by the server that holds their log."""
+        return self._client.by_server(items, name)
+
     async def read(self, ref: TurnRef, after: int, count: int = PAGE) -> list[Event]:
         """Up to `count` events with ids above `after`."""
         return await self._read(self.name(ref), after, count)
@@ -112,7 +119,7 @@ class Log:
     async def read_many(self, wanted: Sequence[tuple[str, int]]) -> list[list[Event]]:
         """New events of many turns' logs, by their names, in one round trip."""
         if self._client.cluster:
-            return [await self._read(name, after) for name, after in wanted]
+            return await asyncio.gather(*(self._read(name, after) for name, after in wanted))
         commands = [("XRANGE", name, f"{after + 1}-0", "+", "COUNT", PAGE) for name, after in wanted]
         pages = await self._client.many("tail", commands)
         for page in pages:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, TryAgainError
 
-from service.errors import StoreRefusesWrites, StoreUnavailable
+from service.errors import StoreMoving, StoreRefusesWrites, StoreUnavailable
 
 # redis-py takes the first word of some error replies for its class; ours and those of Lua keep it.
 _CLASSES: Final = ((OutOfMemoryError, "full"), (ReadOnlyError, "read_only"), (NoPermissionError, "forbidden"))
@@ -38,5 +38,7 @@ def refusal(error: BaseException) -> str:
 
 def unavailable(error: BaseException) -> StoreUnavailable:
     """Redis's error, or the system's, as ours."""
+    if isinstance(error, TryAgainError) or str(error).startswith("TRYAGAIN"):
+        return StoreMoving()
     reason = refusal(error)
     return StoreRefusesWrites(reason) if reason else StoreUnavailable()

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import hiredis
 import redis.asyncio as aioredis
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import (
     AuthenticationError,
     NoScriptError,
@@ -179,6 +180,9 @@ async def open_wire(pool: aioredis.ConnectionPool, make: Callable[[], Wire], tim
             _, wire = await loop.create_unix_connection(make, options["path"])
         else:
             sample = connection()
+            if isinstance(pool, SentinelConnectionPool):
+                master: Any = pool
+                sample.host, sample.port = await master.get_master_address()
             context = getattr(sample, "ssl_context", None)
             _, wire = await loop.create_connection(
                 make, sample.host, sample.port, ssl=context.get() if context is not None else None
