@@ -28,24 +28,14 @@ _POLICIES: Final[dict[str, OnBusy]] = {
 
 
 async def read_json(request: Request) -> Any:
-    """Raises unsupported_media_type, body_too_large, invalid_request."""
+    """Raises unsupported_media_type, body_too_large, invalid_request, concurrency_limited, overloaded."""
     kind = request.headers.get("content-type", "").strip()
     if kind and not is_json(kind):
         raise ServiceError("unsupported_media_type", "Send the body as application/json.")
     limit = edge_of(request).settings.max_body_bytes
     if length(request) > limit:
         raise _too_large(limit)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise _too_large(limit)
-    except TimeoutError:
-        raise ServiceError(
-            "invalid_request", f"The body did not arrive within {BODY_SECONDS:.0f} s."
-        ) from None
+    body = await _received(request, limit)
     if not body.strip():
         return None
     if not kind and "origin" in request.headers:
@@ -59,6 +49,27 @@ async def read_json(request: Request) -> Any:
         ) from None
     _check(document, 0, nul=b"\\u0000" in body)
     return document
+
+
+async def _received(request: Request, limit: int) -> bytearray:
+    receiving, principal = edge_of(request).receiving, request.scope.get("chat.principal", "")
+    body = bytearray()
+    counted = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                receiving.add(principal, len(chunk))
+                counted += len(chunk)
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise ServiceError(
+            "invalid_request", f"The body did not arrive within {BODY_SECONDS:.0f} s."
+        ) from None
+    finally:
+        receiving.give_back(principal, counted)
+    return body
 
 
 def is_json(content_type: str) -> bool:

@@ -12,6 +12,7 @@ from fastapi import Request
 
 from service.api.auth import Authenticator, Principal, forbidden
 from service.api.limits import Limits
+from service.api.receiving import Receiving
 from service.api.streams import Streams
 from service.config.settings import Settings
 from service.engine.engine import Engine
@@ -27,6 +28,7 @@ class Edge:
     authenticator: Authenticator
     limits: Limits
     streams: Streams
+    receiving: Receiving
 
 
 def edge_of(request: Request) -> Edge:
