@@ -30,6 +30,7 @@ CODES: Final[dict[str, tuple[int, bool, str]]] = {
     "rate_limited": (429, True, "Too many requests"),
     "concurrency_limited": (429, True, "Too many answers at once"),
     "budget_exhausted": (429, False, "The token budget is used up"),
+    "storage_full": (429, False, "The caller's storage is full"),
     "turn_in_progress": (409, True, "The session is answering already"),
     "idempotency_mismatch": (409, False, "The idempotency key belongs to another request"),
     "session_has_history": (409, False, "The session has messages already"),

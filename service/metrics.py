@@ -141,7 +141,7 @@ REFUSALS: Final = ("full", "read_only", "disk", "no_replicas", "forbidden")
 OUTCOMES: Final = ("completed", "stopped", "failed")
 DIALECTS: Final = ("text", "native", "openai", "aisdk")
 AUTH_REFUSALS: Final = ("missing", "unknown", "expired", "revoked", "token", "ticket", "scope")
-LIMITS: Final = ("sends", "reads", "turns", "streams", "budget", "admission")
+LIMITS: Final = ("sends", "reads", "turns", "streams", "budget", "storage", "admission")
 #: budgets and places are not among them: without the store nothing begins
 CONTROLS: Final = ("limits", "governor")
 #: why an attempt failed; `held` and `circuit` are attempts that the governor did not let go
@@ -158,12 +158,13 @@ PLACES: Final = (
 )  # fmt: skip
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
 OPERATIONS: Final = (
-    "append", "attend", "begin", "change_key", "check", "circuit", "claim", "create_key", "create_session",
-    "delete_session", "deliver", "disown", "due", "enter", "forget", "free_session", "get_key",
-    "get_session", "get_turn", "history", "hold", "info", "known", "limit_fixed", "limit_moving", "list",
-    "list_keys", "look", "message", "messages", "note", "own", "pace", "ping", "probe", "read", "refund",
-    "release", "renew", "reserve", "ring", "rotate_key", "schedule", "seal", "secret", "settle", "silence",
-    "stop", "subscribe", "tail", "time", "turns", "unavailable", "update_session", "usage", "window",
+    "account", "append", "attend", "begin", "change_key", "charge", "check", "circuit", "claim", "create_key",
+    "create_session", "delete_session", "deliver", "disown", "due", "enter", "forget", "free",
+    "free_session", "get_key", "get_session", "get_turn", "history", "hold", "info", "known", "limit_fixed",
+    "limit_moving", "list", "list_keys", "look", "message", "messages", "note", "own", "pace", "ping",
+    "probe", "read", "refund", "release", "renew", "reserve", "ring", "rotate_key", "schedule", "seal",
+    "secret", "settle", "silence", "stop", "subscribe", "tail", "time", "turns", "unavailable",
+    "update_session", "usage", "weigh", "window",
 )  # fmt: skip
 #: statuses that a route's series begin with; others appear when they happen
 STATUSES: Final = ("200", "500", "503")

@@ -98,6 +98,9 @@ USAGE: Final = {
     "object": "list", "data": [{"date": "2026-11-23", "model": _MODEL, **_TOKENS, "turns": 1}],
     "principal": "key.k7f3q9",
     "budgets": {"day": {"limit": 200000, "used": 29, "reserved": 0, "resets_at": 1_795_478_400}},
+    "storage": {
+        "sessions": {"limit": 20_000, "used": 3}, "bytes": {"limit": 67_108_864, "used": 9_216},
+    },
 }  # fmt: skip
 PRINCIPALS: Final = {"object": "list", "data": [{"principal": "key.k7f3q9", "last_used": "2026-11-23"}]}
 GREETING: Final = {"message": "AI Chat Backend is running"}

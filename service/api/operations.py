@@ -70,7 +70,7 @@ STREAMS: Final = ("concurrency_limited",)
 SENDS: Final = (
     *GUARDED, *READS_BODY, *STREAMS, "query_empty", "unsupported_parameter", "context_too_long",
     "model_not_found", "turn_in_progress", "idempotency_mismatch", "turn_not_found", "budget_exhausted",
-    "draining",
+    "storage_full", "draining",
 )  # fmt: skip
 # Routes that hold the status line until there is something to show.
 HOLDS: Final = (
@@ -151,13 +151,15 @@ OPERATIONS: Final[dict[str, Operation]] = {
             201: plain("Session", examples.SESSION, "The new session", "Location"),
             200: plain("Session", examples.SESSION, "It exists already, unchanged", "Location"),
         },
-        (*GUARDED, *READS_BODY, "model_not_found"), (), native.SessionBody, examples.SESSION_BODIES,
+        (*GUARDED, *READS_BODY, "model_not_found", "storage_full"), (), native.SessionBody,
+        examples.SESSION_BODIES,
         body_required=False,
     ),
     "GET /v1/sessions/{session_id}": Operation("sessions", {200: _SESSION}, _OF_SESSION, ("session_id",)),
     "PATCH /v1/sessions/{session_id}": Operation(
-        "sessions", {200: _SESSION}, (*_OF_SESSION, *READS_BODY, "model_not_found"), ("session_id",),
-        native.SessionPatch, examples.SESSION_PATCHES, description="null takes a value away.",
+        "sessions", {200: _SESSION}, (*_OF_SESSION, *READS_BODY, "model_not_found", "storage_full"),
+        ("session_id",), native.SessionPatch, examples.SESSION_PATCHES,
+        description="null takes a value away.",
     ),
     "DELETE /v1/sessions/{session_id}": Operation(
         "sessions", {204: Answer("Deleted, with all its turns")}, (*_OF_SESSION, "turn_in_progress"),

@@ -74,6 +74,7 @@ _CALL: Final = fields(
 _BUDGET: Final = fields(
     limit=maybe(NUMBER), used=NUMBER, reserved=NUMBER, resets_at={"type": ["integer", "number", "null"]}
 )
+_QUOTA: Final = fields(limit=maybe(NUMBER), used=NUMBER)
 _DONE: Final[Schema] = {"const": "[DONE]"}
 _EVENT_ID: Final = {**TEXT, "pattern": "^[0-9]+$", "description": "gapless from 1; the cursor to resume from"}
 _CHUNK_ID: Final = {**TEXT, "pattern": r"^t_[a-z0-9]+\.[0-9]+\.[0-9]+$", "description": "the cursor"}
@@ -188,6 +189,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             turns=NUMBER,
         )),
         budgets={"type": "object", "additionalProperties": _BUDGET},
+        storage=fields(sessions=_QUOTA, bytes=_QUOTA),
     ),
     "Principals": fields(
         object=one_of("list"), data=many(fields(principal=TEXT, last_used=TEXT))

@@ -122,7 +122,7 @@ async def list_sessions(request: Request) -> Response:
 async def create_session(request: Request) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    await edge.limits.check(request, principal, "sends")  # it fills the store as a send does
     document = await bodies.read_json(request)
     body = validate(native.SessionBody, {} if document is None else document)
     session_id = body.id or ids.new_session_id()
@@ -131,7 +131,7 @@ async def create_session(request: Request) -> Response:
         "model": edge.engine.catalogue.resolve(body.model).id if body.model else None,
         "system_prompt": body.system_prompt,
     }
-    created = await edge.engine.store.sessions.create(
+    created = await edge.engine.storage.create(
         principal.id, session_id, {name: value for name, value in fields.items() if value}
     )
     session = await existing(edge.engine, principal.id, session_id)
@@ -155,11 +155,11 @@ async def patch_session(request: Request, session_id: str) -> Response:
     edge = edge_of(request)
     await edge.limits.check(request, principal, "reads")
     body = validate(native.SessionPatch, await bodies.read_json(request))
-    await existing(edge.engine, principal.id, session_id)
+    session = await existing(edge.engine, principal.id, session_id)
     if body.model:
         body.model = edge.engine.catalogue.resolve(body.model).id
     fields = {name: getattr(body, name) or "" for name in body.model_fields_set}
-    if not await edge.engine.store.sessions.update(principal.id, session_id, fields):
+    if not await edge.engine.storage.update(principal.id, session, fields):
         raise session_not_found()
     return Json(session_resource(await existing(edge.engine, principal.id, session_id)))
 

@@ -77,12 +77,18 @@ async def get_usage(request: Request) -> Response:
         }
         for period in reversed(PERIODS)
     }
+    storage = edge.engine.storage
+    kept = await storage.kept(who)
     found = await edge.engine.store.ledger.usage(who, days)
     return Json({
         "object": "list",
         "data": [_usage_resource(usage) for usage in found],
         "principal": who,
         "budgets": budgets,
+        "storage": {
+            "sessions": {"limit": storage.most_sessions or None, "used": kept.sessions},
+            "bytes": {"limit": storage.most_bytes or None, "used": kept.bytes},
+        },
     })  # fmt: skip
 
 

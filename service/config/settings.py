@@ -129,6 +129,8 @@ class Settings(BaseSettings):
     limit_window: Literal["fixed", "moving"] = "moving"
     max_running_turns_per_principal: int | None = Field(None, ge=0)
     max_open_streams_per_principal: int | None = Field(None, ge=0)
+    max_sessions_per_principal: int | None = Field(None, ge=0)
+    max_stored_bytes_per_principal: int | None = Field(None, ge=0)
     budget_tokens_per_minute: int | None = Field(None, ge=0)
     budget_tokens_per_day: int | None = Field(None, ge=0)
     budget_tokens_per_month: int | None = Field(None, ge=0)
@@ -148,7 +150,8 @@ class Settings(BaseSettings):
         "log_format", "drain_delay_seconds", "redis_url", "redis_password", "model", "models_file",
         "groq_api_key", "groq_base_url", "demo_url", "metrics_port", "metrics_token", "secret", "jwt_key",
         "jwt_jwks_url", "jwt_required_scope", "jwt_admin_scope",
-        "max_running_turns_per_principal", "max_open_streams_per_principal",
+        "max_running_turns_per_principal", "max_open_streams_per_principal", "max_sessions_per_principal",
+        "max_stored_bytes_per_principal",
         "budget_tokens_per_minute", "budget_tokens_per_day", "budget_tokens_per_month",
         "otlp_endpoint", mode="before",
     )  # fmt: skip
@@ -307,6 +310,20 @@ class Settings(BaseSettings):
         if self.max_open_streams_per_principal is not None:
             return self.max_open_streams_per_principal
         return 0 if self.anonymous else 100
+
+    @property
+    def sessions_per_principal(self) -> int:
+        """0 is no bound. 20,000: those of an hour's sends at the default limit are 6,000."""
+        if self.max_sessions_per_principal is not None:
+            return self.max_sessions_per_principal
+        return 0 if self.anonymous else 20_000
+
+    @property
+    def stored_bytes_per_principal(self) -> int:
+        """0 is no bound. 64 MiB: a twelfth of the Redis that compose starts (768 MB)."""
+        if self.max_stored_bytes_per_principal is not None:
+            return self.max_stored_bytes_per_principal
+        return 0 if self.anonymous else 67_108_864
 
 
 def _environment_names() -> dict[str, str]:

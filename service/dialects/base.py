@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, TypeVar
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -17,6 +18,7 @@ from service.errors import ServiceError
 from service.events import Event
 
 M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V")
 
 #: Messages per history or context; more is no conversation.
 MAX_MESSAGES = 10_000
@@ -34,8 +36,28 @@ def _message_id(value: str) -> str:
     return value
 
 
+def bytes_of(value: Any) -> int:
+    """Bytes in UTF-8: of a text as it is, of anything else as JSON."""
+    return len(value.encode() if isinstance(value, str) else orjson.dumps(value))
+
+
+def at_most(count: int) -> AfterValidator:
+    """Bounds in bytes what is kept with a turn or a session: a character takes up to four."""
+
+    def check(value: V) -> V:
+        if value is not None and bytes_of(value) > count:
+            raise ValueError(f"has more than {count} bytes")
+        return value
+
+    return AfterValidator(check)
+
+
 SessionId = Annotated[StrictStr, AfterValidator(_session_id)]
 MessageId = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(_message_id)]
+#: an id or a name that is passed on to the provider (OpenAI's have up to 64 characters)
+Label = Annotated[StrictStr, at_most(512)]
+#: a text that ends the answer; Groq takes four
+StopText = Annotated[StrictStr, at_most(1_024)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Completion = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
 

@@ -19,6 +19,7 @@ from service.dialects.base import (
     Encoder,
     MessageId,
     SessionId,
+    StopText,
     Temperature,
     query,
     validate,
@@ -32,12 +33,15 @@ from service.events import Event
 _RETRY_MS: Final = (500, 1500)
 
 
+Title = Annotated[StrictStr, Field(max_length=200)]  # 800 bytes
+
+
 class Params(Body):
     temperature: Temperature | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     max_completion_tokens: Completion | None = None
     seed: StrictInt | None = None
-    stop: StrictStr | Annotated[list[StrictStr], Field(max_length=4)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
     reasoning_effort: Literal["none", "default", "low", "medium", "high"] | None = None
 
 
@@ -62,7 +66,7 @@ class SessionBody(Body):
     """`POST /v1/sessions`"""
 
     id: SessionId | None = None
-    title: Annotated[StrictStr, Field(max_length=200)] | None = None
+    title: Title | None = None
     model: StrictStr | None = None
     system_prompt: SystemPrompt | None = None
 
@@ -70,7 +74,7 @@ class SessionBody(Body):
 class SessionPatch(Body):
     """`PATCH /v1/sessions/{s}`; null takes a value away."""
 
-    title: Annotated[StrictStr, Field(max_length=200)] | None = None
+    title: Title | None = None
     model: StrictStr | None = None
     system_prompt: SystemPrompt | None = None
 

@@ -19,8 +19,11 @@ from service.dialects.base import (
     Body,
     Completion,
     Encoder,
+    Label,
     SessionId,
+    StopText,
     Temperature,
+    at_most,
     query,
     validate,
 )  # fmt: skip
@@ -50,13 +53,20 @@ _PASSED_ON: Final = (
 )  # fmt: skip
 
 
+# Bytes of what is kept with a turn until it ends. Tools and formats count as tokens of the prompt as well;
+# of a choice Groq takes one name.
+_Tools = Annotated[list[dict[str, Any]], at_most(262_144)]
+_Format = Annotated[dict[str, Any], at_most(65_536)]
+_Choice = Annotated[StrictStr | dict[str, Any], at_most(1_024)]
+
+
 class Function(Body):
-    name: StrictStr
+    name: Label
     arguments: StrictStr
 
 
 class ToolCall(Body):
-    id: StrictStr
+    id: Label
     type: Literal["function"] = "function"
     function: Function
 
@@ -65,7 +75,7 @@ class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Any = Field(None, description="a text, or a list of parts of type text")
     tool_calls: list[ToolCall] | None = None
-    tool_call_id: StrictStr | None = None
+    tool_call_id: Label | None = None
 
 
 class StreamOptions(Body):
@@ -82,17 +92,17 @@ class CompletionBody(Body):
     temperature: Temperature | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: StrictInt | None = None
-    stop: StrictStr | Annotated[list[StrictStr], Field(max_length=4)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
     max_completion_tokens: Completion | None = None
     max_tokens: Completion | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: StrictStr | dict[str, Any] | None = None
+    tools: _Tools | None = None
+    tool_choice: _Choice | None = None
     parallel_tool_calls: StrictBool | None = None
-    response_format: dict[str, Any] | None = None
-    reasoning_effort: StrictStr | None = None
-    reasoning_format: StrictStr | None = None
+    response_format: _Format | None = None
+    reasoning_effort: Label | None = None
+    reasoning_format: Label | None = None
     include_reasoning: StrictBool | None = None
-    user: StrictStr | None = None
+    user: Label | None = None
     session_id: SessionId | None = None
     on_busy: OnBusy | None = None
 

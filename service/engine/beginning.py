@@ -33,8 +33,8 @@ from service.upstream.models import Catalogue, Model
 # the twin's charge is marked: there is nothing to wait for.
 _TWIN_PAUSES: Final = (0.02, 0.08, 0.2)
 _GATES: Final = {
-    "concurrency_limited": _TWIN_PAUSES, "budget_exhausted": _TWIN_PAUSES, "overloaded": _TWIN_PAUSES,
-    "rate_limited": (0.0,),
+    "concurrency_limited": _TWIN_PAUSES, "budget_exhausted": _TWIN_PAUSES, "storage_full": _TWIN_PAUSES,
+    "overloaded": _TWIN_PAUSES, "rate_limited": (0.0,),
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from service import metrics
 from service.config.settings import Settings
 from service.engine.context import Contexts
 from service.engine.sends import Own, Send
+from service.engine.storage import Storage
 from service.engine.tolls import Toll, paying
 from service.errors import ServiceError
 from service.store.entry import Entered, Entry, Seen
@@ -28,6 +29,8 @@ from service.upstream.models import Model
 
 # A turn that has just ended gives its place back within a round trip; its reader may be faster.
 _SECOND_LOOK_SECONDS: Final = 0.1
+# What refuses a send because of what its principal keeps already.
+_KEPT: Final = ("sessions", "bytes")
 # Turns in a queue are looked at once per lease, half a second later at worst.
 _QUEUED_LEASES: Final = 2
 
@@ -52,11 +55,14 @@ class Occupied(ServiceError):
 
 
 class Budgets:
-    def __init__(self, settings: Settings, ledger: Ledger, entry: Entry, contexts: Contexts) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, entry: Entry, contexts: Contexts, storage: Storage
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._entry = entry
         self._contexts = contexts
+        self._storage = storage
 
     def bounds(self, own: Own) -> Bounds:
         """What holds for a caller: its own bounds, else the settings'."""
@@ -80,7 +86,7 @@ class Budgets:
         """Pay the toll, reserve and begin, the last only where all that is needed was granted.
 
         Returns the tokens that the turn holds (fewer where a budget has no more), and what began.
-        Raises rate_limited, concurrency_limited, budget_exhausted, store_unavailable.
+        Raises rate_limited, concurrency_limited, budget_exhausted, storage_full, store_unavailable.
         """
 
         async def ask(due: Call | None) -> Entered:
@@ -90,7 +96,11 @@ class Budgets:
         if entered.reserved.by == "turns":
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
             entered = await ask(None)
+        if entered.reserved.by in _KEPT and await self._storage.heal(begin.ref.principal):
+            entered = await ask(None)
         reserved = entered.reserved
+        if reserved.by in _KEPT:
+            raise self._storage.refusal(reserved.by)
         if reserved.by:
             raise _refusal(reserved, need.bounds)
         if any(need.bounds.budgets):
@@ -105,9 +115,9 @@ class Budgets:
         """A queued turn has no owner that renews; the sweep does, once a lease."""
         await self._ledger.hold([ref], _QUEUED_LEASES * self._ledger.lease_ms + 1_000)
 
-    async def settle(self, ref: TurnRef, model: str, usage: dict[str, int]) -> bool:
-        """Book what an ended turn has used. True for the one call that has booked it."""
-        return await self._ledger.settle(ref, model, usage)
+    async def settle(self, ref: TurnRef, model: str, usage: dict[str, int], stored: str) -> bool:
+        """Book what an ended turn has used and keeps. True for the one call that has booked it."""
+        return await self._ledger.settle(ref, model, usage, stored)
 
     async def unsettled(self, refs: Sequence[TurnRef]) -> list[TurnRef]:
         """Those of one principal's turns whose usage nobody has booked yet."""

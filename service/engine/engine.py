@@ -28,6 +28,7 @@ from service.engine.runner import Runner
 from service.engine.sealing import Sealer
 from service.engine.sends import Attached, Send
 from service.engine.stopping import Stops
+from service.engine.storage import Storage
 from service.engine.vitals import Vitals
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
@@ -60,7 +61,8 @@ class Engine:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.tokens = Tokens()
         self.contexts = Contexts(store.sessions, self.tokens)
-        self.budgets = Budgets(settings, store.ledger, store.entry, self.contexts)
+        self.storage = Storage(settings, store.account, store.sessions)
+        self.budgets = Budgets(settings, store.ledger, store.entry, self.contexts, self.storage)
         self.admission = Admission(settings.max_running_turns, lambda: len(self._tasks))
         self.governor = Governor(store.pacing, self._background)
         self.feeds = Feeds(settings, store, self._background)
@@ -152,7 +154,7 @@ class Engine:
         """Start the send's turn, or attach to it where another replica was faster.
 
         Raises rate_limited, draining, overloaded, context_too_long, model_not_found,
-        concurrency_limited, budget_exhausted, turn_in_progress, session_has_history,
+        concurrency_limited, budget_exhausted, storage_full, turn_in_progress, session_has_history,
         session_not_found, idempotency_mismatch, store_unavailable.
         """
         if self.draining:

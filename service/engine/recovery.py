@@ -192,7 +192,7 @@ class Recovery:
         each turn once.
         """
         usage, model = turn.usage or {}, turn.answered_by or turn.model
-        if await self._budgets.settle(turn.ref, model, usage):
+        if await self._budgets.settle(turn.ref, model, usage, turn.stored):
             log.info(
                 "turn.ended", **origin(turn), turn=turn.ref.turn_id, session=turn.ref.session_id,
                 principal=turn.ref.principal, outcome=turn.state, model=model, attempt=turn.attempt,

@@ -124,6 +124,7 @@ class Sealer:
         if sealed.outcome == "LOST":
             sealed = await self._store.turns.seal(turn, replace(seal, first_id=0))
         if sealed.outcome == "SEALED":
+            turn.stored = sealed.stored
             await self._ended(turn, "stopped", usage, turn.answered_by or turn.model, finish_reason="stop")
         return sealed
 
@@ -150,6 +151,7 @@ class Sealer:
         if sealed.outcome == "LOST":
             return await self.lose(live)
         if sealed.outcome == "SEALED":
+            turn.stored = sealed.stored
             if live.shown:
                 live.is_shown()
             if live.feed is not None:
@@ -230,7 +232,7 @@ class Sealer:
             **{name: value for name, value in told.items() if value is not None},
         )  # fmt: skip
         try:
-            await self._budgets.settle(turn.ref, model, usage)
+            await self._budgets.settle(turn.ref, model, usage, turn.stored)
             await self._store.leases.settle(turn.ref)
         except StoreUnavailable:
             log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")

@@ -111,7 +111,9 @@ class Entry:
     ) -> Entered:
         within = math.inf if toll is None else _WITH_TOLL_SECONDS
         beginning = self._turns.beginning(begin, self._worker, within)
-        reserving = self._ledger.reserving(begin.ref, prompt, completion, bounds)
+        reserving = self._ledger.reserving(
+            begin.ref, prompt, completion, bounds, begin.adds, named=begin.named
+        )
         announcing = self._leases.announcing(begin.ref)
         name, names, limits = toll or ("", (), ())
         answer = await self._scripts.call(
@@ -135,7 +137,9 @@ class Entry:
         if not passes:
             return Entered(charged)
         await self._leases.own(begin.ref)
-        reserved = await self._ledger.reserve(begin.ref, prompt, completion, bounds)
+        reserved = await self._ledger.reserve(
+            begin.ref, prompt, completion, bounds, begin.adds, named=begin.named
+        )
         if reserved.by:
             await self._leases.settle(begin.ref)
         return Entered(charged, reserved)

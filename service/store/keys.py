@@ -116,6 +116,14 @@ class Keys:
         """`<turns> <tokens>`: the places of `running` and what is reserved for them, added up."""
         return f"{self.prefix}:{{{principal}}}:held"
 
+    def stored(self, principal: str) -> str:
+        """Hash: what the principal's sessions hold, by item (lua/account.lua), in bytes; and the sums."""
+        return f"{self.prefix}:{{{principal}}}:stored"
+
+    def stored_until(self, principal: str) -> str:
+        """Sorted set: the items of `stored` by the time at which they end."""
+        return f"{self.prefix}:{{{principal}}}:stored_until"
+
     def budget(self, principal: str, period: str) -> str:
         """Counter: tokens used in the running minute, day or month; expires with it."""
         return f"{self.prefix}:{{{principal}}}:budget:{period}"

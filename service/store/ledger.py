@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from service import metrics
 from service.config.settings import Settings
+from service.store.account import Account
 from service.store.client import Client
 from service.store.keys import Keys
 from service.store.scripts import Call, Scripts
@@ -46,7 +47,10 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """`by` is '' or what refused: turns, month, day, minute. `wait` s; 0 as soon as turns end."""
+    """`by` is '' or what refused: turns, month, day, minute, sessions, bytes.
+
+    `wait` s; 0 as soon as turns end.
+    """
 
     tokens: int = 0
     by: str = ""
@@ -75,12 +79,13 @@ class Standing:
 
 class Ledger:
     def __init__(
-        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings
+        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, account: Account
     ) -> None:  # fmt: skip
         self._client = client
         self._redis = client.redis
         self._scripts = scripts
         self._keys = keys
+        self._account = account
         self.lease_ms = int(settings.lease_seconds * 1000)
         # As long as the turn itself: a sweep may settle it until then.
         self._ttl = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
@@ -93,23 +98,30 @@ class Ledger:
     def _budgets(self, principal: str) -> list[str]:
         return [self._keys.budget(principal, period) for period in PERIODS]
 
-    def reserving(self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds) -> Call:
-        """The call that reserves for a turn; `reserved` reads what it returns."""
-        keys = [*self._places(ref.principal), *self._budgets(ref.principal)]
+    def reserving(
+        self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds, size: int = 0, *, named: bool = True
+    ) -> Call:
+        """The call that reserves for a turn that stores `size` bytes; `reserved` reads what it returns."""
+        keys = [
+            *self._places(ref.principal), *self._budgets(ref.principal), *self._account.names(ref.principal)
+        ]  # fmt: skip
         return "reserve", keys, [
             ref.turn_id, self.lease_ms, bounds.running, prompt, completion, self._ttl, _LEAST_COMPLETION,
-            *bounds.budgets,
+            *bounds.budgets, *self._account.reserving(ref.session_id, size, named=named),
         ]  # fmt: skip
 
-    async def reserve(self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds) -> Reserved:
+    async def reserve(
+        self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds, size: int = 0, *, named: bool = True
+    ) -> Reserved:
         """For a turn that was announced: what a worker that dies has reserved is given back by a sweep."""
-        return self.reserved(await self._scripts.call(*self.reserving(ref, prompt, completion, bounds)))
+        call = self.reserving(ref, prompt, completion, bounds, size, named=named)
+        return self.reserved(await self._scripts.call(*call))
 
     def reserved(self, answer: list[Any]) -> Reserved:
         by, amount = answer[0].decode().lower(), int(answer[1])
         if by == "ok":
             return Reserved(amount)
-        if by == "turns":
+        if by in ("turns", "sessions", "bytes"):
             return Reserved(by=by)
         return Reserved(by=by, wait=amount / 1000 if amount >= 0 else None)
 
@@ -125,15 +137,19 @@ class Ledger:
         if calls:
             await self._scripts.batch("hold", calls)
 
-    async def settle(self, ref: TurnRef, model: str, usage: dict[str, int]) -> bool:
-        """True when this call has booked the usage; model '' gives back without booking."""
+    async def settle(self, ref: TurnRef, model: str, usage: dict[str, int], stored: str = "") -> bool:
+        """True when this call has booked the usage; model '' gives back without booking.
+
+        `stored` is what the turn's seal said of the bytes that it keeps.
+        """
         today = datetime.now(UTC).date().isoformat()
         booked = await self._scripts.call(
             "settle",
             [*self._places(ref.principal), *self._budgets(ref.principal),
-             self._keys.usage(ref.principal, today)],
+             self._keys.usage(ref.principal, today), *self._account.names(ref.principal),
+             self._keys.sessions_of(ref.principal)],
             [ref.turn_id, model, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0),
-             USAGE_DAYS * 86_400],
+             USAGE_DAYS * 86_400, *self._account.settling(ref.session_id, stored)],
         )  # fmt: skip
         if booked and model:
             metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))

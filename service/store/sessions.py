@@ -17,6 +17,7 @@ import orjson
 
 from service.config.settings import Settings
 from service.errors import ServiceError
+from service.store.account import Account
 from service.store.client import Client
 from service.store.keys import Keys, SessionKeys
 from service.store.scripts import Scripts
@@ -132,12 +133,15 @@ def _session(session_id: str, fields: dict[bytes, bytes]) -> Session:
 
 
 class Sessions:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+    def __init__(
+        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, account: Account
+    ) -> None:
         self._client = client
         self._redis = client.redis
         self._scripts = scripts
         self._keys = keys
         self._settings = settings
+        self._account = account
         self._ttl_ms = settings.session_ttl_seconds * 1000
 
     def _of(self, principal: str, session_id: str) -> SessionKeys:
@@ -174,14 +178,18 @@ class Sessions:
         return bool(done)
 
     async def list_it(self, principal: str, session_id: str) -> None:
-        """Put the session on its principal's list, at the top; what has expired leaves the list."""
+        """Put the session on its principal's list, at the top; what has expired leaves the list.
+
+        In the account it now lasts as long as here.
+        """
         name = self._keys.sessions_of(principal)
         now = int(time.time() * 1000)
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.zadd(name, {session_id: now})
         pipeline.zremrangebyscore(name, "-inf", f"({now - self._ttl_ms}")
         pipeline.expire(name, self._settings.session_ttl_seconds)
-        await self._client.run("list", pipeline.execute(), commands=3)
+        pipeline.zadd(self._keys.stored_until(principal), {session_id: now + self._ttl_ms}, xx=True)
+        await self._client.run("list", pipeline.execute(), commands=4)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
         """Newest first; less than `limit` where their system prompts are many and long, or most are gone.
@@ -311,12 +319,15 @@ class Sessions:
         """Remove every key of the session. False when it has other turns than these, or one is running."""
         keys = self._of(principal, session_id)
         names = [keys.session, keys.turns, keys.order, keys.messages, keys.queue]
+        stored = []
+        pipeline = self._redis.pipeline(transaction=False)
         for turn_id in turns:
-            turn = keys.turn(turn_id)
-            idem = await self._client.run("turns", self._redis.hget(turn, "idem"))
-            names += [turn, keys.log(turn_id), *([idem.decode()] if idem else ())]
+            pipeline.hmget(keys.turn(turn_id), "idem", "stored")
+        told = await self._client.run("turns", pipeline.execute(), commands=len(turns)) if turns else []
+        for turn_id, (idem, kept) in zip(turns, told, strict=True):
+            names += [keys.turn(turn_id), keys.log(turn_id), *([idem.decode()] if idem else ())]
+            stored += [kept.decode()] if kept else []
         deleted = await self._scripts.call("delete_session", names, [len(turns)])
         if deleted:
-            listed = self._keys.sessions_of(principal)
-            await self._client.run("list", self._redis.zrem(listed, session_id))
+            await self._account.free(principal, [session_id], stored)
         return bool(deleted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.config.settings import Settings
+from service.store.account import Account
 from service.store.client import Client
 from service.store.clock import Clock
 from service.store.credentials import Credentials
@@ -26,13 +27,14 @@ class Store:
         self.health = Health(self.client)
         self.keys = Keys(settings.redis_key_prefix)
         self.scripts = Scripts(self.client)
-        self.sessions = Sessions(self.client, self.scripts, self.keys, settings)
+        self.account = Account(self.client, self.scripts, self.keys, settings)
+        self.sessions = Sessions(self.client, self.scripts, self.keys, settings, self.account)
         self.clock = Clock(self.client)
         self.turns = Turns(self.client, self.scripts, self.keys, settings, self.clock)
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
         self.credentials = Credentials(self.client, self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)
-        self.ledger = Ledger(self.client, self.scripts, self.keys, settings)
+        self.ledger = Ledger(self.client, self.scripts, self.keys, settings, self.account)
         self.entry = Entry(
             self.client, self.scripts, self.sessions, self.leases, self.ledger, self.turns, worker
         )  # fmt: skip

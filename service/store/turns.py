@@ -28,6 +28,8 @@ Shows = Literal["all", "text", "end"]
 _SHOWS: Final[dict[bytes, Shows]] = {b"text": "text", b"end": "end"}
 #: ids between the beginnings of two lives of a log (lua/next_life.lua); more than a turn has events
 LIFE: Final = 1_000_000
+# The keys of a turn, its session and its entries in indexes, whatever is said in it (measured).
+_TURN_BYTES: Final = 3_000
 # A begin that takes longer has an answer that nobody waits for.
 _OF_THE_TIMEOUT: Final = 0.95
 
@@ -59,6 +61,7 @@ class Turn:
     cannot ask for what it lacks (AI SDK) was sent the end of it. `shows`: what its sender
     is shown before it ends well. `question` is what it answers, where
     this worker has begun it, and `history` what it then knew to be before that; else they are read.
+    `stored` is what its seal has told the ledger of the bytes that it keeps.
     """
 
     ref: TurnRef
@@ -94,6 +97,7 @@ class Turn:
     shows: Shows = "all"
     question: str = ""
     history: Page | None = None
+    stored: str = ""
 
     @property
     def sealed(self) -> bool:
@@ -144,6 +148,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         void=number(b"void"),
         delivered=fields.get(b"delivered") == b"1",
         shows=_SHOWS.get(fields.get(b"shows", b""), "all"),
+        stored=fields.get(b"stored", b"").decode(),
     )
 
 
@@ -173,6 +178,13 @@ class Begin:
         return (
             len(self.message) + len(self.fields.get("params", b"")) + sum(len(seed[2]) for seed in self.seeds)
         )
+
+    @property
+    def adds(self) -> int:
+        """Bytes that it adds to Redis, without the answer; about what begin.lua and seal.lua will count."""
+        overhead = sum(2 * len(seed_id.encode()) + 160 for seed_id, _, _ in self.seeds)
+        session = sum(len(value.encode()) for value in self.defaults.values())
+        return _TURN_BYTES + self.size + overhead + session + 2 * len(self.started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +222,15 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """`following` is the queued turn whose time has come, '' for none; `last` the terminal event's id."""
+    """`following` is the queued turn whose time has come, '' for none; `last` the terminal event's id.
+
+    `stored` is what the ledger is told of the bytes that are kept.
+    """
 
     outcome: str  # SEALED FENCED GONE LOST UNKNOWN (the store is away)
     following: str = ""
     last: int = 0
+    stored: str = ""
 
 
 def _pairs(fields: dict[str, Any]) -> list[Any]:
@@ -357,7 +373,7 @@ class Turns:
         ])  # fmt: skip
         if len(answer) == 1:
             return Sealed(answer[0].decode())
-        return Sealed(answer[0].decode(), answer[1].decode(), int(answer[2]))
+        return Sealed(answer[0].decode(), answer[1].decode(), int(answer[2]), answer[3].decode())
 
     async def lost_writes(self, turn: Turn) -> bool:
         """May the store have lost acknowledged writes since the turn was begun or claimed?"""

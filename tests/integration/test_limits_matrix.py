@@ -11,6 +11,7 @@ from tests.support.identity import bearer, make_key
 SENDS = {
     ("POST", "/chat"), ("POST", "/chat-with-history"), ("POST", "/v1/sessions/{session_id}/turns"),
     ("POST", "/v1/chat/completions"), ("POST", "/openai/v1/chat/completions"), ("POST", "/api/chat"),
+    ("POST", "/v1/sessions"),
 }  # fmt: skip
 
 

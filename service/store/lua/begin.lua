@@ -106,8 +106,26 @@ end
 redis.call('ZADD', order, 'XX', 0, '\0')
 if ARGV[12] == 'check' then return {'FREE'} end
 
+-- What the session's messages hold is counted in its field `bytes`: their JSON, their ids twice, 160 for
+-- what Redis keeps of each beside. A session of before the field is measured once.
+local bytes = 0
+local function weight(message_id)
+  local size = redis.call('HSTRLEN', messages, message_id)
+  return size > 0 and size + 2 * #message_id + 160 or 0
+end
+if exists and redis.call('HEXISTS', session, 'bytes') == 0 and redis.call('EXISTS', messages) == 1 then
+  local measured = redis.pcall('MEMORY', 'USAGE', messages, 'SAMPLES', 0)
+  bytes = type(measured) == 'number' and measured or 0
+end
+local function put(message_id, body)
+  bytes = bytes - weight(message_id)
+  redis.call('HSET', messages, message_id, body)
+  bytes = bytes + weight(message_id)
+end
+
 if mode ~= 'append' then
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', order, '(' .. position, '+inf')) do
+    bytes = bytes - weight(old)
     redis.call('ZREM', order, old)
     redis.call('HDEL', messages, old)
   end
@@ -129,13 +147,14 @@ for i = 0, seeds - 1 do
   local seed_id, role, body = ARGV[at + 1 + 3 * i], ARGV[at + 2 + 3 * i], ARGV[at + 3 + 3 * i]
   local slot = 2 * redis.call('HINCRBY', session, 'seq', 1)
   redis.call('ZADD', order, role == 'user' and slot or slot + 1, seed_id)
-  redis.call('HSET', messages, seed_id, body)
+  put(seed_id, body)
 end
 if not position then
   position = 2 * redis.call('HINCRBY', session, 'seq', 1)
   redis.call('ZADD', order, position, message_id)
 end
-if message ~= '' then redis.call('HSET', messages, message_id, message) end
+if message ~= '' then put(message_id, message) end
+redis.call('HINCRBY', session, 'bytes', bytes)
 
 redis.call('HSET', turn, 'v', '1', 'id', id, 'state', state, 'epoch', '1', 'owner', owner, 'attempt', '0',
   'user', message_id, 'pos', position + 1, 'reader_at', now, 'created', ARGV[17], 'started', ARGV[16],

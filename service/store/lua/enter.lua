@@ -3,8 +3,8 @@
 -- ends it, and so does the time: a Redis that stood still must not begin what nobody waits for.
 -- Repeating it with the same turn id is harmless; the limit has a mark for that.
 --
--- KEYS  1-8 of begin  9-14 of reserve  15-16 of own  17... of the limit
--- ARGV  those of begin, the 10 of reserve, the 3 of own, those of the limit; then
+-- KEYS  1-8 of begin  9-16 of reserve  17-18 of own  19... of the limit
+-- ARGV  those of begin, the 15 of reserve, the 3 of own, those of the limit; then
 --       the shape of the limit (fixed | moving, '' = no limit) and the number of its arguments
 -- Returns {what the limit returns, what reserve returns, what begin returns}: {} for the limit where
 --         there is none, and nothing of what was not called. begin is called where all was granted.
@@ -38,12 +38,12 @@ if till > 0 and time[1] * 1000 + math.floor(time[2] / 1000) > till then return {
 -- A store that refuses writes says so here, before a limit is charged or anything is reserved.
 redis.call('ZADD', KEYS[2], 'XX', 0, '\0')
 if shape ~= '' then
-  charged = limit[shape](slice(KEYS, 17, #KEYS), slice(ARGV, at + 1, at + count))
+  charged = limit[shape](slice(KEYS, 19, #KEYS), slice(ARGV, at + 1, at + count))
   if charged[1] == 0 then return {charged} end
 end
-local asked = slice(ARGV, at - 12, at - 3)
-local reserved = reserve(slice(KEYS, 9, 14), asked)
+local asked = slice(ARGV, at - 17, at - 3)
+local reserved = reserve(slice(KEYS, 9, 16), asked)
 if reserved[1] ~= 'OK' then return {charged, reserved} end
-own(slice(KEYS, 15, 16), slice(ARGV, at - 2, at))
+own(slice(KEYS, 17, 18), slice(ARGV, at - 2, at))
 if reserved[2] < asked[4] + asked[5] then return {charged, reserved} end
 return {charged, reserved, begin()}

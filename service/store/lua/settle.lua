@@ -1,11 +1,16 @@
--- settle: give the turn's place and reserved tokens back and book what it used, once.
+-- settle: give the turn's place and reserved tokens back and book what it used and keeps, once.
 --
 -- KEYS  1 running  2 reserved  3 held  4 tokens of this month  5 of this day  6 of this minute
---       7 the day's usage
+--       7 the day's usage  8 sizes  9 ends (account.lua)  10 list of sessions
 -- ARGV  1 turn id  2 model ('' = the turn never began: book nothing)  3 prompt tokens
---       4 completion tokens  5 ttl s of the usage
+--       4 completion tokens  5 ttl s of the usage  6 session id
+--       7 what the seal says is stored, '' where the turn never began or nobody knows
+--       8 ttl s of the account, 0 where nothing is counted
 -- Returns 1 booked | 0 settled before, or never reserved
-local id, model = ARGV[1], ARGV[2]
+local function open(...)
+-- include account
+end
+local id, model, session = ARGV[1], ARGV[2], ARGV[6]
 local held = redis.call('HGET', KEYS[2], id)
 if not held then return 0 end
 redis.call('HDEL', KEYS[2], id)
@@ -16,6 +21,22 @@ if redis.call('ZREM', KEYS[1], id) == 1 then
     redis.call('SET', KEYS[3], sum, 'KEEPTTL')
   end
 end
+local bytes, lives, logs, hour, updated = string.match(ARGV[7], '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+if ARGV[8] ~= '0' then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local account = open(KEYS[8], KEYS[9], now, ARGV[8])
+  account.drop('/' .. id)
+  if bytes then
+    account.put(session, tonumber(bytes), now + lives * 1000)
+    account.logs(hour, tonumber(logs))
+  elseif model == '' and account.size(session) == 0 then
+    account.drop(session)  -- it has not begun either
+  end
+  account.keep()
+end
+-- The seal has renewed the session: on the list it is as young.
+if updated then redis.call('ZADD', KEYS[10], 'XX', 'GT', updated, session) end
 if model == '' then return 1 end
 
 redis.call('HINCRBY', KEYS[7], 'turns ' .. model, 1)

@@ -1,0 +1,119 @@
+"""The account: how many sessions a principal keeps and how many bytes they hold, within its quota.
+
+The account stands in the principal's own slot, the sessions in theirs. A send is checked by reserve.lua and
+booked by settle.lua, which go to that slot anyway; what a session holds is counted where it stands and
+told at its seal. Invariants: every item has an end, so what a worker that died has left behind leaves by
+itself; a session is set to what it holds, never added to, so a seal mends what went wrong before it. Bytes
+are those that Redis uses, estimated to some percent. What a refusal says belongs to engine/storage.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from service.config.settings import Settings
+from service.store.client import Client
+from service.store.keys import Keys
+from service.store.scripts import Scripts
+
+#: what refuses: the number of sessions, their bytes
+Full = Literal["sessions", "bytes"]
+# A session without a message: its hash, its place on the list and in the account (measured: 900 to 1,100).
+_SESSION_BYTES: Final = 1_000
+# Items of an account that a refusal looks at: one round trip of 0.1 ms.
+_SAMPLE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a principal keeps."""
+
+    sessions: int
+    bytes: int
+
+
+def session_bytes(fields: dict[str, str]) -> int:
+    """What a session without messages takes; seal.lua has the same rule."""
+    return _SESSION_BYTES + sum(len(fields.get(name, "").encode()) for name in ("title", "system_prompt"))
+
+
+class Account:
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._most_sessions = settings.sessions_per_principal
+        self._most_bytes = settings.stored_bytes_per_principal
+        self._session_seconds = settings.session_ttl_seconds
+        self._ephemeral_seconds = settings.ephemeral_ttl_seconds
+        # As long as anything in it may last, and a day.
+        self._ttl = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
+
+    @property
+    def bounded(self) -> bool:
+        """Nothing is counted where nothing is bounded."""
+        return self._most_sessions + self._most_bytes > 0
+
+    def names(self, principal: str) -> list[str]:
+        return [self._keys.stored(principal), self._keys.stored_until(principal)]
+
+    def reserving(self, session_id: str, size: int, *, named: bool) -> list[Any]:
+        """The arguments of reserve.lua for a turn that adds `size` bytes."""
+        lives = self._session_seconds if named else self._ephemeral_seconds
+        return [session_id, size, self._most_sessions, self._most_bytes, lives]
+
+    def settling(self, session_id: str, stored: str) -> list[Any]:
+        """The arguments of settle.lua; `stored` is what the seal said."""
+        return [session_id, stored, self._ttl if self.bounded else 0]
+
+    async def charge(self, principal: str, session_id: str, size: int, *, new: bool) -> Full | None:
+        """So many bytes more for a session, or what refuses; `new`: only where it is not there yet."""
+        if not self.bounded:
+            return None
+        answer = await self._scripts.call("charge", self.names(principal), [
+            session_id, size, self._most_sessions, self._most_bytes, self._session_seconds, self._ttl,
+            int(new),
+        ])  # fmt: skip
+        refusals: dict[bytes, Full] = {b"SESSIONS": "sessions", b"BYTES": "bytes"}
+        return refusals.get(answer)
+
+    async def free(self, principal: str, session_ids: Sequence[str], stored: Sequence[str] = ()) -> None:
+        """Take sessions that are gone off the account and the list; `stored` is what their turns said."""
+        await self._scripts.call(
+            "free",
+            [*self.names(principal), self._keys.sessions_of(principal)],
+            [self._ttl, len(session_ids), *session_ids, *stored],
+        )
+
+    async def kept(self, principal: str) -> Kept:
+        sessions, size = await self._scripts.call("weigh", self.names(principal), [self._ttl])
+        return Kept(int(sessions), int(size))
+
+    async def heal(self, principal: str) -> bool:
+        """Take off some sessions that are gone; True where there were any.
+
+        A worker that died between a delete and its `free` leaves one behind. Asked for upon a refusal only:
+        as long as nothing is refused it does no harm, and it has an end of its own.
+        """
+        sizes, ends = self.names(principal)
+        redis = self._client.redis
+        sample = await self._client.run("account", redis.zrandmember(ends, _SAMPLE))
+        names = [raw.decode() for raw in sample or () if raw[:1] not in (b"/", b"@")]
+        if not names:
+            return False
+        pipeline = redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.exists(self._keys.session(principal, name).session)
+        found = await self._client.run("account", pipeline.execute(), commands=len(names))
+        # Of size 0 are those that a send is about to begin.
+        held = await self._client.run("account", redis.hmget(sizes, names))
+        gone = [
+            name
+            for name, there, size in zip(names, found, held, strict=True)
+            if not there and size not in (None, b"0")
+        ]
+        if gone:
+            await self.free(principal, gone)
+        return bool(gone)
