@@ -19,7 +19,6 @@ from service.config.hosts import check_hosts, check_origins, is_loopback
 from service.config.identity import check_jwt
 from service.config.redis_url import check_redis_url, with_password
 from service.config.validators import (
-    JWT_SYMMETRIC,
     SHORTEST_SECRET,
     check_algorithms,
     check_http_url,
@@ -248,11 +247,6 @@ class Settings(BaseSettings):
             log=self.log_ttl_seconds, session=self.session_ttl_seconds, ephemeral=self.ephemeral_ttl_seconds,
         )  # fmt: skip
         return self
-
-    @property
-    def jwt_symmetric(self) -> bool:
-        """True when tokens are signed with a secret that we share with the issuer."""
-        return bool(set(self.jwt_allowed) & set(JWT_SYMMETRIC))
 
     @property
     def jwt_allowed(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from service.config.jwt_key import read_key, usable_keys
 from service.config.settings import SettingsError, load_settings
+from service.config.validators import JWT_SYMMETRIC
 from tests.support.issuer import PrivateKey, private_key, public_jwk, public_pem
 
 SECRET = "a secret of at least 32 characters"
@@ -89,7 +90,7 @@ def test_a_public_key_in_any_form_is_that_key(form: str, algorithm: str, tmp_pat
         else:
             assert found.pem == public_pem(key)
         settings = load_settings(_env_file=None, auth="jwt", jwt_key=given)
-        assert settings.jwt_symmetric is False
+        assert not set(settings.jwt_allowed) & set(JWT_SYMMETRIC)
         with pytest.raises(SettingsError, match="HS256 cannot be used with public keys"):
             load_settings(_env_file=None, auth="jwt", jwt_key=given, jwt_algorithms="HS256")
 
@@ -191,6 +192,6 @@ def test_an_ed25519_key_without_armour_is_one_too() -> None:
     key = ed25519.Ed25519PrivateKey.generate().public_key()
     text = b64(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
     settings = load_settings(_env_file=None, auth="jwt", jwt_key=text, jwt_algorithms="EdDSA")
-    assert settings.jwt_symmetric is False
+    assert not set(settings.jwt_allowed) & set(JWT_SYMMETRIC)
     with pytest.raises(SettingsError, match="HS256 cannot be used with public keys"):
         load_settings(_env_file=None, auth="jwt", jwt_key=text, jwt_algorithms="HS256")
