@@ -41,7 +41,7 @@ fmt: $(VENV)/.stamp-test ## format, and mend what the linter can
 fault: $(VENV)/.stamp-test ## only the tests that kill, stall and cut real processes
 	$(BIN)/python -m pytest tests/fault -m fault
 
-attack: $(VENV)/.stamp-test ## attackers beside a well-behaved tenant; prints a table
+attack: $(VENV)/.stamp-test ## attackers beside a well-behaved tenant; prints the table of docs/security.md
 	$(BIN)/python -m tests.attack
 
 mutants: $(VENV)/.stamp-test ## plant faults into a copy; says which of them the tests notice

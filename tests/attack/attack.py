@@ -123,11 +123,9 @@ class Attack:
         self.tally.made += 1
         try:
             async with asyncio.timeout_at(self.deadline):
-                with contextlib.suppress(
-                    OSError
-                ):  # refused before all of it was sent: the answer may be there
-                    await line.send(data)
-                answer = await line.answer(data[: data.index(b" ")].decode("latin-1"))
+                with contextlib.suppress(OSError):
+                    await line.send(data)  # or refused before all of it was sent: the answer may be there
+                answer = await line.answer(data.partition(b" ")[0].decode("latin-1"))
         except TimeoutError:
             line.abort()
             self.tally.answers["open at the end"] += 1

@@ -21,7 +21,7 @@ from tests.attack.attack import ATTACKERS, Attack, Attacker, Context, Tally
 MODULES: Final = (strangers, callers, costs)
 
 # Whatever an attacker has open, it is to end soon after its time.
-_FAREWELL_SECONDS = 15.0
+_FAREWELL_SECONDS = 25.0
 
 
 async def _run(attacker: Attacker, context: Context) -> Tally:

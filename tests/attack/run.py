@@ -237,5 +237,5 @@ def _python(module: str, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def chosen(part: str = "") -> list[Attacker]:
-    return [attacker for name, attacker in ATTACKERS.items() if part in name]
+def chosen(parts: str = "") -> list[Attacker]:
+    return [one for name, one in ATTACKERS.items() if any(part in name for part in parts.split(","))]

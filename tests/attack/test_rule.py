@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.attack.__main__ import PLAN
+from tests.attack.__main__ import END, PLAN, START
 from tests.attack.attack import ATTACKERS
 from tests.attack.run import Row, Sample
 from tests.attack.stand import bytes_of, limits, shipped_maxmemory
+from tests.support.processes import ROOT
 
 
 def samples(*seconds: float, wrong: str = "") -> list[Sample]:
@@ -58,3 +59,11 @@ def test_limits_are_those_of_the_compose_file() -> None:
     assert limits().keys() == {"nginx", "service", "redis"}
     assert bytes_of("1g") == bytes_of("1024m") == 1_073_741_824
     assert bytes_of(shipped_maxmemory()) * 2 == limits()["redis"]
+
+
+def test_the_lines_of_the_page_are_those_of_attackers_that_exist() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    table = page.partition(START)[2].partition(END)[0]
+    told = [line.split(" | ")[0].removeprefix("| ") for line in table.strip().splitlines()[2:]]
+    assert told
+    assert told == [one.sentence for one in ATTACKERS.values() if one.sentence in told]
