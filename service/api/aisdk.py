@@ -17,7 +17,7 @@ from fastapi.responses import PlainTextResponse
 
 from service import ids, metrics
 from service.api import bodies
-from service.api.answers import Json
+from service.api.answers import paged
 from service.api.edge import edge_of, principal_of
 from service.api.responses import TurnResponse
 from service.api.sending import Sending, turn_headers
@@ -107,13 +107,10 @@ async def messages(request: Request, session_id: str) -> Response:
     edge = edge_of(request)
     await edge.limits.check(request, principal, "reads")
     await existing(edge.engine, principal.id, session_id)
-    found = []
-    after: int | None = None
-    while True:
-        page, after = await edge.engine.store.sessions.messages(principal.id, session_id, _PAGE, after)
-        found += [ui_message(message) for message in page]
-        if after is None:
-            return Json(found)
+    return await paged(
+        lambda after: edge.engine.store.sessions.messages(principal.id, session_id, _PAGE, after), ui_message,
+        b"[", b"]",
+    )  # fmt: skip
 
 
 @router.get("/client/resumable-fetch.js", summary="An ES module: a fetch that survives drops")

@@ -1,11 +1,18 @@
-"""JSON answers, encoded once by orjson."""
+"""JSON answers, encoded by orjson: in one piece where that is bounded, else page by page."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+from service.errors import BrokenAnswer, ServiceError
+
+T = TypeVar("T")
+Page = tuple[list[T], int | None]
 
 
 class Json(Response):
@@ -13,3 +20,37 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content)
+
+
+async def paged(
+    read: Callable[[int | None], Awaitable[Page[T]]], shape: Callable[[T], Any], before: bytes, after: bytes,
+    headers: dict[str, str] | None = None,
+) -> Response:  # fmt: skip
+    """A list of any length between two pieces of JSON; a worker holds a page of it at a time.
+
+    `read` gives the page at a cursor and the next cursor. Raises what it raises for the first page; of a
+    later one the connection breaks, for a list that ends too soon must not look whole.
+    """
+    first = await read(None)
+    pieces = _pieces(first, read, shape, before, after)
+    return StreamingResponse(pieces, media_type="application/json", headers=headers)
+
+
+async def _pieces(
+    page: Page[T], read: Callable[[int | None], Awaitable[Page[T]]], shape: Callable[[T], Any], before: bytes,
+    after: bytes,
+) -> AsyncIterator[bytes]:  # fmt: skip
+    yield before
+    comma = b""
+    while True:
+        items, following = page
+        if items:
+            yield comma + orjson.dumps([shape(item) for item in items])[1:-1]
+            comma = b","
+        if following is None:
+            break
+        try:
+            page = await read(following)
+        except ServiceError as error:
+            raise BrokenAnswer(error.code) from None
+    yield after

@@ -8,7 +8,6 @@ idempotency key? -> limits -> begin. A send that begins is charged as a send; wh
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final
 
 from fastapi import Request
 
@@ -20,10 +19,6 @@ from service.api.limits import Toll
 from service.engine.sends import Attached, Own, Send
 from service.errors import ServiceError, StoreUnavailable
 from service.store.credentials import Credential
-
-# A body that is read and parsed in 0.1 ms: so much a caller over its limit may cost for us to see whether
-# it repeats a send that is known.
-_SMALL_BYTES: Final = 16_384
 
 
 class Sending:
@@ -51,8 +46,8 @@ class Sending:
         return self
 
     async def _may_repeat(self) -> bool:
-        """May a caller over its limit have a turn already? To find out costs a read."""
-        small = 0 <= bodies.length(self._request) <= _SMALL_BYTES
+        """May a caller over its limit have a turn already? To find out costs a read, and us little."""
+        small = 0 <= bodies.length(self._request) <= bodies.SMALL_BYTES
         key = bodies.idempotency_key(self._request)
         if key is None and not (self._key_in_body and small):
             return False
@@ -79,6 +74,8 @@ class Sending:
         send.traceparent = request.scope.get("chat.traceparent", "")
         send.request_id = request.scope.get("chat.request_id", "")
         send.own = own_bounds(self.principal)
+        send.large = not 0 <= bodies.length(request) <= bodies.SMALL_BYTES
+        await send.breathe()
         attached = await edge.engine.known(send)
         if attached is not None:
             await self._read.charge()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from service import ids, metrics
 from service.api import bodies
-from service.api.answers import Json
+from service.api.answers import Json, paged
 from service.api.auth import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.responses import TurnResponse
@@ -27,6 +28,7 @@ router = APIRouter(prefix="/v1/sessions")
 _PAGE: Final = 50
 _TOP: Final = 200
 _TOP_MESSAGES: Final = 1000
+_EXPORT_PAGE: Final = 500
 
 
 def session_resource(session: Session) -> dict[str, Any]:
@@ -200,17 +202,12 @@ async def export_session(request: Request, session_id: str) -> Response:
     edge = edge_of(request)
     await edge.limits.check(request, principal, "reads")
     session = await existing(edge.engine, principal.id, session_id)
-    messages: list[dict[str, Any]] = []
-    after: int | None = None
-    while True:
-        page, after = await edge.engine.store.sessions.messages(principal.id, session_id, 500, after)
-        messages += [message_resource(message) for message in page]
-        if after is None:
-            break
-    return Json(
-        {"session": session_resource(session), "messages": messages},
+    before = b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
+    return await paged(
+        lambda after: edge.engine.store.sessions.messages(principal.id, session_id, _EXPORT_PAGE, after),
+        message_resource, before, b"]}",
         headers={"Content-Disposition": f'attachment; filename="{session_id}.json"'},
-    )
+    )  # fmt: skip
 
 
 @router.post("/{session_id}/turns", summary="Send a message, regenerate or edit; the answer as SSE")

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Final, Literal, NotRequired
 
 import orjson
-from pydantic import Field, StrictStr
+from pydantic import ConfigDict, Field, StrictStr
+from typing_extensions import TypedDict
 
 from service import events, ids
-from service.dialects.base import MAX_MESSAGES, Body, Encoder, MessageId, SessionId, query, validate
+from service.dialects.base import MAX_HISTORY, Body, Encoder, MessageId, SessionId, query, validate
 from service.dialects.errors import from_event, sentence
 from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
@@ -32,23 +34,30 @@ _REASONS: Final = {
 }  # fmt: skip
 
 
-class Part(Body):
+# A page sends its whole chat each time; of a longer one the newest are looked at, the message among them.
+_MESSAGES: Final = MAX_HISTORY + 1
+
+
+class Part(TypedDict):
+    """A dict, since a page sends thousands of them: an object each would be dear."""
+
+    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]  # pydantic's own way to say it
     type: StrictStr
-    text: StrictStr | None = None
+    text: NotRequired[StrictStr | None]
 
 
 class UIMessage(Body):
     id: MessageId
     role: Literal["system", "user", "assistant"]
-    parts: list[Part]
+    parts: Annotated[list[Part], Field(fail_fast=True)]
 
-    @property
+    @cached_property
     def text(self) -> str:
-        return "".join(part.text or "" for part in self.parts if part.type == "text")
+        return "".join([part.get("text") or "" for part in self.parts if part["type"] == "text"])
 
     @property
     def has_files(self) -> bool:
-        return any(part.type == "file" for part in self.parts)
+        return any(part["type"] == "file" for part in self.parts)
 
     @property
     def seeds(self) -> bool:
@@ -61,7 +70,7 @@ class UseChatBody(Body):
     """`POST /api/chat` as DefaultChatTransport sends it; fields that are not listed are ignored."""
 
     id: SessionId
-    messages: Annotated[list[UIMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[UIMessage], Field(min_length=1, fail_fast=True)]
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: MessageId | None = None
     model: StrictStr | None = None
@@ -74,6 +83,8 @@ def parse(body: Any, principal: str) -> Send:
     The last two become a submit where the server does not know the message: its turn was
     refused before it began, or the history is lost. Raises invalid_request, query_empty.
     """
+    if isinstance(body, dict) and isinstance(messages := body.get("messages"), list):
+        body = {**body, "messages": messages[-_MESSAGES:]}
     chat = validate(UseChatBody, body)
     asked = [i for i, message in enumerate(chat.messages) if message.role == "user"]
     again = chat.trigger == "regenerate-message"

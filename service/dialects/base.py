@@ -7,7 +7,7 @@ engine path of its own. The envelopes of errors before the first byte are errors
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
@@ -20,8 +20,13 @@ from service.events import Event
 M = TypeVar("M", bound=BaseModel)
 V = TypeVar("V")
 
-#: Messages per history or context; more is no conversation.
-MAX_MESSAGES = 10_000
+#: Messages of a context that a caller gives as a whole: with 64 tokens each they fill the largest window of
+#: the models that are shipped (131,072).
+MAX_MESSAGES: Final = 2_000
+#: Messages that a new session may begin with. They are stored by one script, 3 us each: 3 ms of Redis.
+MAX_HISTORY: Final = 1_000
+#: Tools of a call, and calls in a message, as at OpenAI and Groq.
+MAX_TOOLS: Final = 128
 
 
 def _session_id(value: str) -> str:

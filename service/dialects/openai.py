@@ -8,14 +8,17 @@ Groq's clients are served by the same chunks (they also read `x_groq.usage`).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NotRequired
 
 import orjson
-from pydantic import Field, StrictBool, StrictInt, StrictStr
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from typing_extensions import TypedDict
 
 from service import events, ids
 from service.dialects.base import (
+    MAX_HISTORY,
     MAX_MESSAGES,
+    MAX_TOOLS,
     Body,
     Completion,
     Encoder,
@@ -55,26 +58,29 @@ _PASSED_ON: Final = (
 
 # Bytes of what is kept with a turn until it ends. Tools and formats count as tokens of the prompt as well;
 # of a choice Groq takes one name.
-_Tools = Annotated[list[dict[str, Any]], at_most(262_144)]
+_Tools = Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS, fail_fast=True), at_most(262_144)]
 _Format = Annotated[dict[str, Any], at_most(65_536)]
 _Choice = Annotated[StrictStr | dict[str, Any], at_most(1_024)]
 
 
-class Function(Body):
+# Dicts, since a call may hold thousands of them: an object each would be dear.
+class Function(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]  # pydantic's own way to say it
     name: Label
     arguments: StrictStr
 
 
-class ToolCall(Body):
+class ToolCall(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]  # see above
     id: Label
-    type: Literal["function"] = "function"
+    type: NotRequired[Literal["function"]]
     function: Function
 
 
 class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Any = Field(None, description="a text, or a list of parts of type text")
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_call_id: Label | None = None
 
 
@@ -85,7 +91,7 @@ class StreamOptions(Body):
 class CompletionBody(Body):
     """`POST /v1/chat/completions`; fields that are not listed are ignored."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     model: StrictStr | None = None
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
@@ -135,7 +141,7 @@ def parse(body: Any, principal: str, session_header: str | None) -> tuple[Send, 
             {"role": message["role"], "content": message["content"]}
             for message in messages[:last]
             if message["role"] in ("user", "assistant") and message["content"]
-        ],
+        ][-MAX_HISTORY:],
         seeds_required=False, on_busy=call.on_busy or "reject", on_busy_asked=call.on_busy is not None,
     )  # fmt: skip
     reasoning = call.include_reasoning is not False and call.reasoning_format != "hidden"
@@ -160,7 +166,10 @@ def _message(message: ChatMessage, index: int) -> dict[str, Any]:
         kept["tool_call_id"] = message.tool_call_id or ""
     elif message.role == "assistant" and message.tool_calls:
         kept["content"] = text or None
-        kept["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+        kept["tool_calls"] = [
+            {"id": call["id"], "type": "function", "function": call["function"]}
+            for call in message.tool_calls
+        ]
     return kept
 
 

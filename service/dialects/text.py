@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, StrictStr
 
 from service import events
 from service.dialects.base import (
-    MAX_MESSAGES,
+    MAX_HISTORY,
     Body,
     Completion,
     Encoder,
@@ -49,7 +49,7 @@ class ChatBody(Body):
 class ChatWithHistoryBody(ChatBody):
     """`POST /chat-with-history`"""
 
-    history: Annotated[list[HistoryItem], Field(max_length=MAX_MESSAGES)] | None = None
+    history: Annotated[list[HistoryItem], Field(max_length=MAX_HISTORY, fail_fast=True)] | None = None
 
 
 def parse(body: Any, principal: str, *, with_history: bool) -> Send:

@@ -117,7 +117,9 @@ class Beginning:
         model = self._catalogue.resolve(send.model or (session.model if session else None))
         system = send.system or (session.system_prompt if session else None) or DEFAULT_SYSTEM_PROMPT
         model.check(send.params)
-        self._contexts.check(model, send.params, system, send.content, send.messages)
+        await send.breathe()
+        required = len(send.seeds) if send.seeds_required else 0
+        self._contexts.check(model, send.params, system, send.content, send.messages, required)
         params = {**send.params, "system": system}
         if send.messages is not None:
             params["messages"] = send.messages
@@ -169,7 +171,9 @@ class Beginning:
         self, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]
     ) -> tuple[Begin, Begun | None]:
         need = await self._budgets.need(send, ref, seen, model, params)
+        await send.breathe()
         begin = draft(send, ref, model.id, params, need.tokens)
+        await send.breathe()
         tokens, begun = await self._budgets.enter(begin, need, send.toll)
         if tokens < need.tokens:
             # It has not begun: the answer will be shorter.

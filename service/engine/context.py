@@ -110,9 +110,18 @@ class Contexts:
 
     def check(
         self, model: Model, params: dict[str, Any], system: str, content: str,
-        messages: list[dict[str, Any]] | None = None,
+        messages: list[dict[str, Any]] | None = None, history: int = 0,
     ) -> int:  # fmt: skip
-        """Tokens of the smallest context there is. Raises context_too_long where it never fits."""
+        """Tokens of the smallest context there is. Raises context_too_long where it never fits.
+
+        `history`: messages that a new session is to begin with; what no context can hold is not stored.
+        """
+        most = max(0, self.room(model, params)) // (_PER_MESSAGE + 1)
+        if history > most:
+            raise ServiceError(
+                "context_too_long",
+                f"The history has {history} messages; with the room for the answer the model takes {most}.",
+            )
         if messages is not None:
             what, smallest = "conversation", self.explicit(messages)
         else:

@@ -242,6 +242,8 @@ class Engine:
         """Stop what runs, book what is not booked, then remove every key. Raises session_not_found."""
         stopped = False
         for tried in range(self._stoppable):
+            # In this order: a turn that begins after the first is not among those that are removed.
+            turns = await self.store.sessions.turns(principal, session_id)
             session = await self.store.sessions.get(principal, session_id)
             if session is None:
                 if tried:
@@ -253,7 +255,6 @@ class Engine:
                 continue
             if stopped:
                 await asyncio.sleep(FAREWELL_SECONDS)
-            turns = await self.store.sessions.turns(principal, session_id)
             await self.recovery.settle([TurnRef(principal, session_id, turn_id) for turn_id in turns])
             if await self.store.sessions.delete(principal, session_id, turns):
                 return

@@ -6,6 +6,7 @@ the store for. No I/O here.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class Send:
     `messages` is a whole context that replaces the history's (OpenAI); `seeds` are earlier
     messages for a new session, and unless `seeds_required` a session that has messages already
     does without them. `params` are what the model takes, already checked.
+    `large`: what is done for it before it begins takes ms, so that others have their turn in between.
     `on_busy_asked`: the body itself says what to do in a busy session. `shows` is what the response shows of
     an answer before it ends well.
     """
@@ -64,7 +66,13 @@ class Send:
     request_id: str = ""
     own: Own = Own()
     toll: Toll | None = None
+    large: bool = False
     _fingerprint: str = field(default="", repr=False, compare=False)
+
+    async def breathe(self) -> None:
+        """Between two steps of a large send: no turn of the event loop has more than one of them."""
+        if self.large:
+            await asyncio.sleep(0)
 
     def fingerprint(self) -> str:
         """Made once: what it is made of stays as it is once the send is on its way."""

@@ -32,6 +32,15 @@ _BATCH: Final = 16
 _LOOKS: Final = 200
 
 
+# Bytes of a page of messages beyond which it ends, and how many are read at once, at first and at most: long
+# messages come a few at a time, short ones in few round trips.
+_PAGE_BYTES: Final = 1_048_576
+_FIRST_BODIES: Final = 8
+_MOST_BODIES: Final = 256
+# Turns whose keys are removed in one round trip: 1 ms of Redis.
+_TURNS_AT_ONCE: Final = 250
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     id: str
@@ -257,7 +266,10 @@ class Sessions:
         *,
         newest_first: bool = False,
     ) -> tuple[list[Message], int | None]:
-        """From one end or the position next to `after`, and the position to go on from."""
+        """From one end or the position next to `after`, and the position to go on from.
+
+        Less than `limit` where the messages are long.
+        """
         keys = self._of(principal, session_id)
         start, end = ("+inf", "-inf") if newest_first else ("-inf", "+inf")
         entries = await self._client.run(
@@ -268,8 +280,8 @@ class Sessions:
             ),
         )  # fmt: skip
         page = entries[:limit]
-        bodies = await self._bodies(keys, [raw for raw, _ in page])
-        return bodies, int(page[-1][1]) if len(entries) > limit else None
+        bodies, read = await self._bodies(keys, [raw for raw, _ in page])
+        return bodies, int(page[read - 1][1]) if len(entries) > read else None
 
     async def window(self, principal: str, session_id: str, position: int, count: int, size: int) -> Page:
         """The newest messages below a position.
@@ -298,11 +310,18 @@ class Sessions:
         name = self._of(principal, session_id).order
         return int(await self._client.run("messages", self._redis.zcard(name)))
 
-    async def _bodies(self, keys: SessionKeys, ids: list[bytes]) -> list[Message]:
-        if not ids:
-            return []
-        raws = await self._client.run("messages", self._redis.hmget(keys.messages, ids))
-        return [Message.load(name.decode(), raw) for name, raw in zip(ids, raws, strict=True) if raw]
+    async def _bodies(self, keys: SessionKeys, ids: list[bytes]) -> tuple[list[Message], int]:
+        """The messages of these ids, as many as a page has room for; and how many ids were read."""
+        found: list[Message] = []
+        read, size, count = 0, 0, _FIRST_BODIES
+        while read < len(ids) and size < _PAGE_BYTES:
+            names = ids[read : read + count]
+            raws = await self._client.run("messages", self._redis.hmget(keys.messages, names))
+            found += [Message.load(name.decode(), raw) for name, raw in zip(names, raws, strict=True) if raw]
+            size += sum(len(raw) for raw in raws if raw)
+            read += len(names)
+            count = min(2 * count, _MOST_BODIES)
+        return found, read
 
     async def newest_turn(self, principal: str, session_id: str) -> str | None:
         name = self._of(principal, session_id).turns
@@ -316,18 +335,26 @@ class Sessions:
         return [raw.decode() for raw in found]
 
     async def delete(self, principal: str, session_id: str, turns: Sequence[str]) -> bool:
-        """Remove every key of the session. False when it has other turns than these, or one is running."""
+        """Remove every key of the session. False when it has other turns than these, or one is running.
+
+        None of these may run. What they have left goes first, many in a round trip, the session last: whoever
+        is killed in between is asked again, finds it, and goes on.
+        """
         keys = self._of(principal, session_id)
+        for i in range(0, len(turns), _TURNS_AT_ONCE):
+            some = turns[i : i + _TURNS_AT_ONCE]
+            asking = self._redis.pipeline(transaction=False)
+            for turn_id in some:
+                asking.hmget(keys.turn(turn_id), "idem", "stored")
+            told = await self._client.run("turns", asking.execute(), commands=len(some))
+            removing = self._redis.pipeline(transaction=False)
+            for turn_id, (idem, _) in zip(some, told, strict=True):
+                names = [keys.turn(turn_id), keys.log(turn_id), *([idem.decode()] if idem else ())]
+                removing.unlink(*names)
+            await self._client.run("turns", removing.execute(), commands=len(some))
+            await self._account.free(principal, [], [kept.decode() for _, kept in told if kept])
         names = [keys.session, keys.turns, keys.order, keys.messages, keys.queue]
-        stored = []
-        pipeline = self._redis.pipeline(transaction=False)
-        for turn_id in turns:
-            pipeline.hmget(keys.turn(turn_id), "idem", "stored")
-        told = await self._client.run("turns", pipeline.execute(), commands=len(turns)) if turns else []
-        for turn_id, (idem, kept) in zip(turns, told, strict=True):
-            names += [keys.turn(turn_id), keys.log(turn_id), *([idem.decode()] if idem else ())]
-            stored += [kept.decode()] if kept else []
         deleted = await self._scripts.call("delete_session", names, [len(turns)])
         if deleted:
-            await self._account.free(principal, [session_id], stored)
+            await self._account.free(principal, [session_id], [])
         return bool(deleted)

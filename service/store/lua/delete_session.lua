@@ -1,4 +1,4 @@
--- delete_session: all keys of a session at once, unless something began meanwhile.
+-- delete_session: the keys of a session, those of its turns apart, unless something began meanwhile.
 --
 -- KEYS  1 session  2 turns  3... every other key of the session
 -- ARGV  1 number of turns the caller knows

@@ -1,0 +1,351 @@
+"""No single request stalls the others: no turn of the event loop over 50 ms, no command of Redis over 10 ms.
+
+Measured in a served process with the largest legal body of every route, and with the largest session for
+those without a body. A new route fails here until its largest request is named.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+import redis
+
+from service.dialects.base import MAX_HISTORY, MAX_MESSAGES, MAX_TOOLS
+from service.events import COMPLETED, STARTED, structured
+from service.store.keys import Keys
+from service.store.sessions import Message
+from tests.integration.test_auth_matrix import ROUTES
+from tests.support.redis import RedisServer
+from tests.support.running import Running
+
+LOOP_SECONDS = 0.05
+REDIS_MICROSECONDS = 10_000
+# A machine that does other things makes some attempts longer, none shorter.
+_ATTEMPTS = 4
+_BODY = 1_048_576  # CHAT_MAX_BODY_BYTES
+_TURNS = 10_000
+_numbers = itertools.count()
+_STARTED = structured(STARTED, {"turn_id": "t", "session_id": "s", "model": "m", "created": 1})
+_COMPLETED = structured(COMPLETED, {
+    "finish_reason": "stop", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(
+        tmp_path_factory.mktemp("redis"), "--slowlog-log-slower-than", str(REDIS_MICROSECONDS),
+        "--slowlog-max-len", "1000", "--appendonly", "no",
+    )  # fmt: skip
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def measured(
+    own_redis: RedisServer, double_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Measured]:
+    cwd = tmp_path_factory.mktemp("service")
+    settings = {"CHAT_WORKERS": "1", "CHAT_LOG_LEVEL": "info"}
+    with (
+        Running(
+            "serve",
+            cwd,
+            app="tests.support.stalls:create_app",
+            CHAT_REDIS_URL=own_redis.url,
+            GROQ_BASE_URL=double_server[1],
+            GROQ_API_KEY="gsk_test",
+            **settings,
+        ) as service,
+        httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as client,
+    ):
+        yield Measured(own_redis, client)
+
+
+class Measured:
+    """A served process, its store, and what a request costs both."""
+
+    def __init__(self, server: RedisServer, client: httpx.Client) -> None:
+        self.store: redis.Redis = server.client()
+        self.client = client
+        assert server.process
+        self._pid = server.process.pid
+
+    def cost(self, ask: Callable[[], httpx.Response]) -> tuple[httpx.Response, float, list[Any]]:
+        """The answer, the longest turn of the loop in s, what Redis was slow with."""
+        self.client.get("/-/stall")
+        self.store.slowlog_reset()
+        before = self._waited()
+        answer = ask()
+        answer.read()
+        waited = self._waited() - before
+        slow = [
+            (entry["duration"], str(entry["command"])[:60])
+            for entry in self.store.slowlog_get(100)
+            if entry["duration"] - waited > REDIS_MICROSECONDS
+        ]
+        return answer, float(self.client.get("/-/stall").text), slow
+
+    def _waited(self) -> float:
+        """Microseconds for which Redis was ready to run and had no core: its log goes by the clock."""
+        try:
+            return int(Path(f"/proc/{self._pid}/schedstat").read_text().split()[1]) / 1_000
+        except OSError:
+            return 0.0
+
+    def check(self, ask: Callable[[], httpx.Response], statuses: tuple[int, ...]) -> None:
+        seen = []
+        for _ in range(_ATTEMPTS):
+            answer, stall, slow = self.cost(ask)
+            assert answer.status_code in statuses, answer.text[:300]
+            seen.append((round(stall, 4), slow))
+            if stall <= LOOP_SECONDS and not slow:
+                return
+        raise AssertionError(f"longest turns of the loop, and slow commands: {seen}")
+
+    def session(self, turns: int = _TURNS, size: int = 100) -> str:
+        """A session of so many finished turns, put into the store."""
+        name = f"big{next(_numbers)}"
+        keys = Keys("chat").session("none.anonymous", name)
+        pipeline = self.store.pipeline(transaction=False)
+        pipeline.hset(keys.session, mapping={
+            "id": name, "created": 1, "updated": 1, "named": 1, "turns": turns, "seq": turns,
+        })  # fmt: skip
+        pipeline.rpush(keys.turns, *(f"t_{i}" for i in range(turns)))
+        for i in range(turns):
+            pipeline.hset(keys.turn(f"t_{i}"), mapping={
+                "id": f"t_{i}", "state": "completed", "epoch": 1, "model": "openai/gpt-oss-120b", "last": 2,
+                "owner": "w", "lease": 0, "attempt": 1, "user": f"m{2 * i + 2}", "pos": 2 * i + 3,
+                "idem": keys.idempotency(str(i)), "created": 1,
+            })  # fmt: skip
+            pipeline.hset(keys.idempotency(str(i)), mapping={"turn": f"t_{i}", "fingerprint": "f"})
+            pipeline.xadd(keys.log(f"t_{i}"), {"e": _STARTED}, id="1-0")
+            pipeline.xadd(keys.log(f"t_{i}"), {"e": _COMPLETED}, id="2-0")
+            for place, role in ((2 * i + 2, "user"), (2 * i + 3, "assistant")):
+                pipeline.zadd(keys.order, {f"m{place}": place})
+                body = Message(f"m{place}", role, "a" * size, f"t_{i}", "completed", 1).dump()
+                pipeline.hset(keys.messages, f"m{place}", body)
+            if i % 500 == 499:
+                pipeline.execute()
+        pipeline.execute()
+        for key in self.store.scan_iter(f"{keys.base}:*", count=10_000):
+            self.store.expire(key, 3600)
+        return name
+
+
+def filled(item: Any, make: Callable[[list[Any]], Any], most: int = 10**9) -> bytes:
+    """The body that `make` makes of as many items as fit, `most` at most."""
+    room = _BODY - len(orjson.dumps(make([])))
+    return orjson.dumps(make([item] * min(most, room // (len(orjson.dumps(item)) + 1))))
+
+
+def words(make: Callable[[str], Any], text: str = "word ") -> bytes:
+    """The body with the longest text that a model takes: 120,000 tokens of its window."""
+    length = min(440_000, _BODY - len(orjson.dumps(make(""))) - 10)
+    return orjson.dumps(make((text * length)[:length]))
+
+
+USER = {"role": "user", "content": "a"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def ui(parts: list[Any], last: str = "hi") -> dict[str, Any]:
+    said = [{"id": f"m{i}", "role": "user" if i % 2 == 0 else "assistant", "parts": [part]} for i, part in
+            enumerate(parts)]  # fmt: skip
+    return {"id": "$", "messages": [*said, {"id": "last", "role": "user", "parts": [text_part(last)]}]}
+
+
+def text_part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def calls(items: list[Any]) -> dict[str, Any]:
+    chunks = [items[i : i + MAX_TOOLS] for i in range(0, len(items), MAX_TOOLS)]
+    return {
+        "messages": [
+            *({"role": "assistant", "content": None, "tool_calls": chunk} for chunk in chunks),
+            {"role": "user", "content": "hi"},
+        ]
+    }
+
+
+_COMPLETIONS = {
+    "words": words(lambda text: {"messages": [{"role": "user", "content": text[:400_000]}]}),
+    "messages": filled(USER, lambda items: {"messages": [USER, *items]}, MAX_MESSAGES - 1),
+    "messages with parts": filled(
+        {"role": "user", "content": [text_part("a")]}, lambda items: {"messages": [USER, *items]},
+        MAX_MESSAGES - 1,
+    ),
+    "parts": filled(
+        text_part(""), lambda items: {"messages": [{"role": "user", "content": [text_part("a"), *items]}]},
+        19_900,
+    ),
+    "tool calls": filled(CALL, calls, 9_000),
+    "tools": filled(
+        {"enum": ["abc"] * 400, "type": "string"},
+        lambda items: {"messages": [USER], "tools": [
+            {"type": "function", "function": {"name": "f", "parameters": {"a": items}}}
+        ]},
+        80,
+    ),
+    "a wide tool": orjson.dumps({"messages": [USER], "tools": [
+        {"type": "function", "function": {"name": "f", "parameters": {f"{i:x}": 0 for i in range(25_000)}}}
+    ]}),
+}  # fmt: skip
+
+# Of every route with a body: the largest that are legal. `$` stands for a session that is new.
+BODIES: dict[tuple[str, str], dict[str, bytes]] = {
+    ("POST", "/chat"): {
+        "words": words(lambda text: {"user_query": text}),
+        "another script": words(lambda text: {"user_query": text[:120_000]}, "\u8a9e"),
+        "system prompt": orjson.dumps({"user_query": "hi", "system_prompt": "a" * 65_000}),
+    },
+    ("POST", "/chat-with-history"): {
+        "messages": filled(USER, lambda items: {"user_query": "hi", "history": items}, MAX_HISTORY),
+        "long messages": filled(
+            {"role": "user", "content": "a" * 400}, lambda items: {"user_query": "hi", "history": items},
+            MAX_HISTORY,
+        ),
+        "a very long one": words(lambda text: {"user_query": "hi", "history": [{**USER, "content": text}]}),
+    },
+    ("POST", "/v1/sessions"): {"system prompt": orjson.dumps({"id": "$", "system_prompt": "a" * 65_000})},
+    ("PATCH", "/v1/sessions/{session_id}"): {"system prompt": orjson.dumps({"system_prompt": "a" * 65_000})},
+    ("POST", "/v1/sessions/{session_id}/turns"): {
+        "words": words(lambda text: {"content": text}),
+        "an edit": words(lambda text: {"edit": {"message_id": "m2", "content": text}}),
+    },
+    ("POST", "/v1/chat/completions"): _COMPLETIONS,
+    ("POST", "/openai/v1/chat/completions"): {"messages": _COMPLETIONS["messages"]},
+    ("POST", "/api/chat"): {
+        "messages": filled(text_part("a"), ui, 6_600),
+        "parts": filled(
+            text_part(""), lambda items: {"id": "$", "messages": [
+                {"id": "m", "role": "user", "parts": [text_part("a"), *items]}
+            ]}, 19_900,
+        ),
+        "words": words(lambda text: ui([], text)),
+    },
+    ("POST", "/v1/keys"): {"a name": orjson.dumps({"name": "a" * 200})},
+    ("POST", "/v1/keys/{key_id}/rotate"): {"nothing": b"{}"},
+}  # fmt: skip
+
+# Of every other route: asked of a session of 10,000 turns.
+OTHERS: dict[tuple[str, str], str] = {
+    ("GET", "/v1/sessions"): "?limit=200",
+    ("GET", "/v1/sessions/{session_id}"): "",
+    ("DELETE", "/v1/sessions/{session_id}"): "",
+    ("GET", "/v1/sessions/{session_id}/messages"): "?limit=1000",
+    ("GET", "/v1/sessions/{session_id}/export"): "",
+    ("GET", "/v1/sessions/{session_id}/turns/{turn_id}"): "",
+    ("GET", "/v1/sessions/{session_id}/turns/{turn_id}/events"): "",
+    ("POST", "/v1/sessions/{session_id}/turns/{turn_id}/ticket"): "",
+    ("POST", "/v1/sessions/{session_id}/turns/{turn_id}/stop"): "",
+    ("GET", "/v1/models"): "", ("GET", "/openai/v1/models"): "",
+    ("GET", "/v1/models/{model_id}"): "", ("GET", "/openai/v1/models/{model_id}"): "",
+    ("GET", "/api/chat/{session_id}/stream"): "",
+    ("POST", "/api/chat/{session_id}/stop"): "",
+    ("GET", "/api/chat/{session_id}/messages"): "",
+    ("GET", "/client/resumable-fetch.js"): "",
+    ("GET", "/v1/usage"): "?days=400", ("GET", "/v1/usage/principals"): "",
+    ("GET", "/v1/keys"): "", ("DELETE", "/v1/keys/{key_id}"): "",
+    ("GET", "/"): "", ("GET", "/livez"): "", ("GET", "/readyz"): "", ("GET", "/health"): "",
+    ("GET", "/metrics"): "",
+}  # fmt: skip
+
+
+def test_every_route_is_named_with_its_largest_request() -> None:
+    assert set(ROUTES) == set(BODIES) | set(OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [(method, path, name) for (method, path), bodies in BODIES.items() for name in bodies],
+)
+def test_the_largest_body_stalls_neither_the_loop_nor_redis(
+    measured: Measured, method: str, path: str, name: str
+) -> None:
+    given = BODIES[method, path][name]
+    assert len(given) <= _BODY
+    big = measured.session() if name == "an edit" else ""
+
+    def ask() -> httpx.Response:
+        session = big or f"s{next(_numbers)}"
+        if method == "PATCH":
+            measured.client.post("/v1/sessions", json={"id": session})
+        body = given.replace(b'"id":"$"', b'"id":"%b"' % session.encode())
+        url = path.format(session_id=session, key_id="none")
+        return measured.client.request(
+            method, url, content=body, headers={"Content-Type": "application/json"}
+        )
+
+    # 403: keys are made where they are in use, by a few bytes.
+    measured.check(ask, (200, 201, 403))
+
+
+@pytest.mark.parametrize(("method", "path"), OTHERS)
+def test_the_largest_session_stalls_neither_the_loop_nor_redis(
+    measured: Measured, method: str, path: str
+) -> None:
+    big = measured.session() if "{session_id}" in path else ""
+
+    def ask() -> httpx.Response:
+        url = path.format(session_id=big, turn_id="t_1", model_id="openai/gpt-oss-120b", key_id="none")
+        return measured.client.request(method, url + OTHERS[method, path])
+
+    # 404, 410: what an attempt before has removed, logs that hold nothing.
+    measured.check(ask, (200, 204, 403, 404, 409, 410))
+
+
+HOSTILE: dict[str, bytes] = {
+    "numbers": filled(0, lambda items: {"user_query": "hi", "z": items}),
+    "lists": filled([], lambda items: {"user_query": "hi", "z": items}),
+    "objects": filled({}, lambda items: {"user_query": "hi", "z": items}),
+    "deep lists": filled([[[[[[[[[[]]]]]]]]]], lambda items: {"user_query": "hi", "z": items}),
+    "strings": filled("", lambda items: {"user_query": "hi", "z": items}),
+    "names": orjson.dumps({"user_query": "hi", **{f"{i:x}": 0 for i in range(110_000)}}),
+    "as many of all as there may be": orjson.dumps(
+        {"user_query": "hi", "z": [[i] for i in range(19_000)], **{f"{i:x}": 0 for i in range(20_000)}}
+    ),
+    "backslashes": b'{"user_query": "' + b"\\\\" * 500_000 + b'"}',
+    "escaped": b'{"user_query": "' + b"\\\\u0000" * 140_000 + b'"}',
+    "quotes": b'{"user_query": "' + b'\\"[' * 300_000 + b'"}',
+    "blank": orjson.dumps({"user_query": " " * 1_000_000}),
+    "history of numbers": filled(0, lambda items: {"user_query": "hi", "history": items}, 50_000),
+    "history of objects": filled({}, lambda items: {"user_query": "hi", "history": items}, 19_000),
+    "many histories": filled(USER, lambda items: {"user_query": "hi", "history": items}, 19_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_body_at_all_stalls_the_loop(measured: Measured, name: str) -> None:
+    def ask() -> httpx.Response:
+        return measured.client.post(
+            "/chat-with-history", content=HOSTILE[name], headers={"Content-Type": "application/json"}
+        )
+
+    measured.check(ask, (200, 400, 413))
+
+
+@pytest.mark.parametrize("name", ["tools", "parts", "stop", "messages"])
+def test_no_wrong_list_stalls_the_loop(measured: Measured, name: str) -> None:
+    """One error is told: a list of numbers in the place of objects had made 300,000, in two seconds."""
+    path = "/api/chat" if name == "parts" else "/v1/chat/completions"
+
+    def make(items: list[Any]) -> Any:
+        if name == "parts":
+            return {"id": "s", "messages": [{"id": "m", "role": "user", "parts": items}]}
+        return {"messages": [USER], **{name: items}}
+
+    body = filled(0, make, 59_000)
+
+    def ask() -> httpx.Response:
+        return measured.client.post(path, content=body, headers={"Content-Type": "application/json"})
+
+    measured.check(ask, (400,))
