@@ -135,3 +135,10 @@ def test_every_failure_inside_a_stream_is_recognised(data: bytes, kind: str) -> 
     assert caught.value.kind == kind
     if kind == "limit_tpd":
         assert caught.value.retry_after == pytest.approx(179.5)
+
+
+def test_each_token_of_a_read_is_counted() -> None:
+    decoder = Decoder()
+    batch = decoder.feed(b"".join(chunk({"content": text}) for text in "abcdef"))
+    assert (batch.pieces, batch.tokens) == ([(TEXT, "abcdef")], 6)
+    assert decoder.feed(b"".join(chunk({"content": text}) for text in "ghi")).tokens == 3

@@ -96,3 +96,9 @@ async def test_short_prompts_teach_nothing_as_most_of_them_is_the_template() -> 
     for _ in range(20):
         tokens.learn(context, context.prompt_tokens + 70)
     assert tokens.count("x" * 4000) == before
+
+
+async def test_a_context_and_its_answer_fit_into_the_model() -> None:
+    contexts = Contexts(History(500, "Small talk, said again. " * 9), Tokens())  # type: ignore[arg-type]  # the same
+    built = await contexts.build(turn_after(500), MODEL)
+    assert built.prompt_tokens + MODEL.default_completion <= MODEL.context_window

@@ -12,6 +12,7 @@ from service.config.settings import Settings
 from service.engine.background import Background
 from service.engine.flusher import Flusher
 from service.engine.live import Live
+from service.errors import StoreUnavailable
 from service.store.log import OK, Append, Log
 from service.store.turns import Turn, TurnRef
 from tests.support.waiting import eventually_async
@@ -103,3 +104,28 @@ async def test_where_the_loop_is_late_up_to_three_groups_end_together() -> None:
     ended = {gate for gate in gates if gate.resumed.is_set()}
     assert ended == {live.gate for live in first_three}
     assert 24 <= len(ended) < 80
+
+
+class AwayLog:
+    """A store that cannot be reached."""
+
+    def start_append(self, appends: Sequence[Append], answered: Callable[[list[Any] | None], None]) -> bool:
+        return False
+
+    def by_server(self, items: Sequence[Any], key: object) -> list[Sequence[Any]]:
+        return [items]
+
+    async def append(self, appends: Sequence[Append]) -> list[Any]:
+        raise StoreUnavailable
+
+
+async def test_what_is_held_while_the_store_is_away_is_given_up_in_the_end() -> None:
+    _, _, live = flushing(window=0)
+    background = Background()
+    settings = Settings(store_hold_seconds=0.001)
+    flusher = Flusher(settings, cast(Log, AwayLog()), background)
+    live.add_text("one")
+    flusher.put(live, urgent=True)
+    await eventually_async(lambda: live.signal == "store", within=20)
+    assert live.has_pending
+    await background.close()

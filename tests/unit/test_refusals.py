@@ -51,3 +51,16 @@ def test_what_is_said_with_another_status_is_not_passed_on() -> None:
 def test_the_field_is_in_openai_s_error() -> None:
     event = {"code": "upstream_rejected", "message": "No.", "retryable": False, "param": "top_p"}
     assert openai_error(from_event(event))["error"]["param"] == "top_p"
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("2.5s", 2.5), ("1m30s", 90.0), ("185ms", 0.185)])
+def test_a_limit_is_over_when_its_message_says_so(said: str, seconds: float) -> None:
+    message = f"Rate limit reached on tokens per minute (TPM): Limit 6000. Please try again in {said}."
+    found = refusal(429, {"error": {"message": message}}, {})
+    assert (found.kind, found.retry_after) == ("limit_tpm", pytest.approx(seconds))
+    assert refusal(429, {"error": {"message": message}}, {"retry-after": "7"}).retry_after == 7
+
+
+def test_a_key_that_is_refused_ends_all_calls() -> None:
+    found = refusal(401, {"error": {"message": "Invalid API Key", "code": "invalid_api_key"}}, {})
+    assert (found.kind, found.circuit, found.retryable) == ("auth", "auth", False)
