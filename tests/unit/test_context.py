@@ -98,7 +98,9 @@ async def test_short_prompts_teach_nothing_as_most_of_them_is_the_template() -> 
     assert tokens.count("x" * 4000) == before
 
 
-async def test_a_context_and_its_answer_fit_into_the_model() -> None:
-    contexts = Contexts(History(500, "Small talk, said again. " * 9), Tokens())  # type: ignore[arg-type]  # the same
-    built = await contexts.build(turn_after(500), MODEL)
+@pytest.mark.parametrize("count", [3, 5, 7])
+@pytest.mark.parametrize("words", range(20, 400, 7))
+async def test_a_context_and_its_answer_fit_into_the_model(count: int, words: int) -> None:
+    contexts = Contexts(History(count, "word " * words), Tokens())  # type: ignore[arg-type]  # the same
+    built = await contexts.build(turn_after(count), MODEL)
     assert built.prompt_tokens + MODEL.default_completion <= MODEL.context_window
