@@ -3,7 +3,7 @@
 Refused before a stream (any of them also as a plain HTTP error):
   400 model_decommissioned context_length_exceeded tool_use_failed json_validate_failed
   output_parse_failed blocked_api_access unsupported_property 401 403 403_html 404 (= model_not_found)
-  model_permission_blocked (403 of one model; _org, _project)
+  model_permission_blocked model_permission_blocked_org model_permission_blocked_project (403 of one model)
   unknown_url 413 (tokens a minute; 413_itpm 413_otpm) 413_bytes 422 424 429 (= 429_tpm) 429_rpm 429_rpd
   429_tpd 429_itpm 429_otpm 498 500 502 (HTML) 503 524 (HTML) html (200 that is a web page)
   `retry_after=61` sets the header and the "try again in" of a 429 and adds it to others.

@@ -337,22 +337,24 @@ class Sessions:
     async def delete(self, principal: str, session_id: str, turns: Sequence[str]) -> bool:
         """Remove every key of the session. False when it has other turns than these, or one is running.
 
-        None of these may run. What they have left goes first, many in a round trip, the session last: whoever
-        is killed in between is asked again, finds it, and goes on.
+        What turns have left goes first, many in a round trip, the session last: whoever is killed in between
+        is asked again, finds it, and goes on.
         """
         keys = self._of(principal, session_id)
         for i in range(0, len(turns), _TURNS_AT_ONCE):
             some = turns[i : i + _TURNS_AT_ONCE]
             asking = self._redis.pipeline(transaction=False)
             for turn_id in some:
-                asking.hmget(keys.turn(turn_id), "idem", "stored")
+                asking.hmget(keys.turn(turn_id), "idem", "stored", "state")
             told = await self._client.run("turns", asking.execute(), commands=len(some))
+            if any(state in (b"running", b"queued") for _, _, state in told):
+                return False
             removing = self._redis.pipeline(transaction=False)
-            for turn_id, (idem, _) in zip(some, told, strict=True):
+            for turn_id, (idem, _, _) in zip(some, told, strict=True):
                 names = [keys.turn(turn_id), keys.log(turn_id), *([idem.decode()] if idem else ())]
                 removing.unlink(*names)
             await self._client.run("turns", removing.execute(), commands=len(some))
-            await self._account.free(principal, [], [kept.decode() for _, kept in told if kept])
+            await self._account.free(principal, [], [kept.decode() for _, kept, _ in told if kept])
         names = [keys.session, keys.turns, keys.order, keys.messages, keys.queue]
         deleted = await self._scripts.call("delete_session", names, [len(turns)])
         if deleted:

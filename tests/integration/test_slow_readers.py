@@ -41,7 +41,7 @@ class Connection:
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
             "method": "POST",
             "path": "/chat", "raw_path": b"/chat", "query_string": b"", "root_path": "", "state": {},
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
             "client": ("127.0.0.1", 1), "server": ("x", 1),
         }  # fmt: skip
         send: Callable[[dict[str, Any]], Awaitable[None]] = self.send
