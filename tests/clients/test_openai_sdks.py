@@ -96,7 +96,8 @@ async def test_python_lists_models(served: Served) -> None:
 
 
 async def test_python_raises_by_status(start: Start) -> None:
-    async with start(limit_sends="2/hour") as served:
+    # Without a limit of reads a refusal costs a send: two of each client.
+    async with start(limit_sends="4/hour") as served:
         for client in clients(served):
             library: Any = openai if isinstance(client, openai.AsyncOpenAI) else groq
             with pytest.raises(library.BadRequestError) as bad:
