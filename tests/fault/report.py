@@ -24,6 +24,7 @@ import httpx
 from service.double import expected_text
 from tests.fault.ledger import ENDINGS, Book
 from tests.fault.ledger import SETTINGS as LEDGER
+from tests.fault.store_loss import lose_writes
 from tests.fault.test_deploys import load
 from tests.fault.test_pacing_under_load import LIMITS, ask_together, paced
 from tests.support.nginx import Nginx
@@ -290,9 +291,22 @@ async def ledger(directory: Path) -> tuple[str, str]:
     )
 
 
+async def store_loss(directory: Path) -> tuple[str, str]:
+    rounds, turns = 20, 20
+    found = await lose_writes(directory, rounds, turns)
+    for line in found.wrong[:20]:
+        print(line, flush=True)  # noqa: T201  # the command's output
+    return (
+        f"{rounds} failovers under Sentinel with unsynced writes, a worker killed in every other, "
+        f"{turns} turns each in all dialects",
+        f"{len(found.wrong)} told a wrong text as right; readers: {dict(found.readers)}; "
+        f"turns: {dict(found.turns)}",
+    )
+
+
 RUNS = (
     cut_readers, killed_workers, lost_hosts, stops, same_key, rolling_restart, stalled_redis, restarted_redis,
-    shared_limits, ledger,
+    shared_limits, ledger, store_loss,
 )  # fmt: skip
 
 

@@ -1,0 +1,230 @@
+"""A failover that loses acknowledged writes: real Redis under Sentinel, and what each reader made of it.
+
+A round: turns in all dialects, and native readers that resume; the replica is stopped for a moment, the
+master killed with what it had not replicated, and Sentinel promotes the replica. In every other round
+a worker is killed with it. `Tally` says how each reader ended; `wrong` has to stay empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+
+from service.double import expected_text
+from tests.support.dialects import DIALECTS, Dialect
+from tests.support.processes import Replica
+from tests.support.readers import TERMINAL, client, start_turn
+from tests.support.redis import RedisServer
+from tests.support.service import Served
+from tests.support.sse import Frame, frames, text_of
+from tests.support.upstream import DoubleProcess
+from tests.support.waiting import eventually, eventually_async
+
+TOKENS = 150
+RATE = 50
+# Attempts of one turn whose texts count as right: more than a round can make.
+ATTEMPTS = 8
+# How long the replica hears nothing before its master dies, in seconds.
+FROZEN = (0.3, 0.5)
+
+
+class Pair:
+    """A master, its replica and three sentinels on loopback; the two change places with each failover."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self._arguments = arguments
+        self.master = RedisServer(directory / "a", *arguments)
+        self.replica = RedisServer(
+            directory / "b", "--replicaof", "127.0.0.1", str(self.master.port),
+            "--repl-diskless-sync-delay", "0", *arguments,
+        )  # fmt: skip
+        self.sentinels = []
+        for number in range(3):
+            home = directory / f"sentinel{number}"
+            home.mkdir(parents=True)
+            conf = home / "sentinel.conf"
+            conf.write_text(
+                f"sentinel monitor main 127.0.0.1 {self.master.port} 2\n"
+                "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n"
+            )
+            self.sentinels.append(RedisServer(home, conf=conf))
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        self.url = f"redis+sentinel://{hosts}/main"
+        self.settle()
+
+    def settle(self) -> None:
+        """Returns when the replica has all that the master has, and the sentinels know both."""
+        link = self.replica.client()
+        eventually(lambda: link.info("replication").get("master_link_status") == "up", within=30)
+        for sentinel in self.sentinels:
+            eventually(partial(self._known, sentinel), within=30)
+
+    def _known(self, sentinel: RedisServer) -> bool:
+        asked = sentinel.client()
+        master = asked.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
+        replicas = asked.execute_command("SENTINEL", "REPLICAS", "main")
+        ready = any("s_down" not in one["flags"] and one["master-link-status"] == "ok" for one in replicas)
+        return int(master[1]) == self.master.port and ready
+
+    async def lose_the_master(self) -> None:
+        self.replica.stall()
+        await asyncio.sleep(random.uniform(*FROZEN))  # what is acknowledged in this time is lost
+        self.master.kill()
+        self.replica.go_on()
+        promoted = self.replica.client()
+        await eventually_async(lambda: promoted.info("replication")["role"] == "master", within=30)
+
+    def come_back(self) -> None:
+        """The dead one is the new master's replica."""
+        self.master, self.replica = self.replica, self.master
+        self.replica.arguments = ("--replicaof", "127.0.0.1", str(self.master.port), *self._arguments)
+        self.replica.start()
+        self.settle()
+
+    def close(self) -> None:
+        for server in (*self.sentinels, self.replica, self.master):
+            server.close()
+
+
+@dataclass
+class Tally:
+    """How readers and turns ended; `wrong` has a sentence for each that was told what is not so."""
+
+    readers: Counter[str] = field(default_factory=Counter)
+    turns: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    def judge(self, who: str, text: str, end: str) -> None:
+        right = [expected_text(TOKENS, attempt) for attempt in range(ATTEMPTS)]
+        if end == "completed":
+            if text not in right:
+                self.wrong.append(f"{who}: completed with {len(text)} characters of no answer")
+            self.readers["exact" if text in right else "WRONG"] += 1
+        else:
+            self.readers["told of a failure"] += 1
+
+
+class Round:
+    def __init__(self, http: httpx.AsyncClient, urls: list[str], name: str, tally: Tally) -> None:
+        self._http = http
+        self._urls = urls
+        self._name = name
+        self._tally = tally
+
+    async def turn(self, number: int) -> None:
+        session = f"{self._name}-{number}"
+        wish = f"[[tokens={TOKENS} rate={RATE} vary]] {session}"
+        kind: Dialect | None = ([*DIALECTS, None])[number % (len(DIALECTS) + 1)]
+        if kind is None:
+            path = await start_turn(self._http, self._urls, session, {"content": wish}, session)
+            text, end = await self._resumed(path)
+        else:
+            text, end = await self._connected(kind, wish, session)
+        self._tally.judge(f"{session} {kind.name if kind else 'resuming'}", text, end)
+
+    async def _connected(self, kind: Dialect, wish: str, session: str) -> tuple[str, str]:
+        async with httpx.AsyncClient(base_url=random.choice(self._urls), timeout=60) as http:
+            served = cast(Served, SimpleNamespace(client=http))
+            try:
+                found = await kind.send(served, wish, session, headers={"Idempotency-Key": session})
+            except httpx.TransportError:
+                return "", "broken"
+        return found.text, found.end
+
+    async def _resumed(self, path: str) -> tuple[str, str]:
+        """As an EventSource that starts over when it is told that events are lost."""
+        events: list[Frame] = []
+        while not events or events[-1].event not in TERMINAL:
+            after = events[-1].id if events else 0
+            try:
+                url = f"{random.choice(self._urls)}{path}/events?after={after}"
+                async with self._http.stream("GET", url) as answer:
+                    if answer.status_code == 404:
+                        return "", "gone"
+                    if answer.status_code == 410:
+                        events = []
+                        continue
+                    if answer.status_code != 200:
+                        await asyncio.sleep(0.05)
+                        continue
+                    async for frame in frames(answer):
+                        events.append(frame)
+                        if random.random() < 0.02:
+                            break
+            except httpx.TransportError:
+                await asyncio.sleep(0.02)
+        return text_of(events), events[-1].event.removeprefix("turn.")
+
+    async def check(self, count: int) -> None:
+        """Each turn that is still known has one terminal event, at its end, and says the same everywhere."""
+        for number in range(count):
+            session = f"{self._name}-{number}"
+            await eventually_async(partial(self._quiet, session), within=40)
+            known = await self._get(f"/v1/sessions/{session}/messages")
+            ids = {message["turn_id"] for message in known.get("data", []) if message["role"] == "assistant"}
+            for turn_id in ids:
+                await self._check(f"/v1/sessions/{session}/turns/{turn_id}")
+
+    async def _check(self, path: str) -> None:
+        events: list[Frame] = []
+        async with self._http.stream("GET", f"{self._urls[0]}{path}/events") as answer:
+            if answer.status_code == 200:
+                events = [frame async for frame in frames(answer)]
+        ends = [frame.event for frame in events if frame.event in TERMINAL]
+        turn = await self._get(path)
+        if len(ends) != 1 or events[-1].event != ends[0] or ends[0] != f"turn.{turn['state']}":
+            self._tally.wrong.append(f"{path}: {turn.get('state')} with the ends {ends}")
+        self._tally.turns[turn["state"]] += 1
+        if turn["state"] == "completed":
+            right = [expected_text(TOKENS, attempt) for attempt in range(ATTEMPTS)]
+            if text_of(events) not in right or turn["text"] != text_of(events):
+                self._tally.wrong.append(f"{path}: its log or its text is of no answer")
+
+    async def _quiet(self, session: str) -> bool:
+        found = await self._get(f"/v1/sessions/{session}")
+        return found.get("active_turn") is None
+
+    async def _get(self, path: str) -> dict[str, Any]:
+        answer = await self._http.get(f"{random.choice(self._urls)}{path}")
+        if answer.status_code == 503:
+            return {"active_turn": "unknown"}
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+async def lose_writes(directory: Path, rounds: int, turns: int, **settings: Any) -> Tally:
+    """`rounds` failovers, each under `turns` running answers."""
+    store, upstream, tally = Pair(directory), DoubleProcess(), Tally()
+    values = {
+        "redis_url": store.url, "GROQ_BASE_URL": upstream.url, "workers": 2, "lease_seconds": 2, **settings
+    }  # fmt: skip
+    replicas: list[Replica] = []
+    try:
+        replicas += [Replica(directory / f"service{number}", **values) for number in range(2)]
+        async with client() as http:
+            for number in range(rounds):
+                one = Round(http, [replica.url for replica in replicas], f"r{number}", tally)
+                running = [asyncio.create_task(one.turn(turn)) for turn in range(turns)]
+                await asyncio.sleep(TOKENS / RATE / 3)  # a third of each answer has been shown
+                if number % 2:
+                    os.kill(random.choice(replicas[0].workers()), signal.SIGKILL)
+                await store.lose_the_master()
+                await asyncio.wait_for(asyncio.gather(*running), 90)
+                await one.check(turns)
+                await asyncio.to_thread(store.come_back)
+    finally:
+        for replica in replicas:
+            replica.close()
+        upstream.close()
+        store.close()
+    return tally

@@ -1,0 +1,21 @@
+"""P1 to P3 where a failover loses what Redis had acknowledged: nobody is told a wrong text as right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fault.store_loss import lose_writes
+
+pytestmark = pytest.mark.fault
+
+
+@pytest.mark.timeout(240)
+async def test_a_failover_that_loses_acknowledged_writes_contradicts_nothing_that_was_shown(
+    tmp_path: Path,
+) -> None:
+    found = await lose_writes(tmp_path, rounds=2, turns=14)
+    assert found.wrong == []
+    assert sum(found.readers.values()) == 28
+    assert found.readers["WRONG"] == 0
