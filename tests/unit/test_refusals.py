@@ -57,7 +57,8 @@ def test_the_field_is_in_openai_s_error() -> None:
 def test_a_limit_is_over_when_its_message_says_so(said: str, seconds: float) -> None:
     message = f"Rate limit reached on tokens per minute (TPM): Limit 6000. Please try again in {said}."
     found = refusal(429, {"error": {"message": message}}, {})
-    assert (found.kind, found.retry_after) == ("limit_tpm", pytest.approx(seconds))
+    assert found.kind == "limit_tpm"
+    assert found.retry_after == pytest.approx(seconds)
     assert refusal(429, {"error": {"message": message}}, {"retry-after": "7"}).retry_after == 7
 
 
