@@ -156,6 +156,11 @@ class Sessions:
     def _of(self, principal: str, session_id: str) -> SessionKeys:
         return self._keys.session(principal, session_id)
 
+    def _names(self, principal: str, session_id: str) -> list[str]:
+        """The keys that live as long as the session; turns and their logs have times of their own."""
+        keys = self._of(principal, session_id)
+        return [keys.session, keys.order, keys.messages, keys.turns, keys.queue]
+
     async def get(self, principal: str, session_id: str) -> Session | None:
         name = self._of(principal, session_id).session
         fields = await self._client.run("get_session", self._redis.hgetall(name))
@@ -168,7 +173,7 @@ class Sessions:
             flat += (name, value)
         created = await self._scripts.call(
             "create_session",
-            [self._of(principal, session_id).session],
+            self._names(principal, session_id),
             [int(time.time() * 1000), self._settings.session_ttl_seconds, *flat],
         )
         await self.list_it(principal, session_id)
@@ -176,11 +181,10 @@ class Sessions:
 
     async def update(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """Name the session and set fields ('' removes one). False when there is none."""
-        keys = self._of(principal, session_id)
         flat: list[Any] = ["updated", int(time.time() * 1000)] if fields else []
         for name, value in fields.items():
             flat += (name, value)
-        names = [keys.session, keys.order, keys.messages, keys.turns, keys.queue]
+        names = self._names(principal, session_id)
         done = await self._scripts.call("update_session", names, [self._settings.session_ttl_seconds, *flat])
         if done:
             await self.list_it(principal, session_id)

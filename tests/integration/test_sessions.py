@@ -15,6 +15,37 @@ from tests.support.service import Served
 from tests.support.waiting import eventually_async
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/sessions", {"id": "{session}"}),
+        ("PATCH", "/v1/sessions/{session}", {"title": "mine"}),
+        ("POST", "/chat", {"user_query": "[[tokens=2]]", "session_id": "{session}"}),
+        ("GET", "/v1/sessions/{session}/turns/{turn}/events", None),
+        ("GET", "/api/chat/{session}/stream", None),
+    ],
+    ids=["made", "changed", "sent to", "read", "resumed"],
+)
+async def test_a_session_that_is_named_later_keeps_all_of_it_equally_long(
+    served: Served, store: redis.Redis, method: str, path: str, body: dict[str, str] | None
+) -> None:
+    first = await served.client.post("/chat", json={"user_query": "[[tokens=2]]"})
+    session, turn = first.headers["x-session-id"], first.headers["x-turn-id"]
+    base = f"chat:{{none.anonymous/{session}}}"
+
+    def lives() -> list[int]:
+        return [int(str(store.ttl(f"{base}:{name}"))) for name in ("session", "order", "messages", "turns")]
+
+    await eventually_async(lambda: store.hget(f"{base}:session", "active") is None)
+    assert max(lives()) <= 3600
+    sent = body and {name: value.replace("{session}", session) for name, value in body.items()}
+    answer = await served.client.request(method, path.format(session=session, turn=turn), json=sent)
+    assert answer.status_code in (200, 204), answer.text
+    await eventually_async(lambda: store.hget(f"{base}:session", "active") is None)
+    assert min(lives()) > 3600
+    assert max(lives()) - min(lives()) <= 5
+
+
 async def test_a_session_is_made_once_and_listed_newest_first(served: Served) -> None:
     made = await served.client.post(
         "/v1/sessions", json={"id": "a", "title": "First", "system_prompt": "Hi."}
