@@ -39,14 +39,13 @@ FROZEN = (0.3, 0.5)
 
 
 class Pair:
-    """A master, its replica and three sentinels on loopback; the two change places with each failover."""
+    """A master, its replica and three sentinels on loopback, for one failover."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
-        self._arguments = arguments
-        self.master = RedisServer(directory / "a", *arguments)
+    def __init__(self, directory: Path) -> None:
+        self.master = RedisServer(directory / "a")
         self.replica = RedisServer(
             directory / "b", "--replicaof", "127.0.0.1", str(self.master.port),
-            "--repl-diskless-sync-delay", "0", *arguments,
+            "--repl-diskless-sync-delay", "0",
         )  # fmt: skip
         self.sentinels = []
         for number in range(3):
@@ -83,13 +82,6 @@ class Pair:
         self.replica.go_on()
         promoted = self.replica.client()
         await eventually_async(lambda: promoted.info("replication")["role"] == "master", within=30)
-
-    def come_back(self) -> None:
-        """The dead one is the new master's replica."""
-        self.master, self.replica = self.replica, self.master
-        self.replica.arguments = ("--replicaof", "127.0.0.1", str(self.master.port), *self._arguments)
-        self.replica.start()
-        self.settle()
 
     def close(self) -> None:
         for server in (*self.sentinels, self.replica, self.master):
@@ -203,28 +195,34 @@ class Round:
 
 
 async def lose_writes(directory: Path, rounds: int, turns: int, **settings: Any) -> Tally:
-    """`rounds` failovers, each under `turns` running answers."""
-    store, upstream, tally = Pair(directory), DoubleProcess(), Tally()
+    """`rounds` failovers, each under `turns` running answers and of servers of its own."""
+    tally = Tally()
+    for number in range(rounds):
+        await _lose_writes_once(directory / f"round{number}", number, turns, tally, settings)
+    return tally
+
+
+async def _lose_writes_once(
+    directory: Path, number: int, turns: int, tally: Tally, settings: dict[str, Any]
+) -> None:
+    store, upstream = Pair(directory), DoubleProcess()
     values = {
         "redis_url": store.url, "GROQ_BASE_URL": upstream.url, "workers": 2, "lease_seconds": 2, **settings
     }  # fmt: skip
     replicas: list[Replica] = []
     try:
-        replicas += [Replica(directory / f"service{number}", **values) for number in range(2)]
+        replicas += [Replica(directory / f"service{one}", **values) for one in range(2)]
         async with client() as http:
-            for number in range(rounds):
-                one = Round(http, [replica.url for replica in replicas], f"r{number}", tally)
-                running = [asyncio.create_task(one.turn(turn)) for turn in range(turns)]
-                await asyncio.sleep(TOKENS / RATE / 3)  # a third of each answer has been shown
-                if number % 2:
-                    os.kill(random.choice(replicas[0].workers()), signal.SIGKILL)
-                await store.lose_the_master()
-                await asyncio.wait_for(asyncio.gather(*running), 90)
-                await one.check(turns)
-                await asyncio.to_thread(store.come_back)
+            one = Round(http, [replica.url for replica in replicas], f"r{number}", tally)
+            running = [asyncio.create_task(one.turn(turn)) for turn in range(turns)]
+            await asyncio.sleep(TOKENS / RATE / 3)  # a third of each answer has been shown
+            if number % 2:
+                os.kill(random.choice(replicas[0].workers()), signal.SIGKILL)
+            await store.lose_the_master()
+            await asyncio.wait_for(asyncio.gather(*running), 90)
+            await one.check(turns)
     finally:
         for replica in replicas:
             replica.close()
         upstream.close()
         store.close()
-    return tally
