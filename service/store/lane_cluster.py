@@ -139,6 +139,7 @@ class _Together(Pipeline):
     """Commands that are asked at once, each of the node that holds its key."""
 
     def __init__(self, client: LaneCluster) -> None:
+        # Without a pool of connections: `execute` asks the lanes.
         super().__init__(None, client.response_callbacks, False, None)  # type: ignore[arg-type]
         self._client = client
 

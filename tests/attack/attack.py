@@ -203,7 +203,7 @@ class Attack:
 
     async def _drip(self, line: Connection, drip: bytes) -> None:
         for place in itertools.count():
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # a byte a second is the attack
             if not drip:
                 continue
             await line.send(drip[place % len(drip) :][:1])

@@ -131,7 +131,7 @@ class TenantProcess:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not self.between(moment, float("inf")):
             assert self._process.poll() is None, "the tenant's process has ended"
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks, within `seconds`
 
     def close(self) -> None:
         self._process.kill()

@@ -212,4 +212,4 @@ def settle(stand: Stand, seconds: float) -> None:
     while time.monotonic() < deadline:
         if stand.double.health()["open"] == 0:
             return
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks, within `seconds`

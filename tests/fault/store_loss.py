@@ -21,14 +21,14 @@ from typing import Any, cast
 import httpx
 
 from service.double import expected_text
+from tests.fault.test_redis_outage import Sentinels
 from tests.support.dialects import DIALECTS, Dialect
 from tests.support.processes import Replica
 from tests.support.readers import TERMINAL, client, start_turn
-from tests.support.redis import RedisServer
 from tests.support.service import Served
 from tests.support.sse import Frame, frames, text_of
 from tests.support.upstream import DoubleProcess
-from tests.support.waiting import eventually, eventually_async
+from tests.support.waiting import eventually_async
 
 TOKENS = 150
 RATE = 50
@@ -38,54 +38,13 @@ ATTEMPTS = 8
 FROZEN = (0.3, 0.5)
 
 
-class Pair:
-    """A master, its replica and three sentinels on loopback, for one failover."""
-
-    def __init__(self, directory: Path) -> None:
-        self.master = RedisServer(directory / "a")
-        self.replica = RedisServer(
-            directory / "b", "--replicaof", "127.0.0.1", str(self.master.port),
-            "--repl-diskless-sync-delay", "0",
-        )  # fmt: skip
-        self.sentinels = []
-        for number in range(3):
-            home = directory / f"sentinel{number}"
-            home.mkdir(parents=True)
-            conf = home / "sentinel.conf"
-            conf.write_text(
-                f"sentinel monitor main 127.0.0.1 {self.master.port} 2\n"
-                "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n"
-            )
-            self.sentinels.append(RedisServer(home, conf=conf))
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        self.url = f"redis+sentinel://{hosts}/main"
-        self.settle()
-
-    def settle(self) -> None:
-        """Returns when the replica has all that the master has, and the sentinels know both."""
-        link = self.replica.client()
-        eventually(lambda: link.info("replication").get("master_link_status") == "up", within=30)
-        for sentinel in self.sentinels:
-            eventually(partial(self._known, sentinel), within=30)
-
-    def _known(self, sentinel: RedisServer) -> bool:
-        asked = sentinel.client()
-        master = asked.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
-        replicas = asked.execute_command("SENTINEL", "REPLICAS", "main")
-        ready = any("s_down" not in one["flags"] and one["master-link-status"] == "ok" for one in replicas)
-        return int(master[1]) == self.master.port and ready
-
-    async def lose_the_master(self) -> None:
-        self.replica.stall()
-        await asyncio.sleep(random.uniform(*FROZEN))  # what is acknowledged in this time is lost
-        self.master.kill()
-        self.replica.go_on()
-        promoted = self.replica.client()
-        await eventually_async(lambda: promoted.info("replication")["role"] == "master", within=30)
-
-    def close(self) -> None:
-        for server in (*self.sentinels, self.replica, self.master):
-            server.close()
+async def lose_the_master(store: Sentinels) -> None:
+    store.replica.stall()
+    await asyncio.sleep(random.uniform(*FROZEN))  # what is acknowledged in this time is lost
+    store.master.kill()
+    store.replica.go_on()
+    promoted = store.replica.client()
+    await eventually_async(lambda: promoted.info("replication")["role"] == "master", within=30)
 
 
 @dataclass
@@ -147,14 +106,14 @@ class Round:
                         events = []
                         continue
                     if answer.status_code != 200:
-                        await asyncio.sleep(0.05)
+                        await asyncio.sleep(0.05)  # between two tries, as an EventSource waits
                         continue
                     async for frame in frames(answer):
                         events.append(frame)
                         if random.random() < 0.02:
                             break
             except httpx.TransportError:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # as above
         return text_of(events), events[-1].event.removeprefix("turn.")
 
     async def check(self, count: int) -> None:
@@ -205,7 +164,7 @@ async def lose_writes(directory: Path, rounds: int, turns: int, **settings: Any)
 async def _lose_writes_once(
     directory: Path, number: int, turns: int, tally: Tally, settings: dict[str, Any]
 ) -> None:
-    store, upstream = Pair(directory), DoubleProcess()
+    store, upstream = Sentinels(directory), DoubleProcess()
     values = {
         "redis_url": store.url, "GROQ_BASE_URL": upstream.url, "workers": 2, "lease_seconds": 2, **settings
     }  # fmt: skip
@@ -218,7 +177,7 @@ async def _lose_writes_once(
             await asyncio.sleep(TOKENS / RATE / 3)  # a third of each answer has been shown
             if number % 2:
                 os.kill(random.choice(replicas[0].workers()), signal.SIGKILL)
-            await store.lose_the_master()
+            await lose_the_master(store)
             await asyncio.wait_for(asyncio.gather(*running), 90)
             await one.check(turns)
     finally:
