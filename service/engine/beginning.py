@@ -119,7 +119,9 @@ class Beginning:
         model.check(send.params)
         await send.breathe()
         required = len(send.seeds) if send.seeds_required else 0
-        self._contexts.check(model, send.params, system, send.content, send.messages, required)
+        self._contexts.check(
+            send.principal, model, send.params, system, send.content, send.messages, required
+        )
         params = {**send.params, "system": system}
         if send.messages is not None:
             params["messages"] = send.messages

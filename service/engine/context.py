@@ -28,6 +28,8 @@ _PER_MESSAGE: Final = 4
 _PRIMING: Final = 16
 # Shorter prompts tell more of the template, which models wrap around them, than of the text.
 _TELLING: Final = 500
+# Principals whose ratio a worker remembers, some 150 bytes each; a forgotten one begins again at 1.
+_KNOWN_PRINCIPALS: Final = 4_096
 # A place behind all messages.
 _END: Final = 2**53
 # The place of a session's first question: nothing is before it.
@@ -46,33 +48,50 @@ GLANCE: Final = (_PAGE, 16_384)
 _STEPS: Final = (64, 32, 16, 8, 4, 2)
 
 
-class Tokens:
-    """Counts tokens: by a real tokenizer where the extra `tokens` is installed, else estimated.
+class Counter:
+    """Counts tokens of one caller's texts: exactly with a tokenizer, else by length times `ratio`."""
 
-    The estimate is corrected by what the provider reports (a moving mean of the ratio).
-    """
+    __slots__ = ("_exact", "_ratio")
 
-    def __init__(self) -> None:
-        self._count = _tokenizer()
-        self._ratio = 1.0
+    def __init__(self, exact: Callable[[str], int] | None, ratio: float) -> None:
+        self._exact = exact
+        self._ratio = ratio
 
-    def count(self, text: str) -> int:
-        if self._count is not None:
-            return self._count(text)
+    def text(self, text: str) -> int:
+        if self._exact is not None:
+            return self._exact(text)
         # 4 characters per token fit English; three quarters of the bytes scripts that o200k knows less well.
         length = len(text) if text.isascii() else max(len(text), len(text.encode()) * 0.75)
         return int(length / 4 * self._ratio) + 1
 
     def message(self, content: str) -> int:
-        return self.count(content) + _PER_MESSAGE
+        return self.text(content) + _PER_MESSAGE
 
-    def learn(self, context: Context, reported: int) -> None:
+
+class Tokens:
+    """A `Counter` per principal: with a tokenizer where the extra `tokens` is installed, else estimates.
+
+    Estimates are corrected by what the provider reports of the same principal's prompts (a moving mean
+    of the ratio). One caller's odd texts never change what another's count for.
+    """
+
+    def __init__(self) -> None:
+        self._exact = _tokenizer()
+        self._ratios: dict[str, float] = {}  # the one learned last is at the end
+
+    def of(self, principal: str) -> Counter:
+        return Counter(self._exact, self._ratios.get(principal, 1.0))
+
+    def learn(self, principal: str, context: Context, reported: int) -> None:
         """Correct later estimates by a fifth of what this one's text was off, within sound bounds."""
         text = context.text_tokens
         said = reported - (context.prompt_tokens - text)
-        if self._count is None and text >= _TELLING and said > 0:
-            self._ratio *= 1 + 0.2 * (said / text - 1)
-            self._ratio = min(3.0, max(0.5, self._ratio))
+        if self._exact is not None or text < _TELLING or said <= 0:
+            return
+        ratio = self._ratios.pop(principal, 1.0) * (1 + 0.2 * (said / text - 1))
+        self._ratios[principal] = min(3.0, max(0.5, ratio))
+        if len(self._ratios) > _KNOWN_PRINCIPALS:
+            del self._ratios[next(iter(self._ratios))]
 
 
 def _tokenizer() -> Callable[[str], int] | None:
@@ -109,7 +128,7 @@ class Contexts:
         return model.context_window - self.completion_of(model, params) - _PRIMING
 
     def check(
-        self, model: Model, params: dict[str, Any], system: str, content: str,
+        self, principal: str, model: Model, params: dict[str, Any], system: str, content: str,
         messages: list[dict[str, Any]] | None = None, history: int = 0,
     ) -> int:  # fmt: skip
         """Tokens of the smallest context there is. Raises context_too_long where it never fits.
@@ -122,11 +141,12 @@ class Contexts:
                 "context_too_long",
                 f"The history has {history} messages; with the room for the answer the model takes {most}.",
             )
+        counter = self._tokens.of(principal)
         if messages is not None:
-            what, smallest = "conversation", self.explicit(messages)
+            what, smallest = "conversation", explicit(counter, messages)
         else:
-            what, smallest = "message", self._tokens.message(system) + self._tokens.message(content)
-        smallest += self._formats(params)
+            what, smallest = "message", counter.message(system) + counter.message(content)
+        smallest += _formats(counter, params)
         if smallest > self.room(model, params):
             raise ServiceError(
                 "context_too_long",
@@ -135,28 +155,15 @@ class Contexts:
             )
         return smallest
 
-    def explicit(self, messages: list[dict[str, Any]]) -> int:
-        """Tokens of a context that the caller gave as a whole; it is sent as it is or refused."""
-        tokens = 0
-        for message in messages:
-            tokens += self._tokens.message(str(message.get("content") or ""))
-            for call in message.get("tool_calls", ()):
-                tokens += self._tokens.message(call["function"]["name"] + str(call["function"]["arguments"]))
-        return tokens
-
-    def _formats(self, params: dict[str, Any]) -> int:
-        """Tokens of what a prompt says besides its messages: tools, and the form of the answer."""
-        said = [params[name] for name in ("tools", "response_format") if params.get(name)]
-        return self._tokens.count(orjson.dumps(said).decode()) if said else 0
-
     async def build(self, turn: Turn, model: Model) -> Context:
-        formats = self._formats(turn.params)
+        counter = self._tokens.of(turn.ref.principal)
+        formats = _formats(counter, turn.params)
         if "messages" in turn.params:
             given = turn.params["messages"]
-            return _context(given, self.explicit(given), formats)
+            return _context(given, explicit(counter, given), formats)
         system = turn.params.get("system") or DEFAULT_SYSTEM_PROMPT
         question = turn.question or await self._question(turn)
-        used = self._tokens.message(system) + self._tokens.message(question)
+        used = counter.message(system) + counter.message(question)
         room = self.room(model, turn.params) - used - formats
         seen, turn.history = turn.history, None  # not kept for as long as the turn runs
         window = await self._window(turn.ref, turn.pos - 1, room, seen)
@@ -180,12 +187,13 @@ class Contexts:
 
         What is read for that of the history is added to what was seen.
         """
+        counter = self._tokens.of(ref.principal)
         if send.messages is not None:
-            return self.explicit(send.messages) + self._formats(params) + _PRIMING
-        used = self._tokens.message(params["system"]) + self._tokens.message(send.content)
-        used += self._formats(params) + _PRIMING
+            return explicit(counter, send.messages) + _formats(counter, params) + _PRIMING
+        used = counter.message(params["system"]) + counter.message(send.content)
+        used += _formats(counter, params) + _PRIMING
         if seen.session is None or not seen.session.turns:  # else they are there already, or in vain
-            used += sum(self._tokens.message(seed["content"]) for seed in send.seeds)
+            used += sum(counter.message(seed["content"]) for seed in send.seeds)
         if seen.session is not None:
             window = await self._window(ref, _END, self.room(model, params) - used, seen.page)
             seen.page = window.read
@@ -194,12 +202,13 @@ class Contexts:
 
     async def _window(self, ref: TurnRef, place: int, room: int, seen: Page | None) -> _Window:
         """The newest messages below a place that fit; `seen` is what is known of them."""
+        counter = self._tokens.of(ref.principal)
         page = Page([], place > _FIRST) if seen is None else seen.below(place)
         fitting: list[tuple[Said, int]] = []  # with their tokens, newest first
         used = 0
         while True:
             for one in page.said[len(fitting) :]:
-                tokens = self._tokens.message(one.content)
+                tokens = counter.message(one.content)
                 if used + tokens > room:
                     return _Window(*_trimmed(fitting, room), page)
                 used += tokens
@@ -210,6 +219,22 @@ class Contexts:
             below = page.said[-1].place if page.said else place
             older = await self._sessions.window(ref.principal, ref.session_id, below, _PAGE, size)
             page = page.followed_by(older)
+
+
+def explicit(counter: Counter, messages: list[dict[str, Any]]) -> int:
+    """Tokens of a context that the caller gave as a whole; it is sent as it is or refused."""
+    tokens = 0
+    for message in messages:
+        tokens += counter.message(str(message.get("content") or ""))
+        for call in message.get("tool_calls", ()):
+            tokens += counter.message(call["function"]["name"] + str(call["function"]["arguments"]))
+    return tokens
+
+
+def _formats(counter: Counter, params: dict[str, Any]) -> int:
+    """Tokens of what a prompt says besides its messages: tools, and the form of the answer."""
+    said = [params[name] for name in ("tools", "response_format") if params.get(name)]
+    return counter.text(orjson.dumps(said).decode()) if said else 0
 
 
 def _context(messages: list[dict[str, Any]], tokens: int, formats: int) -> Context:

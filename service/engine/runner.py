@@ -247,7 +247,7 @@ class Runner:
                 kind="empty", retryable=True,
             )  # fmt: skip
         if last.usage:
-            self._tokens.learn(context, last.usage["prompt_tokens"])
+            self._tokens.learn(turn.ref.principal, context, last.usage["prompt_tokens"])
         return last.finish_reason or "stop"
 
     async def _relay(

@@ -67,35 +67,57 @@ async def test_tools_and_formats_count_as_the_rest_of_the_prompt_does() -> None:
         assert told.messages == bare.messages
         assert 300 <= told.prompt_tokens - bare.prompt_tokens <= 400
         with pytest.raises(ServiceError) as refused:
-            contexts.check(ROOMY, {name: TOOLS * 400}, "system", "Hello")
+            contexts.check("p", ROOMY, {name: TOOLS * 400}, "system", "Hello")
         assert refused.value.code == "context_too_long"
 
 
 async def test_what_the_provider_makes_of_tools_does_not_change_the_estimate_of_text() -> None:
     tokens = Tokens()
     contexts = Contexts(History(40, "some text " * 50), tokens)  # type: ignore[arg-type]  # the same
-    before = tokens.count("x" * 4000)
+    before = tokens.of("p").text("x" * 4000)
     turn = turn_after(40)
     turn.params = {"tools": TOOLS}
     context = await contexts.build(turn, ROOMY)
     for _ in range(20):
-        tokens.learn(context, context.prompt_tokens * 3)
-    assert tokens.count("x" * 4000) == before
+        tokens.learn("p", context, context.prompt_tokens * 3)
+    assert tokens.of("p").text("x" * 4000) == before
     plain = await contexts.build(turn_after(40), ROOMY)
     twice = plain.prompt_tokens + plain.text_tokens
     for _ in range(50):
-        tokens.learn(await contexts.build(turn_after(40), ROOMY), twice)
-    assert 1.9 < tokens.count("x" * 4000) / before < 2.1
+        tokens.learn("p", await contexts.build(turn_after(40), ROOMY), twice)
+    assert 1.9 < tokens.of("p").text("x" * 4000) / before < 2.1
 
 
 async def test_short_prompts_teach_nothing_as_most_of_them_is_the_template() -> None:
     tokens = Tokens()
     contexts = Contexts(History(2, "short"), tokens)  # type: ignore[arg-type]  # the same
-    before = tokens.count("x" * 4000)
+    before = tokens.of("p").text("x" * 4000)
     context = await contexts.build(turn_after(2), ROOMY)
     for _ in range(20):
-        tokens.learn(context, context.prompt_tokens + 70)
-    assert tokens.count("x" * 4000) == before
+        tokens.learn("p", context, context.prompt_tokens + 70)
+    assert tokens.of("p").text("x" * 4000) == before
+
+
+async def test_what_one_callers_texts_weigh_changes_no_count_of_another() -> None:
+    tokens = Tokens()
+    contexts = Contexts(History(40, "some text " * 50), tokens)  # type: ignore[arg-type]  # the same
+    before = tokens.of("neighbour").text("x" * 4000)
+    context = await contexts.build(turn_after(40), ROOMY)
+    for _ in range(50):
+        tokens.learn("p", context, context.prompt_tokens * 3)
+    assert tokens.of("p").text("x" * 4000) > 2.5 * before
+    assert tokens.of("neighbour").text("x" * 4000) == before
+
+
+async def test_a_worker_remembers_what_texts_weigh_of_so_many_callers_only() -> None:
+    tokens = Tokens()
+    contexts = Contexts(History(40, "some text " * 50), tokens)  # type: ignore[arg-type]  # the same
+    context = await contexts.build(turn_after(40), ROOMY)
+    for number in range(4_097):
+        tokens.learn(f"p{number}", context, context.prompt_tokens * 2)
+    plain = Tokens().of("p").text("x" * 4000)
+    assert tokens.of("p0").text("x" * 4000) == plain
+    assert tokens.of("p1").text("x" * 4000) > plain
 
 
 @pytest.mark.parametrize("count", [3, 5, 7])
