@@ -22,7 +22,7 @@ from service.api.edge import Edge
 from service.api.limits import Limits
 from service.api.middleware import EdgeMiddleware
 from service.api.origins import allowed_origins
-from service.api.receiving import Receiving
+from service.api.receiving import Receiving, RefusedBodies
 from service.api.streams import Streams
 from service.config.settings import Settings, load_settings
 from service.engine.drain import Drain
@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await authenticator.open()
         app.state.edge = Edge(
             settings, engine, authenticator, Limits(settings, store.windows),
-            Streams(settings.open_streams_per_principal), Receiving(settings.max_body_bytes),
+            Streams(settings.open_streams_per_principal), Receiving(settings.max_body_bytes), RefusedBodies(),
         )  # fmt: skip
         drain = Drain(engine, getattr(app.state, "drain", None))
         watching = asyncio.create_task(drain.watch(), name="drain")

@@ -141,7 +141,16 @@ REFUSALS: Final = ("full", "read_only", "disk", "no_replicas", "forbidden")
 OUTCOMES: Final = ("completed", "stopped", "failed")
 DIALECTS: Final = ("text", "native", "openai", "aisdk")
 AUTH_REFUSALS: Final = ("missing", "unknown", "expired", "revoked", "token", "ticket", "scope")
-LIMITS: Final = ("sends", "reads", "turns", "streams", "budget", "storage", "admission")
+LIMITS: Final = (
+    "sends",
+    "reads",
+    "turns",
+    "streams",
+    "budget",
+    "storage",
+    "admission",
+    "refused_bodies",
+)
 #: budgets and places are not among them: without the store nothing begins
 CONTROLS: Final = ("limits", "governor")
 #: why an attempt failed; `held` and `circuit` are attempts that the governor did not let go

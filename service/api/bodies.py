@@ -44,6 +44,9 @@ async def read_json(request: Request) -> Any:
     limit = edge_of(request).settings.max_body_bytes
     if length(request) > limit:
         raise _too_large(limit)
+    caller = request.scope.get("chat.caller", "")
+    if caller and not 0 <= length(request) <= SMALL_BYTES:
+        edge_of(request).refused_bodies.check(caller)
     body = await _received(request, limit)
     if not body.strip():
         return None
@@ -87,7 +90,15 @@ async def _received(request: Request, limit: int) -> bytearray:
         ) from None
     finally:
         receiving.give_back(principal, counted)
+        request.scope["chat.body_bytes"] = counted
     return body
+
+
+def note_refusal(request: Request) -> None:
+    """What was read of the body was in vain."""
+    caller, read = request.scope.get("chat.caller", ""), request.scope.get("chat.body_bytes", 0)
+    if caller and read > SMALL_BYTES:
+        edge_of(request).refused_bodies.add(caller, read)
 
 
 async def _no_pause(_: float) -> None:

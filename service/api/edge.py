@@ -12,7 +12,7 @@ from fastapi import Request
 
 from service.api.auth import Authenticator, Principal, forbidden
 from service.api.limits import Limits
-from service.api.receiving import Receiving
+from service.api.receiving import Receiving, RefusedBodies
 from service.api.streams import Streams
 from service.config.settings import Settings
 from service.engine.engine import Engine
@@ -29,6 +29,7 @@ class Edge:
     limits: Limits
     streams: Streams
     receiving: Receiving
+    refused_bodies: RefusedBodies
 
 
 def edge_of(request: Request) -> Edge:

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from service.api import bodies
 from service.dialects.errors import envelope, error_headers
 from service.errors import ServiceError
 
@@ -35,6 +36,8 @@ def respond(path: str, error: ServiceError) -> Response:
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     request.scope["chat.code"] = error.code
+    if error.status < 500:
+        bodies.note_refusal(request)
     response = respond(request.url.path, error)
     for name, key in (("X-Session-Id", "chat.session"), ("X-Turn-Id", "chat.turn")):
         if key in request.scope:  # the turn began before it was refused, and its message stays

@@ -67,7 +67,10 @@ class Limits(Limiter):
         """
         own = principal.limit_sends if kind == "sends" else principal.limit_reads
         limits = _parse(self._settings.limit_for(kind) if own is None else own)
-        return Toll(self, request, limits, self._who(request, principal) if limits else "", kind, once)
+        who = self._who(request, principal) if limits else ""
+        if who:
+            request.scope["chat.caller"] = who
+        return Toll(self, request, limits, who, kind, once)
 
     def _who(self, request: Request, principal: Principal) -> str:
         if not principal.anonymous:

@@ -1,14 +1,20 @@
-"""Bodies that are being received: how many bytes of them a worker holds, of one principal and in all.
+"""Bounds of this worker on the bodies of requests: how much it holds, and how much it reads in vain.
 
 A body is held until its last byte has come, for 30 s at most (bodies.py). Without a bound, a caller
-with a key and 1,000 connections could make a worker hold 1 GiB of bodies that never end.
+with a key and 1,000 connections could make a worker hold 1 GiB of bodies that never end. A large body
+takes some 15 ms to read and check; a refusal costs its sender one read, of which it may have 1,200 a
+minute, so what is refused is bounded in bytes too.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import Final
 
+from service import metrics
 from service.errors import ServiceError
 
 _MIB: Final = 1_048_576
@@ -38,3 +44,36 @@ class Receiving:
         self._held[principal] -= size
         if not self._held[principal]:
             del self._held[principal]
+
+
+# A dozen refused bodies of 330 KiB at once, then one in 5 s: 3 ms of each second of a worker.
+_REFUSED_AT_ONCE: Final = 4 * _MIB
+_REFUSED_PER_SECOND: Final = 65_536
+_CALLERS: Final = 10_000  # remembered, 0.2 KiB each; the one refused longest ago is forgotten first
+
+
+class RefusedBodies:
+    """Bytes of large bodies that were read and then refused, per caller: a bucket that leaks."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller -> bytes, when
+
+    def add(self, caller: str, size: int) -> None:
+        self._levels[caller] = (self._level(caller) + size, self._now())
+        self._levels.move_to_end(caller)
+        if len(self._levels) > _CALLERS:
+            self._levels.popitem(last=False)
+
+    def check(self, caller: str) -> None:
+        """Before a large body of this caller is read. Raises rate_limited."""
+        over = self._level(caller) - _REFUSED_AT_ONCE
+        if over >= 0:
+            wait = max(1, math.ceil(over / _REFUSED_PER_SECOND))
+            metrics.limit_rejections.labels(limit="refused_bodies").inc()
+            text = f"Too many large requests of yours were refused; try again in {wait} s."
+            raise ServiceError("rate_limited", text, retry_after=wait)
+
+    def _level(self, caller: str) -> float:
+        level, since = self._levels.get(caller, (0.0, 0.0))
+        return max(0.0, level - (self._now() - since) * _REFUSED_PER_SECOND)

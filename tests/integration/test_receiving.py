@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import httpx
 import pytest
 
 from service.api import receiving
+from service.errors import ServiceError
 from tests.conftest import Start
 from tests.support.identity import bearer, make_key
 from tests.support.waiting import eventually_async
@@ -44,3 +46,55 @@ async def test_one_caller_may_not_fill_the_room_for_bodies(
         await eventually_async(lambda: not held, within=10)
         assert await create(greedy) == 201
         assert not held
+
+
+async def test_large_bodies_that_are_refused_are_soon_refused_unread(start: Start) -> None:
+    """Reading one takes 15 ms, and a refusal costs one of 1,200 reads a minute."""
+    history = [{"role": ("user", "assistant")[place % 2], "content": "x" * 20} for place in range(5_000)]
+    async with start(auth="keys") as served:
+        flooder, other = await make_key(served, "flooder"), await make_key(served, "other")
+        routes: dict[str, tuple[str, dict[str, object]]] = {
+            "/chat-with-history": ("POST", {"user_query": "x", "history": history}),
+            "/v1/chat/completions": ("POST", {"messages": history, "n": 2}),
+            "/v1/sessions/none": ("PATCH", {"title": "x" * 300_000}),
+        }
+
+        async def ask(key: str, route: str) -> httpx.Response:
+            method, body = routes[route]
+            return await served.client.request(method, route, json=body, headers=bearer(key))
+
+        refused = [(await ask(flooder, route)).status_code for route in list(routes) * 9]
+        assert refused[:12] == [400] * 12
+        assert refused[-3:] == [429] * 3  # 4 MiB are read, in whichever routes
+        answer = await ask(flooder, "/chat-with-history")
+        assert answer.json()["code"] == "rate_limited"
+        assert 1 <= int(answer.headers["retry-after"]) <= 10
+        small = {"user_query": "[[tokens=2]]"}
+        assert (await served.client.post("/chat", json=small, headers=bearer(flooder))).status_code == 200
+        assert (await ask(other, "/chat-with-history")).status_code == 400
+
+
+async def test_large_bodies_that_are_taken_are_bound_by_no_more_than_the_limit_of_sends(start: Start) -> None:
+    async with start(auth="keys") as served:
+        key = await make_key(served)
+        for number in range(16):
+            body = {"user_query": f"[[tokens=1]] {number} " + "word " * 60_000}
+            assert (await served.client.post("/chat", json=body, headers=bearer(key))).status_code == 200
+
+
+def test_what_was_refused_is_forgotten_with_time_and_for_the_oldest_of_10_000() -> None:
+    now = 0.0
+    refused = receiving.RefusedBodies(lambda: now)
+    refused.add("a", 4 * 1_048_576 + 65_536)
+    with pytest.raises(ServiceError) as over:
+        refused.check("a")
+    assert (over.value.code, over.value.retry_after) == ("rate_limited", 1)
+    now = 1.1
+    refused.check("a")
+    refused.add("a", 100_000)
+    for number in range(10_000):
+        refused.check(f"b{number}")
+        refused.add(f"b{number}", 5_000_000)
+    refused.check("a")
+    with pytest.raises(ServiceError):
+        refused.check("b0")
