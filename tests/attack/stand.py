@@ -79,7 +79,7 @@ class Stand:
                 stack.callback(self.replicas[-1].close)
             self.nginx = Nginx(directory / "nginx", [replica.port for replica in self.replicas])
             stack.callback(self.nginx.close)
-            self.admin = _admin_key(self.redis.url)
+            self.admin = admin_key(self.redis.url)
             self._ends = stack.pop_all()
         self._read: dict[Path, int] = {}
 
@@ -181,7 +181,7 @@ def _quotas(share: float) -> dict[str, Any]:
     return {"max_stored_bytes_per_principal": int(stored * share)} if stored and share < 1 else {}
 
 
-def _admin_key(redis_url: str) -> str:
+def admin_key(redis_url: str) -> str:
     made = subprocess.run(
         [sys.executable, "-m", "service", "keys", "create", "--name", "operator", "--scopes", "chat,admin"],
         cwd=ROOT, env=clean_environment(CHAT_REDIS_URL=redis_url), check=True, timeout=60, text=True,

@@ -32,17 +32,15 @@ async def drips(attack: Attack) -> None:
     body = request("POST", "/chat", body=b'{"user_query": "' + b"x" * 10_000)
     head = b"GET /livez HTTP/1.1\r\nHost: chat.example\r\nX-Drip: "
     ports = (0, *attack.context.services)
+    each = 60 // len(ports) // 2
+    whole = [(port, data) for port in ports for data in (body[:-9_000], head)]
     ended = await asyncio.gather(
-        *(
-            attack.hold(data, connections=60 // len(ports) // 2, port=port, drip=b"x")
-            for port in ports
-            for data in (body[:-9_000], head)
-        )
+        *(attack.hold(data, connections=each, port=port, drip=b"x") for port, data in whole)
     )
+    # A body that nginx keeps for a repeat has no bound in time: the first of these is bound in number only.
+    still_open = sum(each - number for number in ended[1:])
     if attack.context.seconds > 60:
-        attack.tally.check(
-            sum(ended) == attack.tally.made, f"{attack.tally.made - sum(ended)} are open after a minute"
-        )
+        attack.tally.check(not still_open, f"{still_open} are open after a minute")
 
 
 @attacker("2,000 connections that say nothing, opened again when they are closed")

@@ -39,6 +39,8 @@ _TOKENS, _RATE = 40, 200
 _CUT_AFTER: Final = 5  # events: a reader leaves in the middle of an answer
 _RESUMED_AFTER: Final = 3  # of an ended one: the turn, its attempt and a first token at least
 _PATIENCE_SECONDS: Final = 15.0
+# nginx closes a connection that was idle for 75 s; one that is used in that moment would be cut.
+_IDLE_SECONDS: Final = 30.0
 
 
 @dataclass(eq=False)
@@ -68,7 +70,7 @@ class Tenant:
         self._sessions = [Session(f"{name}-s{number}") for number in range(_SESSIONS)]
         self._seeds = itertools.count(1)
         self._picks = itertools.count()
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[float, Connection]] = []  # the one used last is at the end
 
     async def run(self) -> None:
         """Until it is killed."""
@@ -184,7 +186,7 @@ class Tenant:
         return headers["x-turn-id"]
 
     async def _get(self, path: str) -> Answer:
-        line = self._idle.pop() if self._idle else await Connection.open(self._port, ADDRESS)
+        line = await self._connection()
         try:
             await line.send(request("GET", path, key=self._key))
             answer = await line.answer()
@@ -192,9 +194,14 @@ class Tenant:
             line.abort()
             raise
         if line.usable:
-            self._idle.append(line)
+            self._idle.append((time.monotonic(), line))
         check(answer.status == 200, f"{answer.status} {answer.body!r}")
         return answer
+
+    async def _connection(self) -> Connection:
+        while self._idle and self._idle[0][0] < time.monotonic() - _IDLE_SECONDS:
+            self._idle.pop(0)[1].abort()
+        return self._idle.pop()[1] if self._idle else await Connection.open(self._port, ADDRESS)
 
 
 if __name__ == "__main__":
