@@ -46,8 +46,8 @@ class Receiving:
             del self._held[principal]
 
 
-# A dozen refused bodies of 330 KiB at once, then one in 5 s: 3 ms of each second of a worker.
-_REFUSED_AT_ONCE: Final = 4 * _MIB
+# Six refused bodies of 330 KiB at once, then one in 5 s: 3 ms of each second of a worker.
+_REFUSED_AT_ONCE: Final = 2 * _MIB
 _REFUSED_PER_SECOND: Final = 65_536
 _CALLERS: Final = 10_000  # remembered, 0.2 KiB each; the one refused longest ago is forgotten first
 

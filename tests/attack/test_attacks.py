@@ -1,7 +1,7 @@
 """Each attacker for two seconds beside the tenant: `make attack` in the size of CI.
 
-No request of the tenant may fail and everything has to hold that is no time; of times only a bound
-of a second, since CI's machine may be busy. The figures are those of `make attack`, on an idle machine.
+No request of the tenant may fail, and everything has to hold that is no time: how late a request is
+depends on the machine, and is measured by `make attack` on an idle one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.needed import program
 pytestmark = [pytest.mark.alone, pytest.mark.fault, pytest.mark.timeout(120)]
 
 #: An eighth of the shipped store, and quotas with it.
-SMALL = Plan(Size(workers=1, maxmemory="96mb", share=0.125), quiet=0.5, attack=2, patient=2, floor=1.0)
+SMALL = Plan(Size(workers=1, maxmemory="96mb", share=0.125), quiet=0.3, attack=2, patient=2)
 
 
 @pytest.fixture(scope="module")
@@ -32,5 +32,5 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
 @pytest.mark.parametrize("attacker", ATTACKERS.values(), ids=list(ATTACKERS))
 def test_the_tenant_notices_nothing_of(attacker: Attacker, arena: Arena) -> None:
     row = arena.attack(attacker, list(ATTACKERS).index(attacker.name))
-    assert row.verdict() == []
+    assert row.faults() == []
     assert row.made > 0, "the attacker asked nothing"
