@@ -130,7 +130,7 @@ async def test_no_credential_is_in_any_log(stack: Stack) -> None:
             await http.get(f"{replica.url}/metrics", headers={"Authorization": f"Bearer {METRICS}"})
             await http.get(f"{replica.url}/metrics", headers={"Authorization": f"Bearer {METRICS}x"})
         with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=int(stack.replicas[0].settings["redis_url"].rpartition(":")[2][:-2]),
+            redis.Redis(port=int(str(stack.replicas[0].settings["redis_url"]).rpartition(":")[2][:-2]),
                         password=f"{PASSWORD}x").ping()  # fmt: skip
         for replica in stack.replicas:
             replica.signal(signal.SIGTERM)
