@@ -42,6 +42,12 @@ tokens = Counter("chat_tokens_total", "Tokens billed to turns.", ["direction"])
 model_tokens = Counter(
     "chat_model_tokens_total", "Tokens billed to turns, per model.", ["model", "direction"]
 )
+cached_tokens = Counter(
+    "chat_cached_tokens_total", "Of the input tokens, those from the provider's prompt cache.", ["model"]
+)
+reasoning_tokens = Counter(
+    "chat_reasoning_tokens_total", "Of the output tokens, those that were thinking.", ["model"]
+)
 takeovers = Counter("chat_takeovers_total", "Turns taken over from a lapsed lease.")
 takeover_delay = Histogram(
     "chat_takeover_delay_seconds", "From the lapse of a lease to its takeover.", buckets=_ANSWER
@@ -187,6 +193,8 @@ def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str
         (turns_ended, "outcome", OUTCOMES),
         (turn_duration, "outcome", OUTCOMES),
         (tokens, "direction", DIRECTIONS),
+        (cached_tokens, "model", known),
+        (reasoning_tokens, "model", known),
         (upstream_attempts, "model", known),
         (upstream_first_chunk, "model", known),
         (upstream_time_per_token, "model", known),

@@ -52,7 +52,10 @@ _QUESTION: Final = {
     "id": "m_01m82xqzhyhm01djtgpydnpmta", "role": "user", "content": _ASKED, "turn_id": _TURN_ID,
     "state": "completed", "created": _AT,
 }  # fmt: skip
-_ANSWER: Final = {**_QUESTION, "id": _ANSWER_ID, "role": "assistant", "content": _SAID}
+_ANSWER: Final = {
+    **_QUESTION, "id": _ANSWER_ID, "role": "assistant", "content": _SAID, "finish_reason": "stop",
+    "model": _MODEL, "usage": _TOKENS,
+}  # fmt: skip
 MESSAGES: Final = {"data": [_QUESTION, _ANSWER], "next": None}
 EXPORT: Final = {"session": SESSION, "messages": [_QUESTION, _ANSWER]}
 TURN: Final = {
@@ -95,7 +98,10 @@ KEYS: Final = {"data": [_KEY]}
 NEW_KEY: Final = {"key": "chat_k7f3q9_...", **_KEY}
 ROTATED_KEY: Final = {"key": "chat_k7f3q9_...", "id": "k7f3q9"}
 USAGE: Final = {
-    "object": "list", "data": [{"date": "2026-11-23", "model": _MODEL, **_TOKENS, "turns": 1}],
+    "object": "list", "data": [{
+        "date": "2026-11-23", "model": _MODEL, **_TOKENS, "cached_tokens": 0, "reasoning_tokens": 0,
+        "turns": 1,
+    }],
     "principal": "key.k7f3q9",
     "budgets": {"day": {"limit": 200000, "used": 29, "reserved": 0, "resets_at": 1_795_478_400}},
     "storage": {

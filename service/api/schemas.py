@@ -102,7 +102,13 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "OpenAIError": fields(
         error=fields(message=TEXT, type=TEXT, param=maybe(TEXT), code={**TEXT, "description": "stable"})
     ),
-    "Tokens": fields(prompt_tokens=NUMBER, completion_tokens=NUMBER, total_tokens=NUMBER),
+    "Tokens": fields(
+        prompt_tokens=NUMBER, completion_tokens=NUMBER, total_tokens=NUMBER,
+        optional={
+            "prompt_tokens_details": fields(cached_tokens=NUMBER),
+            "completion_tokens_details": fields(reasoning_tokens=NUMBER),
+        },
+    ),
     "Session": fields(
         id=TEXT, title=maybe(TEXT), model=maybe(TEXT), system_prompt=maybe(TEXT), created=MILLISECONDS,
         updated=MILLISECONDS, turns=NUMBER, active_turn=maybe({**TEXT, "description": "the running turn"}),
@@ -111,7 +117,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Message": fields(
         id=TEXT, role=one_of("user", "assistant"), content=TEXT, turn_id=maybe(TEXT),
         state=one_of("completed", "stopped", "failed"), created=MILLISECONDS,
-        optional={"reasoning": {**TEXT, "description": "what the model thought, where it says so"}},
+        optional={
+            "reasoning": {**TEXT, "description": "what the model thought, where it says so"},
+            "finish_reason": _REASON, "model": {**TEXT, "description": "who answered"},
+            "usage": ref("Tokens"),
+        },
     ),
     "Messages": fields(data=many(ref("Message")), next=maybe({**TEXT, "description": "the next cursor"})),
     "Export": fields(session=ref("Session"), messages=many(ref("Message"))),
@@ -186,7 +196,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         object=one_of("list"), principal=TEXT,
         data=many(fields(
             date=TEXT, model=TEXT, prompt_tokens=NUMBER, completion_tokens=NUMBER, total_tokens=NUMBER,
-            turns=NUMBER,
+            cached_tokens=NUMBER, reasoning_tokens=NUMBER, turns=NUMBER,
         )),
         budgets={"type": "object", "additionalProperties": _BUDGET},
         storage=fields(sessions=_QUOTA, bytes=_QUOTA),

@@ -27,8 +27,10 @@ from service.dialects.errors import from_event, sentence
 from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
+from service.usage import detail
 
 _CURSOR: Final = re.compile(r"(t_[a-z0-9]{1,60})\.(\d{1,15})\.(\d{1,6})", re.ASCII)
+_DETAILS: Final = ("reasoningTokens", "cachedInputTokens")
 _REASONS: Final = {
     "stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"
 }  # fmt: skip
@@ -253,12 +255,13 @@ def _error(error: ServiceError) -> bytes:
     return _chunk("error", errorText=sentence(error))
 
 
-def _usage(usage: dict[str, int]) -> dict[str, Any]:
-    """By the names that the AI SDK has for it."""
-    return {
-        "usage": {
-            "inputTokens": usage["prompt_tokens"],
-            "outputTokens": usage["completion_tokens"],
-            "totalTokens": usage["total_tokens"],
-        }
+def _usage(usage: dict[str, Any]) -> dict[str, Any]:
+    """By the names that the AI SDK has for it; details where the provider told some."""
+    told = {
+        "inputTokens": usage["prompt_tokens"],
+        "outputTokens": usage["completion_tokens"],
+        "totalTokens": usage["total_tokens"],
+        "reasoningTokens": detail(usage, "reasoning_tokens"),
+        "cachedInputTokens": detail(usage, "cached_tokens"),
     }
+    return {"usage": {name: tokens for name, tokens in told.items() if tokens or name not in _DETAILS}}

@@ -9,19 +9,21 @@ turn's hash has the calls that ended in `billed` and the one under way in `promp
 
 from __future__ import annotations
 
+from typing import Any
+
 from service.store.turns import Turn
+from service.usage import NAMES, Count, told
 
 
-def billed(turn: Turn, tokens: int, reported: dict[str, int] | None = None) -> dict[str, int]:
-    """The calls that ended and the one under way, of which `tokens` were counted."""
-    if reported is None:
-        reported = {"prompt_tokens": turn.prompt_tokens, "completion_tokens": tokens}
-    return {
-        name: turn.billed.get(name, 0) + reported[name] for name in ("prompt_tokens", "completion_tokens")
-    }
+def billed(turn: Turn, tokens: int, reported: Count | None = None) -> Count:
+    """The calls that ended and the one under way, of which `tokens` were counted.
+
+    What `reported` leaves open is as estimated and counted.
+    """
+    call = {"prompt_tokens": turn.prompt_tokens, "completion_tokens": tokens, **(reported or {})}
+    return {name: turn.billed.get(name, 0) + call.get(name, 0) for name in NAMES}
 
 
-def usage(turn: Turn, tokens: int, reported: dict[str, int] | None = None) -> dict[str, int]:
+def usage(turn: Turn, tokens: int, reported: Count | None = None) -> dict[str, Any]:
     """The same as clients are told."""
-    bill = billed(turn, tokens, reported)
-    return {**bill, "total_tokens": sum(bill.values())}
+    return told(billed(turn, tokens, reported))

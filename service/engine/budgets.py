@@ -115,7 +115,7 @@ class Budgets:
         """A queued turn has no owner that renews; the sweep does, once a lease."""
         await self._ledger.hold([ref], _QUEUED_LEASES * self._ledger.lease_ms + 1_000)
 
-    async def settle(self, ref: TurnRef, model: str, usage: dict[str, int], stored: str) -> bool:
+    async def settle(self, ref: TurnRef, model: str, usage: dict[str, Any], stored: str) -> bool:
         """Book what an ended turn has used and keeps. True for the one call that has booked it."""
         return await self._ledger.settle(ref, model, usage, stored)
 

@@ -24,6 +24,7 @@ from service.store.turns import Turn
 from service.tracing import NOTHING, Span
 from service.upstream.base import Gate
 from service.upstream.models import Model
+from service.usage import Count
 
 
 class Interrupted(Exception):
@@ -65,7 +66,7 @@ class Live:
         self.shown = turn.shown
         self.acknowledged = turn.last
         self.tokens = 0  # of the call under way, counted
-        self.reported: dict[str, int] | None = None  # what the provider says that it used
+        self.reported: Count | None = None  # what the provider says that it used
         self.signal: str | None = None
         self.followed_by = ""
         self._interruptible: asyncio.Task[Any] | None = None
@@ -139,7 +140,7 @@ class Live:
         if self.turn.prompt_tokens or self.turn.tokens:
             self._bill(billing.billed(self.turn, self.turn.tokens))
 
-    def _bill(self, billed: dict[str, int]) -> None:
+    def _bill(self, billed: Count) -> None:
         self.turn.billed = billed
         self.turn.prompt_tokens = self.turn.tokens = self.tokens = 0
         self.reported = None
@@ -147,7 +148,7 @@ class Live:
         self._fields["prompt_tokens"] = 0
 
     @property
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         return billing.usage(self.turn, self.tokens, self.reported)
 
     # What the flusher does

@@ -27,6 +27,7 @@ from service.logs import get_logger
 from service.store import log as codes
 from service.store.store import Store
 from service.store.turns import Claim, Turn, TurnRef
+from service.usage import detail
 
 _TICK_SECONDS: Final = 0.2
 # A lapsed turn waits half of this on average; one script per worker and sweep.
@@ -197,7 +198,8 @@ class Recovery:
                 "turn.ended", **origin(turn), turn=turn.ref.turn_id, session=turn.ref.session_id,
                 principal=turn.ref.principal, outcome=turn.state, model=model, attempt=turn.attempt,
                 epoch=turn.epoch, input_tokens=usage.get("prompt_tokens", 0),
-                output_tokens=usage.get("completion_tokens", 0), settled_by=by,
+                output_tokens=usage.get("completion_tokens", 0), cached_tokens=detail(usage, "cached_tokens"),
+                reasoning_tokens=detail(usage, "reasoning_tokens"), settled_by=by,
             )  # fmt: skip
 
     def _take(self, claim: Claim, turn: Turn) -> None:

@@ -236,17 +236,17 @@ class Runner:
         finally:
             live.deadline = (total, "turn_timeout")
             live.gate = None
-            if live.reported:
-                permit.spent(live.reported["prompt_tokens"], live.reported["completion_tokens"])
-            elif live.tokens:
-                permit.spent(context.prompt_tokens, live.tokens)
+            if live.reported or live.tokens:
+                counted = {"prompt_tokens": context.prompt_tokens, "completion_tokens": live.tokens}
+                spent = {**counted, **(live.reported or {})}
+                permit.spent(spent["prompt_tokens"], spent["completion_tokens"])
             live.asked(billable=request.billable)
         if live.answer.empty and live.answer.reasoning and last.finish_reason != "length":
             raise UpstreamError(
                 "upstream_rejected", "The model ended with its reasoning and gave no answer.",
                 kind="empty", retryable=True,
             )  # fmt: skip
-        if last.usage:
+        if last.usage and "prompt_tokens" in last.usage:
             self._tokens.learn(turn.ref.principal, context, last.usage["prompt_tokens"])
         return last.finish_reason or "stop"
 

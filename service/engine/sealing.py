@@ -28,6 +28,7 @@ from service.store.log import Append
 from service.store.sessions import Message
 from service.store.store import Store
 from service.store.turns import Seal, Sealed, Turn
+from service.usage import detail
 
 _RETRY_SECONDS: Final = 0.2
 
@@ -129,7 +130,7 @@ class Sealer:
         return sealed
 
     async def _end(
-        self, live: Live, state: str, body: dict[str, Any], usage: dict[str, int], *, new_life: bool = False
+        self, live: Live, state: str, body: dict[str, Any], usage: dict[str, Any], *, new_life: bool = False
     ) -> str:
         turn = live.turn
         await live.landed()
@@ -199,7 +200,7 @@ class Sealer:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     def _seal(
-        self, turn: Turn, state: str, payloads: Sequence[bytes], answer: Answer, usage: dict[str, int],
+        self, turn: Turn, state: str, payloads: Sequence[bytes], answer: Answer, usage: dict[str, Any],
         fields: dict[str, Any], *, first_id: int, frees_key: bool = False,
     ) -> Seal:  # fmt: skip
         answer_id = ids.answer_id(turn.ref.turn_id)
@@ -208,13 +209,14 @@ class Sealer:
             message = Message(
                 id=answer_id, role="assistant", content="".join(answer.text), turn_id=turn.ref.turn_id,
                 state=state, created=int(time.time() * 1000), reasoning="".join(answer.reasoning),
-                tool_calls=tuple(answer.tool_calls),
+                tool_calls=tuple(answer.tool_calls), finish_reason=fields.get("finish", ""),
+                model=fields.get("answered_by") or turn.answered_by or turn.model, usage=usage,
             ).dump()  # fmt: skip
         fields = {**fields, "usage": orjson.dumps(usage), "ended": int(time.time() * 1000)}
         return Seal(state, first_id, payloads, fields, answer_id, message, frees_key)
 
     async def _ended(
-        self, turn: Turn, state: str, usage: dict[str, int], model: str, **told: object
+        self, turn: Turn, state: str, usage: dict[str, Any], model: str, **told: object
     ) -> None:  # fmt: skip
         """Counted before anything is awaited: whoever reads the last event finds it counted."""
         seconds = max(0.0, time.time() - turn.created / 1000)
@@ -224,11 +226,14 @@ class Sealer:
         metrics.tokens.labels(direction="output").inc(usage["completion_tokens"])
         metrics.model_tokens.labels(model=model, direction="input").inc(usage["prompt_tokens"])
         metrics.model_tokens.labels(model=model, direction="output").inc(usage["completion_tokens"])
+        cached, reasoning = detail(usage, "cached_tokens"), detail(usage, "reasoning_tokens")
+        metrics.cached_tokens.labels(model=model).inc(cached)
+        metrics.reasoning_tokens.labels(model=model).inc(reasoning)
         log.info(
             "turn.ended", **origin(turn), turn=turn.ref.turn_id, session=turn.ref.session_id,
             principal=turn.ref.principal, outcome=state, model=model, attempt=turn.attempt, epoch=turn.epoch,
             seconds=round(seconds, 3), input_tokens=usage["prompt_tokens"],
-            output_tokens=usage["completion_tokens"],
+            output_tokens=usage["completion_tokens"], cached_tokens=cached, reasoning_tokens=reasoning,
             **{name: value for name, value in told.items() if value is not None},
         )  # fmt: skip
         try:

@@ -22,6 +22,7 @@ from service.store.client import Client
 from service.store.keys import Keys
 from service.store.scripts import Call, Scripts
 from service.store.turns import TurnRef
+from service.usage import detail
 
 #: longest first: of two budgets without room the longer one tells how long to wait
 PERIODS: Final = ("month", "day", "minute")
@@ -65,6 +66,8 @@ class Usage:
     model: str
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
     turns: int
 
 
@@ -137,7 +140,7 @@ class Ledger:
         if calls:
             await self._scripts.batch("hold", calls)
 
-    async def settle(self, ref: TurnRef, model: str, usage: dict[str, int], stored: str = "") -> bool:
+    async def settle(self, ref: TurnRef, model: str, usage: dict[str, Any], stored: str = "") -> bool:
         """True when this call has booked the usage; model '' gives back without booking.
 
         `stored` is what the turn's seal said of the bytes that it keeps.
@@ -149,7 +152,8 @@ class Ledger:
              self._keys.usage(ref.principal, today), *self._account.names(ref.principal),
              self._keys.sessions_of(ref.principal)],
             [ref.turn_id, model, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0),
-             USAGE_DAYS * 86_400, *self._account.settling(ref.session_id, stored)],
+             USAGE_DAYS * 86_400, *self._account.settling(ref.session_id, stored),
+             detail(usage, "cached_tokens"), detail(usage, "reasoning_tokens")],
         )  # fmt: skip
         if booked and model:
             metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))
@@ -223,7 +227,7 @@ def _by_model(date: str, fields: dict[bytes, bytes]) -> list[Usage]:
     return [
         Usage(
             date, model, count.get("prompt_tokens", 0), count.get("completion_tokens", 0),
-            count.get("turns", 0),
+            count.get("cached_tokens", 0), count.get("reasoning_tokens", 0), count.get("turns", 0),
         )
         for model, count in sorted(counts.items())
     ]  # fmt: skip

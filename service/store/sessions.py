@@ -60,6 +60,7 @@ class Message:
 
     `id` is the field under which the message is stored. The body names one too, which is another where a
     send is repeated after a failure and its question keeps its first id: scripts write bodies as they come.
+    An answer has the model and the usage of its turn, and a `finish_reason` unless it failed.
     """
 
     id: str
@@ -70,6 +71,9 @@ class Message:
     created: int
     reasoning: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
+    finish_reason: str = ""
+    model: str = ""
+    usage: dict[str, Any] | None = None
 
     def dump(self) -> bytes:
         body: dict[str, Any] = {
@@ -80,6 +84,8 @@ class Message:
             body["reasoning"] = self.reasoning
         if self.tool_calls:
             body["tool_calls"] = list(self.tool_calls)
+        if self.model:
+            body |= {"finish_reason": self.finish_reason, "model": self.model, "usage": self.usage}
         return orjson.dumps(body)
 
     @classmethod
@@ -89,6 +95,7 @@ class Message:
             id=message_id, role=body["role"], content=body["content"], turn_id=body.get("turn_id", ""),
             state=body.get("state", "completed"), created=body.get("created", 0),
             reasoning=body.get("reasoning", ""), tool_calls=tuple(body.get("tool_calls", ())),
+            finish_reason=body.get("finish_reason", ""), model=body.get("model", ""), usage=body.get("usage"),
         )  # fmt: skip
 
 

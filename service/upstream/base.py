@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.upstream.models import Model
+from service.usage import Count
 
 TEXT = "text"
 REASONING = "reasoning"
@@ -29,7 +30,7 @@ class Batch:
     pieces: list[tuple[str, Any]] = field(default_factory=list)
     tokens: int = 0
     finish_reason: str | None = None
-    usage: dict[str, int] | None = None
+    usage: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import msgspec
 from service.errors import UpstreamError
 from service.upstream.base import REASONING, TEXT, TOOL, Batch
 from service.upstream.refusals import refusal
+from service.usage import count
 
 # An SSE event larger than this is no token and no tool call that a model makes.
 _MAX_EVENT_BYTES: Final = 4 * 1_048_576
@@ -80,14 +81,6 @@ def cut_short() -> UpstreamError:
     return UpstreamError(
         "upstream_unavailable", "The model's answer was cut off.", kind="cut", retryable=True
     )  # fmt: skip
-
-
-def _usage(raw: dict[str, Any]) -> dict[str, int]:
-    try:
-        prompt, completion = int(raw["prompt_tokens"]), int(raw["completion_tokens"])
-    except (KeyError, TypeError, ValueError):
-        raise garbled() from None
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def _add(batch: Batch, kind: str, text: str) -> None:
@@ -249,4 +242,4 @@ class Decoder:
                 self.upstream_id = groq.id
             usage = usage or groq.usage
         if usage:
-            batch.usage = _usage(usage)
+            batch.usage = count(usage)

@@ -19,7 +19,7 @@ LONGEST = 400
 
 LEAVES = {
     "beat", "config", "errors", "events", "handoff", "ids", "logs", "metrics", "tally", "tracing", "otel",
-    "__init__",
+    "usage", "__init__",
 }  # fmt: skip
 BELOW = {
     "store": LEAVES,

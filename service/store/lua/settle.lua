@@ -6,6 +6,7 @@
 --       4 completion tokens  5 ttl s of the usage  6 session id
 --       7 what the seal says is stored, '' where the turn never began or nobody knows
 --       8 ttl s of the account, 0 where nothing is counted
+--       9 cached tokens (of the prompt)  10 reasoning tokens (of the completion)
 -- Returns 1 booked | 0 settled before, or never reserved
 local function open(...)
 -- include account
@@ -42,6 +43,8 @@ if model == '' then return 1 end
 redis.call('HINCRBY', KEYS[7], 'turns ' .. model, 1)
 redis.call('HINCRBY', KEYS[7], 'prompt_tokens ' .. model, ARGV[3])
 redis.call('HINCRBY', KEYS[7], 'completion_tokens ' .. model, ARGV[4])
+if ARGV[9] ~= '0' then redis.call('HINCRBY', KEYS[7], 'cached_tokens ' .. model, ARGV[9]) end
+if ARGV[10] ~= '0' then redis.call('HINCRBY', KEYS[7], 'reasoning_tokens ' .. model, ARGV[10]) end
 redis.call('EXPIRE', KEYS[7], ARGV[5])
 
 local tokens = tonumber(ARGV[3]) + tonumber(ARGV[4])
