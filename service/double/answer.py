@@ -16,6 +16,7 @@ from service.double.line import Line
 from service.double.refusals import JSON, Refusal
 from service.double.request import ChatRequest
 from service.double.script import Script
+from service.double.shapes import SHAPES, plain
 from service.double.wire import DONE, Usage, Wire, error_event, event
 
 _SPLIT: Final = {"split": (7, 0.0), "trickle": (1, 0.02)}
@@ -43,6 +44,7 @@ class Answer:
         fault = script.fault
         self._fault = fault if fault is not None and fault.kind in MIDSTREAM else None
         self._kind = fault.kind if fault is not None else ""
+        self._shaped = SHAPES.get(self._kind, plain)
         seed = request.params.get("seed")
         self._wire = Wire(
             request.model.id,
@@ -61,8 +63,8 @@ class Answer:
 
     async def stream(self, headers: list[tuple[str, str]]) -> None:
         line, script, fault = self._line, self._script, self._fault
-        if self._kind in _SPLIT and script.fault is not None:
-            size, pause = _SPLIT[self._kind]
+        if script.fault is not None and (self._kind in _SPLIT or self._kind in SHAPES):
+            size, pause = _SPLIT.get(self._kind, (0, 0.0))
             line.size, line.pause = script.fault.size or size, script.fault.pause or pause
         if script.header_delay:
             await line.until(line.now() + script.header_delay)
@@ -73,7 +75,7 @@ class Answer:
         if fault is not None and strike_at < 0:
             await self._strike(fault)
             fault = None
-        await line.write(self._wire.role())
+        await line.write(self._shaped(self._wire.role()))
         due = start = line.now() + script.first_delay
         batch: list[bytes] = []
         waiting = sent = 0
@@ -95,12 +97,12 @@ class Answer:
         await self._flush(batch, waiting)
         if fault is not None:
             await self._strike(fault)
-        await line.finish(self._tail())
+        await line.finish(self._shaped(self._tail()))
         self._call.reported = self._kind != "no_usage" or self._request.include_usage
 
     async def _flush(self, batch: list[bytes], tokens: int) -> None:
         if batch:
-            await self._line.write(batch[0] if len(batch) == 1 else b"".join(batch))
+            await self._line.write(self._shaped(batch[0] if len(batch) == 1 else b"".join(batch)))
             self._call.sent(tokens)
 
     def _steps(self) -> Iterator[Step]:
@@ -125,6 +127,9 @@ class Answer:
             first, second = wire.tool_call_in_parts(script.tool, with_id=self._kind == "tool_parts")
             yield Step(first, 0)
             yield Step(second, 1)
+        elif self._kind.startswith("tools_"):
+            for data in wire.two_tool_calls(script.tool, self._kind):
+                yield Step(data, 1)
         else:
             yield Step(wire.tool_call(script.tool), 1)
 

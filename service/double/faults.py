@@ -21,7 +21,9 @@ The whole answer:
   reasoning, finish length) huge (one token of `size` characters) split (every event in writes of
   `size` bytes, `pause` apart) trickle (split, one byte each 20 ms) drifting_ids (id and created
   change per chunk) old_usage (usage in x_groq only) no_usage tool_parts (tool call in two deltas)
-  tool_without_id
+  tool_without_id tools_without_index (two whole calls) tools_with_one_index (two whole calls, both 0)
+  tools_unclear (pieces of two calls without index and id), and the shapes of `shapes`; with
+  `size=1` in writes of so many bytes
 
 A fault is data; `answer` acts on it. Whoever asks for it first gets it: the queue goes before a
 directive in the message.
@@ -35,6 +37,7 @@ from typing import Final
 
 from service.double import limits, refusals
 from service.double.refusals import Refusal
+from service.double.shapes import SHAPES
 
 CONNECTION: Final = ("drop", "drop_rst", "hang")
 MIDSTREAM: Final = (
@@ -62,6 +65,10 @@ WHOLE: Final = (
     "no_usage",
     "tool_parts",
     "tool_without_id",
+    "tools_without_index",
+    "tools_with_one_index",
+    "tools_unclear",
+    *SHAPES,
 )
 _LIMITED: Final = ("429", *(f"429_{kind.lower()}" for kind in limits.KINDS), "413", "413_itpm", "413_otpm")
 KINDS: Final[frozenset[str]] = frozenset((*CONNECTION, *MIDSTREAM, *WHOLE, *_LIMITED, *refusals.BY_NAME))

@@ -126,6 +126,18 @@ class Wire:
         second = {"function": {"arguments": call.arguments[half:]}, "index": 0}
         return [self._delta(dumps({"tool_calls": [part]})) for part in (first, second)]
 
+    def two_tool_calls(self, call: ToolCall, kind: str) -> list[bytes]:
+        """The call and another one like it, as servers send them that are not Groq."""
+        calls = [call.describe(), call.describe()]
+        if kind == "tools_with_one_index":
+            calls = [{**one, "index": 0} for one in calls]
+        if kind != "tools_unclear":
+            return [self._delta(dumps({"tool_calls": [one]})) for one in calls]
+        half = len(call.arguments) // 2
+        names = [{"function": {"name": call.name, "arguments": call.arguments[:half]}}] * 2
+        rests = [{"function": {"arguments": call.arguments[half:]}}] * 2
+        return [self._delta(dumps({"tool_calls": pieces})) for pieces in (names, rests)]
+
     def finish(self, reason: str, usage: Usage, *, in_x_groq: bool = True, on_top: bool = True) -> bytes:
         described = usage.describe()
         x_groq: dict[str, object] = {"id": self.request_id}

@@ -1,14 +1,17 @@
 """Groq's stream, decoded from bytes: SSE events, one token each, into batches.
 
-Invariants: events are split at blank lines on bytes only (U+2028 and U+0085 inside data are
-text); a garbled event, an error in any of its three shapes and a stream that ends without a
-finish_reason raise UpstreamError. Tokens that differ from the one before in nothing but their
-text are cut out as bytes and decoded together (0.2 us each); anything else is decoded as JSON.
+Invariants: lines and events are split as the WHATWG's event-stream format has it (LF, CR LF or CR,
+wherever reads cut them; a BOM; several `data:` lines), on bytes only (U+2028 and U+0085 inside data
+are text); a garbled event, an error in any of its three shapes and a stream that ends without a
+finish_reason raise UpstreamError. Nulls where something could be are nothing. Tokens that differ
+from the one before in nothing but their text are cut out as bytes and decoded together (0.2 us
+each); anything else is decoded as JSON.
 Source: recorded traffic of Groq's API, 2025-09 to 2026-08.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +20,8 @@ import msgspec
 from service.errors import UpstreamError
 from service.upstream.base import REASONING, TEXT, TOOL, Batch
 from service.upstream.refusals import refusal
-from service.usage import count
+from service.upstream.tool_calls import Ambiguous, ToolCalls
+from service.usage import Count, count
 
 # An SSE event larger than this is no token and no tool call that a model makes.
 _MAX_EVENT_BYTES: Final = 4 * 1_048_576
@@ -30,8 +34,9 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    delta: _Delta = msgspec.field(default_factory=_Delta)
+    delta: _Delta | None = None
     finish_reason: str | None = None
+    index: int | None = None
 
 
 class _Groq(msgspec.Struct):
@@ -41,11 +46,15 @@ class _Groq(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: dict[str, Any] | None = None
     x_groq: _Groq | None = None
     error: Any = None
 
+
+_BOM: Final = b"\xef\xbb\xbf"
+# A field that the format does not know: it is ignored.
+_FIELD: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_-]*")
 
 _decode: Final = msgspec.json.Decoder(_Chunk).decode
 
@@ -65,10 +74,10 @@ class _Frame(NamedTuple):
     between: bytes  # the end of one and the head of the next
 
 
-def _only(delta: _Delta) -> _Chunk:
+def _only(choice: _Choice, delta: _Delta) -> _Chunk:
     """The chunk that has this text and nothing else."""
     text = _Delta(content=delta.content) if delta.content else _Delta(reasoning=delta.reasoning)
-    return _Chunk(choices=[_Choice(delta=text)])
+    return _Chunk(choices=[_Choice(delta=text, index=choice.index)])
 
 
 def garbled() -> UpstreamError:
@@ -107,6 +116,11 @@ class Decoder:
     def __init__(self) -> None:
         self.failure: UpstreamError | None = None
         self._rest = b""
+        self._start: bytes | None = b""  # what came, while it may be the beginning of a BOM
+        self._after_cr = False
+        self._odd = True  # one of these two
+        self._calls = ToolCalls()
+        self._usage: Count = {}
         self._frame: _Frame | None = None
         self._lessons = _LESSONS
         self.finished = False
@@ -114,8 +128,8 @@ class Decoder:
         self.upstream_id = ""
 
     def feed(self, data: bytes) -> Batch:
-        if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n")
+        if self._odd or b"\r" in data:
+            data = self._plain(data)
         data = self._rest + data
         batch = Batch()
         try:
@@ -132,6 +146,21 @@ class Decoder:
                 raise
             self.failure = error
             return batch
+
+    def _plain(self, data: bytes) -> bytes:
+        """The same with LF for the end of every line, and without a BOM."""
+        if self._start is not None:
+            data = self._start + data
+            if len(data) < len(_BOM) and _BOM.startswith(data):
+                self._start = data
+                return b""
+            self._start = None
+            data = data.removeprefix(_BOM)
+        if self._after_cr and data:
+            data = data.removeprefix(b"\n")  # the CR has ended the line
+            self._after_cr = False
+        self._odd = self._after_cr = self._after_cr or data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _alike(self, data: bytes, batch: Batch) -> bytes:
         """Take the tokens at the beginning that differ in their text only; returns what is left."""
@@ -157,7 +186,7 @@ class Decoder:
         """Decode events; ends after one that has taught what the next ones may look like."""
         for place, event in enumerate(events):
             frame = self._frame
-            if event.startswith(b"data: {"):
+            if event.startswith(b"data: {") and b"\n" not in event:
                 self._chunk(event[6:], batch)
             else:
                 self._unusual(event, batch)
@@ -165,7 +194,7 @@ class Decoder:
                 return place + 1
         return len(events)
 
-    def _learn(self, body: bytes, chunk: _Chunk, delta: _Delta) -> None:
+    def _learn(self, body: bytes, chunk: _Chunk, choice: _Choice, delta: _Delta) -> None:
         """A token that is nothing but text: those like it need no JSON."""
         text, kind = (delta.content, TEXT) if delta.content else (delta.reasoning, REASONING)
         if not text or not self._lessons or (self._frame and body.startswith(self._frame.head[6:])):
@@ -173,7 +202,7 @@ class Decoder:
         before, name, after = body.partition(_NAMES[kind])
         raw = text.encode()
         head = b"data: " + before + name
-        if name and after.startswith(raw + b'"') and chunk == _only(delta):
+        if name and after.startswith(raw + b'"') and chunk == _only(choice, delta):
             end = after[len(raw) :] + b"\n\n"
             self._frame = _Frame(kind, head, end, end + head)
             self._lessons -= 1
@@ -190,16 +219,16 @@ class Decoder:
     def _unusual(self, event: bytes, batch: Batch) -> None:
         name, data = b"", []
         for line in event.strip(b"\n").split(b"\n"):
-            field, _, value = line.partition(b":")
+            field, colon, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if field == b"event":
                 name = value
             elif field == b"data":
                 data.append(value)
-            elif field not in (b"", b"id", b"retry"):
-                raise garbled()
+            elif field and not (colon and _FIELD.fullmatch(field) and b'"' not in value):
+                raise garbled()  # what is no field may be a token whose head is lost
         body = b"\n".join(data)
-        if body == b"[DONE]":
+        if body.strip() == b"[DONE]":
             self.done = True
         elif name == b"error":
             raise self._failure(body)
@@ -220,19 +249,8 @@ class Decoder:
             raise garbled() from None
         if chunk.error is not None:
             raise refusal(0, {"error": chunk.error}, {})
-        for choice in chunk.choices[:1]:
-            delta = choice.delta
-            if delta.content:
-                _add(batch, TEXT, delta.content)
-            if delta.reasoning:
-                _add(batch, REASONING, delta.reasoning)
-            self._learn(body, chunk, delta)
-            if delta.tool_calls:
-                batch.tokens += 1
-                batch.pieces.extend((TOOL, call) for call in delta.tool_calls)
-            if choice.finish_reason:
-                batch.finish_reason = choice.finish_reason
-                self.finished = True
+        if chunk.choices:
+            self._choices(body, chunk, chunk.choices, batch)
         usage = chunk.usage
         groq = chunk.x_groq
         if groq is not None:
@@ -242,4 +260,32 @@ class Decoder:
                 self.upstream_id = groq.id
             usage = usage or groq.usage
         if usage:
-            batch.usage = count(usage)
+            # What a later one does not say is as the one before said; nothing is added up.
+            self._usage |= count(usage)
+            batch.usage = self._usage.copy()
+
+    def _choices(self, body: bytes, chunk: _Chunk, choices: list[_Choice], batch: Batch) -> None:
+        """One choice was asked for; of several the first is it where they are numbered."""
+        ours = [choice for choice in choices if not choice.index]
+        if len(ours) > 1:
+            raise garbled()
+        for choice in ours:
+            delta = choice.delta
+            if delta is not None:
+                if delta.content:
+                    _add(batch, TEXT, delta.content)
+                if delta.reasoning:
+                    _add(batch, REASONING, delta.reasoning)
+                self._learn(body, chunk, choice, delta)
+                if delta.tool_calls:
+                    batch.tokens += 1
+                    self._add_calls(delta.tool_calls, batch)
+            if choice.finish_reason:
+                batch.finish_reason = choice.finish_reason
+                self.finished = True
+
+    def _add_calls(self, calls: list[dict[str, Any]], batch: Batch) -> None:
+        try:
+            batch.pieces.extend((TOOL, self._calls.numbered(call)) for call in calls)
+        except Ambiguous:
+            raise garbled() from None

@@ -270,6 +270,44 @@ async def test_tool_calls_in_odd_shapes_arrive_whole(served: Served, fault: str)
     assert json.loads(call["function"]["arguments"]) == {"location": "Berlin"}
 
 
+@pytest.mark.parametrize("fault", ["tools_without_index", "tools_with_one_index"])
+async def test_two_calls_that_are_not_numbered_stay_two(served: Served, fault: str) -> None:
+    choice = (await ask(served, asking(f"[[tool=weather fault={fault}]]", tools=[TOOL])))["choices"][0]
+    calls = choice["message"]["tool_calls"]
+    assert [json.loads(call["function"]["arguments"]) for call in calls] == [{"location": "Berlin"}] * 2
+    assert len({call["id"] for call in calls}) == 2
+    chunks, _ = await stream(served, asking(f"[[tool=weather fault={fault}]]", tools=[TOOL]))
+    deltas = [delta for chunk in chunks for delta in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert [delta["index"] for delta in deltas] == [0, 1]
+
+
+async def test_pieces_that_could_be_of_either_call_fail_the_attempt(served: Served, double: Double) -> None:
+    body = asking("[[tool=weather fault=tools_unclear times=1]]", tools=[TOOL])
+    [call] = (await ask(served, body))["choices"][0]["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"location": "Berlin"}
+    assert len(list(double.calls)) == 2
+
+
+@pytest.mark.parametrize("size", ["", " size=1"])
+@pytest.mark.parametrize("shape", ["crlf", "cr", "bom", "data_lines", "nulls", "partial_usage"])
+async def test_an_answer_is_the_same_in_every_shape_that_it_may_come_in(
+    served: Served, double: Double, shape: str, size: str
+) -> None:
+    chunks, _ = await stream(
+        served,
+        asking(f"[[tokens=9 reasoning=2 fault={shape}{size}]]", stream_options={"include_usage": True}),
+    )
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(delta.get("content", "") for delta in deltas) == expected_text(9)
+    assert "".join(delta.get("reasoning", "") for delta in deltas) == expected_text(2, -1)
+    usage = chunks[-1]["usage"]
+    assert (usage["completion_tokens"], usage["prompt_tokens"]) == (
+        11,
+        next(iter(double.calls)).prompt_tokens,
+    )
+    assert len(list(double.calls)) == 1
+
+
 async def test_json_mode_is_passed_on(served: Served) -> None:
     answer = await ask(served, asking("Say hi.", response_format={"type": "json_object"}))
     assert set(json.loads(answer["choices"][0]["message"]["content"])) == {"answer"}

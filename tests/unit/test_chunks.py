@@ -65,7 +65,7 @@ def test_the_answer_is_the_same_wherever_the_bytes_are_cut(cuts: list[int]) -> N
     pieces, last, decoder = decode([WHOLE[a:b] for a, b in itertools.pairwise(edges)])
     assert pieces == [(REASONING, "Hm"), (TEXT, "Bl\u2028ue <sky> 👩‍👩‍👧\u0085"), (TOOL, TOOL_CALL)]
     assert (last.tokens, last.finish_reason) == (4, "stop")
-    assert last.usage == {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
+    assert last.usage == {"prompt_tokens": 7, "completion_tokens": 4}
     assert (decoder.done, decoder.upstream_id) == (True, "req_1")
 
 
@@ -146,3 +146,149 @@ def test_each_token_of_a_read_is_counted() -> None:
     batch = decoder.feed(b"".join(map(token, "abcdef")))
     assert (batch.pieces, batch.tokens) == ([(TEXT, "abcdef")], 6)
     assert decoder.feed(b"".join(map(token, "ghi"))).tokens == 3
+
+
+# One stream, as four kinds of servers and proxies end its lines, with a BOM and an event in several lines.
+SPREAD = WHOLE.replace(b', "choices"', b',\ndata: "choices"', 2).replace(
+    b"data: {", b"id: 7\nfoo: bar\ndata:{", 3
+)
+SHAPED = {
+    "LF": SPREAD,
+    "CRLF": SPREAD.replace(b"\n", b"\r\n"),
+    "CR": SPREAD.replace(b"\n", b"\r"),
+    "BOM": b"\xef\xbb\xbf" + SPREAD.replace(b"\n", b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPED)
+def test_a_recorded_stream_is_the_same_cut_at_every_byte(shape: str) -> None:
+    stream = SHAPED[shape]
+    for cut in range(len(stream) + 1):
+        pieces, last, decoder = decode([stream[:cut], stream[cut:]])
+        assert pieces == [(REASONING, "Hm"), (TEXT, "Bl\u2028ue <sky> 👩‍👩‍👧\u0085"), (TOOL, TOOL_CALL)], cut
+        assert (last.tokens, last.finish_reason, decoder.done) == (4, "stop", True), cut
+        assert last.usage == {"prompt_tokens": 7, "completion_tokens": 4}, cut
+
+
+@pytest.mark.parametrize("shape", SHAPED)
+def test_and_byte_by_byte(shape: str) -> None:
+    pieces, last, _ = decode([bytes([byte]) for byte in SHAPED[shape]])
+    assert pieces == [(REASONING, "Hm"), (TEXT, "Bl\u2028ue <sky> 👩‍👩‍👧\u0085"), (TOOL, TOOL_CALL)]
+    assert (last.tokens, last.finish_reason) == (4, "stop")
+
+
+def test_nulls_where_something_could_be_are_nothing() -> None:
+    nulls = (
+        b'data: {"choices":null,"usage":null,"x_groq":null,"error":null}\n\n'
+        b'data: {"choices":[{"index":0,"delta":null,"finish_reason":null}]}\n\n'
+        b'data: {"choices":[{"delta":{"content":null,"reasoning":null,"tool_calls":null}}]}\n\n'
+    )
+    pieces, last, _ = decode([nulls + chunk({"content": "x"}) + nulls + chunk({}, "stop")])
+    assert (pieces, last.tokens, last.finish_reason) == ([(TEXT, "x")], 1, "stop")
+
+
+def test_of_several_choices_only_the_one_that_was_asked_for_is_taken() -> None:
+    def two(first: dict[str, Any], second: dict[str, Any]) -> bytes:
+        return b"data: " + json.dumps({"choices": [first, second]}).encode() + b"\n\n"
+
+    ours, other = {"index": 0, "delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}
+    assert decode([two(other, ours) + chunk({}, "stop")])[0] == [(TEXT, "a")]
+    for unclear in (two(ours, ours), two({"delta": {"content": "a"}}, {"delta": {"content": "b"}})):
+        with pytest.raises(UpstreamError):
+            decode([unclear + chunk({}, "stop")])
+
+
+def test_of_partial_usages_each_tells_what_it_knows() -> None:
+    stream = (
+        chunk({"content": "x"}, usage={"prompt_tokens": 7})
+        + chunk({}, "stop", usage={"completion_tokens": 4, "prompt_tokens": None})
+        + b"data: [DONE]\n\n"
+    )
+    assert decode([stream])[1].usage == {"prompt_tokens": 7, "completion_tokens": 4}
+
+
+def test_a_field_of_the_format_s_future_is_ignored_and_a_torn_token_is_not() -> None:
+    assert decode([b"trace: a7\n" + chunk({"content": "x"}) + chunk({}, "stop")])[0] == [(TEXT, "x")]
+    for torn in (b'he said: hello"}}]}\n\n', b'said: hello"}}]}\n\n', b"Bad gateway\n\n"):
+        with pytest.raises(UpstreamError):
+            decode([torn + chunk({}, "stop")])
+
+
+# Tool calls
+
+
+def call(arguments: str | None = None, *, name: str | None = None, **given: Any) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {**given, "function": {key: value for key, value in function.items() if value is not None}}
+
+
+def calls_of(*deltas: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and arguments of each call, put together by index as clients do."""
+    stream = b"".join(chunk({"tool_calls": [delta]}) for delta in deltas) + chunk({}, "tool_calls")
+    found: dict[int, list[str]] = {}
+    for _, delta in decode([stream])[0]:
+        parts = found.setdefault(delta["index"], ["", ""])
+        parts[0] += delta["function"].get("name", "")
+        parts[1] += delta["function"].get("arguments", "")
+    return [(name, arguments) for name, arguments in found.values()]
+
+
+TWO = [("f", '{"a":1}'), ("g", "{}")]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        ([call('{"a":1}', name="f", index=0, id="1"), call("{}", name="g", index=1, id="2")], TWO),
+        ([call('{"a":1}', name="f", id="1"), call("{}", name="g", id="2")], TWO),
+        ([call('{"a":1}', name="f", index=0, id="1"), call("{}", name="g", index=0, id="2")], TWO),
+        ([call('{"a":1}', name="f"), call("{}", name="g")], TWO),
+        ([call('{"a":1}', name="f", index=0), call("{}", name="g", index=0)], TWO),
+        ([call("", name="f", id="1"), call('{"a":', id="1"), call("1}", id="1"),
+          call("{}", name="g", id="2")], TWO),
+        ([call("", name="f", id="1"), call('{"a":'), call("1}"), call("", name="g", id="2"),
+          call("{}")], TWO),
+        ([call("", name="f", index=0, id="1"), call("", name="g", index=1, id="2"), call('{"a":1}', index=0),
+          call("{}", index=1)], TWO),
+        ([call('{"a"', name="f", index=0, id="1"), call(":1}", name="f", index=0, id="1")], TWO[:1]),
+        ([call('{"a"', name="f", index=0, id="1"), call(":1}", index=0, id="another each time")], TWO[:1]),
+        ([call('{"a"', name="f", index=0), call(":1}", name="f", index=0)], TWO[:1]),
+        ([call(None, name="f", index=0), call('{"a":1}', index=0, id="late")], TWO[:1]),
+        ([{"index": 0, "function": {"name": "f", "arguments": {"a": 1}}}], TWO[:1]),
+        ([{"id": "1", "index": None, "function": {"name": "f", "arguments": None}}], [("f", "")]),
+        ([call("", name="f", id="1"), call("", name="g", id="2")], [("f", ""), ("g", "")]),
+    ],
+)  # fmt: skip
+def test_tool_calls_are_told_apart_by_what_is_certain(
+    deltas: list[dict[str, Any]], expected: list[tuple[str, str]]
+) -> None:
+    assert calls_of(*deltas) == expected
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [call('{"a"', name="f"), call('{"b"', name="g"), call(":1}"), call(":2}")],
+        [call('{"a"', name="f", id="1"), call('{"b"', name="f", id="2")],
+        [
+            call('{"a":1}', name="f", index=0, id="1"),
+            call('{"b"', name="g", index=0, id="2"),
+            call('{"c":1}', index=0, id="3"),
+        ],
+        [call('{"a":1}', name="f"), call('{"b":2}')],
+        [call("{}", name="f", id="1"), call("{}", name="f", id="1")],
+        [call("{}", name="f", index=0), call("", name="f", index=0)],
+        [call('{"a"', name="f", index=0), call('{"b"', name="g", index=0)],
+        [call("{}")],
+        [call("{}", id="1")],
+        [call("{}", name="f", index="0")],
+        [call("{}", name="f", index=-1)],
+        [{"index": 0, "function": "f"}],
+        [{"index": 0, "id": 5, "function": {"name": "f"}}],
+        [{"index": 0, "function": {"name": "f", "arguments": 5}}],
+    ],
+)
+def test_what_could_be_of_two_calls_fails_the_attempt(deltas: list[dict[str, Any]]) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        calls_of(*deltas)
+    assert caught.value.kind == "garbled"

@@ -1,0 +1,126 @@
+"""Tool calls of one answer, numbered: which delta belongs to which call.
+
+Groq sends a call whole, with an index and an id. Other servers leave the index out, give all calls
+the same one, or say a call's name with every piece. Invariants: each delta that leaves here has an
+index, different calls have different ones, and a delta whose call is not certain raises Ambiguous:
+two calls are never merged by guess.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+# More calls than a model makes in one answer (OpenAI and Groq allow 128 tools).
+_MOST: Final = 1_024
+
+
+class Ambiguous(Exception):
+    """It cannot be told which call a delta belongs to, or it is none."""
+
+
+class _Call:
+    def __init__(self, index: int, given: int | None) -> None:
+        self.index = index
+        self.given = given  # the index that the provider has given it
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.arguments)
+
+    @property
+    def is_whole(self) -> bool:
+        """Its arguments are a JSON object: nothing can follow."""
+        if self.is_empty or not self.arguments[-1].rstrip().endswith("}"):
+            return False
+        try:
+            return isinstance(msgspec.json.decode("".join(self.arguments)), dict)
+        except msgspec.MsgspecError:
+            return False
+
+
+class ToolCalls:
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+
+    def numbered(self, delta: dict[str, Any]) -> dict[str, Any]:
+        """The delta with its call's index, and without a name that was said before. Raises Ambiguous."""
+        function = delta.get("function") or {}
+        given = delta.get("index")
+        if not isinstance(function, dict) or not (given is None or (type(given) is int and given >= 0)):
+            raise Ambiguous
+        id, name, arguments = _text(delta.get("id")), _text(function.get("name")), function.get("arguments")
+        if isinstance(arguments, dict):  # the object itself instead of its JSON
+            arguments = msgspec.json.encode(arguments).decode()
+        arguments = _text(arguments)
+        call = self._known(given, id, name, bool(arguments.strip()))
+        if call is None:
+            call = self._begun(given, id, name)
+        elif name:
+            name = _rest_of_name(call, name)
+        call.id = call.id or id
+        call.name += name
+        if arguments:
+            call.arguments.append(arguments)
+        told = {"name": name} if name else {}
+        if arguments or "arguments" in function:
+            told["arguments"] = arguments
+        return {**delta, "function": told, "index": call.index}
+
+    def _known(self, given: int | None, id: str, name: str, says: bool) -> _Call | None:
+        """The call that a delta goes on with, None where it begins one; `says`: it has arguments."""
+        calls = self._calls if given is None else [call for call in self._calls if call.given == given]
+        if not calls:
+            return None
+        last = calls[-1]
+        same = [call for call in calls if call.id == id] if id else []
+        if not name:
+            if same:
+                return same[-1]
+            if given is not None and len(calls) == 1:
+                return last
+            open_last = not last.is_whole and all(call.is_whole for call in calls[:-1])
+            if not id and (open_last or not says):
+                return last
+            raise Ambiguous
+        if same:
+            if says and same[-1].is_whole:
+                raise Ambiguous
+            return same[-1]
+        if id and last.id:
+            if last.is_whole or last.is_empty:
+                return None
+            raise Ambiguous
+        if last.is_whole and says:
+            return None
+        if given is None or last.is_whole:
+            raise Ambiguous
+        return last
+
+    def _begun(self, given: int | None, id: str, name: str) -> _Call:
+        if len(self._calls) == _MOST or (given is None and not name):
+            raise Ambiguous
+        taken = {call.index for call in self._calls}
+        call = _Call(max(taken, default=-1) + 1 if given is None or given in taken else given, given)
+        self._calls.append(call)
+        return call
+
+
+def _rest_of_name(call: _Call, name: str) -> str:
+    if name == call.name:
+        return ""
+    if call.name and not call.is_empty:
+        raise Ambiguous
+    return name
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Ambiguous
+    return value
