@@ -29,6 +29,9 @@ from service.upstream.models import Catalogue, Model
 
 # First pause before the same model is asked again; doubled per attempt, with full jitter.
 _BACKOFF_SECONDS: Final = 0.25
+# The same where the connection ended before any byte of an answer, which is over at once or takes a while:
+# the mean of the first pause and of the second. Another model is behind the same connection.
+_LOST_SECONDS: Final = (0.05, 0.4)
 # Bytes of deltas a turn may hold while Redis is away; a 65k-token answer is about 260 KiB.
 _MAX_HELD: Final = 20_000
 _STORE_RETRY_SECONDS: Final = 0.2
@@ -79,6 +82,7 @@ class Runner:
         since = time.monotonic()
         total = asyncio.get_running_loop().time() + self._settings.turn_timeout_seconds
         pause = _BACKOFF_SECONDS
+        lost = iter(_LOST_SECONDS)
         while True:
             live.deadline = (total, "turn_timeout")
             failure = await self._try(live, chain, model, since)
@@ -90,8 +94,13 @@ class Runner:
                 break
             wait = 0.0
             if following is model and not failure.window:  # by a limit: the governor holds it back
-                wait = failure.retry_after if failure.retry_after is not None else random.uniform(0, pause)
-                pause *= 2
+                if failure.kind == "connect":
+                    wait = next(lost, _LOST_SECONDS[-1]) * random.uniform(0.5, 1.5)
+                elif failure.retry_after is not None:
+                    wait = failure.retry_after
+                else:
+                    wait = random.uniform(0, pause)
+                    pause *= 2
             if wait > self._left(since):
                 break
             model = following
@@ -110,7 +119,7 @@ class Runner:
                 live.followed_by = await self._interrupted(live)
                 return None
             with live.interruptible():
-                reason = await self._attempt(live, chain, model, self._left(since))
+                reason = await self._attempt(live, chain, model, since)
             live.followed_by = await self._sealer.complete(live, reason)
             return None
         except Interrupted:
@@ -147,7 +156,7 @@ class Runner:
             return model if error.retryable else None
         if not error.retryable:
             return None
-        return rest[0] if rest and attempt >= 2 else model
+        return rest[0] if rest and attempt >= 2 and error.kind != "connect" else model
 
     async def _interrupted_within(self, live: Live, seconds: float) -> bool:
         try:
@@ -189,23 +198,23 @@ class Runner:
                     raise
                 await asyncio.sleep(_STORE_RETRY_SECONDS)
 
-    async def _attempt(self, live: Live, chain: list[Model], model: Model, left: float) -> str:
+    async def _attempt(self, live: Live, chain: list[Model], model: Model, since: float) -> str:
         """One upstream call. Returns its finish_reason."""
         turn = live.turn
         live.model = model
         context = await self._context(turn, model)
         permit = await self._governor.admit(
             turn.ref.principal, chain[chain.index(model) :], context.prompt_tokens,
-            self._contexts.completion_of(model, turn.params), max(0.0, left),
+            self._contexts.completion_of(model, turn.params), max(0.0, self._left(since)),
             asked="max_completion_tokens" in turn.params,
         )  # fmt: skip
         with permit:
             if permit.model is not model:
                 live.model = permit.model
                 context = await self._context(turn, permit.model)
-            return await self._call(live, permit, context)
+            return await self._call(live, permit, context, since)
 
-    async def _call(self, live: Live, permit: Permit, context: Context) -> str:
+    async def _call(self, live: Live, permit: Permit, context: Context, since: float) -> str:
         """The call itself, once it may be made."""
         turn, model = live.turn, permit.model
         loop = asyncio.get_running_loop()
@@ -223,7 +232,8 @@ class Runner:
             live.asked(billable=False)  # it was not
             raise
         request = Request(
-            model, messages, permit.completion, _params(model, turn.params), turn.ref.turn_id
+            model, messages, permit.completion, _params(model, turn.params), turn.ref.turn_id,
+            patience=self._left(since),
         )  # fmt: skip
         total = live.deadline[0] if live.deadline else loop.time() + self._settings.turn_timeout_seconds
         live.deadline = (

@@ -45,13 +45,17 @@ class Limits:
 
 @dataclass(slots=True)
 class Request:
-    """`billable` as soon as the provider may charge for it: it was sent, and not refused."""
+    """`billable` as soon as the provider may charge for it: it was sent, and not refused.
+
+    `patience`: s for which a provider that cannot be connected to is tried again.
+    """
 
     model: Model
     messages: list[dict[str, Any]]
     max_completion_tokens: int
     params: dict[str, Any]
     turn_id: str
+    patience: float = 0.0
     traceparent: str = ""
     billable: bool = False
 

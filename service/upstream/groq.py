@@ -7,6 +7,8 @@ bypassed. Every failure, the transport's own exceptions included, leaves here as
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -30,6 +32,9 @@ _READ_SECONDS: Final = 3600.0
 _POOL_SECONDS: Final = 5.0
 _KEEPALIVE_CONNECTIONS: Final = 256
 _KEEPALIVE_SECONDS: Final = 60.0
+# Before a connection is tried again: the mean of the first pause, which doubles. Half as long at least and
+# half as long again at most, so that the calls of a worker do not come all at once.
+_PAUSE_SECONDS: Final = 0.05
 # The connection was not there yet: the provider has not seen the call.
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -109,13 +114,25 @@ class Groq:
         if not isinstance(self._http, _Client):
             call.extensions[SENT] = True  # behind a proxy nobody says when; only that it was not
         try:
-            return await self._http.send(call, stream=True)
-        except (httpx.HTTPError, TimeoutError) as error:
-            if isinstance(error, _NOT_SENT):
-                call.extensions.pop(SENT, None)
-            raise _unreachable() from error
+            return await self._sent(call, asyncio.get_running_loop().time() + request.patience)
         finally:
             request.billable = SENT in call.extensions
+
+    async def _sent(self, call: httpx.Request, until: float) -> httpx.Response:
+        """A call that has not left is tried again; one of which the provider may have seen a byte is not."""
+        pause = _PAUSE_SECONDS
+        while True:
+            try:
+                return await self._http.send(call, stream=True)
+            except _NOT_SENT as error:
+                call.extensions.pop(SENT, None)
+                wait = pause * random.uniform(0.5, 1.5)
+                if asyncio.get_running_loop().time() + wait > until:
+                    raise _unreachable() from error
+            except (httpx.HTTPError, TimeoutError) as error:
+                raise _unreachable() from error
+            await asyncio.sleep(wait)
+            pause *= 2
 
 
 class GroqAnswer:
@@ -202,7 +219,7 @@ def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClien
 
 def _unreachable() -> UpstreamError:
     return UpstreamError(
-        "upstream_unavailable", "The model cannot be reached.", kind="connect", retryable=True, retry_after=2
+        "upstream_unavailable", "The model cannot be reached.", kind="connect", retryable=True
     )  # fmt: skip
 
 
