@@ -8,7 +8,7 @@ where they arise (store/, upstream/); envelopes belong to the dialects.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 # code -> (HTTP status, retryable, title). The codes are firm: clients switch on them.
 CODES: Final[dict[str, tuple[int, bool, str]]] = {
@@ -62,6 +62,7 @@ class ServiceError(Exception):
         retryable: bool | None = None,
         headers: dict[str, str] | None = None,
         param: str | None = None,
+        provider: dict[str, Any] | None = None,
     ) -> None:
         default_status, default_retryable, self.title = CODES[code]
         super().__init__(message)
@@ -72,6 +73,7 @@ class ServiceError(Exception):
         self.retry_after = retry_after
         self.headers = headers or {}
         self.param = param
+        self.provider = provider  # the provider's own words, for clients that know them
 
 
 class StoreUnavailable(ServiceError):
@@ -117,9 +119,11 @@ class UpstreamError(ServiceError):
         limit: int | None = None,
         requested: int | None = None,
         param: str | None = None,
+        provider: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
-            code, message, retry_after=retry_after, retryable=retryable, status=status, param=param
+            code, message, retry_after=retry_after, retryable=retryable, status=status, param=param,
+            provider=provider,
         )  # fmt: skip
         self.kind = kind
         self.fail_over = fail_over

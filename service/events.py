@@ -71,6 +71,25 @@ class Event:
         return f"<Event {self.id} {self.name}>"
 
 
+def with_provider(body: dict[str, Any], words: dict[str, Any] | None) -> dict[str, Any]:
+    """The body of a terminal event with what the provider said besides the answer.
+
+    It is for dialects that pass it on, and no part of the event that others are told.
+    """
+    return {**body, "provider": words} if words else body
+
+
+def without_provider(body: dict[str, Any]) -> dict[str, Any]:
+    """What everybody is told of an event."""
+    return {name: value for name, value in body.items() if name != "provider"}
+
+
+def provider(body: dict[str, Any]) -> dict[str, Any] | None:
+    """The provider's own words."""
+    words: dict[str, Any] | None = body.get("provider")
+    return words
+
+
 def delta(text: str) -> bytes:
     return b"d" + text.encode()
 

@@ -98,10 +98,7 @@ KEYS: Final = {"data": [_KEY]}
 NEW_KEY: Final = {"key": "chat_k7f3q9_...", **_KEY}
 ROTATED_KEY: Final = {"key": "chat_k7f3q9_...", "id": "k7f3q9"}
 USAGE: Final = {
-    "object": "list", "data": [{
-        "date": "2026-11-23", "model": _MODEL, **_TOKENS, "cached_tokens": 0, "reasoning_tokens": 0,
-        "turns": 1,
-    }],
+    "object": "list", "data": [{"date": "2026-11-23", "model": _MODEL, **_TOKENS, "turns": 1}],
     "principal": "key.k7f3q9",
     "budgets": {"day": {"limit": 200000, "used": 29, "reserved": 0, "resets_at": 1_795_478_400}},
     "storage": {

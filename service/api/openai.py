@@ -18,7 +18,10 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     async with Sending(request) as sending:
         body = await bodies.read_json(request)
-        send, encoder = openai.parse(body, sending.principal.id, request.headers.get("x-session-id"))
+        send, encoder = openai.parse(
+            body, sending.principal.id, request.headers.get("x-session-id"),
+            groq=request.scope["route"].path.startswith("/openai/"),
+        )  # fmt: skip
         attached = await sending.start(send)
     return TurnResponse(
         edge_of(request).engine.readers, attached.ref, encoder, void=attached.void,

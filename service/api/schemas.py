@@ -78,6 +78,13 @@ _QUOTA: Final = fields(limit=maybe(NUMBER), used=NUMBER)
 _DONE: Final[Schema] = {"const": "[DONE]"}
 _EVENT_ID: Final = {**TEXT, "pattern": "^[0-9]+$", "description": "gapless from 1; the cursor to resume from"}
 _CHUNK_ID: Final = {**TEXT, "pattern": r"^t_[a-z0-9]+\.[0-9]+\.[0-9]+$", "description": "the cursor"}
+_COUNTS: Final = {"prompt_tokens": NUMBER, "completion_tokens": NUMBER, "total_tokens": NUMBER}
+_DETAILS: Final = {
+    "prompt_tokens_details": fields(cached_tokens=NUMBER),
+    "completion_tokens_details": fields(reasoning_tokens=NUMBER),
+}
+_FLOAT: Final[Schema] = {"type": "number"}
+_TIMES: Final = {"queue_time": _FLOAT, "prompt_time": _FLOAT, "completion_time": _FLOAT, "total_time": _FLOAT}
 _ENDED: Final = fields(finish_reason=TEXT, usage=ref("Tokens"))
 _TURN_EVENTS: Final[dict[str, Schema]] = {
     "turn.started": fields(turn_id=TEXT, session_id=TEXT, model=TEXT, created=MILLISECONDS),
@@ -100,14 +107,18 @@ SCHEMAS: Final[dict[str, Schema]] = {
         code={**TEXT, "description": "stable; clients switch on it"},
     ),
     "OpenAIError": fields(
-        error=fields(message=TEXT, type=TEXT, param=maybe(TEXT), code={**TEXT, "description": "stable"})
+        error=fields(
+            message=TEXT, type=TEXT, param=maybe(TEXT), code={**TEXT, "description": "stable"},
+            optional={
+                "failed_generation": {**TEXT, "description": "what the model made, by Groq's word"},
+                "status_code": NUMBER,
+            },
+        )
     ),
-    "Tokens": fields(
-        prompt_tokens=NUMBER, completion_tokens=NUMBER, total_tokens=NUMBER,
-        optional={
-            "prompt_tokens_details": fields(cached_tokens=NUMBER),
-            "completion_tokens_details": fields(reasoning_tokens=NUMBER),
-        },
+    "Tokens": fields(**_COUNTS, optional=_DETAILS),
+    "CallTokens": fields(
+        "The times are Groq's, in s, and only for its own clients (below /openai).",
+        **_COUNTS, optional={**_DETAILS, **_TIMES},
     ),
     "Session": fields(
         id=TEXT, title=maybe(TEXT), model=maybe(TEXT), system_prompt=maybe(TEXT), created=MILLISECONDS,
@@ -151,7 +162,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 optional={"reasoning": TEXT, "tool_calls": many(ref("WholeToolCall"))},
             ),
         )),
-        usage=ref("Tokens"), x_groq=fields(id=TEXT),
+        usage=ref("CallTokens"), x_groq=fields(id=TEXT, optional={"seed": NUMBER}),
+        optional={"system_fingerprint": maybe(TEXT), "service_tier": maybe(TEXT)},
     ),
     "ChatCompletionChunk": fields(
         "One `data:` line; the role comes first, `[DONE]` last.",
@@ -162,7 +174,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "role": TEXT, "content": TEXT, "reasoning": TEXT, "tool_calls": many(OBJECT),
             }),
         )),
-        optional={"usage": ref("Tokens"), "x_groq": fields(id=TEXT, usage=ref("Tokens"))},
+        optional={
+            "usage": ref("CallTokens"), "system_fingerprint": TEXT, "service_tier": maybe(TEXT),
+            "x_groq": fields(id=TEXT, usage=ref("CallTokens"), optional={"seed": NUMBER}),
+        },
     ),
     "HistoryMessage": fields(
         "A UIMessage of the AI SDK; an answer's id equals its `start.messageId`.",
@@ -196,7 +211,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         object=one_of("list"), principal=TEXT,
         data=many(fields(
             date=TEXT, model=TEXT, prompt_tokens=NUMBER, completion_tokens=NUMBER, total_tokens=NUMBER,
-            cached_tokens=NUMBER, reasoning_tokens=NUMBER, turns=NUMBER,
+            turns=NUMBER, optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER},
         )),
         budgets={"type": "object", "additionalProperties": _BUDGET},
         storage=fields(sessions=_QUOTA, bytes=_QUOTA),

@@ -26,14 +26,14 @@ _DAYS: Final = 30
 
 
 def _usage_resource(usage: Usage) -> dict[str, Any]:
+    details = {"cached_tokens": usage.cached_tokens, "reasoning_tokens": usage.reasoning_tokens}
     return {
         "date": usage.date,
         "model": usage.model,
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
+        **{name: tokens for name, tokens in details.items() if tokens},
         "turns": usage.turns,
     }
 

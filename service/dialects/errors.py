@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from service.errors import CODES, ServiceError
+from service.events import provider
 
 _OPENAI: Final = ("/v1/chat", "/v1/models", "/openai")
 _AISDK: Final = ("/api/chat",)
@@ -27,7 +28,12 @@ def _below(path: str, roots: tuple[str, ...]) -> bool:
 
 
 def openai_error(error: ServiceError) -> dict[str, Any]:
-    """OpenAI's error object, for bodies and for `data:` lines in mid-stream."""
+    """OpenAI's error object, for bodies and for `data:` lines in mid-stream.
+
+    What a model made wrong is told in Groq's words, by which clients know it.
+    """
+    if error.provider is not None:
+        return {"error": {"param": error.param, **error.provider}}
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     return {
         "error": {
@@ -77,5 +83,5 @@ def from_event(body: dict[str, Any]) -> ServiceError:
     code = body.get("code", "internal")
     return ServiceError(
         code if code in CODES else "internal", body.get("message", ""), retryable=body.get("retryable"),
-        retry_after=body.get("retry_after"), param=body.get("param"),
+        retry_after=body.get("retry_after"), param=body.get("param"), provider=provider(body),
     )  # fmt: skip

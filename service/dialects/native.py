@@ -109,6 +109,8 @@ def frame(event: Event) -> bytes:
             body = b'{"text":' + orjson.dumps(event.text) + b"}"
         else:
             body = event.payload[event.payload.index(b" ") + 1 :]
+            if event.terminal and events.provider(event.data):
+                body = orjson.dumps(events.without_provider(event.data))
         data = b"event: %b\ndata: %b\nid: %d\n\n" % (event.name.encode(), body, event.id)
         event.frames["native"] = data
     return data

@@ -3,7 +3,7 @@
 The client's messages are the whole context; the session only keeps the last of them and the
 answer. The role comes first, `[DONE]` last, `usage` alone and only when asked for. This dialect
 cannot take text back: a restart after something was shown ends the stream in its error form.
-Groq's clients are served by the same chunks (they also read `x_groq.usage`).
+Groq's clients are served by the same chunks, with what Groq said of the call (passed_on.py).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from service.dialects.base import (
     validate,
 )  # fmt: skip
 from service.dialects.errors import from_event, openai_error
+from service.dialects.passed_on import PassedOn
 from service.dialects.prompts import kept
 from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
@@ -113,8 +114,10 @@ class CompletionBody(Body):
     on_busy: OnBusy | None = None
 
 
-def parse(body: Any, principal: str, session_header: str | None) -> tuple[Send, Encoder]:
-    """The send and how its answer is to be written.
+def parse(
+    body: Any, principal: str, session_header: str | None, *, groq: bool = False
+) -> tuple[Send, Encoder]:
+    """The send and how its answer is to be written; `groq`: at the address of Groq's clients.
 
     Raises invalid_request, unsupported_parameter, query_empty.
     """
@@ -147,9 +150,9 @@ def parse(body: Any, principal: str, session_header: str | None) -> tuple[Send, 
     reasoning = call.include_reasoning is not False and call.reasoning_format != "hidden"
     send.shows = "end" if not call.stream else "all" if reasoning else "text"
     if not call.stream:
-        return send, CompletionEncoder(reasoning=reasoning)
+        return send, CompletionEncoder(reasoning=reasoning, groq=groq)
     usage = bool(call.stream_options and call.stream_options.include_usage)
-    return send, StreamEncoder(include_usage=usage, reasoning=reasoning)
+    return send, StreamEncoder(include_usage=usage, reasoning=reasoning, groq=groq)
 
 
 def _unsupported(param: str, sentence: str) -> ServiceError:
@@ -215,8 +218,9 @@ class StreamEncoder(Encoder):
     media_type = "text/event-stream; charset=utf-8"
     heartbeat = b": keep-alive\n\n"
 
-    def __init__(self, *, include_usage: bool = False, reasoning: bool = True) -> None:
+    def __init__(self, *, include_usage: bool = False, reasoning: bool = True, groq: bool = False) -> None:
         self._include_usage = include_usage
+        self._groq = groq
         self._reasoning = reasoning
         self._shown = False
         self._groq_id = ""
@@ -240,7 +244,7 @@ class StreamEncoder(Encoder):
         if name == events.RESTARTED and self._shown:
             raise restarted()
         if name == events.FAILED:
-            return _error(from_event(event.data))
+            return self.failed(from_event(event.data))
         return self._ending(event) if event.terminal else b""
 
     def _delta(self, delta: bytes, reason: bytes = b"null", tail: bytes = b"") -> bytes:
@@ -248,14 +252,16 @@ class StreamEncoder(Encoder):
         return self._prefix + b',"choices":[' + choice + b"]" + tail + b"}\n\n"
 
     def _ending(self, event: Event) -> bytes:
-        usage = event.data["usage"]
-        x_groq = orjson.dumps({"id": self._groq_id, "usage": usage})
-        data = self._delta(b"{}", orjson.dumps(_reason(event)), b',"x_groq":' + x_groq)
+        told = PassedOn(event, self._groq_id, groq=self._groq)
+        data = self._delta(b"{}", orjson.dumps(_reason(event)), _more(told.last_chunk()))
         if self._include_usage:
-            data += self._prefix + b',"choices":[],"usage":' + orjson.dumps(usage) + b"}\n\n"
+            data += self._prefix + b',"choices":[]' + _more(told.usage_chunk()) + b"}\n\n"
         return data + b"data: [DONE]\n\n"
 
     def failed(self, error: ServiceError) -> bytes:
+        if self._groq and error.provider is not None:  # as Groq sends it, status included
+            words = openai_error(error)["error"]
+            return b"event: error\n" + _data({"error": {**words, "status_code": error.status}})
         return _error(error)
 
     def reconnect(self) -> bytes:
@@ -268,8 +274,9 @@ class CompletionEncoder(Encoder):
     name = "openai"
     media_type = "application/json"
 
-    def __init__(self, *, reasoning: bool = True) -> None:
+    def __init__(self, *, reasoning: bool = True, groq: bool = False) -> None:
         self._keep_reasoning = reasoning
+        self._groq = groq
         self._head = _Head({"turn_id": "", "created": 0, "model": ""})
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -302,11 +309,10 @@ class CompletionEncoder(Encoder):
             message["reasoning"] = "".join(self._reasoning)
         if calls:
             message["tool_calls"] = calls
-        usage = event.data["usage"]
+        told = PassedOn(event, self._head.groq_id, groq=self._groq)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _reason(event)}
         return orjson.dumps({
-            **self._head.describe("chat.completion"), "choices": [choice], "usage": usage,
-            "x_groq": {"id": self._head.groq_id},
+            **self._head.describe("chat.completion"), "choices": [choice], **told.completion(),
         })  # fmt: skip
 
 
@@ -318,8 +324,17 @@ def _content(event: Event) -> bytes:
     return b'{"tool_calls":[' + orjson.dumps(event.data) + b"]}"
 
 
+def _more(fields: dict[str, Any]) -> bytes:
+    """Fields behind others of an object."""
+    return b"," + orjson.dumps(fields)[1:-1]
+
+
+def _data(body: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
 def _error(error: ServiceError) -> bytes:
-    return b"data: " + orjson.dumps(openai_error(error)) + b"\n\n"
+    return _data(openai_error(error))
 
 
 def _reason(event: Event) -> str:

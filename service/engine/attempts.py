@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Any
 
 import structlog
 
@@ -70,11 +71,11 @@ class Attempt:
         self._span.set({"gen_ai.response.time_to_first_chunk": round(self._first - self._begin, 4)})
         return True
 
-    def ended(self, upstream_id: str, last: Batch) -> None:
+    def ended(self, said: dict[str, Any], last: Batch) -> None:
         """The provider has said all; `last` has its finish_reason and usage."""
         usage = last.usage or {}
         self._span.set({
-            "gen_ai.response.id": upstream_id or None,
+            "gen_ai.response.id": said.get("id"),
             "gen_ai.response.finish_reasons": [last.finish_reason] if last.finish_reason else None,
             "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
             "gen_ai.usage.output_tokens": usage.get("completion_tokens"),

@@ -67,6 +67,7 @@ class Live:
         self.acknowledged = turn.last
         self.tokens = 0  # of the call under way, counted
         self.reported: Count | None = None  # what the provider says that it used
+        self.said: dict[str, Any] = {}  # by the provider, besides the answer
         self.signal: str | None = None
         self.followed_by = ""
         self._interruptible: asyncio.Task[Any] | None = None
@@ -123,6 +124,7 @@ class Live:
         turn = self.turn
         turn.attempt += 1
         turn.prompt_tokens = prompt_tokens
+        self.said = {}
         self.add_event(
             events.ATTEMPT, {"attempt": turn.attempt, "model": model.id},
             attempt=turn.attempt, answered_by=model.id, prompt_tokens=prompt_tokens,

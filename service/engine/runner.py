@@ -287,9 +287,9 @@ class Runner:
 
         async with self._upstream.call(request) as answer:
             permit.learned(answer.limits)
-            live.gate = answer.gate
+            live.gate, live.said = answer.gate, answer.said
             await answer.pour(take)
-            attempt.ended(answer.upstream_id, last)
+            attempt.ended(answer.said, last)
         return last
 
     def _show(self, live: Live, batch: Batch) -> None:

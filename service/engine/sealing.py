@@ -44,14 +44,14 @@ class Sealer:
 
     async def complete(self, live: Live, reason: str) -> str:
         usage = live.usage
-        return await self._end(live, "completed", {"finish_reason": reason, "usage": usage}, usage)
+        return await self._end(live, "completed", _ended(live, reason, usage), usage)
 
     async def stop(self, live: Live, *, orphan: bool = False) -> str:
         usage = live.usage
         if orphan:
             metrics.orphans.inc()
         reason = "abandoned" if orphan else "stop"
-        return await self._end(live, "stopped", {"finish_reason": reason, "usage": usage}, usage)
+        return await self._end(live, "stopped", _ended(live, reason, usage), usage)
 
     async def fail(self, live: Live, error: ServiceError, *, new_life: bool = False) -> str:
         usage = live.usage
@@ -62,6 +62,7 @@ class Sealer:
             body["retry_after"] = round(error.retry_after, 3)
         if error.param is not None:
             body["param"] = error.param
+        body = events.with_provider(body, error.provider)
         return await self._end(live, "failed", body, usage, new_life=new_life)
 
     async def lose(self, live: Live) -> str:
@@ -140,7 +141,7 @@ class Sealer:
         if live.model is not None:
             fields["answered_by"] = live.model.id
         if state == "failed":
-            fields["error"] = orjson.dumps(body)
+            fields["error"] = orjson.dumps(events.without_provider(body))
         else:
             fields["finish"] = body["finish_reason"]
         seal = self._seal(
@@ -241,6 +242,10 @@ class Sealer:
             await self._store.leases.settle(turn.ref)
         except StoreUnavailable:
             log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")
+
+
+def _ended(live: Live, reason: str, usage: dict[str, Any]) -> dict[str, Any]:
+    return events.with_provider({"finish_reason": reason, "usage": usage}, live.said)
 
 
 def lost_log() -> ServiceError:

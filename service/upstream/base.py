@@ -73,13 +73,17 @@ class Gate(Protocol):
 
 
 class Answer(Protocol):
-    """A response whose head has arrived. `upstream_id`: the provider's name for it, '' until it is known."""
+    """A response whose head has arrived.
+
+    `said`: what the provider says besides the answer, as it becomes known, for who passes it on: `id` (its
+    name for the call), `seed`, `system_fingerprint`, `service_tier`, and `times` (Groq's, in s).
+    """
 
     limits: Limits
     gate: Gate | None
 
     @property
-    def upstream_id(self) -> str: ...
+    def said(self) -> dict[str, Any]: ...
 
     async def pour(self, take: Take) -> None: ...
 

@@ -12,7 +12,7 @@ Source: recorded traffic of Groq's API, 2025-09 to 2026-08.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -40,7 +40,6 @@ class _Choice(msgspec.Struct):
 
 
 class _Groq(msgspec.Struct):
-    id: str | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
 
@@ -52,12 +51,29 @@ class _Chunk(msgspec.Struct):
     error: Any = None
 
 
+class _GroqSays(msgspec.Struct):
+    id: Any = None
+    seed: Any = None
+
+
+class _Says(msgspec.Struct):
+    """Of the first chunk, and of those that have more than a piece of the answer."""
+
+    system_fingerprint: Any = None
+    service_tier: Any = None
+    x_groq: _GroqSays | None = None
+
+
+# Of what the provider says of a call, for who passes it on; ids have some 40 characters.
+_LONGEST_WORD: Final = 200
+_TIMES: Final = ("queue_time", "prompt_time", "completion_time", "total_time")
 _BOM: Final = b"\xef\xbb\xbf"
 # A field that the format does not know: it is ignored.
 _FIELD: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_-]*")
 
 _decode: Final = msgspec.json.Decoder(_Chunk).decode
 
+_decode_says: Final = msgspec.json.Decoder(_Says).decode
 _decode_string: Final = msgspec.json.Decoder(str).decode
 # Frames learned per stream: one for reasoning and one for text, and some for surprises. A provider
 # whose tokens all differ in more than their text is decoded as JSON.
@@ -78,6 +94,26 @@ def _only(choice: _Choice, delta: _Delta) -> _Chunk:
     """The chunk that has this text and nothing else."""
     text = _Delta(content=delta.content) if delta.content else _Delta(reasoning=delta.reasoning)
     return _Chunk(choices=[_Choice(delta=text, index=choice.index)])
+
+
+def _ours(choices: list[_Choice]) -> _Choice:
+    """One choice was asked for. Of several it is the first, where they are numbered."""
+    ours = [choice for choice in choices if not choice.index]
+    if len(ours) > 1:
+        raise garbled()
+    return ours[0] if ours else _Choice()
+
+
+def note(said: dict[str, Any], **words: object) -> None:
+    """Keep what a provider says besides its answer, in so far as it is what it should be."""
+    for name, word in words.items():
+        if (isinstance(word, str) and 0 < len(word) <= _LONGEST_WORD) or type(word) is int:
+            said[name] = word
+
+
+def times(usage: Mapping[str, Any]) -> dict[str, float]:
+    """Groq's seconds in a usage."""
+    return {name: usage[name] for name in _TIMES if isinstance(usage.get(name), int | float)}
 
 
 def garbled() -> UpstreamError:
@@ -108,7 +144,7 @@ def _add(batch: Batch, kind: str, text: str) -> None:
 
 
 class Decoder:
-    """Feed it reads, get batches. `finished` once a finish_reason was seen.
+    """Feed it reads, get batches. `finished` once a finish_reason was seen. `said`: see base.Answer.
 
     `failure` is what came behind the last batch in the same read: where reads end changes nothing.
     """
@@ -125,7 +161,8 @@ class Decoder:
         self._lessons = _LESSONS
         self.finished = False
         self.done = False
-        self.upstream_id = ""
+        self.said: dict[str, Any] = {}
+        self._heard = False  # the first chunk
 
     def feed(self, data: bytes) -> Batch:
         if self._odd or b"\r" in data:
@@ -249,27 +286,11 @@ class Decoder:
             raise garbled() from None
         if chunk.error is not None:
             raise refusal(0, {"error": chunk.error}, {})
-        if chunk.choices:
-            self._choices(body, chunk, chunk.choices, batch)
-        usage = chunk.usage
-        groq = chunk.x_groq
-        if groq is not None:
-            if groq.error:
-                raise refusal(0, {"error": {"message": str(groq.error)}}, {})
-            if groq.id:
-                self.upstream_id = groq.id
-            usage = usage or groq.usage
-        if usage:
-            # What a later one does not say is as the one before said; nothing is added up.
-            self._usage |= count(usage)
-            batch.usage = self._usage.copy()
-
-    def _choices(self, body: bytes, chunk: _Chunk, choices: list[_Choice], batch: Batch) -> None:
-        """One choice was asked for; of several the first is it where they are numbered."""
-        ours = [choice for choice in choices if not choice.index]
-        if len(ours) > 1:
-            raise garbled()
-        for choice in ours:
+        choices = chunk.choices
+        if choices:
+            choice = choices[0]
+            if len(choices) > 1 or choice.index:
+                choice = _ours(choices)
             delta = choice.delta
             if delta is not None:
                 if delta.content:
@@ -283,9 +304,29 @@ class Decoder:
             if choice.finish_reason:
                 batch.finish_reason = choice.finish_reason
                 self.finished = True
+        usage, groq = chunk.usage, chunk.x_groq
+        if groq is not None or usage or not self._heard:
+            self._says(body, usage, groq, batch)
+
+    def _says(self, body: bytes, usage: dict[str, Any] | None, groq: _Groq | None, batch: Batch) -> None:
+        """What a chunk has besides its piece of the answer."""
+        self._heard = True
+        if groq is not None and groq.error:
+            raise refusal(0, {"error": {"message": str(groq.error)}}, {})
+        says = _decode_says(body)
+        note(self.said, system_fingerprint=says.system_fingerprint, service_tier=says.service_tier)
+        if says.x_groq is not None:
+            note(self.said, id=says.x_groq.id, seed=says.x_groq.seed)
+        usage = usage or (groq.usage if groq is not None else None)
+        if usage:
+            if found := times(usage):
+                self.said["times"] = found
+            # What a later one does not say is as the one before said; nothing is added up.
+            self._usage |= count(usage)
+            batch.usage = self._usage.copy()
 
     def _add_calls(self, calls: list[dict[str, Any]], batch: Batch) -> None:
         try:
-            batch.pieces.extend((TOOL, self._calls.numbered(call)) for call in calls)
+            batch.pieces += [(TOOL, self._calls.numbered(call)) for call in calls]
         except Ambiguous:
             raise garbled() from None

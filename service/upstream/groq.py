@@ -146,8 +146,8 @@ class GroqAnswer:
         self.gate: Gate | None = self._body
 
     @property
-    def upstream_id(self) -> str:
-        return self._decoder.upstream_id
+    def said(self) -> dict[str, Any]:
+        return self._decoder.said
 
     async def pour(self, take: Take) -> None:
         """Raises UpstreamError."""

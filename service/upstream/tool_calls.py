@@ -46,11 +46,18 @@ class _Call:
 class ToolCalls:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
+        self._sure: dict[int | None, _Call] = {}  # those that nothing but the index is needed for
 
     def numbered(self, delta: dict[str, Any]) -> dict[str, Any]:
         """The delta with its call's index, and without a name that was said before. Raises Ambiguous."""
         function = delta.get("function") or {}
         given = delta.get("index")
+        sure = self._sure.get(given) if type(given) is int and not delta.get("id") else None
+        if sure is not None and type(function) is dict and len(function) == 1:
+            piece = function.get("arguments")
+            if type(piece) is str:  # most deltas of a call that comes in pieces
+                sure.arguments.append(piece)
+                return delta
         if not isinstance(function, dict) or not (given is None or (type(given) is int and given >= 0)):
             raise Ambiguous
         id, name, arguments = _text(delta.get("id")), _text(function.get("name")), function.get("arguments")
@@ -105,7 +112,11 @@ class ToolCalls:
         if len(self._calls) == _MOST or (given is None and not name):
             raise Ambiguous
         taken = {call.index for call in self._calls}
-        call = _Call(max(taken, default=-1) + 1 if given is None or given in taken else given, given)
+        if given is None or given in taken:
+            call = _Call(max(taken, default=-1) + 1, given)
+            self._sure.pop(call.given, None)
+        else:
+            call = self._sure[given] = _Call(given, given)
         self._calls.append(call)
         return call
 

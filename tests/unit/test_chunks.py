@@ -66,7 +66,7 @@ def test_the_answer_is_the_same_wherever_the_bytes_are_cut(cuts: list[int]) -> N
     assert pieces == [(REASONING, "Hm"), (TEXT, "Bl\u2028ue <sky> 👩‍👩‍👧\u0085"), (TOOL, TOOL_CALL)]
     assert (last.tokens, last.finish_reason) == (4, "stop")
     assert last.usage == {"prompt_tokens": 7, "completion_tokens": 4}
-    assert (decoder.done, decoder.upstream_id) == (True, "req_1")
+    assert (decoder.done, decoder.said) == (True, {"id": "req_1", "times": {"queue_time": 0.1}})
 
 
 @pytest.mark.parametrize(("name", "kind"), [("content", TEXT), ("reasoning", REASONING)])
