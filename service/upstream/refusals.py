@@ -21,6 +21,13 @@ _UNIT: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs":
 _DAILY: Final = ("RPD", "TPD")
 # Enough for any reason that Groq gives; a proxy before it may answer with a page.
 _REASON_LENGTH: Final = 300
+# Characters of what a model made that are passed on: more than any tool call that somebody would mend.
+_GENERATION_LENGTH: Final = 65_536
+_BAD_OUTPUT: Final = {
+    "tool_use_failed": "The model made a tool call that is not valid",
+    "json_validate_failed": "The model made JSON that is not valid",
+    "output_parse_failed": "The model's answer could not be read",
+}
 _ORGANISATION: Final = re.compile(r"`?\borg_\w+`?")
 # What is about one model: it has died, or our organisation or project may not use it.
 _GONE: Final = (
@@ -73,11 +80,8 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
             kind="too_long",
             retryable=False,
         )
-    if code in ("tool_use_failed", "json_validate_failed", "output_parse_failed"):
-        return UpstreamError(
-            "upstream_rejected", "The model made a tool call or JSON that is not valid.", kind="bad_output",
-            retryable=True,
-        )  # fmt: skip
+    if code in _BAD_OUTPUT or (status in (0, 400) and isinstance(error.get("failed_generation"), str)):
+        return _bad_output(error, code)
     if status == 498 or status == 503 or code == "capacity_exceeded":
         return UpstreamError(
             "upstream_unavailable", "The model is over capacity; try again in a moment.", kind="capacity",
@@ -119,6 +123,22 @@ def _forbidden(status: int, code: str) -> UpstreamError | None:
             fail_over=True, retryable=False,
         )  # fmt: skip
     return None
+
+
+def _bad_output(error: Mapping[str, Any], code: str) -> UpstreamError:
+    """What the model made is not what it should be. Clients know Groq's words, and mend what they show."""
+    sentence = _BAD_OUTPUT.get(code, "The model's answer is not valid")
+    generation = error.get("failed_generation")
+    words = {
+        "message": _plain(str(error.get("message") or sentence)),
+        "type": _plain(str(error.get("type") or "invalid_request_error")),
+        "code": _plain(code) or None,
+        "failed_generation": generation[:_GENERATION_LENGTH] if isinstance(generation, str) else None,
+    }
+    return UpstreamError(
+        "upstream_rejected", f"{sentence} ({words['code']})." if code else f"{sentence}.", kind="bad_output",
+        retryable=True, provider={name: word for name, word in words.items() if word is not None},
+    )  # fmt: skip
 
 
 def _plain(text: str) -> str:

@@ -65,3 +65,23 @@ def test_a_limit_is_over_when_its_message_says_so(said: str, seconds: float) -> 
 def test_a_key_that_is_refused_ends_all_calls() -> None:
     found = refusal(401, {"error": {"message": "Invalid API Key", "code": "invalid_api_key"}}, {})
     assert (found.kind, found.circuit, found.retryable) == ("auth", "auth", False)
+
+
+def test_what_the_model_made_wrong_is_told_in_bounded_words() -> None:
+    error = {
+        "message": "No in organization `org_01abc`.",
+        "code": "tool_use_failed",
+        "failed_generation": "x" * 99_999,
+    }
+    found = refusal(400, {"error": error}, {})
+    assert found.provider == {
+        "message": "No in organization .", "type": "invalid_request_error", "code": "tool_use_failed",
+        "failed_generation": "x" * 65_536,
+    }  # fmt: skip
+
+
+def test_kin_that_has_another_code_is_told_alike() -> None:
+    error = {"message": "No.", "type": "t", "code": "schema_failed", "failed_generation": "{"}
+    found = refusal(400, {"error": error}, {})
+    assert (found.kind, found.message) == ("bad_output", "The model's answer is not valid (schema_failed).")
+    assert openai_error(found) == {"error": {"param": None, **error}}
