@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from service.double import Double
+from service.engine.context import Tokens, explicit
 from tests.conftest import Start
 from tests.integration.test_budgets import settled, usage
 from tests.support.redis import free_port
@@ -86,7 +87,7 @@ async def test_each_call_that_was_not_refused_is_booked_once(
         told = await prompts_of(served, f"[[{wish}]]")
         call = next(iter(double.calls))
         messages: Any = call.describe()["messages"]
-        estimate = served.app.state.edge.engine.contexts.explicit(messages) + PRIMING
+        estimate = explicit(Tokens().of("nobody"), messages) + PRIMING
     assert estimate != call.prompt_tokens
     assert told == [unreported * estimate + reported * call.prompt_tokens] * 3
 
