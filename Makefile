@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test quick check fmt lock fault attack mutants bench docs clean
+.PHONY: help setup run serve test quick check fmt lock fault attack mutants simulate bench docs clean
 
 # Modules of tests are compiled once, not by each process that runs them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -25,7 +25,7 @@ serve: setup ## serve with Gunicorn, as in production (settings: docs/configurat
 test: $(VENV)/.stamp-test ## all tests
 	$(BIN)/python -m tests
 
-quick: check ## lint, types, unit and contract tests: within a minute
+quick: check ## lint, types, unit and contract tests, simulation: within a minute
 	$(BIN)/python -m tests --quick
 
 check: $(VENV)/.stamp-test ## lint, formatting, types, unused code
@@ -46,6 +46,9 @@ attack: $(VENV)/.stamp-test ## attackers beside a well-behaved tenant; prints th
 
 mutants: $(VENV)/.stamp-test ## plant faults into a copy; says which of them the tests notice
 	$(BIN)/python -m tests.mutants
+
+simulate: $(VENV)/.stamp-test ## a minute of simulated histories; says which one breaks a rule
+	$(BIN)/python -m tests.simulation
 
 bench: $(VENV)/.stamp-test ## measure; prints the figures of docs/performance.md
 	$(BIN)/python -m tests.load

@@ -1,4 +1,4 @@
-"""`make test`: every test, in parts, with the time of each at the end; `make quick`: two folders.
+"""`make test`: every test, in parts, with the time of each at the end; `make quick`: three folders.
 
     together   tests that wait more than they compute, two for each core at once
     spaced     tests with replicas or node processes of their own, one for each core at once
@@ -56,7 +56,7 @@ def parts() -> dict[str, list[str]]:
 
 
 def quick() -> dict[str, list[str]]:
-    return {"quick": ["tests/unit", "tests/contract", *beside(2 * cores())]}
+    return {"quick": ["tests/unit", "tests/contract", "tests/simulation", *beside(2 * cores())]}
 
 
 class Run:

@@ -172,7 +172,7 @@ class Feeds:
         self._cache = settings.local_cache
         self._background = background
         self._feeds: dict[str, Feed] = {}
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, None] = {}  # a set that keeps its order
         self._reading: set[str] = set()
         self._bell = asyncio.Event()
         self._doorbell: Doorbell | None = None
@@ -243,7 +243,7 @@ class Feeds:
             return
         feed.heard = max(feed.heard, feed.last + 1 if newest is None else newest)
         if feed.heard > feed.last:
-            self._dirty.add(channel)
+            self._dirty[channel] = None
             self._bell.set()
 
     def reset(self) -> None:
@@ -303,5 +303,5 @@ class Feeds:
                 feed.wake()
         metrics.events_replayed.inc(sum(map(len, pages or [])))
         if any(feed.heard > (feed.last or 0) for feed in feeds):  # it failed, or rang again meanwhile
-            self._dirty |= channels
+            self._dirty |= dict.fromkeys(feed.channel for feed in feeds)
             self._bell.set()

@@ -65,7 +65,7 @@ class Flusher:
         self._hold = settings.store_hold_seconds
         self._background = background
         self._loop = asyncio.get_running_loop()  # asking for it is a system call
-        self._dirty: set[Live] = set()
+        self._dirty: dict[Live, None] = {}  # a set that keeps its order
         self._gated: set[Live] = set()
         self._groups: deque[list[Live]] = deque()  # of gated turns; the first one's window ends next
         self._timer: asyncio.TimerHandle | None = None
@@ -76,13 +76,13 @@ class Flusher:
     def put(self, live: Live, *, urgent: bool = False) -> None:
         """The turn has something to write; `urgent` does not wait for the window."""
         if urgent:
-            self._dirty.discard(live)
+            self._dirty.pop(live, None)
             live.urgent = live.in_flight  # and then as soon as that has landed
             self._start((live,))
         else:
             if not self._dirty and self._timer is None and not self._collecting:
                 self._loop.call_soon(self._write)
-            self._dirty.add(live)
+            self._dirty[live] = None
         if live.gate is not None and self._window:
             live.gate.pause()
             if live not in self._gated:
@@ -153,7 +153,7 @@ class Flusher:
     def _write(self) -> None:
         """Everything that is there; what comes next is collected."""
         self._collecting = False
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty = self._dirty, {}
         if self._timer is None and (dirty or self._groups):
             self._await_group()
         self._start(dirty)

@@ -38,7 +38,7 @@ class Doorbell:
         self._settings = settings
         self._on_ring = on_ring
         self._on_reset = on_reset
-        self._channels: set[str] = set()
+        self._channels: dict[str, None] = {}  # a set that keeps its order
         self._line: _WireLine | _PubSubLine | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -49,12 +49,12 @@ class Doorbell:
 
     def start(self, channel: str) -> None:
         """Begin to listen; `channel` is heard always."""
-        self._channels.add(channel)
+        self._channels[channel] = None
         self._task = asyncio.create_task(self._listen(), name="doorbell")
 
     async def subscribe(self, channel: str) -> None:
         """Returns when bells of the channel are heard, or are bound to be followed by a reset."""
-        self._channels.add(channel)
+        self._channels[channel] = None
         if not self._connected.is_set():
             return
         confirmed = self._unconfirmed.get(channel)
@@ -67,7 +67,7 @@ class Doorbell:
         await asyncio.wait({confirmed}, timeout=self._settings.redis_timeout_seconds)
 
     async def unsubscribe(self, channel: str) -> None:
-        self._channels.discard(channel)
+        self._channels.pop(channel, None)
         if self._connected.is_set() and self._line is not None:
             with contextlib.suppress(RedisError, OSError):
                 await self._line.unsubscribe(channel)

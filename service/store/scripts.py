@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,11 +31,17 @@ def _included(source: str, files: dict[str, str]) -> str:
     return _INCLUDE.sub(lambda found: _included(files[found[1]], files), source)
 
 
+@cache
+def sources() -> dict[str, str]:
+    """All scripts by name, each with what it includes."""
+    files = {path.stem: path.read_text() for path in sorted(_FOLDER.glob("*.lua"))}
+    return {name: _included(source, files) for name, source in files.items()}
+
+
 class Scripts:
     def __init__(self, client: Client) -> None:
         self._client = client
-        files = {path.stem: path.read_text() for path in sorted(_FOLDER.glob("*.lua"))}
-        self._sources = {name: _included(source, files) for name, source in files.items()}
+        self._sources = sources()
         self._hashes = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in self._sources.items()

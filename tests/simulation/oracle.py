@@ -1,0 +1,356 @@
+"""What must hold, asked after every command of the store and after everything that a reader is shown.
+
+The oracle sees what the store has carried out and never what a worker believes. `Kept` is what is in the
+store because of acknowledged writes; it goes back with the store when that loses some. What readers were
+shown stays shown. A rule that is broken ends the history (`Loop.broken`). That all ends is for world.py.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from service import events
+from service.config.settings import Settings
+from service.events import Event
+from service.store.turns import LIFE
+from tests.simulation.clock import EPOCH, Loop
+from tests.simulation.network import Network
+from tests.simulation.provider import Provider
+from tests.simulation.seen import Asked, Kept, Seen, text_of
+
+_SEALED: Final = (b"completed", b"stopped", b"failed")
+_STATES: Final = {b"completed": events.COMPLETED, b"stopped": events.STOPPED, b"failed": events.FAILED}
+# Scripts by which the owner of a turn, and nobody else, changes it.
+_OWNERS: Final = ("append", "renew", "release", "seal")
+# A reader at another worker is shown an event so long after it was logged, where nothing is in the way: one
+# round trip each for the bell and for the log, and the pause between two reads of a feed.
+_SHOWN_SECONDS: Final = 0.5
+
+
+class Oracle:
+    def __init__(
+        self, loop: Loop, network: Network, provider: Provider, settings: Settings, *, calm: bool
+    ) -> None:
+        self._loop = loop
+        self._network = network
+        self._redis = network.redis
+        self._provider = provider
+        self._settings = settings
+        self._lease_ms = int(settings.lease_seconds * 1000)
+        self.calm = calm
+        self.kept = Kept()
+        self.losses = 0
+        self.impaired: dict[str, float] = {}  # workers, and until when something kept them from their work
+        self.logged: dict[tuple[str, int], dict[bytes, float]] = {}  # ever, with the time
+        self.shown: dict[tuple[str, int], bytes] = {}
+        self.ended: dict[tuple[str, int], str] = {}
+        self.outcomes: Counter[str] = Counter()
+        self._redis.told = self._told
+
+    def broken(self, rule: str, *details: object) -> None:
+        self._loop.broken.append(f"{rule}: {' '.join(map(str, details))}")
+
+    def remember(self) -> Kept:
+        return copy.deepcopy(self.kept)
+
+    def lose(self, past: Kept) -> None:
+        self.kept = past
+        self.losses += 1
+
+    # What the store has carried out
+
+    def _told(self, name: str, keys: Sequence[bytes], args: Sequence[bytes], reply: Any) -> None:
+        serving = self._network.serving
+        worker = serving.process.name.encode() if serving else b""
+        if name == "enter" and isinstance(reply, list) and len(reply) > 1:
+            self._reserved(args[0], keys[8:11], reply[1])
+            if len(reply) > 2:
+                self._begun(keys, args, reply[2])
+        elif name == "begin":
+            self._begun(keys, args, reply)
+        for key in keys:
+            if b":turn:" in key:
+                self._look(key, name, worker, reply)
+        if name == "seal" and reply[0] == b"SEALED":
+            self._sealed(keys, args)
+        elif name == "settle" and reply == 1:
+            self._settled(args)
+        elif name == "release" and reply == 1:
+            self._released(keys[0], worker)
+        elif name == "delete_session" and reply == 1:
+            self.kept.sessions.pop(keys[0], None)
+        elif name in ("UNLINK", "DEL"):
+            for key in args:
+                self.kept.turns.pop(key, None)
+
+    def _look(self, key: bytes, name: str, worker: bytes, reply: Any) -> None:
+        """What has changed in a turn, and was it allowed to?"""
+        held = self._redis.hash(key)
+        before = self.kept.turns.get(key)
+        if not held:
+            self.kept.turns.pop(key, None)
+            return
+        turn_id = held[b"id"].decode()
+        now = Seen(
+            held[b"state"], int(held[b"epoch"]), held[b"owner"], held.get(b"claim", b""), int(held[b"last"]),
+            int(held[b"lease"]), b"stop" in held,
+        )  # fmt: skip
+        self.kept.turns[key] = now
+        if name in _OWNERS and _accepted(name, reply):
+            if held[b"owner"] != worker:
+                self.broken("somebody else's write was taken", name, worker, held[b"owner"], turn_id)
+            if name in ("append", "renew") and now.lease < self._now_ms() + self._lease_ms - 2:
+                self.broken("a write or a renewal leaves no lease", name, turn_id)
+        fresh = self._fresh(key, turn_id, before, now, held)
+        if fresh and held[b"owner"] != worker:
+            self.broken("somebody else has written", name, worker, held[b"owner"], turn_id)
+        if before is None:
+            return
+        if before.state in _SEALED and (now.state != before.state or fresh):
+            self.broken("a turn that had ended goes on", name, turn_id, before.state, now.state)
+        if now.epoch < before.epoch:
+            self.broken("the epoch falls", turn_id, before.epoch, now.epoch)
+        if (now.owner, now.claim) != (before.owner, before.claim):
+            self._claimed(turn_id, before, now)
+        if now.state == b"running" and before.state != b"running":
+            self._one_runs(key, turn_id)
+
+    def _claimed(self, turn_id: str, before: Seen, now: Seen) -> None:
+        if now.epoch != before.epoch + 1:
+            self.broken("a claim does not raise the epoch", turn_id, before.epoch, now.epoch)
+        if before.state != b"running" or before.stop:
+            return
+        if before.lease > self._now_ms():
+            self.broken("a turn was taken from an owner whose lease holds", turn_id)
+        impaired = self.impaired.get(before.owner.decode(), float("-inf"))
+        if impaired < self._loop.time() - 2 * self._settings.lease_seconds:
+            self.broken("a turn was taken from an owner that lives", turn_id, before.owner)
+
+    def _fresh(
+        self, key: bytes, turn_id: str, before: Seen | None, now: Seen, held: dict[bytes, bytes]
+    ) -> int:
+        """Check the events that came to the log; returns how many."""
+        log = self._redis.log(key.replace(b":turn:", b":log:"))
+        last = before.last if before is not None else 0
+        fresh = 0
+        for place in range(len(log) - 1, -1, -1):
+            event_id, payload = log[place]
+            known = self.logged.setdefault((turn_id, event_id), {})
+            if payload in known and (before is not None and event_id <= last):
+                break
+            fresh += event_id > last
+            known.setdefault(payload, self._loop.time())
+            shown = self.shown.get((turn_id, event_id))
+            if shown is not None and shown != payload:
+                self.broken("an id that was shown has another content", turn_id, event_id, shown, payload)
+            previous = log[place - 1][0] if place else 0
+            if event_id != previous + 1 and (event_id % LIFE or not event_id):
+                self.broken("a gap in the log", turn_id, previous, event_id)
+        if log and now.last != log[-1][0] and (now.last + 1) % LIFE:
+            self.broken("the turn does not know its last event", turn_id, now.last, log[-1][0])
+        ends = [i for i, (_, payload) in enumerate(log) if Event(1, payload).terminal]
+        if now.state in _SEALED and log:
+            if ends != [len(log) - 1] or Event(1, log[-1][1]).name != _STATES[now.state]:
+                self.broken("a turn has not one terminal event, as its last", turn_id, now.state, log[-1][1])
+        elif ends:
+            self.broken("a terminal event in a turn that runs", turn_id)
+        return fresh
+
+    def _begun(self, keys: Sequence[bytes], args: Sequence[bytes], reply: Any) -> None:
+        if reply[0] != b"BEGUN" or keys[5] in self.kept.turns:
+            return
+        turn_id, message_id = args[0].decode(), reply[3]
+        asked = self.kept.sessions.setdefault(keys[0], [])
+        place = next((i for i, one in enumerate(asked) if one.message == message_id), len(asked))
+        content = orjson.loads(args[10])["content"] if args[10] else asked[place].content
+        del asked[place:]
+        asked.append(Asked(message_id, content, turn_id))
+        if args[7]:  # a fingerprint, so a key
+            earlier = self.kept.keys.get(keys[7])
+            if earlier is not None and any(turn.endswith(earlier.encode()) for turn in self.kept.turns):
+                self.broken("a repeated send is a second turn", earlier, turn_id)
+            self.kept.keys[keys[7]] = turn_id
+        queued = self._redis.value(keys[4]) or ()
+        if len(queued) > self._settings.max_queued_turns:
+            self.broken("more turns wait than may", len(queued))
+        self._one_runs(keys[5], turn_id)
+
+    def _one_runs(self, key: bytes, turn_id: str) -> None:
+        """Of one session one turn runs at most; of one worker no more than it can take."""
+        base = key[: key.index(b":turn:")]
+        names = [name for name in self._redis.names() if name.startswith(base + b":turn:")]
+        running = [name for name in names if self._redis.hash(name)[b"state"] == b"running"]
+        if len(running) > 1:
+            self.broken("two turns of a session run at once", turn_id, running)
+        if self.calm:
+            owners = Counter(seen.owner for seen in self.kept.turns.values() if seen.state == b"running")
+            if owners and max(owners.values()) > self._settings.max_running_turns:
+                self.broken("a worker runs more turns than it may", owners)
+
+    def _reserved(self, turn_id: bytes, keys: Sequence[bytes], reply: Any) -> None:
+        places = self._settings.running_turns_per_principal
+        running = self._redis.value(keys[0])
+        taken = len(running) if running else 0
+        living = sum(1 for end in running._bylex.values() if end > self._now_ms()) if running else 0
+        if reply[0] == b"OK" and self.calm and taken > places:
+            self.broken("more turns run than their principal may have", taken, turn_id)
+        if reply[0] == b"TURNS" and living < places:
+            self.broken("a place was refused while one was free", living, turn_id)
+
+    def _sealed(self, keys: Sequence[bytes], args: Sequence[bytes]) -> None:
+        held = self._redis.hash(keys[0])
+        turn_id = held[b"id"].decode()
+        if turn_id in self.kept.bills:
+            return  # a repeat
+        self.outcomes[held[b"state"].decode()] += 1
+        log = [Event(i, payload) for i, payload in self._redis.log(keys[1])]
+        text = text_of(log)
+        self.ended[turn_id, log[-1].id] = text
+        self._words(turn_id, held[b"state"], log)
+        usage = orjson.loads(held[b"usage"])
+        self.kept.bills[turn_id] = usage
+        logged = sum(event.text.count(" ") for event in log if event.name == events.DELTA)
+        calls = [call for call in self._provider.of(turn_id) if call.accepted]
+        most = sum(len(call.words) for call in calls)
+        if not logged <= usage["completion_tokens"] <= most:
+            self.broken("a bill is wrong", turn_id, logged, usage, most)
+        if not self.losses and len(self._provider.of(turn_id)) > self._settings.max_attempts:
+            self.broken("more attempts than allowed", turn_id)
+        if args[9] == b"1":
+            self.kept.keys = {key: one for key, one in self.kept.keys.items() if one != turn_id}
+        for one in self.kept.sessions.get(keys[2], ()):
+            if one.turn == turn_id and args[5]:
+                one.answer = self._answer(turn_id, held, text, orjson.loads(args[5])["content"])
+        self.history(keys[2])
+
+    def _answer(self, turn_id: str, held: dict[bytes, bytes], text: str, answer: str) -> str:
+        """The text for the history: the log's. Where the store lost some of that, its owner may know more."""
+        lost = b"kept" in held and held[b"state"] == b"failed" and answer.startswith(text)
+        said = any(call.text.startswith(answer) for call in self._provider.of(turn_id))
+        if answer != text and not (lost and said):
+            self.broken("an answer is not what its log says", turn_id, text, answer)
+        return answer
+
+    def _words(self, turn_id: str, state: bytes, log: list[Event]) -> None:
+        """Each attempt's words are the beginning of what one call has said; of a completed turn all of it."""
+        calls = self._provider.calls
+        restarts = [i for i, event in enumerate(log) if event.name == events.RESTARTED]
+        segments = [""]
+        for event in log[restarts[-1] if restarts else 0 :]:
+            if event.name == events.ATTEMPT:
+                segments.append("")
+            elif event.name == events.DELTA:
+                segments[-1] += event.text
+        for text in filter(None, segments):
+            number = text.partition(".")[0]
+            call = calls[int(number)] if number.isdigit() and int(number) < len(calls) else None
+            if call is None or call.turn_id != turn_id or not call.text.startswith(text):
+                self.broken("words that no call has said so", turn_id, text)
+        if state == b"completed":
+            whole = [call for call in calls if call.turn_id == turn_id and call.text == segments[-1]]
+            if not (whole and whole[0].reported):
+                self.broken("a completed answer is not whole", turn_id, segments[-1])
+
+    def _settled(self, args: Sequence[bytes]) -> None:
+        turn_id, booked = args[0].decode(), args[1] != b""
+        if turn_id in self.kept.settled:
+            self.broken("a turn was settled twice", turn_id)
+        self.kept.settled[turn_id] = booked
+        bill = self.kept.bills.get(turn_id)
+        if bill is None:
+            if booked and not self.losses and any(key.endswith(args[0]) for key in self.kept.turns):
+                self.broken("a turn was booked before it ended", turn_id)
+        elif not self.losses and (int(args[2]), int(args[3])) != (
+            bill["prompt_tokens"],
+            bill["completion_tokens"],
+        ):
+            self.broken("what was booked is not what the turn has used", turn_id, args, bill)
+
+    def _released(self, key: bytes, worker: bytes) -> None:
+        """All that the worker was given is in the log that it leaves."""
+        turn_id = self._redis.hash(key)[b"id"].decode()
+        log = self._redis.log(key.replace(b":turn:", b":log:"))
+        text = "".join(Event(i, payload).text for i, payload in log if payload[:1] == b"d")
+        given = [call for call in self._provider.of(turn_id) if call.process.name.encode() == worker]
+        if given and "".join(given[-1].given) not in text:
+            self.broken("a released turn lacks what its owner was given", turn_id, text, given[-1].given)
+
+    def history(self, session: bytes) -> None:
+        """A session's messages are what was sent and what was logged."""
+        base = session[: session.rindex(b":session")]
+        order, bodies = self._redis.value(base + b":order"), self._redis.hash(base + b":messages")
+        ids = list(order) if order is not None else []
+        stored = [(body["role"], body["content"]) for body in (orjson.loads(bodies[one]) for one in ids)]
+        wanted: list[tuple[str, str]] = []
+        for one in self.kept.sessions.get(session, ()):
+            wanted.append(("user", one.content))
+            if one.answer is not None:
+                wanted.append(("assistant", one.answer))
+        if stored != wanted:
+            self.broken("the history is not what was said", session, stored, wanted)
+        if len(bodies) != len(ids):
+            self.broken("messages are left that no history has", session)
+
+    # What readers are shown
+
+    def show(self, turn_id: str, event: Event, since: float) -> None:
+        """`since`: the reader follows from then on."""
+        logged = self.logged.get((turn_id, event.id), {}).get(event.payload)
+        if logged is None:
+            self.broken("an event was shown that is in no log", turn_id, event.id, event.payload)
+            return
+        if self.shown.setdefault((turn_id, event.id), event.payload) != event.payload:
+            self.broken("two readers were shown two contents of one id", turn_id, event.id)
+        late = self._loop.time() - max(logged, since)
+        if self.calm and late > _SHOWN_SECONDS:
+            self.broken("a reader was shown an event late", turn_id, event.id, late)
+
+    # When all is over
+
+    def unsettled(self) -> str:
+        """What is not done yet; '' when nothing is left to do."""
+        left = [key for key, seen in self.kept.turns.items() if seen.state not in _SEALED]
+        if left:
+            return f"turns that have not ended: {left}"
+        bills = [turn for turn in self.kept.bills if turn not in self.kept.settled]
+        if bills:
+            return f"turns that nobody has booked: {bills}"
+        for key in self._redis.names():
+            if key.endswith((b":running", b":reserved", b"turns:deadlines")):
+                value = self._redis.value(key)
+                found = list(value) if value is not None else []
+                if found:
+                    return f"{key.decode()} still holds {found}"
+            if key.endswith(b":session") and b"active" in self._redis.hash(key):
+                return f"{key.decode()} is still busy"
+            if key.endswith(b":queue"):
+                return f"{key.decode()} is not empty"
+        return ""
+
+    def at_the_end(self) -> None:
+        for session in self.kept.sessions:
+            self.history(session)
+        booked: Counter[str] = Counter()
+        for key in self._redis.names():
+            if b":usage:" in key and not key.endswith(b"principals"):
+                for name, value in self._redis.hash(key).items():
+                    booked[name.decode().split(" ")[0]] += int(value)
+        bills = [self.kept.bills[turn] for turn in self.kept.settled if turn in self.kept.bills]
+        if not self.losses and booked["completion_tokens"] != sum(
+            bill["completion_tokens"] for bill in bills
+        ):
+            self.broken("the ledger is not the sum of the turns", dict(booked), bills)
+
+    def _now_ms(self) -> int:
+        return int((EPOCH + self._loop.time()) * 1000)
+
+
+def _accepted(name: str, reply: Any) -> bool:
+    if name == "seal":
+        return bool(reply[0] == b"SEALED")
+    return reply in (1, 2, 3)

@@ -1,0 +1,52 @@
+"""What the oracle has seen of turns and sessions: plain data, and the text that a log has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service import events
+from service.events import Event
+
+
+@dataclass
+class Seen:
+    """A turn's hash and log as they were after the last command."""
+
+    state: bytes = b""
+    epoch: int = 0
+    owner: bytes = b""
+    claim: bytes = b""
+    last: int = 0
+    lease: int = 0
+    stop: bool = False
+
+
+@dataclass
+class Asked:
+    """A question of a session, the turn that answers it, and the answer."""
+
+    message: bytes
+    content: str
+    turn: str
+    answer: str | None = None
+
+
+@dataclass
+class Kept:
+    turns: dict[bytes, Seen] = field(default_factory=dict)
+    sessions: dict[bytes, list[Asked]] = field(default_factory=dict)
+    bills: dict[str, dict[str, int]] = field(default_factory=dict)
+    settled: dict[str, bool] = field(default_factory=dict)  # whether it was booked
+    keys: dict[bytes, str] = field(default_factory=dict)
+
+
+def text_of(log: Sequence[Event]) -> str:
+    """The answer that a log, or a reader that has followed it, has."""
+    found: list[str] = []
+    for event in log:
+        if event.name == events.DELTA:
+            found.append(event.text)
+        elif event.name == events.RESTARTED:
+            found.clear()
+    return "".join(found)
