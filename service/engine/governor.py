@@ -46,14 +46,13 @@ class Permit:
         self._pacer = pacer
         self._grant = grant
         self._used = (0, 0)
-        self._heard = False
+        self._head: dict[str, float] | None = None  # as it was reported
         self._probes = governor.doubted
 
     def learned(self, limits: Limits) -> None:
         """The head of the answer has come: the provider has let the call in."""
         self._used = (self._grant.prompt, 0)
-        self._heard = True
-        self._pacer.head(self._grant, limits)
+        self._head = self._pacer.head(self._grant, limits)
 
     def spent(self, prompt: int, completion: int) -> None:
         self._used = (prompt, completion)
@@ -73,7 +72,7 @@ class Permit:
         # A refusal by a limit shows as well as an answer that the key is good.
         if self._probes and (error is None or (isinstance(error, UpstreamError) and error.window)):
             self._governor.close_circuit()
-        self._pacer.ended(self._grant, *(self._used if made else (0, 0)), made=made, heard=self._heard)
+        self._pacer.ended(self._grant, *(self._used if made else (0, 0)), made=made, head=self._head)
 
 
 class Governor:

@@ -166,15 +166,15 @@ class Pacer:
 
     # What calls have learned
 
-    def head(self, grant: Grant, limits: Limits) -> None:
-        """The head of an answer has come."""
+    def head(self, grant: Grant, limits: Limits) -> dict[str, float]:
+        """The head of an answer has come. Returns what is reported of it, for `ended`."""
         self._tell_soon()
         self._report.heard += 1
-        if self._pace is not None and self._pace.free and _says_nothing(limits):
-            return
         entry: dict[str, float] = {
             "at": grant.at, "level": grant.level, "out": grant.out, "cost": grant.prompt + grant.completion
         }  # fmt: skip
+        if self._pace is not None and self._pace.free and _says_nothing(limits):
+            return entry
         if limits.limit_tokens is not None and limits.remaining_tokens is not None:
             entry["limit"], entry["left"] = limits.limit_tokens, limits.remaining_tokens
         if limits.limit_requests is not None and limits.remaining_requests is not None:
@@ -183,6 +183,7 @@ class Pacer:
         self._report.heads.append(entry)
         if self._pace is None or not self._pace.known:
             self._wake.set()
+        return entry
 
     def refused(self, grant: Grant, error: UpstreamError) -> None:
         """The provider has refused the call by a limit of its own."""
@@ -212,21 +213,27 @@ class Pacer:
             self._pace = lowered(self._pace, age, self._report, error.window, error.limit, wait)
 
     def ended(
-        self, grant: Grant, prompt: int, completion: int, *, made: bool = True, heard: bool = False
-    ) -> None:
+        self, grant: Grant, prompt: int, completion: int, *, made: bool = True,
+        head: dict[str, float] | None = None,
+    ) -> None:  # fmt: skip
         """The call is over and has used this much.
 
-        `made` is False where the provider let none in, `heard` True when its head had come.
+        `made` is False where the provider let none in, `head` what was reported of its head.
         """
         self._tell_soon()
-        self._report.heard += not heard
+        self._report.heard += head is None
         if made:
-            self._loop.call_later(_SETTLE_SECONDS, self._give_back, grant, prompt, completion, made)
+            self._loop.call_later(_SETTLE_SECONDS, self._give_back, grant, prompt, completion, made, head)
         else:
-            self._give_back(grant, prompt, completion, made)
+            self._give_back(grant, prompt, completion, made, head)
 
-    def _give_back(self, grant: Grant, prompt: int, completion: int, made: bool) -> None:
+    def _give_back(
+        self, grant: Grant, prompt: int, completion: int, made: bool, head: dict[str, float] | None
+    ) -> None:
         self._tell_soon()
+        if head is not None:
+            # Heard with the head itself, where that is not told yet: the head was before it.
+            head["unused"] = grant.prompt - prompt + grant.completion - completion
         self._report.ended += grant.prompt + grant.completion
         self._report.prompt += grant.prompt - prompt
         self._report.completion += grant.completion - completion

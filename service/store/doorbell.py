@@ -23,7 +23,7 @@ from service import metrics
 from service.config.settings import Settings
 from service.logs import get_logger
 from service.store.client import make_client
-from service.store.wire import Wire, open_wire
+from service.store.wire import Wire, close_pool, open_wire
 
 _PROBE_SECONDS: Final = 5.0
 _BACKOFF_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -180,13 +180,14 @@ class _PubSubLine:
         self._client = client
         self._on_push = on_push
         self._pubsub: Any = None
+        self._node: Any = None  # a client of one node of a Cluster
 
     async def connect(self) -> None:
         source = self._client
         if isinstance(source, RedisCluster):
             await source.initialize()
             # Cluster nodes pass published messages on to each other: any one of them will do.
-            source = node_client(self._settings, source.get_random_node())
+            source = self._node = node_client(self._settings, source.get_random_node())
         self._pubsub = source.pubsub()
         await self._pubsub.connect()
 
@@ -215,10 +216,15 @@ class _PubSubLine:
         if self._pubsub is not None:
             with contextlib.suppress(RedisError, OSError):
                 await self._pubsub.aclose()
+        if self._node is not None:
+            await self._node.aclose()
+            self._node = None
 
     async def close(self) -> None:
         await self.hang_up()
         await self._client.aclose()
+        if not isinstance(self._client, RedisCluster):
+            await close_pool(self._client.connection_pool)
 
 
 def node_client(settings: Settings, node: Any) -> Any:

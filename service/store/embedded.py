@@ -63,7 +63,9 @@ class EmbeddedStore:
 
     def close(self, wait: float = 0.0) -> None:
         """Leave; the server stops if nobody else is here. `wait` for that, if we started it."""
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
         if self._keeper is not None and wait:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._keeper.wait(wait)

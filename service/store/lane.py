@@ -21,7 +21,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from service.store.wire import Answered, Command, Wire, open_wire
+from service.store.wire import Answered, Command, Wire, close_pool, open_wire
 
 
 class Lane:
@@ -104,6 +104,7 @@ class LaneRedis(aioredis.Redis):
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await self.lane.close()
         await super().aclose(close_connection_pool)
+        await close_pool(self.connection_pool)
 
 
 class _LanePipeline(Pipeline):

@@ -192,8 +192,19 @@ async def open_wire(pool: aioredis.ConnectionPool, make: Callable[[], Wire], tim
             greeting = [("HELLO", "3", "AUTH", options.get("username") or "default", options["password"])]
         if options.get("db"):
             greeting.append(("SELECT", options["db"]))
-        for reply in await wire.ask(greeting):
-            if isinstance(reply, RedisError):
-                wire.close()
-                raise reply
+        try:
+            for reply in await wire.ask(greeting):
+                if isinstance(reply, RedisError):
+                    raise reply
+        except BaseException:
+            wire.close()  # whoever asked for it has nothing to close
+            raise
         return wire
+
+
+async def close_pool(pool: aioredis.ConnectionPool) -> None:
+    """Its connections, and those to the sentinels that it has asked for the master."""
+    await pool.aclose()
+    sentinels: Any = getattr(pool, "sentinel_manager", None)
+    if sentinels is not None:
+        await sentinels.aclose()

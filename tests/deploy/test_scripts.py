@@ -60,7 +60,9 @@ class Balancer:
 
     def serves(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/-/nginx", timeout=2).status_code == 200
+            return (
+                httpx.get(f"http://127.0.0.1:{self.port}/-/nginx", timeout=2, verify=False).status_code == 200
+            )
         except httpx.TransportError:
             return False
 

@@ -99,7 +99,9 @@ class Terminal:
     def _ready(self) -> bool:
         assert self._servers[-1].poll() is None, self.log.read_text(errors="replace")[-4000:]
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2).status_code == 200
+            return (
+                httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2, verify=False).status_code == 200
+            )
         except httpx.TransportError:
             return False
 

@@ -13,7 +13,7 @@ from service.double import Double
 
 @pytest.fixture
 async def http(double_server: tuple[Double, str], double: Double) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=double_server[1], timeout=10) as client:
+    async with httpx.AsyncClient(base_url=double_server[1], timeout=10, verify=False) as client:
         yield client
 
 

@@ -15,8 +15,8 @@ from service.config.settings import Settings
 from service.double import Double, expected_text
 from service.store.client import Client
 from service.store.keys import Keys
-from tests.fault.test_redis_outage import Sentinels
 from tests.support.cluster import Cluster
+from tests.support.sentinels import Sentinels
 from tests.support.service import Served, serve
 from tests.support.sse import frames, text_of
 from tests.support.waiting import eventually_async

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -12,12 +11,14 @@ import pytest
 
 from service.double import expected_text
 from tests.fault.conftest import Launch
+from tests.support.cluster import Cluster
 from tests.support.processes import Replica
 from tests.support.readers import client, follow, start_turn
-from tests.support.redis import RedisServer, free_port
+from tests.support.redis import RedisServer
+from tests.support.sentinels import Sentinels
 from tests.support.sse import text_of
 from tests.support.upstream import DoubleProcess
-from tests.support.waiting import eventually, eventually_async
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.fault
 
@@ -101,58 +102,31 @@ async def test_a_redis_that_lost_everything_ends_the_turns_with_a_clear_error(
 
 
 async def test_an_outage_beyond_the_hold_fails_visibly_and_is_taken_up_again(
-    launch: Launch, redis_process: RedisServer
+    launch: Launch, redis_process: RedisServer, upstream: DoubleProcess
 ) -> None:
-    replica = launch(store_hold_seconds=1)
+    replica = launch(store_hold_seconds=1, redis_timeout_seconds=0.5)
+    body = {"user_query": "[[tokens=300 rate=80]]", "session_id": "s"}
     async with client() as http:
-        asking = asyncio.create_task(
-            http.post(f"{replica.url}/chat", json={"user_query": "[[tokens=300 rate=50]]", "session_id": "s"})
-        )
+        asking = asyncio.create_task(http.post(f"{replica.url}/chat", json=body))
         store = redis_process.client()
         await eventually_async(lambda: any(store.xlen(key) > 8 for key in store.scan_iter("*:log:*")))
+        [turn] = [key.rpartition(":")[2] for key in store.scan_iter("*:log:*")]
+        store.close()
         redis_process.stall()
+        begin = time.monotonic()
         with pytest.raises(httpx.RemoteProtocolError):
             await asyncio.wait_for(asking, 20)
+        assert 1 <= time.monotonic() - begin < 10  # the hold of this replica, and not the usual 15 s
+        await eventually_async(lambda: '"seal.given_up"' in replica.log(), within=30)
+        assert len(upstream.calls()) == 1
         redis_process.go_on()
-        path = "/v1/sessions/s"
-        await eventually_async(replica.ready)
-        active = (await http.get(f"{replica.url}{path}")).json()["active_turn"]
-        if active:
-            events = await follow(http, [replica.url], f"{path}/turns/{active}")
-            assert text_of(events) == expected_text(300, 0)
-        messages = (await http.get(f"{replica.url}{path}/messages")).json()["data"]
-        assert messages[1]["content"] == expected_text(300, 0)
-
-
-class Sentinels:
-    """A master, a replica and three sentinels on loopback."""
-
-    def __init__(self, directory: Path) -> None:
-        self.master = RedisServer(directory / "master")
-        self.replica = RedisServer(
-            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port),
-            "--repl-diskless-sync-delay", "0",
-        )  # fmt: skip
-        self.sentinels = []
-        for number in range(3):
-            home = directory / f"sentinel{number}"
-            home.mkdir(parents=True)
-            conf = home / "sentinel.conf"
-            conf.write_text(
-                f"sentinel monitor main 127.0.0.1 {self.master.port} 2\n"
-                "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n"
-            )
-            self.sentinels.append(RedisServer(home, conf=conf))
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        self.url = f"redis+sentinel://{hosts}/main"
-        link = self.replica.client()
-        eventually(lambda: link.info("replication")["master_link_status"] == "up", within=20)
-        for sentinel in self.sentinels:
-            eventually(partial(sentinel.client().execute_command, "SENTINEL", "REPLICAS", "main"), within=20)
-
-    def close(self) -> None:
-        for server in (*self.sentinels, self.replica, self.master):
-            server.close()
+        events = await asyncio.wait_for(follow(http, [replica.url], f"/v1/sessions/s/turns/{turn}"), 30)
+        kinds = [event.event for event in events]
+        assert (kinds.count("attempt.started"), kinds.count("turn.restarted")) == (2, 1)
+        assert (kinds[-1], text_of(events)) == ("turn.completed", expected_text(300, 0))
+        assert len(upstream.calls()) == 2
+        messages = (await http.get(f"{replica.url}/v1/sessions/s/messages")).json()["data"]
+        assert [message["content"] for message in messages] == [body["user_query"], expected_text(300, 0)]
 
 
 @pytest.mark.timeout(120)
@@ -175,10 +149,6 @@ async def test_a_sentinel_failover_is_a_pause(tmp_path: Path, upstream: DoublePr
         store.close()
 
 
-def cluster_is_up(node: RedisServer) -> bool:
-    return bool(node.client().execute_command("CLUSTER INFO")["cluster_state"] == "ok")
-
-
 async def _is_an_outage(http: httpx.AsyncClient, url: str, nodes: list[RedisServer]) -> None:
     """With none of its nodes left a Cluster is a store that cannot be reached, like any other."""
     for node in nodes:
@@ -198,27 +168,9 @@ async def _is_an_outage(http: httpx.AsyncClient, url: str, nodes: list[RedisServ
 async def test_a_cluster_of_three_nodes_holds_turns_and_resumes(
     tmp_path: Path, upstream: DoubleProcess
 ) -> None:
-    nodes: list[RedisServer] = []
-    while len(nodes) < 3:
-        port = free_port()
-        if port + 10_000 < 65_536:
-            nodes.append(
-                RedisServer(
-                    tmp_path / f"node{len(nodes)}", "--cluster-enabled", "yes",
-                    "--cluster-node-timeout", "15000", port=port,
-                )
-            )  # fmt: skip
-    for number, node in enumerate(nodes):
-        first, last = number * 5461, 16383 if number == 2 else (number + 1) * 5461 - 1
-        node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-        for other in nodes:
-            if other is not node:
-                node.client().execute_command("CLUSTER", "MEET", "127.0.0.1", other.port)
-    for node in nodes:
-        await eventually_async(partial(cluster_is_up, node), within=30)
-    url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+    cluster = Cluster(tmp_path)
     replicas = [
-        Replica(tmp_path / f"service{n}", redis_url=url, GROQ_BASE_URL=upstream.url, workers=1)
+        Replica(tmp_path / f"service{n}", redis_url=cluster.url, GROQ_BASE_URL=upstream.url, workers=1)
         for n in range(2)
     ]
     try:
@@ -238,9 +190,8 @@ async def test_a_cluster_of_three_nodes_holds_turns_and_resumes(
             stopped = (await http.post(f"{urls[1]}{path}/stop")).json()
             assert stopped["state"] == "stopped"
             assert (await http.delete(f"{urls[0]}/v1/sessions/x")).status_code == 204
-            await _is_an_outage(http, urls[0], nodes)
+            await _is_an_outage(http, urls[0], cluster.nodes)
     finally:
         for replica in replicas:
             replica.close()
-        for node in nodes:
-            node.close()
+        cluster.close()

@@ -180,17 +180,23 @@ async def test_silence_is_a_timeout(start: Start) -> None:
         assert (answer.status_code, answer.json()["code"]) == (504, "upstream_timeout")
 
 
-async def test_a_client_that_leaves_does_not_stop_a_named_session(served: Served) -> None:
-    body = {"user_query": "[[tokens=60 rate=150]]", "session_id": "kept"}
-    async with served.client.stream("POST", "/chat", json=body) as answer:
-        async for _ in answer.aiter_raw():
-            break
-    turn = answer.headers["x-turn-id"]
-    path = f"/v1/sessions/kept/turns/{turn}/events"
-    async with served.client.stream("GET", path) as events:
-        await events.aread()
-    messages = (await served.client.get("/v1/sessions/kept/messages")).json()["data"]
-    assert [m["content"] for m in messages] == ["[[tokens=60 rate=150]]", expected_text(60, 0)]
+async def test_a_client_that_leaves_does_not_stop_a_named_session(start: Start) -> None:
+    """Nobody reads for five times as long as an answer in an unnamed session would go on."""
+    async with start(orphan_seconds=0.2) as served:
+        body = {"user_query": "[[tokens=60 rate=60]]", "session_id": "kept"}
+        async with served.client.stream("POST", "/chat", json=body) as answer:
+            async for _ in answer.aiter_raw():
+                break
+
+        async def ended() -> list[dict[str, str]] | None:
+            messages: list[dict[str, str]] = (await served.client.get(path)).json()["data"]
+            return messages if len(messages) > 1 else None
+
+        path = "/v1/sessions/kept/messages"
+        said = [
+            (message["content"], message["state"]) for message in await eventually_async(ended, within=20)
+        ]
+        assert said == [("[[tokens=60 rate=60]]", "completed"), (expected_text(60, 0), "completed")]
 
 
 async def test_an_answer_nobody_reads_in_an_unnamed_session_is_stopped(start: Start, double: Double) -> None:

@@ -113,6 +113,22 @@ async def test_a_refund_that_the_provider_has_made_and_nobody_has_reported_is_no
     assert (await a.pace(MODEL, report, [])).buckets["tpm"].level == pytest.approx(level + 800, abs=50)
 
 
+@pytest.mark.parametrize("limit_is_known", [True, False])
+async def test_what_a_short_answer_gives_back_counts_though_it_is_told_with_its_head(
+    workers: tuple[Pacing, Pacing], limit_is_known: bool
+) -> None:
+    a, b = workers
+    if limit_is_known:
+        await known(a)
+        await a.pace(MODEL, Report(prompt=-100, completion=-900, ended=-1_000, heard=-1), [])
+    else:
+        assert (await a.pace(MODEL, Report(), [ASK])).granted[0] == pytest.approx((-1, 1000))
+    short = head(9_000, cost=1000, unused=880)
+    short.completion, short.ended = 880, 1000
+    assert (await a.pace(MODEL, short, [])).buckets["tpm"].level == pytest.approx(9_880, abs=50)
+    assert len((await b.pace(MODEL, Report(), [ASK] * 10)).granted) == 9
+
+
 async def test_an_account_whose_calls_are_not_counted_is_free(workers: tuple[Pacing, Pacing]) -> None:
     pace = await workers[0].pace(MODEL, head(10_000), [ASK] * 30)
     assert pace.free

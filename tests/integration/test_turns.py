@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import httpx
@@ -262,28 +261,6 @@ async def test_interrupt_stops_the_running_turn_and_starts(served: Served) -> No
         (await served.client.get(answer.headers["location"])).json()["state"] for answer in (first, second)
     ]
     assert states == ["stopped", "completed"]
-
-
-async def test_queued_turns_run_in_order_with_the_history_before_them(start: Start) -> None:
-    async with start(max_queued_turns=2) as served:
-        await begin(served, "s", {"content": "[[tokens=40 rate=25]]"})
-        queued = [
-            await begin(served, "s", {"content": f"[[echo]] {n}", "on_busy": "queue"}) for n in range(2)
-        ]
-        assert [answer.json()["state"] for answer in queued] == ["queued", "queued"]
-        assert queued[0].json()["attempt"] == 0
-        over = await served.client.post("/v1/sessions/s/turns", json={"content": "x", "on_busy": "queue"})
-        assert (over.status_code, over.json()["code"]) == (409, "turn_in_progress")
-        for answer in queued:
-            events = await read(served, answer.headers["location"] + "/events")
-            check_gapless(events)
-            assert events[-1].event == "turn.completed"
-        messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
-        assert [m["role"] for m in messages] == ["user", "assistant"] * 3
-        assert messages[2]["content"] == "[[echo]] 0"
-        contexts = [json.loads(messages[3]["content"]), json.loads(messages[5]["content"])]
-        assert contexts[0][2] == {"role": "assistant", "content": expected_text(40, 0)}
-        assert [len(context) for context in contexts] == [4, 6]
 
 
 async def test_the_same_key_sent_fifty_times_is_one_turn(served: Served, double: Double) -> None:

@@ -33,7 +33,7 @@ class Prometheus:
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
         port = free_port()
         self._log = directory / "prometheus.log"
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, verify=False)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [program("prometheus"), f"--config.file={directory}/prometheus.yml",

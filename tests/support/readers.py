@@ -60,4 +60,4 @@ async def follow(
 
 def client() -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    return httpx.AsyncClient(timeout=httpx.Timeout(30, pool=60), limits=limits)
+    return httpx.AsyncClient(timeout=httpx.Timeout(30, pool=60), limits=limits, verify=False)

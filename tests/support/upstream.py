@@ -21,7 +21,7 @@ class DoubleProcess:
             [sys.executable, "-m", "service.double", "--port", str(port), "--rate", "0", *arguments],
             cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self._client = httpx.Client(base_url=self.url, timeout=30)
+        self._client = httpx.Client(base_url=self.url, timeout=30, verify=False)
         eventually(self._ready, within=20)
 
     def _ready(self) -> bool:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,8 @@ class Opened:
     def __call__(self, directory: Path) -> EmbeddedStore:
         store = embedded.start(directory)
         assert store is not None
-        self._stack.callback(self._close, store)
+        self._stack.callback(store.close, wait=10)
         return store
-
-    @staticmethod
-    def _close(store: EmbeddedStore) -> None:
-        with suppress(OSError):  # the test has closed it
-            store.close(wait=10)
 
 
 @pytest.fixture

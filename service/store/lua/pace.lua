@@ -6,7 +6,8 @@
 -- ARGV  1 JSON {worker, ttl, period: {kind: ms}, hold, cold, probes, near, keep, per_call, calls, ended,
 --         heard                                  calls that were answered or have failed
 --         back: {requests, prompt, completion}   calls that have ended: what they did not use
---         heads: [{at, level, out, cost, limit, left, requests_limit, requests_left}]   of answers
+--         heads: [{at, level, out, cost, limit, left, requests_limit, requests_left, unused}]   of answers
+--                                                unused: tokens of this call that are in `back` too
 --         refusals: [{kind, limit, requested, wait, prompt, completion}]   429s, 413s (wait 0)
 --         asks: [{prompt, completion, waited}]}  calls that wait, in their order; for how long their
 --                                                principals had no turn
@@ -64,6 +65,9 @@ for kind, bucket in pairs(buckets) do
   local back = (kind == 'rpm' or kind == 'rpd') and given.back.requests or cost(kind, given.back)
   bucket.level = math.min(bucket.limit, bucket.level + back)
 end
+-- What the head of an answer says was so before its call gave back what it had not used.
+local unused = 0
+for _, head in ipairs(given.heads) do unused = unused + (head.unused or 0) end
 for _, head in ipairs(given.heads) do
   state.known = 1
   local tpm = buckets.tpm
@@ -73,11 +77,12 @@ for _, head in ipairs(given.heads) do
     if head.left >= head.limit then
       buckets.tpm = nil  -- full after a call that it has just let in: it is not counted
     elseif not tpm or tpm.limit ~= head.limit then
-      local level = head.left - state.blind  -- those let go with it may be on their way still
+      -- Those let go with it may be on their way still.
+      local level = math.min(head.limit, head.left + unused - state.blind)
       buckets.tpm = {limit = head.limit, level = tpm and math.min(tpm.level, level) or level}
       state.corrected = now
     elseif head.level < 0 then
-      tpm.level = math.min(tpm.level, head.left)
+      tpm.level = math.min(tpm.level, head.left + unused)
     elseif head.at > (state.corrected or 0) then
       -- One correction per round trip. The provider may have got back what was not yet reported
       -- then: only what all calls under way together cannot explain is more than was thought.

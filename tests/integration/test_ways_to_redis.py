@@ -1,0 +1,89 @@
+"""The ways to a store that CHAT_REDIS_URL names: each carries a session through all that scripts do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.double import Double, expected_text
+from tests.support.cluster import Cluster
+from tests.support.redis import RedisServer
+from tests.support.sentinels import Sentinels
+from tests.support.service import Served, serve
+from tests.support.sse import Frame, check_gapless, frames, text_of
+from tests.support.waiting import eventually_async
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module", params=["memory", "single", "socket", "sentinel", "cluster"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    if request.param == "memory":
+        yield ""
+        return
+    store: RedisServer | Sentinels | Cluster
+    if request.param == "sentinel":
+        store = Sentinels(folder)
+    elif request.param == "cluster":
+        store = Cluster(folder)
+    else:
+        store = RedisServer(folder, "--unixsocket", str(folder / "s"))
+    yield f"unix://{folder}/s" if request.param == "socket" else store.url
+    store.close()
+
+
+async def begin(served: Served, **body: object) -> httpx.Response:
+    answer = await served.client.post(
+        "/v1/sessions/s/turns", json=body, headers={"Prefer": "respond-async", "Idempotency-Key": str(body)}
+    )
+    assert answer.status_code == 202, answer.text
+    return answer
+
+
+async def read(served: Served, turn: httpx.Response, after: int = 0) -> list[Frame]:
+    path = f"{turn.headers['location']}/events?after={after}"
+    async with served.client.stream("GET", path) as answer:
+        events = [frame async for frame in frames(answer)]
+    check_gapless(events, after + 1)
+    return events
+
+
+async def test_turns_run_resume_queue_stop_and_are_taken_over(
+    url: str, double: Double, double_server: tuple[Double, str]
+) -> None:
+    settings = {"lease_seconds": 0.5, "limit_sends": "100/minute", "budget_tokens_per_day": 10_000_000}
+    async with (
+        serve(url, double_server[1], **settings) as here,
+        serve(url, double_server[1], **settings) as there,
+    ):
+        first = await begin(here, content="[[tokens=40 rate=100]]")
+        second = await begin(there, content="[[tokens=5 seed=1]]", on_busy="queue")
+        assert (await begin(there, content="[[tokens=40 rate=100]]")).json()["id"] == first.json()["id"]
+        for served in (here, there):
+            for turn, text in ((first, expected_text(40, 0)), (second, expected_text(5, 1))):
+                events = await read(served, turn)
+                assert text_of(events) == text
+                assert await read(served, turn, after=3) == events[3:]
+        lost = await begin(here, content="[[tokens=60 rate=60 vary]]")
+        lives = here.app.state.edge.engine._lives
+        await eventually_async(lambda: lives[lost.json()["id"]].acknowledged > 5)
+        here.app.state.edge.engine.drain(refuse=False)  # it shall not take it over itself
+        lives[lost.json()["id"]].interrupt("lost host")
+        events = await read(there, lost)
+        assert [event.event for event in events].count("turn.restarted") == 1
+        assert text_of(events) == expected_text(60, 1)
+        last = await begin(there, content="[[tokens=900 rate=50]]")
+        stopped = (await here.client.post(last.headers["location"] + "/stop")).json()
+        assert stopped["state"] == "stopped"
+        sessions = (await here.client.get("/v1/sessions")).json()["data"]
+        assert [(session["id"], session["turns"]) for session in sessions] == [("s", 4)]
+        assert (await there.client.delete("/v1/sessions/s")).status_code == 204
+        assert (await here.client.get("/v1/sessions")).json() == {"data": [], "next": None}
+        usage = (await there.client.get("/v1/usage")).json()["data"]
+        assert sum(day["turns"] for day in usage) == 4
+        for served in (here, there):
+            assert (await served.client.get("/readyz")).status_code == 200
