@@ -177,9 +177,7 @@ def _answer(
     headers: dict[str, str] | None = None,
 ) -> Response:  # fmt: skip
     engine = edge_of(request).engine
-    return TurnResponse(
-        engine.readers, ref, encoder, void=void, headers=headers, ended=_delivering(engine, ref)
-    )
+    return TurnResponse(engine, ref, encoder, void=void, headers=headers, ended=_delivering(engine, ref))
 
 
 def _delivering(engine: Engine, ref: TurnRef) -> Callable[[], Awaitable[None]]:

@@ -27,8 +27,7 @@ async def _answer(request: Request, *, with_history: bool) -> Response:
     async with Sending(request) as sending:
         body = await bodies.read_json(request)
         attached = await sending.start(text.parse(body, sending.principal.id, with_history=with_history))
-    engine = edge_of(request).engine
     return TurnResponse(
-        engine.readers, attached.ref, text.TextEncoder(), void=attached.void,
+        edge_of(request).engine, attached.ref, text.TextEncoder(), void=attached.void,
         headers=turn_headers(attached),
     )  # fmt: skip

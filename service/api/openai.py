@@ -24,7 +24,7 @@ async def chat_completions(request: Request) -> Response:
         )  # fmt: skip
         attached = await sending.start(send)
     return TurnResponse(
-        edge_of(request).engine.readers, attached.ref, encoder, void=attached.void,
+        edge_of(request).engine, attached.ref, encoder, void=attached.void,
         headers=turn_headers(attached),
     )  # fmt: skip
 

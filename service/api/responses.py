@@ -1,8 +1,9 @@
 """Streaming a turn to one reader: plain ASGI, ready bytes, no work per token but a join.
 
 A dialect that holds gets its status line from the first thing to show: until then a refusal is
-an HTTP status. After the first byte only the dialect's error form or a broken connection is
-left. The client's leaving ends the reader and never the turn.
+an HTTP status. It is held for CHAT_HOLD_SECONDS at most, since proxies give up on a response
+without a head. After the head only the dialect's error form or a broken connection is left.
+The client's leaving ends the reader and never the turn.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from starlette.types import Receive, Scope, Send
 from service import events, metrics
 from service.dialects.base import Encoder
 from service.dialects.errors import from_event
-from service.engine.reader import Readers, Reconnect
+from service.engine.engine import Engine
+from service.engine.reader import Reconnect
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
 from service.store.turns import TurnRef
@@ -32,7 +34,7 @@ class TurnResponse(Response):
     """
 
     def __init__(
-        self, readers: Readers, ref: TurnRef, encoder: Encoder, *, after: int = 0, void: int = 0,
+        self, engine: Engine, ref: TurnRef, encoder: Encoder, *, after: int = 0, void: int = 0,
         headers: dict[str, str] | None = None,
         ended: Callable[[], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
@@ -42,7 +44,7 @@ class TurnResponse(Response):
                      **encoder.headers, **(headers or {})},
         )  # fmt: skip
         del self.headers["content-length"]
-        self._readers = readers
+        self._engine = engine
         self._ref = ref
         self._encoder = encoder
         self._after = after
@@ -51,6 +53,7 @@ class TurnResponse(Response):
         self._started = False
         self._held = b""  # until there is something to show
         self._refused = False
+        self._quiet_since = 0.0  # loop time of the last bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gauge = metrics.readers_open.labels(dialect=self._encoder.name)
@@ -73,31 +76,52 @@ class TurnResponse(Response):
 
     async def _stream(self, send: Send, send_on: Send) -> None:
         """`send` passes the middlewares, `send_on` none of them: for the body before its end."""
-        encoder = self._encoder
+        encoder, settings = self._encoder, self._engine.settings
+        loop = asyncio.get_running_loop()
         self._held = encoder.opening()
         if not encoder.holds:
             await self._show(send, send_on)
+        showing: list[asyncio.Task[None]] = []
+
+        def hold_no_longer() -> None:
+            if not self._started:
+                self._held = self._held or encoder.heartbeat
+                showing.append(loop.create_task(self._show(send, send_on), name="head"))
 
         def take(batch: list[Event]) -> Awaitable[None] | None:
-            batch = self._valid(batch)
-            data, broken = self._encode(batch)
-            if self._started and broken is None:
-                return _write(send_on, data if batch else encoder.heartbeat)
-            self._held += data
-            return self._hold(batch, broken, send, send_on)
+            valid = self._valid(batch)
+            data, broken = self._encode(valid)
+            if not self._started or broken is not None:
+                self._held += data
+                return self._hold(valid, broken, send, send_on)
+            now = loop.time()
+            if not data and (not batch or now - self._quiet_since >= settings.heartbeat_seconds):
+                data = encoder.heartbeat  # also where the model thinks and this reader is not shown it
+            if data:
+                self._quiet_since = now
+            return _write(send_on, data)
 
+        holding = loop.call_later(settings.hold_seconds, hold_no_longer) if encoder.holds else None
+        error: ServiceError | Reconnect | None = None
         try:
-            await self._readers.follow(self._ref, self._after, take)
-        except (ServiceError, Reconnect) as error:
+            await self._engine.readers.follow(self._ref, self._after, take)
+        except (ServiceError, Reconnect) as failure:
+            error = failure
+        finally:
+            if holding is not None:
+                holding.cancel()
+        await asyncio.gather(*showing)
+        if error is not None:
             await self._fail(error, send_on)
         else:
             await self._note_end()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _show(self, send: Send, send_on: Send) -> None:
-        """The head, once, and what has been held."""
+        """The head, once, and what has been held. Reader and timer may both come to it."""
         if not self._started:
             self._started = True
+            self._quiet_since = asyncio.get_running_loop().time()
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )

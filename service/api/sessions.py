@@ -229,7 +229,7 @@ async def create_turn(request: Request, session_id: str) -> Response:
         headers["Location"] = path
         return Json(await turn_resource(edge.engine, turn), status_code=202, headers=headers)
     if attached.fresh:
-        return TurnResponse(edge.engine.readers, attached.ref, native.NativeEncoder(), headers=headers)
+        return TurnResponse(edge.engine, attached.ref, native.NativeEncoder(), headers=headers)
     return await _events(request, attached.ref, after, headers)
 
 
@@ -244,12 +244,12 @@ async def _events(
     request: Request, ref: TurnRef, after: int | None, headers: dict[str, str] | None = None
 ) -> Response:
     """From a cursor on: 204 at the terminal event, 409 beyond the last, 410 when no longer kept."""
-    readers = edge_of(request).engine.readers
-    if not await readers.check(ref, after or 0):
+    engine = edge_of(request).engine
+    if not await engine.readers.check(ref, after or 0):
         return Response(status_code=204, headers=headers)
     if after is not None:
         metrics.reader_resumes.inc()
-    return TurnResponse(readers, ref, native.NativeEncoder(), after=after or 0, headers=headers)
+    return TurnResponse(engine, ref, native.NativeEncoder(), after=after or 0, headers=headers)
 
 
 @router.get("/{session_id}/turns/{turn_id}", summary="One turn")

@@ -104,6 +104,7 @@ class Settings(BaseSettings):
     # Turns
     lease_seconds: float = Field(5, ge=0.5, le=300)
     orphan_seconds: float = Field(10, gt=0, le=_LONGEST)
+    hold_seconds: float = Field(15, gt=0, le=_LONGEST)
     heartbeat_seconds: float = Field(15, gt=0, le=120)
     flush_window_seconds: float = Field(0.04, ge=0, le=1)  # 25 times a second reads as a flow
     local_cache: bool = True
@@ -242,6 +243,11 @@ class Settings(BaseSettings):
             )
         if self.production and not self.redis_url:
             raise ValueError("CHAT_REDIS_URL: is missing; production keeps its state in a Redis of its own")
+        if "hold_seconds" in self.model_fields_set and self.hold_seconds > self.turn_timeout_seconds:
+            raise ValueError(
+                "CHAT_HOLD_SECONDS: a status line cannot be held longer than an answer may take"
+                f" (CHAT_TURN_TIMEOUT_SECONDS, {self.turn_timeout_seconds:g} s)"
+            )
         check_lifetimes(
             turn=self.turn_timeout_seconds, idempotency=self.idempotency_ttl_seconds,
             log=self.log_ttl_seconds, session=self.session_ttl_seconds, ephemeral=self.ephemeral_ttl_seconds,

@@ -130,7 +130,8 @@ def query(text: str | None, field: str) -> str:
 class Encoder(ABC):
     """Events of one turn to the bytes of one reader, in order and from its cursor.
 
-    `holds`: the status line waits for something to show, so that a refusal is an HTTP status.
+    `holds`: the status line waits for something to show, so that a refusal is an HTTP status; for
+    CHAT_HOLD_SECONDS at most. `heartbeat` is what a quiet stream is sent, which no client takes for content.
     """
 
     name: ClassVar[str]

@@ -34,7 +34,7 @@ from service.dialects.errors import from_event, openai_error
 from service.dialects.passed_on import PassedOn
 from service.dialects.prompts import kept
 from service.engine.sends import OnBusy, Send
-from service.errors import ServiceError
+from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
 
 # Ours -> OpenAI's; everything else has the same name on both sides.
@@ -269,10 +269,15 @@ class StreamEncoder(Encoder):
 
 
 class CompletionEncoder(Encoder):
-    """The answer in one piece: shows nothing before its end, so every failure is an HTTP status."""
+    """The answer in one piece: shows nothing before its end.
+
+    A failure is an HTTP status while the head is held, then a broken connection: an error object under
+    status 200 would be taken for an answer.
+    """
 
     name = "openai"
     media_type = "application/json"
+    heartbeat = b" "  # JSON may begin with white space
 
     def __init__(self, *, reasoning: bool = True, groq: bool = False) -> None:
         self._keep_reasoning = reasoning
@@ -297,6 +302,8 @@ class CompletionEncoder(Encoder):
             self._head = _Head(event.data)
         elif name == events.RESTARTED:
             self._text, self._reasoning, self._calls = [], [], []
+        elif name == events.FAILED:
+            raise BrokenAnswer(name)
         elif event.terminal:
             return self._whole(event)
         return b""

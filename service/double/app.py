@@ -139,6 +139,7 @@ class Double:
             raise Struck
         refusal = fault.refusal(request.model.id)
         if refusal is not None:
+            await line.until(line.now() + (fault.seconds or 0.0))
             raise refusal
 
 

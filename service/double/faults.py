@@ -6,7 +6,8 @@ Refused before a stream (any of them also as a plain HTTP error):
   model_permission_blocked model_permission_blocked_org model_permission_blocked_project (403 of one model)
   unknown_url 413 (tokens a minute; 413_itpm 413_otpm) 413_bytes 422 424 429 (= 429_tpm) 429_rpm 429_rpd
   429_tpd 429_itpm 429_otpm 498 500 502 (HTML) 503 524 (HTML) html (200 that is a web page)
-  `retry_after=61` sets the header and the "try again in" of a 429 and adds it to others.
+  `retry_after=61` sets the header and the "try again in" of a 429 and adds it to others; `seconds=40` is
+  how long it takes to come.
 Connection:
   drop (closed before any byte) drop_rst (the same by RST) hang (no byte, ever, or for `seconds`)
   silence (headers and role chunk, then nothing)

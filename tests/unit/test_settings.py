@@ -54,6 +54,8 @@ DATABASE = "CHAT_REDIS_URL: the database, which ends the path in the URL, has to
         ({"ephemeral_ttl_seconds": 659}, "CHAT_EPHEMERAL_TTL_SECONDS: 659 s end before an answer may"),
         ({"turn_timeout_seconds": 3541}, "CHAT_EPHEMERAL_TTL_SECONDS: 3600 s end before an answer may"),
         ({"log_ttl_seconds": 4, "idempotency_ttl_seconds": 4}, "CHAT_LOG_TTL_SECONDS: 4 s end before an"),
+        ({"hold_seconds": 601}, "CHAT_HOLD_SECONDS: a status line cannot be held longer than an answer may"),
+        ({"hold_seconds": 0}, "CHAT_HOLD_SECONDS: input should be greater than 0"),
         ({"orphan_seconds": "inf"}, "CHAT_ORPHAN_SECONDS: input should be a finite number"),
         ({"turn_timeout_seconds": "nan"}, "CHAT_TURN_TIMEOUT_SECONDS: input should be a finite number"),
         ({"retry_budget_seconds": 1e300}, "CHAT_RETRY_BUDGET_SECONDS: input should be less"),
@@ -105,11 +107,8 @@ def test_a_database_is_a_number_or_not_named(url: str) -> None:
 def test_the_defaults_are_those_of_the_contract() -> None:
     settings = load_settings(_env_file=None)
     assert (settings.lease_seconds, settings.max_attempts, settings.drain_seconds) == (5, 3, 60)
-    assert (settings.orphan_seconds, settings.store_hold_seconds, settings.max_body_bytes) == (
-        10,
-        15,
-        1_048_576,
-    )
+    assert (settings.orphan_seconds, settings.hold_seconds) == (10, 15)
+    assert (settings.store_hold_seconds, settings.max_body_bytes) == (15, 1_048_576)
     assert (settings.auth_modes, settings.limit_for("sends"), settings.drain_delay) == (("none",), "", 0)
     production = load_settings(_env_file=None, **PRODUCTION)
     assert (production.auth_modes, production.drain_delay) == (("keys",), 5)
