@@ -85,7 +85,8 @@ async def resume(request: Request, session_id: str) -> Response:
     newest = await _newest(engine, principal.id, session_id)
     if newest is None:
         return Response(status_code=204)
-    encoder = aisdk.AiSdkEncoder(newest.ref.turn_id, resets=_resets(request))
+    # useChat is `ready` until the head comes: of a turn that runs it is told at once.
+    encoder = aisdk.AiSdkEncoder(newest.ref.turn_id, resets=_resets(request), holds=newest.sealed)
     return _answer(request, newest.ref, encoder, newest.void)
 
 

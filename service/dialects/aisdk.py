@@ -135,12 +135,14 @@ class AiSdkEncoder(Encoder):
     heartbeat = b": keep-alive\n\n"
     headers: ClassVar[dict[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
 
-    def __init__(self, turn_id: str, *, after: Cursor | None = None, resets: bool = False) -> None:
+    def __init__(
+        self, turn_id: str, *, after: Cursor | None = None, resets: bool = False, holds: bool = True
+    ) -> None:
         self._turn = turn_id.encode()
         self._after = (after.seq, after.k) if after else (0, 0)
         self._resets = resets
         # Whoever comes back has been shown something: its status line waits for nothing.
-        self.holds = after is None
+        self.holds = holds and after is None
         self._shown = after is not None and after.seq > 1
         self._open: tuple[str, str] | None = None
         self._calls: dict[int, _Call] = {}
