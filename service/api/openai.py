@@ -25,7 +25,7 @@ async def chat_completions(request: Request) -> Response:
         attached = await sending.start(send)
     return TurnResponse(
         edge_of(request).engine, attached.ref, encoder, void=attached.void,
-        headers=turn_headers(attached),
+        headers=turn_headers(attached), left=sending.left(attached.ref),
     )  # fmt: skip
 
 

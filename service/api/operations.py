@@ -222,8 +222,8 @@ OPERATIONS: Final[dict[str, Operation]] = {
         "aisdk", {200: _CHUNKS, 204: Answer("Nothing is running, and the last end was sent to somebody")},
         (*_OF_TURN, *STREAMS, *HOLDS, "bad_cursor", "cursor_ahead", "draining"),
         ("session_id", "Last-Chunk-ID", "X-Accept-Chunks"),
-        description="A replay from `start`, or with `Last-Event-ID` exactly what follows that chunk. Of a turn "
-        "that runs the head comes at once, and its failure as an `error` part.",
+        description="A replay from `start`, or with `Last-Event-ID` exactly what follows that chunk. While a "
+        "turn runs the head comes at once, and a failure as an `error` part.",
     ),
     "POST /api/chat/{session_id}/stop": Operation(
         "aisdk",

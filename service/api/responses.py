@@ -3,7 +3,7 @@
 A dialect that holds gets its status line from the first thing to show: until then a refusal is
 an HTTP status. It is held for CHAT_HOLD_SECONDS at most, since proxies give up on a response
 without a head. After the head only the dialect's error form or a broken connection is left.
-The client's leaving ends the reader and never the turn.
+The client's leaving ends the reader and not the turn; whoever has to know of it is told.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ class TurnResponse(Response):
 
     `void` is the last restart that was known when the reader came: what is older is left out.
     `ended` is called when the terminal event was sent to a client that has not left, and before the
-    turn's own failure becomes its HTTP status.
+    turn's own failure becomes its HTTP status. `left` is called when the client leaves before that.
     """
 
     def __init__(
         self, engine: Engine, ref: TurnRef, encoder: Encoder, *, after: int = 0, void: int = 0,
         headers: dict[str, str] | None = None,
         ended: Callable[[], Awaitable[None]] | None = None,
+        left: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             status_code=200, media_type=encoder.media_type,
@@ -50,6 +51,7 @@ class TurnResponse(Response):
         self._after = after
         self._void = void
         self._ended = ended
+        self._left = left
         self._started = False
         self._held = b""  # until there is something to show
         self._refused = False
@@ -65,11 +67,14 @@ class TurnResponse(Response):
         try:
             await reading
         except asyncio.CancelledError:
-            if leaving.done() and not leaving.cancelled():
-                return  # the client has left
+            if leaving.done() and not leaving.cancelled():  # the client has
+                if self._left is not None:
+                    self._left()
+                return
             raise
         except OSError:
-            return
+            if self._left is not None:
+                self._left()
         finally:
             leaving.cancel()
             gauge.dec()

@@ -7,6 +7,8 @@ idempotency key? -> limits -> begin. A send that begins is charged as a send; wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from fastapi import Request
@@ -19,6 +21,7 @@ from service.api.limits import Toll
 from service.engine.sends import Attached, Own, Send
 from service.errors import ServiceError, StoreUnavailable
 from service.store.credentials import Credential
+from service.store.turns import TurnRef
 
 
 class Sending:
@@ -29,6 +32,7 @@ class Sending:
     """
 
     principal: Principal
+    _lonely = False  # nobody but the reader of this response can come back to the turn
 
     def __init__(self, request: Request, session_id: str | None = None, *, key_in_body: bool = False) -> None:
         self._request = request
@@ -68,6 +72,9 @@ class Sending:
         request, edge = self._request, self._edge
         if send.key is None:
             send.key = bodies.idempotency_key(request)
+        # A key that a balancer has made it knows alone, and forgets when its client leaves.
+        made = send.key is None or send.key == bodies.fallback_key(request)
+        self._lonely = made and send.session_id is None
         header = bodies.on_busy(request)
         if header is not None and not send.on_busy_asked:
             send.on_busy = header
@@ -86,6 +93,10 @@ class Sending:
         request.scope["chat.session"] = attached.ref.session_id
         request.scope["chat.turn"] = attached.ref.turn_id
         return attached
+
+    def left(self, ref: TurnRef) -> Callable[[], None] | None:
+        """What to call when the reader leaves; None where somebody may come back to the turn."""
+        return partial(self._edge.engine.left, ref) if self._lonely else None
 
     async def _begin(self, send: Send) -> Attached:
         # Who has to ask the store twice for a send pays once; another body under its key pays for itself.

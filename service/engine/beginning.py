@@ -87,6 +87,8 @@ class Beginning:
         turn = await self._store.turns.get(ref)
         if turn is None:
             return None
+        if not turn.sealed:
+            await self._store.leases.attend([ref])  # its runner, elsewhere, may be about to end it unread
         metrics.idempotent_repeats.inc()
         return Attached(ref, turn.model, turn.created, fresh=False, state=turn.state, void=turn.void)
 

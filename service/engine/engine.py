@@ -216,6 +216,10 @@ class Engine:
             raise turn_not_found()
         return await self.turn(ref)
 
+    def left(self, ref: TurnRef) -> None:
+        """The reader of an answer that nobody else knows of has left: it ends soon, unless it is read."""
+        self._background.task("left", self.recovery.end_unread(ref))
+
     async def turn(self, ref: TurnRef) -> Turn:
         turn = await self.store.turns.get(ref)
         if turn is None:

@@ -9,6 +9,7 @@ nobody owns. The index is a hint: claim.lua decides.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -35,6 +36,9 @@ _SWEEP_SECONDS: Final = 0.2
 # 2,000 leases at once would be 8 ms of the loop and 16 of Redis, for which all appends wait; one at a
 # time, over a slow network, they would lapse meanwhile.
 _RENEWED_TOGETHER: Final = 128
+# From the leave of a reader whom nobody can follow to the end of its answer. A proxy that lost its
+# connection to one replica asks the next within milliseconds, and its client never notices.
+_LEFT_SECONDS: Final = 1.0
 # A sealer that lives books within a round trip of the seal, and writes the turn's line itself.
 _SEALER_SECONDS: Final = 0.1
 _SIGNALS: Final = {
@@ -85,9 +89,22 @@ class Recovery:
         for i in range(0, len(lives), _RENEWED_TOGETHER):
             await self._renew_leases(lives[i : i + _RENEWED_TOGETHER])
 
-    async def _renew_leases(self, lives: Sequence[Live]) -> None:
+    async def end_unread(self, ref: TurnRef) -> None:
+        """End the turn of an unnamed session in a moment, where it runs here and nobody reads it by then.
+
+        Whoever has attached to it, at whichever worker, has noted that (attend.lua): it may be read again.
+        """
+        grace = min(_LEFT_SECONDS, self._orphan)
+        await asyncio.sleep(grace + 0.01)
+        live = self._lives.get(ref.turn_id)
+        with contextlib.suppress(StoreUnavailable):  # the next renewals find it as well, only later
+            if live is not None and not await self._store.leases.attended(ref):
+                await self._renew_leases([live], grace)
+
+    async def _renew_leases(self, lives: Sequence[Live], orphan: float | None = None) -> None:
+        """`orphan`: seconds without a reader after which an unnamed session's answer ends."""
         results = await self._store.leases.renew(
-            [(live.turn, self._feeds.has_readers(live.turn.ref)) for live in lives]
+            [(live.turn, self._feeds.has_readers(live.turn.ref)) for live in lives], orphan
         )
         for live, result in zip(lives, results, strict=True):
             if isinstance(result, BaseException):

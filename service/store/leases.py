@@ -31,7 +31,7 @@ class Leases:
         self._keys = keys
         self._worker = worker
         self.lease_ms = int(settings.lease_seconds * 1000)
-        self._orphan_ms = int(settings.orphan_seconds * 1000)
+        self._orphan_seconds = settings.orphan_seconds
 
     async def schedule(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
         """Have the turns looked at after `milliseconds` (a lease and a bit unless given)."""
@@ -69,23 +69,32 @@ class Leases:
         found = await self._scripts.call("due", [self._keys.deadlines], [_SWEEP_LIMIT, _SWEEP_HOLD_MS])
         return [TurnRef.parse(reference.decode()) for reference in found]
 
-    async def renew(self, turns: Sequence[tuple[Turn, bool]]) -> list[Any]:
-        """Renew many leases in one round trip; (turn, has a reader here) -> a code of log.py."""
+    async def renew(self, turns: Sequence[tuple[Turn, bool]], orphan: float | None = None) -> list[Any]:
+        """Renew many leases in one round trip; (turn, has a reader here) -> a code of log.py.
+
+        `orphan`: seconds without a reader after which a turn is one, CHAT_ORPHAN_SECONDS unless given.
+        """
+        orphan_ms = int((self._orphan_seconds if orphan is None else orphan) * 1000)
         calls: list[Call] = []
         for turn, has_reader in turns:
             keys = self._keys.session(turn.ref.principal, turn.ref.session_id)
             calls.append((
                 "renew",
                 (keys.turn(turn.ref.turn_id), keys.session),
-                (turn.epoch, turn.claim, self.lease_ms, int(has_reader), self._orphan_ms),
+                (turn.epoch, turn.claim, self.lease_ms, int(has_reader), orphan_ms),
             ))  # fmt: skip
         return await self._scripts.batch("renew", calls) if calls else []
 
     async def attend(self, refs: Sequence[TurnRef]) -> list[TurnRef]:
-        """Readers of this worker still read these turns, which others run. Returns those that nobody runs."""
+        """Readers of this worker read these turns, which others may run. Returns those that nobody runs."""
         calls: list[Call] = []
         for ref in refs:
             keys = self._keys.session(ref.principal, ref.session_id)
             calls.append(("attend", (keys.turn(ref.turn_id),), ()))
         results = await self._scripts.batch("attend", calls) if calls else []
         return [ref for ref, result in zip(refs, results, strict=True) if result == _ABANDONED]
+
+    async def attended(self, ref: TurnRef) -> bool:
+        """Has anybody come to the turn but the reader that it began with?"""
+        name = self._keys.session(ref.principal, ref.session_id).turn(ref.turn_id)
+        return bool(await self._client.run("attended", self._client.redis.hexists(name, "attended")))

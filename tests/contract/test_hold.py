@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from typing import Any
@@ -105,7 +106,7 @@ async def test_thoughts_that_nobody_is_shown_are_no_reason_to_be_silent(start: S
     text = "".join(pieces)
     before = text.partition('"content":"' + expected_text(5)[0])[0]
     assert before.count(": keep-alive" if stream else " ") >= 4
-    gaps = [later - earlier for earlier, later in zip(arrived, arrived[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(arrived)]
     assert max(gaps) < 1.5
     if not stream:
         assert json.loads(text)["choices"][0]["message"] == {

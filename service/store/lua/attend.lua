@@ -1,4 +1,4 @@
--- attend: note that a running turn has a reader now.
+-- attend: note that a running turn has a reader now, who is not, or not only, the one that it began with.
 --
 -- KEYS  1 turn
 -- ARGV  -
@@ -7,5 +7,5 @@ local held = redis.call('HMGET', KEYS[1], 'state', 'lease')
 if held[1] ~= 'running' then return 0 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[1], 'reader_at', now)
+redis.call('HSET', KEYS[1], 'reader_at', now, 'attended', '1')
 return tonumber(held[2]) <= now and 2 or 1
