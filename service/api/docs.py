@@ -18,7 +18,9 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 
+from service.api.answers import Json
 from service.api.page import File, Page
+from service.api.prefixes import prefix_of
 from service.errors import ServiceError
 
 router = APIRouter(include_in_schema=False)
@@ -49,7 +51,7 @@ _HEAD: Final = """\
 <body>
 """
 
-Json = dict[str, Any]
+Document = dict[str, Any]
 
 
 class Documents:
@@ -88,15 +90,18 @@ def docs(request: Request) -> Response:
 
 @router.api_route("/openapi.json", methods=["GET", "HEAD"], summary="The API's document")
 def openapi(request: Request) -> Response:
-    return _documents(request)[1].respond(request, "openapi")
+    document = _documents(request)[1]
+    if prefix := prefix_of(request):
+        return Json({**request.app.openapi(), "servers": [{"url": prefix}]}, headers=_DATA)
+    return document.respond(request, "openapi")
 
 
 class Reference:
     """An OpenAPI document as one HTML page."""
 
-    def __init__(self, document: Json) -> None:
+    def __init__(self, document: Document) -> None:
         self._document = document
-        self._schemas: Json = document["components"]["schemas"]
+        self._schemas: Document = document["components"]["schemas"]
 
     def html(self) -> str:
         return "\n".join(self._lines())
@@ -122,7 +127,7 @@ class Reference:
             yield from self._shape(name, schema)
         yield "</main></body></html>"
 
-    def _operation(self, method: str, path: str, operation: Json) -> Iterator[str]:
+    def _operation(self, method: str, path: str, operation: Document) -> Iterator[str]:
         yield f'<details class="operation" id="{_text(operation["operationId"])}"><summary>'
         yield f'<b class="{method}">{method.upper()}</b> <code>{_text(path)}</code>'
         yield f"<span>{_words(operation['summary'])}</span></summary>"
@@ -150,7 +155,7 @@ class Reference:
             yield from self._answer(status, answer)
         yield "</details>"
 
-    def _answer(self, status: str, answer: Json) -> Iterator[str]:
+    def _answer(self, status: str, answer: Document) -> Iterator[str]:
         contents = answer.get("content", {})
         line = f"<b>{_text(status)}</b> {_words(answer['description'])}"
         examples = []
@@ -166,7 +171,7 @@ class Reference:
         yield from (_block(example) for example in examples)
         yield "</details>"
 
-    def _shape(self, name: str, schema: Json) -> Iterator[str]:
+    def _shape(self, name: str, schema: Document) -> Iterator[str]:
         yield f'<details id="shape-{_text(name)}"><summary><code>{_text(name)}</code>'
         yield f"<span>{_words(schema.get('description', ''))}</span></summary>"
         required = schema.get("required", ())
@@ -184,7 +189,7 @@ class Reference:
             yield f"<p>{self._kind(schema)}</p>"
         yield "</details>"
 
-    def _resolved(self, item: Json) -> Json:
+    def _resolved(self, item: Document) -> Document:
         found: Any = item
         while "$ref" in found:
             parts = found["$ref"].removeprefix("#/").split("/")
@@ -193,7 +198,7 @@ class Reference:
                 found = found[part]
         return dict(found)
 
-    def _kind(self, schema: Json) -> str:
+    def _kind(self, schema: Document) -> str:
         """A type in words, with a link to its shape where it has one."""
         if "$ref" in schema:
             name = schema["$ref"].rpartition("/")[2]

@@ -20,6 +20,7 @@ from service.api.handlers import respond
 from service.api.hardening import Hardening
 from service.api.hosts import PROBES, Hosts
 from service.api.origins import Origins
+from service.api.prefixes import Prefixes, below
 from service.config.settings import Settings
 from service.errors import BrokenAnswer, ServiceError
 from service.logs import get_logger
@@ -35,6 +36,7 @@ class EdgeMiddleware:
         self._hardening = Hardening(settings)
         self._hosts = Hosts(settings)
         self._origins = Origins(settings)
+        self._prefixes = Prefixes(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -43,6 +45,7 @@ class EdgeMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        prefix = self._prefixes.take_off(scope)
         visit = _Visit(scope)
         # For what a stream says between its head and its end, which concerns no middleware.
         scope["chat.send"] = send
@@ -50,10 +53,11 @@ class EdgeMiddleware:
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.began(message["status"])
-                added = self._hardening.headers(scope, message["headers"])
+                given = below(prefix, message["headers"])
+                added = self._hardening.headers(scope, given)
                 message = {
                     **message,
-                    "headers": [*message["headers"], (b"x-request-id", visit.request_id.encode()), *added],
+                    "headers": [*given, (b"x-request-id", visit.request_id.encode()), *added],
                 }
             elif not message.get("more_body", False):
                 visit.ended()  # before the client can see the end: what it has seen is counted
@@ -171,4 +175,4 @@ def _route(scope: Scope) -> str:
     """The route's pattern, never the path: it would hold ids."""
     route = scope.get("route")
     path = getattr(route, "path_format", None) or getattr(route, "path", None)
-    return scope.get("chat.prefix", "") + path if isinstance(path, str) else "unmatched"
+    return path if isinstance(path, str) else "unmatched"

@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
 from service import __version__
 from service.api import page
 from service.api.answers import Json
 from service.api.edge import Edge, edge_of, principal_of
+from service.api.prefixes import prefix_of
 from service.errors import ServiceError, StoreUnavailable
 from service.store.health import OK
 
@@ -102,6 +104,8 @@ def _probe(path: str, summary: str) -> Callable[[Handler], Handler]:
 @_probe("/", "A sign of life; browsers get the chat page")
 async def root(request: Request) -> Response:
     if page.prefers_html(request.headers.get("accept", "")):
+        if prefix_of(request):  # it may have been asked for without a slash: relative links would miss it
+            return RedirectResponse("/ui", headers={"Vary": "Accept"})
         return page.page_of(request).respond(request)
     return Json({"message": "AI Chat Backend is running"}, headers={"Vary": "Accept"})
 

@@ -12,6 +12,7 @@ from service.api import bodies
 from service.api.answers import Json, paged
 from service.api.auth import Principal
 from service.api.edge import edge_of, principal_of
+from service.api.prefixes import prefix_of
 from service.api.responses import TurnResponse
 from service.api.sending import Sending, turn_headers, turn_path
 from service.dialects import native
@@ -287,7 +288,7 @@ async def create_ticket(request: Request, session_id: str, turn_id: str) -> Resp
     await edge.engine.named(ref)
     await edge.engine.turn(ref)
     ticket, expires = await edge.authenticator.ticket(principal, session_id, turn_id)
-    path = f"/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
+    path = f"{prefix_of(request)}/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
     return Json({"url": path, "expires": expires})
 
 

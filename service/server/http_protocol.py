@@ -10,6 +10,8 @@ What is bounded here, whether the request is answered or not:
 - connections of the process: beyond the bound a new one takes the place of the one that has been
   without a request for longest; where all have one, it is refused.
 
+An answer to HTTP/1.0 without a length ends with its connection, since that version knows no chunks.
+
 A request to upgrade the connection (h2c, websocket) is served as HTTP/1.1: we offer no upgrade,
 and RFC 9110 7.8 lets a server ignore it.
 """
@@ -20,10 +22,13 @@ import asyncio
 import functools
 import heapq
 import resource
+import socket
+import struct
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.logs import get_logger
 
@@ -229,11 +234,50 @@ class BoundedHttp(HttpToolsProtocol):
 
     # -- what the response calls
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            app = functools.partial(_until_the_end, cycle, app)
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         self._idle_since = self.loop.time()
         super().on_response_complete()
         if self._in_body and self.cycle.response_complete and not self.transport.is_closing():
             self._within(_REST_SECONDS)
+
+
+async def _until_the_end(
+    cycle: RequestResponseCycle, app: ASGI3Application, scope: Scope, receive: ASGIReceiveCallable,
+    send: ASGISendCallable,
+) -> None:  # fmt: skip
+    """For HTTP/1.0: a body without a length is what comes until the connection ends.
+
+    Until it is whole, whatever ends the connection resets it, the death of this process too, so that no
+    client takes a part for the whole.
+    """
+
+    endless = False
+
+    async def send_plain(message: ASGISendEvent) -> None:
+        nonlocal endless
+        if message["type"] == "http.response.start":
+            endless = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            if endless:
+                cycle.chunked_encoding = False  # uvicorn makes no chunks then
+                _reset_at_close(cycle.transport, True)
+        elif message["type"] == "http.response.body" and endless:
+            cycle.expected_content_length = len(message.get("body", b""))  # of this piece
+            if not message.get("more_body", False):
+                _reset_at_close(cycle.transport, False)
+        await send(message)
+
+    await app(scope, receive, send_plain)
+
+
+def _reset_at_close(transport: asyncio.Transport, wanted: bool) -> None:
+    """Close by RST instead of FIN (SO_LINGER of 0 s), or as usual."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", wanted, 0))
 
 
 def _is_idle(connection: Any) -> bool:

@@ -1,0 +1,61 @@
+"""The path below which a proxy serves us: what we link to begins with it, what we route by does not.
+
+A proxy that takes it off says so by `X-Forwarded-Prefix`, which is believed from configured proxies only; an
+application that mounts us, or an ASGI server, says so by `root_path`, which stands in the path too. Relative
+links, those of the pages, need neither.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from service.api import addresses
+from service.config.settings import Settings
+
+Header = tuple[bytes, bytes]
+
+# Plain segments: a link that began with `//` would lead to another host.
+_PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~%-]{1,64}){1,8}", re.ASCII)
+
+
+class Prefixes:
+    def __init__(self, settings: Settings) -> None:
+        self._trusted = addresses.networks(settings.trusted_proxies)
+
+    def take_off(self, scope: Scope) -> str:
+        """The prefix, "" for none; from here on the scope's path is one of ours."""
+        root = scope.get("root_path", "")
+        if root:
+            scope["root_path"] = ""
+            if scope["path"] == root or scope["path"].startswith(root + "/"):
+                scope["path"] = scope["path"][len(root) :] or "/"
+        prefix: str = self._forwarded(scope) + root
+        scope["chat.prefix"] = prefix
+        return prefix
+
+    def _forwarded(self, scope: Scope) -> str:
+        """Of several proxies the outermost has written first. What is no path counts as nothing."""
+        given = Headers(scope=scope).getlist("x-forwarded-prefix")
+        if not given or not addresses.by_trusted_proxy(scope, self._trusted):
+            return ""
+        prefix = "".join(part.strip().rstrip("/") for part in ",".join(given).split(","))
+        return prefix if _PREFIX.fullmatch(prefix) else ""
+
+
+def prefix_of(request: Request) -> str:
+    found: str = request.scope["chat.prefix"]
+    return found
+
+
+def below(prefix: str, headers: Iterable[Header]) -> list[Header]:
+    """Headers of a response, with the prefix in front of a Location that is a path."""
+    return [
+        (name, prefix.encode() + value if prefix and name == b"location" and value[:1] == b"/" else value)
+        for name, value in headers
+    ]
