@@ -173,8 +173,8 @@ PLACES: Final = (
 )  # fmt: skip
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
 OPERATIONS: Final = (
-    "account", "append", "attend", "begin", "change_key", "charge", "check", "circuit", "claim", "create_key",
-    "create_session", "delete_session", "deliver", "disown", "due", "enter", "forget", "free",
+    "account", "append", "attend", "attended", "begin", "change_key", "charge", "check", "circuit", "claim",
+    "create_key", "create_session", "delete_session", "deliver", "disown", "due", "enter", "forget", "free",
     "free_session", "get_key", "get_session", "get_turn", "history", "hold", "info", "known", "limit_fixed",
     "limit_moving", "list", "list_keys", "look", "message", "messages", "note", "own", "pace", "ping",
     "probe", "read", "refund", "release", "renew", "reserve", "ring", "rotate_key", "schedule", "seal",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -32,6 +33,8 @@ async def ask(
     except ConnectionResetError:
         reset = True
     writer.close()
+    with contextlib.suppress(ConnectionResetError):
+        await writer.wait_closed()
     top, _, rest = came.partition(b"\r\n\r\n")
     return top.lower(), rest, reset
 
