@@ -25,6 +25,7 @@ _MAX_VALUES: Final = 60_000
 SMALL_BYTES: Final = 16_384
 _STRUCTURE: Final = frozenset(b'"[{,')
 _NO_STRUCTURE: Final = bytes(set(range(256)) - _STRUCTURE)
+_BOM: Final = b"\xef\xbb\xbf"
 _NUL: Final = b"\\u0000"
 _MAX_KEY: Final = 255
 # No log has so many events; a longer number is beyond the last one, whatever it is.
@@ -48,6 +49,8 @@ async def read_json(request: Request) -> Any:
     if caller and not 0 <= length(request) <= SMALL_BYTES:
         edge_of(request).refused_bodies.check(caller)
     body = await _received(request, limit)
+    if body.startswith(_BOM):
+        del body[: len(_BOM)]  # which some libraries for .NET and PowerShell put before their JSON
     if not body.strip():
         return None
     if not kind and "origin" in request.headers:

@@ -49,12 +49,18 @@ _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     "audio": (None,),
     "modalities": (None, [], ["text"]),
     "functions": (None, []),
-    "function_call": (None, "none"),
+    "function_call": (None, "none", "auto"),
 }
 _PASSED_ON: Final = (
     "temperature", "top_p", "seed", "stop", "tools", "tool_choice", "parallel_tool_calls",
     "response_format", "reasoning_effort", "user",
 )  # fmt: skip
+
+
+# What is said of tools, and refused by Groq where there are none.
+_OF_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls")
+# Parts of an assistant's message that are not of what it said: Groq takes none of them.
+_THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking")
 
 
 # Bytes of what is kept with a turn until it ends. Tools and formats count as tokens of the prompt as well;
@@ -81,6 +87,7 @@ class ToolCall(TypedDict):
 class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Any = Field(None, description="a text, or a list of parts of type text")
+    refusal: StrictStr | None = Field(None, description="an assistant's words where it has no content")
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_call_id: Label | None = None
 
@@ -128,11 +135,12 @@ def parse(
     if session_header:
         ids.check_session_id(session_header)
     messages = [_message(message, i) for i, message in enumerate(call.messages)]
-    asked = [i for i, message in enumerate(messages) if message["role"] == "user"]
-    if not asked:
-        raise ServiceError("query_empty", "messages has no message of the user.", param="messages")
-    last = asked[-1]
-    params = {name: value for name in _PASSED_ON if (value := getattr(call, name)) is not None}
+    last = _asked(messages)
+    params = {
+        name: value
+        for name in _PASSED_ON
+        if (value := getattr(call, name)) is not None and (call.tools or name not in _OF_TOOLS)
+    }
     if completion := call.max_completion_tokens or call.max_tokens:
         params["max_completion_tokens"] = completion
     system = [message["content"] for message in messages if message["role"] == "system"]
@@ -155,19 +163,34 @@ def parse(
     return send, StreamEncoder(include_usage=usage, reasoning=reasoning, groq=groq)
 
 
+def _asked(messages: list[dict[str, Any]]) -> int:
+    """The message that the session keeps as what was asked: the user's last one.
+
+    Without any of the user's Groq takes a system message for one. Raises query_empty.
+    """
+    for role in ("user", "system"):
+        found = [i for i, one in enumerate(messages) if one["role"] == role]
+        if found:
+            return found[-1]
+    raise ServiceError("query_empty", "messages has no message of the user.", param="messages")
+
+
 def _unsupported(param: str, sentence: str) -> ServiceError:
     return ServiceError("unsupported_parameter", sentence, param=param)
 
 
 def _message(message: ChatMessage, index: int) -> dict[str, Any]:
     """Only what Groq's closed schemas take: role, content, tool_calls, tool_call_id."""
-    text = _text(message.content, f"messages.{index}.content")
+    assistant = message.role == "assistant"
+    text = _text(message.content, f"messages.{index}.content", assistant=assistant)
+    if assistant and message.content is None:
+        text = message.refusal or ""
     kept: dict[str, Any] = {"role": message.role, "content": text}
     if message.role == "developer":
         kept["role"] = "system"
     elif message.role == "tool":
         kept["tool_call_id"] = message.tool_call_id or ""
-    elif message.role == "assistant" and message.tool_calls:
+    elif assistant and message.tool_calls:
         kept["content"] = text or None
         kept["tool_calls"] = [
             {"id": call["id"], "type": "function", "function": call["function"]}
@@ -176,7 +199,7 @@ def _message(message: ChatMessage, index: int) -> dict[str, Any]:
     return kept
 
 
-def _text(content: Any, where: str) -> str:
+def _text(content: Any, where: str, *, assistant: bool = False) -> str:
     if isinstance(content, str):
         return content
     if content is None:
@@ -186,11 +209,13 @@ def _text(content: Any, where: str) -> str:
     texts = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind != "text":
+        if assistant and kind in _THOUGHTS:
+            continue
+        if kind != "text" and not (assistant and kind == "refusal"):
             raise _unsupported(where, f"{where}: only parts of type text are supported.")
-        if not isinstance(part.get("text"), str):
+        if not isinstance(part.get(kind), str):
             raise ServiceError("invalid_request", f"{where}: a part's text has to be a string.", param=where)
-        texts.append(part["text"])
+        texts.append(part[kind])
     return "".join(texts)
 
 

@@ -23,8 +23,8 @@ The whole answer:
   `size` bytes, `pause` apart) trickle (split, one byte each 20 ms) drifting_ids (id and created
   change per chunk) old_usage (usage in x_groq only) no_usage tool_parts (tool call in two deltas)
   tool_without_id tools_without_index (two whole calls) tools_with_one_index (two whole calls, both 0)
-  tools_unclear (pieces of two calls without index and id), and the shapes of `shapes`; with
-  `size=1` in writes of so many bytes
+  tools_unclear (pieces of two calls without index and id), and what `shapes` tells of: crlf cr bom
+  data_lines nulls partial_usage (with `size=1` in writes of so many bytes)
 
 A fault is data; `answer` acts on it. Whoever asks for it first gets it: the queue goes before a
 directive in the message.

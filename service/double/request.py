@@ -108,6 +108,7 @@ def read_request(fields: dict[str, Any], settings: Settings) -> ChatRequest:
         raise refusals.model_not_found(name)
     model = settings.models[name]
     _check_parameters(fields, model)
+    _check_streaming(fields, settings)
     messages = _check_messages(fields.get("messages"), model)
     asked = fields.get("max_completion_tokens") or fields.get("max_tokens")
     if asked is not None and asked > model.max_completion_tokens:
@@ -189,10 +190,20 @@ def _check_parameters(fields: Mapping[str, Any], model: Model) -> None:
     tools = bool(fields.get("tools"))
     if tools and not model.tools:
         raise Refusal(400, "`tool calling` is not supported with this model", param="tools")
-    if fields.get("tool_choice") == "required" and not tools:
+    if fields.get("tools") == []:
+        raise Refusal(400, "'tools' : minimum number of items is 1", param="tools")
+    if fields.get("tool_choice") is not None and not tools:
         raise Refusal(400, "'tool_choice' : is only allowed when 'tools' are specified", param="tool_choice")
     if tools and (fields.get("response_format") or {}).get("type", "text") != "text":
         raise Refusal(400, "json mode cannot be combined with tool/function calling", param="response_format")
+
+
+def _check_streaming(fields: Mapping[str, Any], settings: Settings) -> None:
+    form = (fields.get("response_format") or {}).get("type")
+    if fields.get("stream") and form in settings.unstreamed:
+        raise Refusal(400, "`response_format` does not support streaming")
+    if not fields.get("stream") and form in settings.streamed_only:
+        raise Refusal(400, f"`{form}` is only supported with stream=true", param="stream")
 
 
 def _check_reasoning(fields: Mapping[str, Any], model: Model) -> None:

@@ -17,13 +17,16 @@ def _catalogue() -> dict[str, Model]:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`rate` is in tokens a second, 0 as fast as possible; `continues` lists the models (or "*")
-    that continue an assistant prefill; `api_keys` empty means that any key will do."""
+    that continue an assistant prefill; `api_keys` empty means that any key will do. `unstreamed` are the
+    formats of an answer that are refused with `stream`, `streamed_only` those that are without."""
 
     rate: float = 50.0
     first_delay: float = 0.0
     require_key: bool = False
     api_keys: frozenset[str] = frozenset()
     continues: frozenset[str] = frozenset()
+    unstreamed: frozenset[str] = frozenset({"json_schema"})
+    streamed_only: frozenset[str] = frozenset()
     models: Mapping[str, Model] = field(default_factory=_catalogue)
     decommissioned: frozenset[str] = DECOMMISSIONED
     limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -55,6 +58,8 @@ class Settings:
             "require_key": self.require_key,
             "api_keys": len(self.api_keys),
             "continues": sorted(self.continues),
+            "unstreamed": sorted(self.unstreamed),
+            "streamed_only": sorted(self.streamed_only),
             "models": list(self.models),
             "decommissioned": sorted(self.decommissioned),
             "limits": self.limits,
