@@ -44,6 +44,7 @@ class Attempt:
 
     def __init__(self, turn: Span, request: Request, number: int) -> None:
         self._model = request.model.id
+        self._whole = request.whole
         self._begin = time.monotonic()
         self._first = 0.0
         self._tokens = 0
@@ -67,6 +68,8 @@ class Attempt:
         if self._first:
             return False
         self._first = time.monotonic()
+        if self._whole:
+            return True  # it had no first token, and no time between tokens
         metrics.upstream_first_chunk.labels(model=self._model).observe(self._first - self._begin)
         self._span.set({"gen_ai.response.time_to_first_chunk": round(self._first - self._begin, 4)})
         return True
@@ -84,7 +87,7 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._tokens > 1:
+        if self._tokens > 1 and not self._whole:
             seconds = (time.monotonic() - self._first) / (self._tokens - 1)
             metrics.upstream_time_per_token.labels(model=self._model).observe(seconds)
         if isinstance(error, UpstreamError):

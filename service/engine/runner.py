@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable
-from typing import Final
+from typing import Any, Final
 
 from service import events, metrics
 from service.config.settings import Settings
@@ -156,6 +156,8 @@ class Runner:
             return model if error.retryable else None
         if not error.retryable:
             return None
+        if error.kind == "streaming":
+            return model  # asked the other way
         return rest[0] if rest and attempt >= 2 and error.kind != "connect" else model
 
     async def _interrupted_within(self, live: Live, seconds: float) -> bool:
@@ -231,15 +233,22 @@ class Runner:
         except asyncio.CancelledError:
             live.asked(billable=False)  # it was not
             raise
+        params = _params(model, turn.params)
         request = Request(
-            model, messages, permit.completion, _params(model, turn.params), turn.ref.turn_id,
-            patience=self._left(since),
+            model, messages, permit.completion, params, turn.ref.turn_id, patience=self._left(since),
+            whole=not self._upstream.streams(model, params),
         )  # fmt: skip
         total = live.deadline[0] if live.deadline else loop.time() + self._settings.turn_timeout_seconds
-        live.deadline = (
-            min(total, loop.time() + self._settings.first_token_timeout_seconds),
-            "first_token_timeout",
-        )
+        if request.whole:
+            log.info(
+                "attempt.whole", turn=turn.ref.turn_id, session=turn.ref.session_id, attempt=turn.attempt,
+                model=model.id, note="the format of the answer is not streamed",
+            )  # fmt: skip
+        else:
+            live.deadline = (
+                min(total, loop.time() + self._settings.first_token_timeout_seconds),
+                "first_token_timeout",
+            )
         try:
             with Attempt(live.span, request, turn.attempt) as attempt:
                 last = await self._relay(live, permit, request, total, attempt)
@@ -320,7 +329,7 @@ class Runner:
         return ""
 
 
-def _params(model: Model, params: dict[str, object]) -> dict[str, object]:
+def _params(model: Model, params: dict[str, Any]) -> dict[str, Any]:
     """What the caller asked for, and the effort that this model takes."""
     chosen = dict(params)
     effort = chosen.get("reasoning_effort")

@@ -47,7 +47,8 @@ class Limits:
 class Request:
     """`billable` as soon as the provider may charge for it: it was sent, and not refused.
 
-    `patience`: s for which a provider that cannot be connected to is tried again.
+    `patience`: s for which a provider that cannot be connected to is tried again. `whole`: it is not
+    streamed, and nothing comes before all of it.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class Request:
     params: dict[str, Any]
     turn_id: str
     patience: float = 0.0
+    whole: bool = False
     traceparent: str = ""
     billable: bool = False
 
@@ -89,6 +91,9 @@ class Answer(Protocol):
 
 
 class Upstream(Protocol):
+    def streams(self, model: Model, params: dict[str, Any]) -> bool:
+        """Is the answer to such a call streamed?"""
+
     def call(self, request: Request) -> AbstractAsyncContextManager[Answer]: ...
 
     async def close(self) -> None: ...

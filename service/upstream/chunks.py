@@ -128,13 +128,15 @@ def cut_short() -> UpstreamError:
     )  # fmt: skip
 
 
-def _add(batch: Batch, kind: str, text: str) -> None:
-    """One token, joined to the piece before where that is of the same kind.
+def plain(text: str) -> str:
+    """A NUL is replaced: every later send that carries it back in its history would be refused."""
+    return text.replace("\x00", "\ufffd")
 
-    A NUL is replaced: every later send that carries it back in its history would be refused.
-    """
+
+def _add(batch: Batch, kind: str, text: str) -> None:
+    """One token, joined to the piece before where that is of the same kind."""
     if "\x00" in text:
-        text = text.replace("\x00", "\ufffd")
+        text = plain(text)
     batch.tokens += 1
     pieces = batch.pieces
     if pieces and pieces[-1][0] == kind:

@@ -20,8 +20,11 @@ import orjson
 from service.config.environment import has_proxy
 from service.config.settings import Settings
 from service.errors import UpstreamError
+from service.upstream import whole
 from service.upstream.base import Gate, Limits, Request, Take
-from service.upstream.chunks import Decoder, cut_short
+from service.upstream.chunks import Decoder, cut_short, garbled
+from service.upstream.formats import Formats
+from service.upstream.models import Model
 from service.upstream.refusals import refusal
 from service.upstream.transport import SENT, Body, Transport
 
@@ -77,6 +80,7 @@ class Groq:
             http_client=self._http,
             default_headers={"Accept-Encoding": "identity"},
         )
+        self._formats = Formats()
         # What is the same for all calls is made once.
         base = self._client.base_url
         self._url = base.copy_with(raw_path=base.raw_path + b"openai/v1/chat/completions")
@@ -89,19 +93,31 @@ class Groq:
         await self._client.close()
 
     @asynccontextmanager
-    async def call(self, request: Request) -> AsyncIterator[GroqAnswer]:
+    async def call(self, request: Request) -> AsyncIterator[GroqAnswer | WholeAnswer]:
         """One attempt. Raises UpstreamError; leaving the block closes a response that has not ended."""
         params: dict[str, Any] = {
-            "model": request.model.id, "messages": request.messages, "stream": True,
-            "max_completion_tokens": request.max_completion_tokens, "stream_options": {"include_usage": True},
+            "model": request.model.id, "messages": request.messages, "stream": not request.whole,
+            "max_completion_tokens": request.max_completion_tokens,
         }  # fmt: skip
+        if not request.whole:
+            params["stream_options"] = {"include_usage": True}
         params |= {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
         response = await self._send(orjson.dumps(params), request)
-        async with _closing(response):
-            if not response.is_success:
-                request.billable = False
-                raise refusal(response.status_code, await _document(response), response.headers)
-            yield GroqAnswer(response)
+        try:
+            async with _closing(response):
+                if not response.is_success:
+                    request.billable = False
+                    raise refusal(response.status_code, await _document(response), response.headers)
+                yield WholeAnswer(response) if _is_whole(response) else GroqAnswer(response)
+        except UpstreamError as error:
+            if error.kind == "rejected" and self._formats.refused(
+                request.model, request.params, error.message, whole=request.whole
+            ):
+                raise _other_way(error.message) from None
+            raise
+
+    def streams(self, model: Model, params: dict[str, Any]) -> bool:
+        return self._formats.streams(model, params)
 
     async def _send(self, content: bytes, request: Request) -> httpx.Response:
         """Returns with the head of the response, whatever its status."""
@@ -191,6 +207,36 @@ class GroqAnswer:
                 return
 
 
+class WholeAnswer:
+    """One response that is not a stream, decoded when all of it is there."""
+
+    gate: Gate | None = None
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.limits = _limits(response.headers)
+        self.said: dict[str, Any] = {}
+
+    async def pour(self, take: Take) -> None:
+        """Raises UpstreamError."""
+        body = bytearray()
+        try:
+            async for data in self._response.aiter_raw():
+                body += data
+                if len(body) > whole.MOST_BYTES:
+                    raise garbled()
+        except (httpx.TransportError, httpx.StreamError) as error:
+            raise cut_short() from error
+        if (pause := take(whole.decode(bytes(body), self.said))) is not None:
+            await pause
+
+
+def _is_whole(response: httpx.Response) -> bool:
+    """Whatever was asked for: servers are known that stream nothing, and others that stream everything."""
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == "application/json"
+
+
 @asynccontextmanager
 async def _closing(response: httpx.Response) -> AsyncIterator[None]:
     try:
@@ -215,6 +261,13 @@ def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClien
         return groq.DefaultAioHttpClient(limits=limits, timeout=timeout)
     transport = Transport(keepalive_connections=_KEEPALIVE_CONNECTIONS, keepalive_seconds=_KEEPALIVE_SECONDS)
     return _Client(transport=transport, timeout=timeout, follow_redirects=True)
+
+
+def _other_way(sentence: str) -> UpstreamError:
+    """Refused for being streamed, or for not being: the next call is the other."""
+    return UpstreamError(
+        "upstream_rejected", sentence, kind="streaming", retryable=True, retry_after=0
+    )  # fmt: skip
 
 
 def _unreachable() -> UpstreamError:

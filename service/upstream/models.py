@@ -14,6 +14,8 @@ from typing import Any, Final, Literal
 from service.config.settings import SettingsError
 from service.errors import ServiceError
 
+#: formats that bind an answer
+FORMATS: Final = ("json_object", "json_schema")
 _SHIPPED: Final = Path(__file__).with_name("models.toml")
 
 
@@ -29,6 +31,7 @@ class Model:
     aliases: tuple[str, ...]
     on_takeover: Literal["restart", "continue"]
     owned_by: str
+    whole_formats: frozenset[str] = frozenset()
 
     def supports(self, capability: str) -> bool:
         return capability in self.capabilities
@@ -109,6 +112,7 @@ def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"]) -
             aliases=tuple(table.get("aliases", ())),
             on_takeover=table.get("on_takeover", on_takeover),
             owned_by=str(table.get("owned_by", "Groq")),
+            whole_formats=frozenset(table.get("whole_formats", ())),
         )
     except KeyError as error:
         raise SettingsError(f"CHAT_MODELS_FILE: model {name!r} lacks {error.args[0]}.") from None
@@ -116,6 +120,10 @@ def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"]) -
         raise SettingsError(f"CHAT_MODELS_FILE: model {name!r} has a value of the wrong type.") from None
     if model.on_takeover not in ("restart", "continue"):
         raise SettingsError(f"CHAT_MODELS_FILE: on_takeover of {model.id} has to be restart or continue.")
+    if not model.whole_formats <= set(FORMATS):
+        raise SettingsError(
+            f"CHAT_MODELS_FILE: whole_formats of {model.id} may list {' and '.join(FORMATS)}."
+        )
     return model
 
 

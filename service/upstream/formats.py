@@ -1,0 +1,49 @@
+"""Which structured answers (JSON) are streamed: the catalogue's word, and what the provider said since.
+
+A model that refuses to stream a format, or to give it whole, is asked the other way for an hour;
+then the catalogue is right again. Bounded by the catalogue's models and the formats there are.
+"""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+from typing import Any, Final
+
+from service.logs import get_logger
+from service.upstream.models import FORMATS, Model
+
+_SECONDS: Final = 3_600.0
+# "`response_format` does not support streaming"; a `stream_options` is another matter.
+_ABOUT_STREAMS: Final = re.compile(r"\bstream(?:s|ed|ing)?\b", re.IGNORECASE)
+
+log = get_logger(__name__)
+
+
+class Formats:
+    def __init__(self) -> None:
+        self._learned: dict[tuple[str, str], tuple[bool, float]] = {}  # streams, and until when that holds
+
+    def streams(self, model: Model, params: dict[str, Any]) -> bool:
+        name = _format(params)
+        if name is None:
+            return True
+        streams, until = self._learned.get((model.id, name), (False, 0.0))
+        return streams if monotonic() < until else name not in model.whole_formats
+
+    def refused(self, model: Model, params: dict[str, Any], reason: str, *, whole: bool) -> bool:
+        """Was a call refused for the way in which it was asked? Then it is to be asked the other way."""
+        name = _format(params)
+        if name is None or not _ABOUT_STREAMS.search(reason):
+            return False
+        self._learned[model.id, name] = (whole, monotonic() + _SECONDS)
+        log.warning(
+            "format.learned", model=model.id, format=name, streams=whole, seconds=_SECONDS,
+            note="the models' file says otherwise: see whole_formats",
+        )  # fmt: skip
+        return True
+
+
+def _format(params: dict[str, Any]) -> str | None:
+    name = (params.get("response_format") or {}).get("type")
+    return name if name in FORMATS else None

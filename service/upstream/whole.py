@@ -1,0 +1,95 @@
+"""An answer in one piece: a chat completion that was not streamed, as one batch.
+
+The same rules as for a stream (chunks.py): without a finish_reason it is cut, what is no completion
+is garbled, an error inside of it is that error.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from service.upstream.base import REASONING, TEXT, TOOL, Batch
+from service.upstream.chunks import cut_short, garbled, note, plain, times
+from service.upstream.refusals import refusal
+from service.upstream.tool_calls import Ambiguous, ToolCalls
+from service.usage import count
+
+#: the largest model's longest answer is 64k tokens, some 300 KB
+MOST_BYTES: Final = 4 * 1_048_576
+_BYTES_PER_TOKEN: Final = 4
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _XGroq(msgspec.Struct):
+    id: Any = None
+    seed: Any = None
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    x_groq: _XGroq | None = None
+    system_fingerprint: Any = None
+    service_tier: Any = None
+    error: Any = None
+
+
+_decode: Final = msgspec.json.Decoder(_Completion).decode
+
+
+def decode(body: bytes, said: dict[str, Any]) -> Batch:
+    """What it says besides the answer goes to `said`. Raises UpstreamError."""
+    try:
+        completion = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise garbled() from None
+    if completion.error is not None:
+        raise refusal(0, {"error": completion.error}, {})
+    if not completion.choices:
+        raise garbled()
+    choice = completion.choices[0]
+    if not choice.finish_reason:
+        raise cut_short()
+    note(said, system_fingerprint=completion.system_fingerprint, service_tier=completion.service_tier)
+    if completion.x_groq is not None:
+        note(said, id=completion.x_groq.id, seed=completion.x_groq.seed)
+    batch = Batch(finish_reason=choice.finish_reason)
+    if choice.message is not None:
+        batch.pieces = _pieces(choice.message)
+    if completion.usage:
+        if found := times(completion.usage):
+            said["times"] = found
+        batch.usage = count(completion.usage)
+    counted = 1 + len(body) // _BYTES_PER_TOKEN
+    batch.tokens = (batch.usage or {}).get("completion_tokens", counted)
+    return batch
+
+
+def _pieces(message: _Message) -> list[tuple[str, Any]]:
+    pieces: list[tuple[str, Any]] = []
+    if message.reasoning:
+        pieces.append((REASONING, plain(message.reasoning)))
+    if message.content:
+        pieces.append((TEXT, plain(message.content)))
+    calls = ToolCalls()
+    try:
+        # A place in the list is a call's number, whatever index it may name.
+        pieces += [
+            (TOOL, calls.numbered({**call, "index": place}))
+            for place, call in enumerate(message.tool_calls or ())
+        ]
+    except Ambiguous:
+        raise garbled() from None
+    return pieces
