@@ -14,7 +14,7 @@ from service.api import page
 from service.api.answers import Json
 from service.api.edge import Edge, edge_of, principal_of
 from service.api.prefixes import prefix_of
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.store.health import OK
 
 router = APIRouter()
@@ -23,7 +23,6 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 # A check older than this is made again; probes of many load balancers cost one PING a second.
 _FRESH_SECONDS: Final = 1.0
 # A slow answer is no outage: the store is unavailable when it has twice not answered for a second.
-_PING_SECONDS: Final = 1.0
 _PINGS: Final = 2
 _PAUSE_SECONDS: Final = 0.1
 
@@ -74,8 +73,10 @@ class Readiness:
         for attempt in range(_PINGS):
             await asyncio.sleep(attempt * _PAUSE_SECONDS)
             try:
-                async with asyncio.timeout(_PING_SECONDS):
+                async with asyncio.timeout(self._health.bound):
                     await self._edge.engine.store.ping()
+            except StoreRefusesWrites:
+                return True
             except (StoreUnavailable, TimeoutError):
                 continue
             return True

@@ -26,6 +26,7 @@ from service.config.validators import (
     check_limit,
     check_networks,
     check_readable,
+    check_waits,
     files_in,
     split_commas,
 )
@@ -79,6 +80,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     redis_key_prefix: str = Field("chat", pattern=r"^[A-Za-z0-9_.-]{1,32}$")
     redis_timeout_seconds: float = Field(2, gt=0, le=2.5)
+    redis_wait_replicas: int = Field(0, ge=0, le=10)
+    redis_wait_seconds: float = Field(0.5, ge=0.01, le=1)
     store_hold_seconds: float = Field(15, gt=0, le=600)
     data_dir: Path = Path(".chat")
     store_kind: Literal["redis", "embedded", "memory"] = "redis"  # set by `run`, for /health
@@ -248,6 +251,11 @@ class Settings(BaseSettings):
                 "CHAT_HOLD_SECONDS: a status line cannot be held longer than an answer may take"
                 f" (CHAT_TURN_TIMEOUT_SECONDS, {self.turn_timeout_seconds:g} s)"
             )
+        if self.redis_wait_replicas:
+            check_waits(
+                self.redis_wait_seconds, redis=self.redis_url is not None, timeout=self.redis_timeout_seconds,
+                lease=self.lease_seconds, hold=self.store_hold_seconds,
+            )  # fmt: skip
         check_lifetimes(
             turn=self.turn_timeout_seconds, idempotency=self.idempotency_ttl_seconds,
             log=self.log_ttl_seconds, session=self.session_ttl_seconds, ephemeral=self.ephemeral_ttl_seconds,

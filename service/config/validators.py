@@ -114,3 +114,23 @@ def check_lifetimes(*, turn: float, idempotency: int, log: int, session: int, ep
             f"CHAT_LOG_TTL_SECONDS: {log} s end before the {idempotency} s of CHAT_IDEMPOTENCY_TTL_SECONDS,"
             " and a repeat has to find its answer's log; raise it, or lower that one"
         )
+
+
+def check_waits(seconds: float, *, redis: bool, timeout: float, lease: float, hold: float) -> None:
+    """That waiting for replicas leaves time for what waits behind it (all in seconds).
+
+    A call may wait for those before it and then for its own replicas, within the timeout; a lease is renewed
+    every third of it.
+    """
+    if not redis:
+        raise ValueError("CHAT_REDIS_WAIT_REPLICAS: needs CHAT_REDIS_URL; the private store has no replicas")
+    for name, longest, of in (
+        ("CHAT_REDIS_TIMEOUT_SECONDS", timeout / 2, "half"),
+        ("CHAT_LEASE_SECONDS", lease / 3, "a third"),
+        ("CHAT_STORE_HOLD_SECONDS", hold / 2, "half"),
+    ):
+        if seconds > longest:
+            raise ValueError(
+                f"CHAT_REDIS_WAIT_SECONDS: {seconds:g} s are more than {of} of {name};"
+                f" set it to at most {longest:g}, or raise that one"
+            )

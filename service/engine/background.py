@@ -7,7 +7,7 @@ counted, and the loop goes on. What a loop does belongs to its owner.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, Final
 
 from service import metrics
@@ -53,3 +53,32 @@ class Background:
         for task in (*self._loops, *self._tasks):
             task.cancel()
         await asyncio.gather(*self._loops, *self._tasks, return_exceptions=True)
+
+
+class Apart:
+    """Work of a loop that may wait for long: each by a name, one of a name at a time, none before another.
+
+    What nobody expected is raised in the loop, with the next look.
+    """
+
+    def __init__(self, background: Background, loop: str) -> None:
+        self._background = background
+        self._loop = loop
+        self._tasks: dict[Hashable, asyncio.Task[None]] = {}
+
+    def look(self) -> None:
+        """Forget what is done."""
+        for name in [name for name, task in self._tasks.items() if task.done()]:
+            self._tasks.pop(name).result()
+
+    def start(self, name: Hashable, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Unless the one before is still under way."""
+        if name not in self._tasks:
+            self._tasks[name] = self._background.task(self._loop, self._run(work))
+
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        try:
+            await work()
+        except ServiceError as error:
+            log.warning("background.held_up", loop=self._loop, code=error.code)
+            await asyncio.sleep(_PAUSE_SECONDS)

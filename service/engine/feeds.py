@@ -278,7 +278,7 @@ class Feeds:
                 and channel not in self._reading
             ]
             self._dirty.clear()
-            for together in self._store.log.by_server(feeds, lambda feed: feed.channel):
+            for together in self._store.log.by_server(feeds, lambda feed: feed.channel).values():
                 self._background.task("tail", self._bring(together))
             if feeds:  # what rings meanwhile is read together
                 await asyncio.sleep(_TAIL_SECONDS)

@@ -20,7 +20,7 @@ from service import metrics
 from service.config.settings import Settings
 from service.engine.background import Background
 from service.engine.live import Live
-from service.errors import StoreRefusesWrites, StoreUnavailable
+from service.errors import StoreMoving, StoreRefusesWrites, StoreUnavailable
 from service.logs import get_logger
 from service.store import log as codes
 from service.store.log import Append, Log
@@ -63,6 +63,7 @@ class Flusher:
         self._log = store_log
         self._shortest = self._window = settings.flush_window_seconds
         self._hold = settings.store_hold_seconds
+        self._longest = settings.turn_timeout_seconds
         self._background = background
         self._loop = asyncio.get_running_loop()  # asking for it is a system call
         self._dirty: dict[Live, None] = {}  # a set that keeps its order
@@ -175,7 +176,7 @@ class Flusher:
             if results is None:
                 # What one server of a Cluster does is waited for apart from the others.
                 pairs = list(zip(lives, appends, strict=True))
-                for apart in self._log.by_server(pairs, lambda pair: pair[1].names[1]):
+                for apart in self._log.by_server(pairs, lambda pair: pair[1].names[1]).values():
                     some, theirs = zip(*apart, strict=True)
                     self._background.task("append", self._append_again(some, theirs))
             else:
@@ -221,8 +222,12 @@ class Flusher:
             live.failing_since = now
             metrics.store_holds.inc()
             log.warning("store.held", turn=live.turn.ref.turn_id, hold_seconds=self._hold)
-        refused = isinstance(error, StoreRefusesWrites) and not live.ever_shown
-        if now - live.failing_since > (min(self._hold, _REFUSED_SECONDS) if refused else self._hold):
+        hold = self._hold
+        if isinstance(error, StoreMoving):
+            hold = self._longest  # nothing is lost or ended by a slot that is being moved
+        elif isinstance(error, StoreRefusesWrites) and not live.ever_shown:
+            hold = min(hold, _REFUSED_SECONDS)
+        if now - live.failing_since > hold:
             live.interrupt("store")
             return
         self._loop.call_later(_RETRY_SECONDS, self.put, live)

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from service import metrics
 from service.beat import beat
 from service.config.settings import Settings
 from service.engine.admission import Admission
 from service.engine.attempts import origin
-from service.engine.background import Background
+from service.engine.background import Apart, Background
 from service.engine.budgets import Budgets
 from service.engine.feeds import Feeds
 from service.engine.live import Live
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import StoreUnavailable
 from service.logs import get_logger
 from service.store import log as codes
 from service.store.store import Store
@@ -47,6 +47,8 @@ _SIGNALS: Final = {
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
+
 
 class Recovery:
     def __init__(
@@ -63,31 +65,37 @@ class Recovery:
         self._lease = settings.lease_seconds
         self._orphan = settings.orphan_seconds
         self._sweep_every = min(_SWEEP_SECONDS, settings.lease_seconds / 4)
-        self._looks: dict[str, asyncio.Task[None]] = {}
         self.closed = False
 
     def start(self, background: Background) -> None:
-        background.loop("renew", self._renew)
+        background.loop("renew", partial(self._renew, Apart(background, "renew")))
         background.loop("tick", self._tick)
-        background.loop("sweep", partial(self._sweep, background))
+        background.loop("sweep", partial(self._sweep, Apart(background, "sweep")))
 
-    async def _renew(self) -> None:
-        """Every third of a lease, or often enough to notice an orphan in time."""
+    async def _renew(self, apart: Apart) -> None:
+        """Every third of a lease, or often enough to notice an orphan in time; each server apart."""
+        by_server = self._store.log.by_server
         while True:
             await beat(min(self._lease / 3, self._orphan / 4))
-            # What one server does is waited for apart from the others.
-            servers = self._store.log.by_server(list(self._lives.values()), lambda live: live.names[1])
-            await _all(self._renew_all(lives) for lives in servers)
-            remote = [
-                feed.ref for feed in self._feeds.all() if feed.readers and feed.ref.turn_id not in self._lives
-            ]
-            # A shard that went back to before a seal has turns that the index has forgotten.
-            for ref in await self._store.leases.attend(remote):
-                await self.look_at(ref)
+            apart.look()
+            for server, lives in by_server(list(self._lives.values()), lambda live: live.names[1]).items():
+                turns = [live.turn for live in lives]
+                refs = [turn.ref for turn in turns]
+                apart.start(("renew", server), partial(_in_groups, self._renew_leases, lives))
+                # These are on the servers of their callers, and of the index.
+                apart.start(("hold", server), partial(_in_groups, self._budgets.hold, turns))
+                apart.start(("schedule", server), partial(_in_groups, self._store.leases.schedule, refs))
+            remote = [feed for feed in self._feeds.all() if feed.readers and not self._runs(feed.ref)]
+            for server, feeds in by_server(remote, lambda feed: feed.channel).items():
+                apart.start(("attend", server), partial(self._attend, [feed.ref for feed in feeds]))
 
-    async def _renew_all(self, lives: Sequence[Live]) -> None:
-        for i in range(0, len(lives), _RENEWED_TOGETHER):
-            await self._renew_leases(lives[i : i + _RENEWED_TOGETHER])
+    def _runs(self, ref: TurnRef) -> bool:
+        return ref.turn_id in self._lives
+
+    async def _attend(self, refs: Sequence[TurnRef]) -> None:
+        # A shard that went back to before a seal has turns that the index has forgotten.
+        for ref in await self._store.leases.attend(refs):
+            await self.look_at(ref)
 
     async def end_unread(self, ref: TurnRef) -> None:
         """End the turn of an unnamed session in a moment, where it runs here and nobody reads it by then.
@@ -112,10 +120,6 @@ class Recovery:
             signal = _SIGNALS.get(result)
             if signal and self._lives.get(live.turn.ref.turn_id) is live:
                 live.interrupt(signal)
-        await _all((
-            self._store.leases.schedule([live.turn.ref for live in lives]),
-            self._budgets.hold([live.turn for live in lives]),
-        ))  # fmt: skip
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -131,23 +135,19 @@ class Recovery:
                 if now > live.deadline[0]:
                     live.interrupt(live.deadline[1])
 
-    async def _sweep(self, background: Background) -> None:
+    async def _sweep(self, apart: Apart) -> None:
         while True:
             await beat(self._sweep_every)
             if self.closed:
                 continue  # asking hides what is due from those who would take it
-            for turn_id in [turn_id for turn_id, look in self._looks.items() if look.done()]:
-                self._looks.pop(turn_id).result()  # what nobody expected is logged above, as of this loop
-            for ref in await self._store.leases.due():
-                if ref.turn_id not in self._lives and ref.turn_id not in self._looks:
-                    self._looks[ref.turn_id] = background.task("look", self._look(ref))
+            apart.look()
+            for index in self._store.leases.indexes:
+                apart.start(("due", index), partial(self._sweep_index, apart, index))
 
-    async def _look(self, ref: TurnRef) -> None:
-        """One that fails, or waits for its server, holds up no other."""
-        try:
-            await self.look_at(ref)
-        except ServiceError as error:
-            log.warning("sweep.held_up", turn=ref.turn_id, code=error.code, action="it is due again in 1 s")
+    async def _sweep_index(self, apart: Apart, index: str) -> None:
+        for ref in await self._store.leases.due(index):
+            if not self._runs(ref):  # one that fails, or waits for its server, is due again in 1 s
+                apart.start(("look", ref), partial(self.look_at, ref))
 
     async def look_at(self, ref: TurnRef) -> None:
         """Whatever a passed deadline turns out to mean."""
@@ -240,8 +240,6 @@ class Recovery:
             log.warning("promote.postponed", turn=ref.turn_id, action="the sweep starts it")
 
 
-async def _all(calls: Iterable[Awaitable[Any]]) -> None:
-    """Each to its end, also where another fails. Raises the first failure."""
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
+async def _in_groups(work: Callable[[Sequence[T]], Awaitable[None]], items: Sequence[T]) -> None:
+    for i in range(0, len(items), _RENEWED_TOGETHER):
+        await work(items[i : i + _RENEWED_TOGETHER])

@@ -30,9 +30,11 @@ from service.config.redis_url import parts_of
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
 from service.logs import get_logger
+from service.store.keys import Keys
 from service.store.lane import LaneRedis
-from service.store.lane_cluster import LaneCluster
+from service.store.lane_cluster import NAMES, LaneCluster
 from service.store.refusals import refusal, unavailable
+from service.store.replicas import Replicas
 from service.store.wire import Command
 
 T = TypeVar("T")
@@ -44,10 +46,6 @@ _TOLD_SECONDS = 60.0
 # Scripts that Redis may not know yet when it is first asked: sent as text, a few hundred bytes a second.
 _LUA = Path(__file__).with_name("lua")
 _CHECK, _PROBE = ((_LUA / f"{name}.lua").read_text() for name in ("check", "probe"))
-# Names that are tried to find a key on each primary of a Cluster: of 100 primaries one is missed once in
-# 30,000 times.
-_NAMES = 1_500
-
 # Connections a worker may hold for commands: pipelines make few enough, and a burst of begins
 # waits its turn instead of opening hundreds of sockets.
 _POOL = 64
@@ -89,11 +87,14 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
         "retry": retry or Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         "health_check_interval": 0,
     }
+    count = settings.redis_wait_replicas
+    replicas = Replicas(count, settings.redis_wait_seconds) if count else None
+    fence = Keys(settings.redis_key_prefix).fence
     if scheme == "memory":
         return _memory_client()
     if scheme.endswith("+sentinel"):
         client = _sentinel_client(url, options)
-        return client if timeout is None else LaneRedis(client.connection_pool, timeout)
+        return client if timeout is None else LaneRedis(client.connection_pool, timeout, replicas, fence(0))
     if scheme.endswith("+cluster"):
         host, port = _addresses(url, 6379)[0]
         nodes = [ClusterNode(h, p) for h, p in _addresses(url, 6379)]
@@ -104,7 +105,7 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
         start: dict[str, Any] = {"host": host, "port": port, "startup_nodes": nodes, "max_connections": _POOL}
         if timeout is None:
             return RedisCluster(**start, **of_nodes)
-        return LaneCluster(timeout, of_nodes, **start)
+        return LaneCluster(timeout, of_nodes, replicas, fence, **start)
     if scheme == "unix":
         options.pop("socket_keepalive")
     pool = aioredis.BlockingConnectionPool.from_url(
@@ -112,7 +113,7 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
     )
     if timeout is None:
         return aioredis.Redis.from_pool(pool)
-    return LaneRedis(pool, timeout)
+    return LaneRedis(pool, timeout, replicas, fence(0))
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
@@ -228,14 +229,14 @@ class Client:
         replies = pipeline.execute(raise_on_error=False)
         return list(await self.run(operation, replies, commands=len(commands)))
 
-    def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> list[Sequence[T]]:
+    def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> dict[str, Sequence[T]]:
         """Items by the server that holds their key: what one server does is waited for apart."""
         if not isinstance(self.redis, LaneCluster):
-            return [items] if items else []
+            return {"": items} if items else {}
         found: dict[str, list[T]] = {}
         for item in items:
             found.setdefault(self.redis.server_of(name(item)), []).append(item)
-        return list(found.values())
+        return {**found}
 
     def start(
         self, operation: str, commands: Sequence[Command], answered: Callable[[list[Any] | None], None]
@@ -309,7 +310,7 @@ class Client:
         names: dict[str, str] = {}
         primaries = len(self.redis.get_primaries())
         try:
-            for number in range(_NAMES):
+            for number in range(NAMES):
                 if len(names) == primaries:
                     break
                 name = f"{prefix}:{number}"

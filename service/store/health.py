@@ -33,6 +33,10 @@ log = get_logger(__name__)
 class Health:
     def __init__(self, client: Client) -> None:
         self._client = client
+        settings = client.settings
+        # A reply waits for the replicas of those before it, then for its own.
+        waits = 2 * settings.redis_wait_seconds if settings.redis_wait_replicas else 0.0
+        self.bound = _BOUND_SECONDS + waits  # seconds after which no answer is one too few
         self._reason = ""
         self._refusing_since = 0.0
         self._policy = ""  # one that evicts
@@ -60,9 +64,9 @@ class Health:
             await beat(_LOOK_SECONDS)
 
     async def look(self) -> None:
-        """One look, in a second at most."""
+        """One look, for `bound` seconds at most."""
         try:
-            async with asyncio.timeout(_BOUND_SECONDS):
+            async with asyncio.timeout(self.bound):
                 await self._try_writes()
                 if self._looks % _POLICY_EVERY == 0:
                     await self._read_policy()

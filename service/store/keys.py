@@ -8,8 +8,12 @@ across sessions live in slots of their own and can be rebuilt. No I/O here.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
+from typing import Final
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,26 @@ class SessionKeys:
         return f"{self.base}:idem:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
+# Slots of a part: with 16 of them a shard of three or four has some for itself, and a sweep asks for 16.
+_PART: Final = 1_024
+
+
+def part_of(key: str) -> int:
+    """The part of the slots that a key is in."""
+    return key_slot(key.encode()) // _PART
+
+
+@cache
+def part_tags() -> tuple[str, ...]:
+    """A hash tag in each part of the slots."""
+    found: dict[int, str] = {}
+    for number in itertools.count():
+        found.setdefault(key_slot(b"%d" % number) // _PART, str(number))
+        if len(found) == REDIS_CLUSTER_HASH_SLOTS // _PART:
+            return tuple(found[part] for part in sorted(found))
+    raise AssertionError
+
+
 # As many sessions as a worker serves at once; begin, renewals and seal of a turn ask for their names.
 @lru_cache(maxsize=4096)
 def _session_keys(prefix: str, principal: str, session_id: str) -> SessionKeys:
@@ -73,6 +97,14 @@ class Keys:
     def deadlines(self) -> str:
         """Sorted set: every unsettled turn by the time at which somebody has to look at it."""
         return f"{self.prefix}:turns:deadlines"
+
+    def fence(self, number: int) -> str:
+        """What is written for replicas to acknowledge; on a Cluster each primary has one of its own."""
+        return f"{self.prefix}:fence:{number}"
+
+    def deadlines_near(self, tag: str) -> str:
+        """On a Cluster, what `deadlines` is: one for the sessions of each part of the slots, in that part."""
+        return f"{self.deadlines}:{{{tag}}}"
 
     def bell(self, worker: str) -> str:
         """Channel: what other workers tell this one (a turn to stop)."""

@@ -2,8 +2,7 @@
 
 What is asked for within one turn of the event loop leaves in one write, and answers that
 arrive together are given out together: a command costs a sixth of what a pooled connection of
-redis-py makes of it. For a single server (redis://, rediss://, unix://); Sentinel and Cluster
-stay with redis-py's own connections.
+redis-py makes of it. For a single server, the master that Sentinel names, or a node of a Cluster.
 
 Invariants: what timed out is not sent again, what was under way on a wire that broke is sent
 once more. redis-py's commands and its reading of replies stay: `LaneRedis` only carries them
@@ -13,7 +12,7 @@ differently.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import redis.asyncio as aioredis
@@ -21,17 +20,26 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from service.store.replicas import Replicas, ReplicatedWire
 from service.store.wire import Answered, Command, Wire, close_pool, open_wire
 
 
 class Lane:
-    """A connection that is made when it is needed, and again when it was lost."""
+    """A connection that is made when it is needed, and again when it was lost.
 
-    def __init__(self, pool: aioredis.ConnectionPool, timeout: float) -> None:
+    With `replicas` its replies wait for those; `fence` names a key of the server for that.
+    """
+
+    def __init__(
+        self, pool: aioredis.ConnectionPool, timeout: float, replicas: Replicas | None,
+        fence: Callable[[], str | None],
+    ) -> None:  # fmt: skip
         self._pool = pool
         self._timeout = timeout
-        self._wire: Wire | None = None
-        self._opening: asyncio.Task[Wire] | None = None
+        self._replicas = replicas
+        self._fence = fence
+        self._wire: Wire | ReplicatedWire | None = None
+        self._opening: asyncio.Task[Wire | ReplicatedWire] | None = None
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """One round trip. Refusals are in the list; raises RedisError, TimeoutError, OSError."""
@@ -59,13 +67,14 @@ class Lane:
             wire = await asyncio.shield(self._opening)
             return await wire.ask(commands)
 
-    def _opened(self, task: asyncio.Task[Wire]) -> None:
+    def _opened(self, task: asyncio.Task[Wire | ReplicatedWire]) -> None:
         self._opening = None
         if not task.cancelled() and task.exception() is None:
             self._wire = task.result()
 
-    async def _open(self) -> Wire:
-        return await open_wire(self._pool, lambda: Wire(self._timeout), self._timeout)
+    async def _open(self) -> Wire | ReplicatedWire:
+        wire = await open_wire(self._pool, lambda: Wire(self._timeout), self._timeout)
+        return wire if self._replicas is None else ReplicatedWire(wire, self._replicas, self._fence)
 
     async def close(self) -> None:
         if (opening := self._opening) is not None:
@@ -79,9 +88,11 @@ class Lane:
 class LaneRedis(aioredis.Redis):
     """redis-py's commands, carried by a lane. Blocking and subscribing commands need another client."""
 
-    def __init__(self, pool: aioredis.ConnectionPool, timeout: float) -> None:
+    def __init__(
+        self, pool: aioredis.ConnectionPool, timeout: float, replicas: Replicas | None, fence: str
+    ) -> None:
         super().__init__(connection_pool=pool)
-        self.lane = Lane(pool, timeout)
+        self.lane = Lane(pool, timeout, replicas, lambda: fence)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         (reply,) = await self.lane.run([args])

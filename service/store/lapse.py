@@ -6,6 +6,7 @@ thread. Only a shortcut: without it the leases lapse by themselves.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import redis
@@ -24,7 +25,10 @@ if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1]
   return 0
 end
 local time = redis.call('TIME')
-return redis.call('HSET', KEYS[1], 'lease', time[1] * 1000 + math.floor(time[2] / 1000))
+local function history()
+{history}
+end
+return redis.call('HSET', KEYS[1], 'lease', time[1] * 1000 + math.floor(time[2] / 1000), 'graced', history())
 """
 
 
@@ -44,13 +48,15 @@ def lapse(settings: Settings, worker: str) -> int:
         return 0  # Sentinel and Cluster: the lease time is the bound
     keys = Keys(settings.redis_key_prefix)
     lapsed = 0
+    # As release.lua does for an owner that lives.
+    lapsing = _LAPSE.replace("{history}", Path(__file__).with_name("lua").joinpath("history.lua").read_text())
     try:
         client = _connect(url)
         references = [item.decode() for item in client.smembers(keys.owned_by(worker))]
         for reference in references:
             ref = TurnRef.parse(reference)
             name = keys.session(ref.principal, ref.session_id).turn(ref.turn_id)
-            client.eval(_LAPSE, 1, name, worker)
+            client.eval(lapsing, 1, name, worker)
             client.zadd(keys.deadlines, {reference: 0})
             lapsed += 1
         client.delete(keys.owned_by(worker))

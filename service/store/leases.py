@@ -7,17 +7,21 @@ lapse a crashed worker's leases at once. Both are hints: scripts check the turn 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
 from service.config.settings import Settings
 from service.store.client import Client
-from service.store.keys import Keys
+from service.store.keys import Keys, part_of, part_tags
 from service.store.scripts import Call, Scripts
 from service.store.turns import Turn, TurnRef
 
 # A sweeper that dies with a turn in its hands leaves it to the next one after this time.
 _SWEEP_HOLD_MS: Final = 1_000
+# A deadline is a lease ahead at most; beyond this it was put by another clock. Replicas' clocks that differ
+# by less delay a takeover by as much.
+_AHEAD_MS: Final = 60_000
 _SWEEP_LIMIT: Final = 100
 # Kept a day: longer than any outage of a host after which its set could still be wanted.
 _OWNED_TTL_SECONDS: Final = 86_400
@@ -35,20 +39,33 @@ class Leases:
 
     async def schedule(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
         """Have the turns looked at after `milliseconds` (a lease and a bit unless given)."""
-        if refs:
-            due = self.lease_ms + 50 if milliseconds is None else milliseconds
-            await self._scripts.call("schedule", [self._keys.deadlines], [due, *map(str, refs)])
+        due = self.lease_ms + 50 if milliseconds is None else milliseconds
+        by_index: dict[str, list[str]] = {}
+        for ref in refs:
+            by_index.setdefault(self._index(ref), []).append(str(ref))
+        calls = [self._scripts.call("schedule", [index], [due, *of]) for index, of in by_index.items()]
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    @property
+    def indexes(self) -> Sequence[str]:
+        """The indexes of deadlines. On a Cluster each is where the turns are that it names, but the last."""
+        parts = part_tags() if self._client.cluster else ()
+        return (*map(self._keys.deadlines_near, parts), self._keys.deadlines)
+
+    def _index(self, ref: TurnRef) -> str:
+        if not self._client.cluster:
+            return self._keys.deadlines
+        of_session = self._keys.session(ref.principal, ref.session_id).session
+        return self._keys.deadlines_near(part_tags()[part_of(of_session)])
 
     async def own(self, ref: TurnRef) -> None:
         """Announce a turn before it begins: from now on somebody will look after it."""
-        if not self._client.cluster:
+        if self._client.cluster:  # where no master lapses leases
+            await self.schedule([ref])
+        else:
             await self._scripts.call(*self.announcing(ref))
-            return
-        name = self._keys.owned_by(self._worker)
-        redis = self._client.redis
-        await self._client.run("own", redis.sadd(name, str(ref)))
-        await self._client.run("own", redis.expire(name, _OWNED_TTL_SECONDS))
-        await self.schedule([ref])
 
     def announcing(self, ref: TurnRef) -> Call:
         """The call that announces a turn, where all keys are on one server."""
@@ -56,18 +73,32 @@ class Leases:
         return "own", keys, [self.lease_ms + 50, str(ref), _OWNED_TTL_SECONDS]
 
     async def disown(self, ref: TurnRef) -> None:
+        if self._client.cluster:
+            return
         await self._client.run("disown", self._client.redis.srem(self._keys.owned_by(self._worker), str(ref)))
 
     async def settle(self, ref: TurnRef) -> None:
         """The turn is sealed and settled: nobody needs to look at it again."""
         pipeline = self._client.redis.pipeline(transaction=False)
-        pipeline.zrem(self._keys.deadlines, str(ref))
-        pipeline.srem(self._keys.owned_by(self._worker), str(ref))
+        pipeline.zrem(self._index(ref), str(ref))
+        if not self._client.cluster:
+            pipeline.srem(self._keys.owned_by(self._worker), str(ref))
         await self._client.run("settle", pipeline.execute(), commands=2)
 
-    async def due(self) -> list[TurnRef]:
-        found = await self._scripts.call("due", [self._keys.deadlines], [_SWEEP_LIMIT, _SWEEP_HOLD_MS])
-        return [TurnRef.parse(reference.decode()) for reference in found]
+    async def due(self, index: str | None = None) -> list[TurnRef]:
+        """Turns of an index that somebody has to look at."""
+        found = await self._scripts.call(
+            "due",
+            [index or self._keys.deadlines],
+            [_SWEEP_LIMIT, _SWEEP_HOLD_MS, self.lease_ms + _AHEAD_MS],
+        )
+        refs = [TurnRef.parse(reference.decode()) for reference in found]
+        if refs and self._client.cluster and index == self._keys.deadlines:
+            # Put there by workers of before December 2026.
+            await self.schedule(refs, 0)
+            await self._client.run("due", self._client.redis.zrem(index, *map(str, refs)))
+            return []
+        return refs
 
     async def renew(self, turns: Sequence[tuple[Turn, bool]], orphan: float | None = None) -> list[Any]:
         """Renew many leases in one round trip; (turn, has a reader here) -> a code of log.py.

@@ -94,7 +94,7 @@ class Log:
         metrics.append_duration.observe(time.perf_counter() - begin)
         metrics.events_appended.inc(sum([len(item.payloads) for item in appends]))
 
-    def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> list[Sequence[T]]:
+    def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> dict[str, Sequence[T]]:
         """Items by the server that holds their log."""
         return self._client.by_server(items, name)
 

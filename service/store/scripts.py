@@ -1,6 +1,8 @@
 """Lua scripts: loaded from lua/, called one at a time or many in one round trip.
 
-A script is sent by its hash and loaded again where Redis has forgotten it (restart, failover).
+A script is sent by its hash and loaded again where Redis has forgotten it (restart, failover). While the
+slot of its keys is being moved and they are apart, it is asked again: so many seconds that moving a slot by
+hand, with a pause in it, is a pause for clients too.
 What a script does stands in its header; a line `-- include name` stands for another script.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,11 +19,12 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError, RedisError
 
-from service.errors import StoreUnavailable
+from service.errors import StoreMoving, StoreUnavailable
 from service.store.client import Client
 from service.store.refusals import unavailable
 
 _FOLDER: Final = Path(__file__).with_name("lua")
+_MOVING_SECONDS: Final = 30.0
 _INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
 Call = tuple[str, Sequence[str], Sequence[Any]]
@@ -47,14 +51,25 @@ class Scripts:
             for name, source in self._sources.items()
         }
 
-    async def call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run one script. Raises StoreUnavailable."""
-        return await self._client.run(name, self._call(name, keys, args))
+    async def call(self, name: str, keys: Sequence[str], args: Sequence[Any], *, patient: bool = True) -> Any:
+        """Run one script. `patient`: wait for a slot that is being moved. Raises StoreUnavailable."""
+        give_up = time.monotonic() + _MOVING_SECONDS
+        while True:
+            try:
+                return await self._client.run(name, self._call(name, keys, args, patient=patient))
+            except StoreMoving:  # after the store's timeout, in which it has been asked again and again
+                if not patient or time.monotonic() > give_up:
+                    raise
 
-    async def _call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def _call(
+        self, name: str, keys: Sequence[str], args: Sequence[Any], *, patient: bool = True
+    ) -> Any:
         redis = self._client.redis
+        options = {} if patient else {"patient": False}
         try:
-            return await redis.execute_command("EVALSHA", self._hashes[name], len(keys), *keys, *args)
+            return await redis.execute_command(
+                "EVALSHA", self._hashes[name], len(keys), *keys, *args, **options
+            )
         except NoScriptError:
             return await redis.eval(self._sources[name], len(keys), *keys, *args)
 

@@ -322,6 +322,8 @@ class Turns:
                 ids.new_claim(),
                 int(time.time() * 1000),
             ],
+            # While its keys are apart its owner cannot renew it either; who is to go on first is the owner.
+            patient=force,
         )
         outcome = answer[0].decode()
         if outcome == "LEASED":

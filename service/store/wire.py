@@ -57,11 +57,36 @@ class _Batch:
         self.replies: list[Any] = []
 
 
-class Wire(asyncio.Protocol):
+class Line:
+    """What commands can be sent on."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def send(self, commands: Iterable[Command], answered: Answered) -> None:
+        """`answered` gets all replies, in order; a refused command has its error in the list."""
+        raise NotImplementedError
+
+    def ask(self, commands: Iterable[Command]) -> asyncio.Future[list[Any]]:
+        replies: Handoff[list[Any]] = Handoff(loop=self._loop)
+
+        def answered(outcome: list[Any] | RedisError) -> None:
+            if replies.done():
+                return  # whoever asked has gone
+            if isinstance(outcome, RedisError):
+                replies.set_exception(outcome)
+            else:
+                replies.set_result(outcome)
+
+        self.send(commands, answered)
+        return replies
+
+
+class Wire(Line, asyncio.Protocol):
     """`ended` is set, and `lost` is true, once nothing can be asked any more."""
 
     def __init__(self, timeout: float, on_push: Callable[[Sequence[Any]], None] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
+        super().__init__()
         self._timeout = timeout
         self._reader = hiredis.Reader(
             protocolError=RedisConnectionError, replyError=_refusal, notEnoughData=_NOTHING
@@ -80,7 +105,6 @@ class Wire(asyncio.Protocol):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def send(self, commands: Iterable[Command], answered: Answered) -> None:
-        """`answered` gets all replies, in order; a refused command has its error in the list."""
         packed = [hiredis.pack_command(tuple(command)) for command in commands]
         # One system call for each: collecting over a turn of the loop made a tenth more turns a
         # second, and every first token under load a millisecond later.
@@ -92,20 +116,6 @@ class Wire(asyncio.Protocol):
     def tell(self, command: Command) -> None:
         """Send a command whose answer is pushed."""
         self._transport.write(hiredis.pack_command(tuple(command)))
-
-    def ask(self, commands: Iterable[Command]) -> asyncio.Future[list[Any]]:
-        replies: Handoff[list[Any]] = Handoff(loop=self._loop)
-
-        def answered(outcome: list[Any] | RedisError) -> None:
-            if replies.done():
-                return  # whoever asked has gone
-            if isinstance(outcome, RedisError):
-                replies.set_exception(outcome)
-            else:
-                replies.set_result(outcome)
-
-        self.send(commands, answered)
-        return replies
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)

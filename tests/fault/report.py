@@ -304,9 +304,21 @@ async def store_loss(directory: Path) -> tuple[str, str]:
     )
 
 
+async def store_loss_with_replicas(directory: Path) -> tuple[str, str]:
+    rounds, turns = 20, 20
+    found = await lose_writes(directory, rounds, turns, redis_wait_replicas=1)
+    for line in (found.wrong + found.affected)[:20]:
+        print(line, flush=True)  # noqa: T201  # the command's output
+    return (
+        "the same with CHAT_REDIS_WAIT_REPLICAS=1 and two replicas",
+        f"{len(found.wrong)} told a wrong text as right; {len(found.affected)} turns or readers affected by "
+        f"the loss of the master; readers: {dict(found.readers)}; turns: {dict(found.turns)}",
+    )
+
+
 RUNS = (
     cut_readers, killed_workers, lost_hosts, stops, same_key, rolling_restart, stalled_redis, restarted_redis,
-    shared_limits, ledger, store_loss,
+    shared_limits, ledger, store_loss, store_loss_with_replicas,
 )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """A failover that loses acknowledged writes: real Redis under Sentinel, and what each reader made of it.
 
-A round: turns in all dialects, and native readers that resume; the replica is stopped for a moment, the
-master killed with what it had not replicated, and Sentinel promotes the replica. In every other round
-a worker is killed with it. `Tally` says how each reader ended; `wrong` has to stay empty.
+A round: turns in all dialects, and native readers that resume; the replicas are stopped for a moment, the
+master killed with what it had not replicated, and Sentinel promotes a replica. In every other round
+a worker is killed with it. `Tally` says how each reader ended; `wrong` has to stay empty, and with
+CHAT_REDIS_WAIT_REPLICAS `affected` too, which has the turns that the loss of the master was felt by.
 """
 
 from __future__ import annotations
@@ -39,24 +40,32 @@ FROZEN = (0.3, 0.5)
 
 
 async def lose_the_master(store: Sentinels) -> None:
-    store.replica.stall()
+    for replica in store.replicas:
+        replica.stall()
     await asyncio.sleep(random.uniform(*FROZEN))  # what is acknowledged in this time is lost
     store.master.kill()
-    store.replica.go_on()
-    promoted = store.replica.client()
-    await eventually_async(lambda: promoted.info("replication")["role"] == "master", within=30)
+    for replica in store.replicas:
+        replica.go_on()
+    await eventually_async(store.promoted, within=30)
 
 
 @dataclass
 class Tally:
-    """How readers and turns ended; `wrong` has a sentence for each that was told what is not so."""
+    """How readers and turns ended; `wrong` has a sentence for each that was told what is not so.
+
+    `affected` has one for each that noticed more than a pause; where a worker was killed too, restarts
+    and the readers that these end do not count.
+    """
 
     readers: Counter[str] = field(default_factory=Counter)
     turns: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    affected: list[str] = field(default_factory=list)
 
-    def judge(self, who: str, text: str, end: str) -> None:
+    def judge(self, who: str, text: str, end: str, *, killed: bool) -> None:
         right = [expected_text(TOKENS, attempt) for attempt in range(ATTEMPTS)]
+        if not killed and (text, end) != (right[0], "completed"):
+            self.affected.append(f"{who}: {end} with {len(text)} characters")
         if end == "completed":
             if text not in right:
                 self.wrong.append(f"{who}: completed with {len(text)} characters of no answer")
@@ -66,7 +75,10 @@ class Tally:
 
 
 class Round:
-    def __init__(self, http: httpx.AsyncClient, urls: list[str], name: str, tally: Tally) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, urls: list[str], name: str, tally: Tally, *, killed: bool = False
+    ) -> None:
+        self._killed = killed  # a worker is killed too
         self._http = http
         self._urls = urls
         self._name = name
@@ -81,7 +93,8 @@ class Round:
             text, end = await self._resumed(path)
         else:
             text, end = await self._connected(kind, wish, session)
-        self._tally.judge(f"{session} {kind.name if kind else 'resuming'}", text, end)
+        who = f"{session} {kind.name if kind else 'resuming'}"
+        self._tally.judge(who, text, end, killed=self._killed)
 
     async def _connected(self, kind: Dialect, wish: str, session: str) -> tuple[str, str]:
         async with httpx.AsyncClient(base_url=random.choice(self._urls), timeout=60, verify=False) as http:
@@ -103,6 +116,7 @@ class Round:
                     if answer.status_code == 404:
                         return "", "gone"
                     if answer.status_code == 410:
+                        self._tally.affected.append(f"{path}: events lost")
                         events = []
                         continue
                     if answer.status_code != 200:
@@ -136,6 +150,8 @@ class Round:
         if len(ends) != 1 or events[-1].event != ends[0] or ends[0] != f"turn.{turn['state']}":
             self._tally.wrong.append(f"{path}: {turn.get('state')} with the ends {ends}")
         self._tally.turns[turn["state"]] += 1
+        if turn["state"] == "failed" or (turn["attempt"] > 1 and not self._killed):
+            self._tally.affected.append(f"{path}: {turn['state']} in attempt {turn['attempt']}")
         if turn["state"] == "completed":
             right = [expected_text(TOKENS, attempt) for attempt in range(ATTEMPTS)]
             if text_of(events) not in right or turn["text"] != text_of(events):
@@ -154,7 +170,10 @@ class Round:
 
 
 async def lose_writes(directory: Path, rounds: int, turns: int, **settings: Any) -> Tally:
-    """`rounds` failovers, each under `turns` running answers and of servers of its own."""
+    """`rounds` failovers, each under `turns` running answers and of servers of its own.
+
+    Where replicas are waited for there is one more of them, which follows the one that is promoted.
+    """
     tally = Tally()
     for number in range(rounds):
         await _lose_writes_once(directory / f"round{number}", number, turns, tally, settings)
@@ -164,7 +183,8 @@ async def lose_writes(directory: Path, rounds: int, turns: int, **settings: Any)
 async def _lose_writes_once(
     directory: Path, number: int, turns: int, tally: Tally, settings: dict[str, Any]
 ) -> None:
-    store, upstream = Sentinels(directory), DoubleProcess()
+    store = Sentinels(directory, replicas=1 + settings.get("redis_wait_replicas", 0))
+    upstream = DoubleProcess()
     values = {
         "redis_url": store.url, "GROQ_BASE_URL": upstream.url, "workers": 2, "lease_seconds": 2, **settings
     }  # fmt: skip
@@ -172,8 +192,10 @@ async def _lose_writes_once(
     try:
         replicas += [Replica(directory / f"service{one}", **values) for one in range(2)]
         async with client() as http:
-            one = Round(http, [replica.url for replica in replicas], f"r{number}", tally)
+            urls = [replica.url for replica in replicas]
+            one = Round(http, urls, f"r{number}", tally, killed=bool(number % 2))
             running = [asyncio.create_task(one.turn(turn)) for turn in range(turns)]
+            await eventually_async(lambda: len(upstream.calls()) == turns, within=20)
             await asyncio.sleep(TOKENS / RATE / 3)  # a third of each answer has been shown
             if number % 2:
                 os.kill(random.choice(replicas[0].workers()), signal.SIGKILL)

@@ -19,3 +19,10 @@ async def test_a_failover_that_loses_acknowledged_writes_contradicts_nothing_tha
     assert found.wrong == []
     assert sum(found.readers.values()) == 28
     assert found.readers["WRONG"] == 0
+
+
+@pytest.mark.timeout(240)
+async def test_with_replicas_that_are_waited_for_a_lost_master_is_a_pause(tmp_path: Path) -> None:
+    found = await lose_writes(tmp_path, rounds=2, turns=14, redis_wait_replicas=1)
+    assert (found.wrong, found.affected) == ([], [])
+    assert sum(found.readers.values()) == 28

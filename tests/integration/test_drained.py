@@ -24,10 +24,10 @@ async def test_a_draining_worker_does_not_ask_for_what_is_due(
         engine = served.app.state.edge.engine
         due = engine.store.leases.due
 
-        async def asking() -> Any:
+        async def asking(index: str) -> Any:
             nonlocal asked
             asked += 1
-            return await due()
+            return await due(index)
 
         async def beating(seconds: float) -> float:
             nonlocal beats

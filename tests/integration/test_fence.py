@@ -187,3 +187,34 @@ async def test_whose_log_lost_events_is_sealed_in_a_new_life_with_the_end_alone(
     again = await scripts.turns.seal(turn, ending(0))
     assert (again.outcome, again.last) == ("SEALED", sealed.last)
     assert (await current(scripts)).kept == 2
+
+
+@pytest.mark.parametrize("seconds", [-5, 5, -3600, 3600])
+async def test_another_clock_after_a_failover_takes_no_turn_from_its_owner_and_keeps_none_for_a_dead_one(
+    scripts: Store, store: redis.Redis, seconds: int
+) -> None:
+    """A lease is a time by the clock that gave it: here one that went `seconds` differently."""
+    turn = await begin(scripts)
+    await scripts.leases.schedule([REF])
+    Snapshot(store).come_back()
+    name = scripts.keys.session("p", "s").turn("t_1")
+    store.hincrby(name, "lease", 1000 * seconds)
+    store.zincrby(scripts.keys.deadlines, 1000 * seconds, str(REF))
+    if abs(seconds) > 5:
+        assert await scripts.leases.due() == [REF]
+    found = await scripts.turns.claim(REF, "host:2")
+    assert (found.outcome, found.milliseconds_left) == ("LEASED", scripts.turns.lease_ms)
+    assert await append(scripts, turn, 2, "one") == codes.OK
+    assert (await scripts.turns.claim(REF, "host:2")).outcome == "LEASED"
+    # The grace is given once: what is not renewed after it is taken up.
+    store.hset(name, "lease", 1)
+    assert (await scripts.turns.claim(REF, "host:2")).outcome == "CLAIMED"
+
+
+async def test_a_worker_that_leaves_after_a_failover_is_not_waited_for(
+    scripts: Store, store: redis.Redis
+) -> None:
+    turn = await begin(scripts)
+    Snapshot(store).come_back()
+    assert await scripts.turns.release(turn)
+    assert (await scripts.turns.claim(REF, "host:2")).outcome == "CLAIMED"

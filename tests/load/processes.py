@@ -20,6 +20,7 @@ import redis
 
 from tests.support.processes import Replica
 from tests.support.redis import RedisServer, free_port
+from tests.support.waiting import eventually
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -119,12 +120,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def running(directory: Path, replicas: int = 2) -> Iterator[Bench]:
-    """Everything that the cases need, with nothing else in it."""
+def running(directory: Path, replicas: int = 2, *, follower: bool = False, **more: Any) -> Iterator[Bench]:
+    """Everything that the cases need, with nothing else in it; with a replica of Redis where there is one."""
     with Started() as stack:
         upstream, relay, baseline = free_port(), free_port(), free_port()
         store = RedisServer(directory / "redis", "--auto-aof-rewrite-min-size", "256mb")  # as deployed
         stack.callback(store.close)
+        if follower:
+            link = RedisServer(directory / "follower", "--replicaof", "127.0.0.1", str(store.port))
+            stack.callback(link.close)
+            eventually(lambda: link.client().info("replication")["master_link_status"] == "up", within=20)
         url = f"http://127.0.0.1:{upstream}"
         started = {
             "upstream": stack.module("upstream", upstream),
@@ -139,7 +144,10 @@ def running(directory: Path, replicas: int = 2) -> Iterator[Bench]:
             "max_running_turns_per_principal": 100_000, "max_open_streams_per_principal": 100_000,
             "budget_tokens_per_day": 10**12,
             "max_body_bytes": 8 * 1_048_576,  # a history of 10,000 messages comes in one request
-            "log_ttl_seconds": 120, "ephemeral_ttl_seconds": 120,  # a million turns in one Redis
+            # A million turns in one Redis.
+            "log_ttl_seconds": 120, "ephemeral_ttl_seconds": 120, "idempotency_ttl_seconds": 120,
+            "turn_timeout_seconds": 60,
+            **more,
         }  # fmt: skip
         served: list[Replica] = []
         for place in range(replicas):
@@ -151,6 +159,8 @@ def running(directory: Path, replicas: int = 2) -> Iterator[Bench]:
         assert store.process is not None
         pids = {name: process.pid for name, process in started.items()}
         pids |= {"redis": store.process.pid, "service": served[0].workers()[0]}
+        if follower and link.process is not None:
+            pids["follower"] = link.process.pid
         if replicas > 1:
             pids["replica"] = served[1].workers()[0]
         yield Bench(directory, upstream, relay, baseline, store, served, _key(store), pids)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,15 +21,13 @@ class Cluster:
     def __init__(self, directory: Path, size: int = 3) -> None:
         self.nodes: list[RedisServer] = []
         while len(self.nodes) < size:
-            port = free_port()
-            if port + 10_000 < 65_536:  # the bus listens there
-                home = directory / f"node{len(self.nodes)}"
-                self.nodes.append(
-                    RedisServer(
-                        home, "--cluster-enabled", "yes", "--cluster-node-timeout", "60000",
-                        "--cluster-require-full-coverage", "no", port=port,
-                    )
-                )  # fmt: skip
+            home = directory / f"node{len(self.nodes)}"
+            self.nodes.append(
+                RedisServer(
+                    home, "--cluster-enabled", "yes", "--cluster-node-timeout", "60000",
+                    "--cluster-require-full-coverage", "no", port=_free_port(),
+                )
+            )  # fmt: skip
         for number, node in enumerate(self.nodes):
             first, last = number * _SLOTS // size, (number + 1) * _SLOTS // size - 1
             node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
@@ -53,6 +53,17 @@ class Cluster:
             if self.holder(prefix.format(name)) is node:
                 yield name
 
+    def add_replica(self, master: RedisServer, directory: Path) -> RedisServer:
+        replica = RedisServer(
+            directory, "--cluster-enabled", "yes", "--cluster-node-timeout", "60000",
+            "--repl-diskless-sync-delay", "0", port=_free_port(),
+        )  # fmt: skip
+        replica.client().execute_command("CLUSTER", "MEET", "127.0.0.1", master.port)
+        eventually(lambda: self._id(master) in str(replica.client().execute_command("CLUSTER NODES")))
+        replica.client().execute_command("CLUSTER", "REPLICATE", self._id(master))
+        eventually(lambda: replica.client().info("replication")["master_link_status"] == "up", within=20)
+        return replica
+
     def open_slot(self, key: str) -> RedisServer:
         """Begin to move the slot of a key. Returns the node that it would go to."""
         source = self.holder(key)
@@ -73,3 +84,12 @@ class Cluster:
     def close(self) -> None:
         for node in self.nodes:
             node.close()
+
+
+def _free_port() -> int:
+    """A port on which nobody listens, nor where the bus of the node will: 10,000 above it."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port + 10_000))
+            return port

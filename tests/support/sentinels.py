@@ -1,4 +1,4 @@
-"""A master, a replica and three sentinels on loopback, for what a failover does."""
+"""A master, its replicas and three sentinels on loopback, for what a failover does."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from tests.support.waiting import eventually
 
 
 class Sentinels:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, replicas: int = 1) -> None:
         self.master = RedisServer(directory / "master")
-        self.replica = RedisServer(
-            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port),
-            "--repl-diskless-sync-delay", "0",
-        )  # fmt: skip
+        self.replicas = [
+            RedisServer(
+                directory / f"replica{number}", "--replicaof", "127.0.0.1", str(self.master.port),
+                "--repl-diskless-sync-delay", "0",
+            )
+            for number in range(replicas)
+        ]  # fmt: skip
         self.sentinels = []
         for number in range(3):
             home = directory / f"sentinel{number}"
@@ -28,11 +31,23 @@ class Sentinels:
             self.sentinels.append(RedisServer(home, conf=conf))
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
         self.url = f"redis+sentinel://{hosts}/main"
-        link = self.replica.client()
-        eventually(lambda: link.info("replication")["master_link_status"] == "up", within=20)
+        for replica in self.replicas:
+            eventually(partial(_follows, replica), within=20)
         for sentinel in self.sentinels:
-            eventually(partial(sentinel.client().execute_command, "SENTINEL", "REPLICAS", "main"), within=20)
+            eventually(partial(self._knows_all, sentinel), within=20)
+
+    def _knows_all(self, sentinel: RedisServer) -> bool:
+        known = sentinel.client().execute_command("SENTINEL", "REPLICAS", "main")
+        return len(known) == len(self.replicas)
+
+    def promoted(self) -> bool:
+        """Is a replica the master now?"""
+        return any(one.client().info("replication")["role"] == "master" for one in self.replicas)
 
     def close(self) -> None:
-        for server in (*self.sentinels, self.replica, self.master):
+        for server in (*self.sentinels, *self.replicas, self.master):
             server.close()
+
+
+def _follows(replica: RedisServer) -> bool:
+    return bool(replica.client().info("replication")["master_link_status"] == "up")

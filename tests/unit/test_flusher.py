@@ -112,8 +112,8 @@ class AwayLog:
     def start_append(self, appends: Sequence[Append], answered: Callable[[list[Any] | None], None]) -> bool:
         return False
 
-    def by_server(self, items: Sequence[Any], key: object) -> list[Sequence[Any]]:
-        return [items]
+    def by_server(self, items: Sequence[Any], key: object) -> dict[str, Sequence[Any]]:
+        return {"": items}
 
     async def append(self, appends: Sequence[Append]) -> list[Any]:
         raise StoreUnavailable

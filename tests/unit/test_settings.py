@@ -17,6 +17,8 @@ from service.upstream.models import load_catalogue
 
 PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "redis_url": "redis://h"}
 
+WAITING: dict[str, Any] = {"redis_url": "redis://h", "redis_wait_replicas": 1}
+
 HOST = "CHAT_REDIS_URL: each host in the URL is host or host:port"
 DATABASE = "CHAT_REDIS_URL: the database, which ends the path in the URL, has to be a number"
 
@@ -56,6 +58,19 @@ DATABASE = "CHAT_REDIS_URL: the database, which ends the path in the URL, has to
         ({"log_ttl_seconds": 4, "idempotency_ttl_seconds": 4}, "CHAT_LOG_TTL_SECONDS: 4 s end before an"),
         ({"hold_seconds": 601}, "CHAT_HOLD_SECONDS: a status line cannot be held longer than an answer may"),
         ({"hold_seconds": 0}, "CHAT_HOLD_SECONDS: input should be greater than 0"),
+        ({"redis_wait_replicas": 1}, "CHAT_REDIS_WAIT_REPLICAS: needs CHAT_REDIS_URL"),
+        (
+            {**WAITING, "redis_timeout_seconds": 0.8},
+            "CHAT_REDIS_WAIT_SECONDS: 0.5 s are more than half of CHAT_REDIS_TIMEOUT_SECONDS",
+        ),
+        (
+            {**WAITING, "lease_seconds": 1},
+            "CHAT_REDIS_WAIT_SECONDS: 0.5 s are more than a third of CHAT_LEASE_SECONDS",
+        ),
+        (
+            {**WAITING, "store_hold_seconds": 0.5},
+            "CHAT_REDIS_WAIT_SECONDS: 0.5 s are more than half of CHAT_STORE_HOLD_SECONDS",
+        ),
         ({"orphan_seconds": "inf"}, "CHAT_ORPHAN_SECONDS: input should be a finite number"),
         ({"turn_timeout_seconds": "nan"}, "CHAT_TURN_TIMEOUT_SECONDS: input should be a finite number"),
         ({"retry_budget_seconds": 1e300}, "CHAT_RETRY_BUDGET_SECONDS: input should be less"),

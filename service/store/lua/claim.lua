@@ -3,6 +3,8 @@
 -- alone would not do, since a failover can lose a claim, and the next one has the same epoch.
 -- Where the store has another history than when the turn was claimed last, acknowledged events may
 -- be lost: `last` is set to the id before a new life of the log, `kept` to what is left of the old one.
+-- There a lease says nothing either: another server's clock gave it, and its owner may be about to renew it.
+-- So it holds for as long as a lease from the first look in the new history (`graced`).
 --
 -- KEYS  1 turn  2 log  3 session
 -- ARGV  1 owner  2 lease ms  3 force 0|1 (stop takes a turn from a living owner)  4 log ttl s
@@ -16,13 +18,15 @@ end
 local function next_life(ARGV)
 -- include next_life
 end
-local held = redis.call('HMGET', turn, 'state', 'lease', 'id', 'started', 'owner', 'history', 'last', 'created')
+local held = redis.call('HMGET', turn, 'state', 'lease', 'id', 'started', 'owner', 'history', 'last', 'created',
+  'graced')
 if not held[1] then return {'GONE'} end
 if held[1] ~= 'running' and held[1] ~= 'queued' then
   return {'SEALED', unpack(redis.call('HGETALL', turn))}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local present = history()
 local promoted, last = '0', tonumber(held[7])
 if held[1] == 'queued' and ARGV[3] ~= '1' then
   if redis.call('HGET', session, 'active') ~= held[3] then return {'WAITING'} end
@@ -31,10 +35,13 @@ if held[1] == 'queued' and ARGV[3] ~= '1' then
   redis.call('HSET', turn, 'state', 'running', 'last', '1', 'reader_at', now)
   redis.call('PUBLISH', log, 1)
   promoted, last = '1', 1
-elseif tonumber(held[2]) > now and ARGV[3] ~= '1' then
-  return {'LEASED', tonumber(held[2]) - now}
+elseif ARGV[3] ~= '1' then
+  if (held[6] or present) ~= present and held[9] ~= present then
+    redis.call('HSET', turn, 'graced', present, 'lease', now + tonumber(ARGV[2]))
+    return {'LEASED', tonumber(ARGV[2])}
+  end
+  if tonumber(held[2]) > now then return {'LEASED', tonumber(held[2]) - now} end
 end
-local present = history()
 if (held[6] or present) ~= present then
   redis.call('HSET', turn, 'kept', last, 'last', next_life({last, held[8], ARGV[6]}))
 end
