@@ -24,6 +24,7 @@ from service.engine.feeds import Feeds
 from service.engine.live import Answer, Live
 from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
 from service.logs import get_logger
+from service.store import log as codes
 from service.store.log import Append
 from service.store.sessions import Message
 from service.store.store import Store
@@ -95,12 +96,8 @@ class Sealer:
         """Write what is there, then let the lease lapse: somebody else goes on."""
         await live.landed()
         try:
-            first, payloads, fields = live.take()
-            if payloads or fields:
-                turn = live.turn
-                await self._store.log.append(
-                    [Append(live.names, turn.epoch, turn.claim, first, payloads, fields)]
-                )
+            while live.has_pending and await self._append(live):
+                live.acknowledge()
             await self._store.turns.release(live.turn)
             await self._store.leases.schedule([live.turn.ref], 0)
             await self._store.leases.disown(live.turn.ref)
@@ -110,6 +107,16 @@ class Sealer:
             log.warning(
                 "turn.release_failed", turn=live.turn.ref.turn_id, action="its lease lapses by itself"
             )
+
+    async def _append(self, live: Live) -> bool:
+        """Write what the turn holds, as the flusher does. False where it is ours no more, or lost."""
+        turn = live.turn
+        first, payloads, fields = live.take()
+        append = Append(live.names, turn.epoch, turn.claim, first, payloads, fields)
+        (result,) = await self._store.log.append([append])
+        if isinstance(result, BaseException):
+            raise result
+        return result in (codes.OK, codes.STOP)
 
     async def stop_from_log(self, turn: Turn) -> Sealed:
         """Seal a turn that was claimed by force: the answer so far is what its log says."""

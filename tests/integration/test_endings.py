@@ -14,6 +14,7 @@ from service.config.settings import Settings
 from service.double import Double, expected_text
 from service.engine.engine import Engine
 from service.engine.live import Live
+from service.errors import StoreUnavailable
 from service.store.ledger import Bounds
 from service.store.store import Store
 from service.store.turns import Turn
@@ -142,6 +143,35 @@ async def test_a_turn_that_is_released_has_all_its_text_in_the_log_and_is_due(
     assert await hands.texts("t1") == [(1, (await hands.get("t1")).started), (2, b"dnot yet written")]
     assert await hands.store.leases.due() == [ref("t1")]
     assert (await hands.store.turns.claim(ref("t1"), "host:2")).outcome == "CLAIMED"
+
+
+async def test_a_release_writes_what_came_behind_an_append_that_was_not_answered(
+    served: Served, hands: Hands
+) -> None:
+    engine = engine_of(served)
+    engine.drain()
+    live = await live_turn(hands, served)
+    live.take()  # an append of it failed, and waits to be repeated
+    live.add_text(", and more")
+    await engine.sealer.release(live)
+    texts = [payload for _, payload in await hands.texts("t1")]
+    assert texts[1:] == [b"dnot yet written", b"d, and more"]
+
+
+async def test_a_turn_is_not_released_when_the_store_does_not_take_its_last_words(
+    served: Served, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by seed 1779: a store that stood still took the release and not the append before it."""
+    engine = engine_of(served)
+    engine.drain()
+    live = await live_turn(hands, served)
+
+    async def unanswered(_: object) -> list[StoreUnavailable]:
+        return [StoreUnavailable()]
+
+    monkeypatch.setattr(engine.store.log, "append", unanswered)
+    await engine.sealer.release(live)
+    assert (await hands.store.turns.claim(ref("t1"), "host:2")).outcome == "LEASED"
 
 
 async def test_a_turn_whose_log_is_gone_fails_and_ends(

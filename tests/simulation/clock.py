@@ -139,6 +139,10 @@ class Loop(asyncio.BaseEventLoop):
         self._now += _TICK_SECONDS
         return self._now
 
+    def of_the_dead(self, task: asyncio.Task[Any]) -> bool:
+        process = self.tasks[task]
+        return process is not None and process.dead
+
     def take(self, handles: deque[asyncio.Handle]) -> None:
         self._ready.extend(handles)
 

@@ -165,6 +165,7 @@ class Oracle:
         if reply[0] != b"BEGUN" or keys[5] in self.kept.turns:
             return
         turn_id, message_id = args[0].decode(), reply[3]
+        self.kept.settled.pop(turn_id, None)  # what it had reserved was given up before it began
         asked = self.kept.sessions.setdefault(keys[0], [])
         place = next((i for i, one in enumerate(asked) if one.message == message_id), len(asked))
         content = orjson.loads(args[10])["content"] if args[10] else asked[place].content
@@ -231,7 +232,8 @@ class Oracle:
     def _answer(self, turn_id: str, held: dict[bytes, bytes], text: str, answer: str) -> str:
         """The text for the history: the log's. Where the store lost some of that, its owner may know more."""
         lost = b"kept" in held and held[b"state"] == b"failed" and answer.startswith(text)
-        said = any(call.text.startswith(answer) for call in self._provider.of(turn_id))
+        words = {word for call in self._provider.of(turn_id) for word in call.words}
+        said = all(f"{word} " in words for word in answer.split())
         if answer != text and not (lost and said):
             self.broken("an answer is not what its log says", turn_id, text, answer)
         return answer
@@ -258,12 +260,15 @@ class Oracle:
 
     def _settled(self, args: Sequence[bytes]) -> None:
         turn_id, booked = args[0].decode(), args[1] != b""
+        begun = any(key.endswith(args[0]) for key in self.kept.turns)
+        if begun and not booked and not self.losses:
+            self.broken("what a turn holds was given up while it runs", turn_id)
         if turn_id in self.kept.settled:
             self.broken("a turn was settled twice", turn_id)
         self.kept.settled[turn_id] = booked
         bill = self.kept.bills.get(turn_id)
         if bill is None:
-            if booked and not self.losses and any(key.endswith(args[0]) for key in self.kept.turns):
+            if booked and begun and not self.losses:
                 self.broken("a turn was booked before it ended", turn_id)
         elif not self.losses and (int(args[2]), int(args[3])) != (
             bill["prompt_tokens"],

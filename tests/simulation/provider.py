@@ -22,6 +22,7 @@ import orjson
 
 from service.upstream.base import Request
 from service.upstream.groq import GroqAnswer
+from service.upstream.models import Model
 from service.upstream.refusals import refusal
 from tests.simulation.clock import Process
 
@@ -50,6 +51,7 @@ class Call:
     turn_id: str
     process: Process
     words: list[str]
+    pause: float  # leases from read to read, at most
     fate: str
     given: list[str] = field(default_factory=list)  # what its runner was given
     accepted: bool = False
@@ -61,8 +63,9 @@ class Call:
 
 
 class Provider:
-    def __init__(self, seed: str, kind: bool) -> None:
+    def __init__(self, seed: str, *, kind: bool, slow: bool) -> None:
         self.seed = seed
+        self.slow = slow
         self.kind = kind  # nothing ever goes wrong with it
         self.calls: list[Call] = []
         self._asked: Counter[str] = Counter()
@@ -75,8 +78,10 @@ class Provider:
         self._asked[question] += 1
         chance = Random(f"{self.seed}/{question}/{self._asked[question]}")
         number = len(self.calls)
-        words = [f"{number}.{i} " for i in range(chance.choice((1, 2, 4, 8, 8, 16, 16, 32)))]
-        call = Call(number, request.turn_id, process, words, self._fate(chance))
+        count = chance.choice((16, 32, 48) if self.slow else (1, 2, 4, 8, 16, 32))
+        words = [f"{number}.{i} " for i in range(count)]
+        pause = chance.choice((0.1, 0.2) if self.slow else (0.002, 0.02, 0.06, 0.1))
+        call = Call(number, request.turn_id, process, words, pause, self._fate(chance))
         self.calls.append(call)
         return call, chance
 
@@ -103,6 +108,9 @@ class Upstream:
 
     async def close(self) -> None:
         pass
+
+    def streams(self, model: Model, params: dict[str, Any]) -> bool:
+        return True
 
     @asynccontextmanager
     async def call(self, request: Request) -> AsyncIterator[GroqAnswer]:
@@ -178,12 +186,11 @@ def _parts(call: Call, chance: Random) -> Any:
     broken = call.fate in ("cut", "no_end", "error", "garbled", "silent")
     ends_at = chance.randint(0, len(words)) if broken else len(words)
     gap_at = chance.randint(1, len(words)) if call.fate == "gap" else -1
-    speed = chance.choice((0.002, 0.02, 0.06, 0.12))  # leases from word to word
     at = 0
     while at < ends_at:
         size = min(chance.choice((1, 1, 2, 4)), ends_at - at)
         some = words[at : at + size]
-        pause = chance.uniform(0, speed)
+        pause = chance.uniform(0, call.pause)
         if at == 0 and call.fate == "late":
             pause = 1.8
         elif at <= gap_at < at + size:

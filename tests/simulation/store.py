@@ -21,7 +21,9 @@ import redis
 from fakeredis._commands import SUPPORTED_COMMANDS
 from fakeredis._core import FakeServer
 from fakeredis._helpers import SimpleError, SimpleString
+from fakeredis._msgs import FLAG_LEAVE_EMPTY_VAL
 from fakeredis._socket._fakesocket import FakeSocket
+from fakeredis._socket._resp import convert_to_resp2
 from fakeredis.commands_mixins.scripting_mixin import _cjson_lua_to_python, _cjson_python_to_lua
 
 from service.store.scripts import Scripts
@@ -98,19 +100,22 @@ class Redis:
             now = round(time.time() * 1e6)
             return [b"%d" % (now // 1_000_000), b"%d" % (now % 1_000_000)]
         if word in (b"HGET", b"HMGET"):  # four calls of ten, and fakeredis is slow at them
-            values = self.hash(args[0])
-            return values.get(args[1]) if word == b"HGET" else [values.get(name) for name in args[1:]]
+            held = self.hash(args[0])
+            return held.get(args[1]) if word == b"HGET" else [held.get(name) for name in args[1:]]
         if word == b"PUBLISH":
             self._publish(args[0], args[1])
             return 0
         if word == b"PING":
             return SimpleString(b"PONG")
+        # As FakeSocket._run_command, without what nobody here asks for: half of its time.
         signature = SUPPORTED_COMMANDS[word.decode().lower()]
-        function = getattr(self._socket, signature.func_name)
-        result = self._socket._run_command(function, signature, list(args), False)
-        if isinstance(result, SimpleError):
-            raise result
-        return result
+        values, *items = signature.apply(args, self._db, self._socket.version)
+        if not items:
+            return values  # a key is missing: what that means is the reply
+        result = getattr(self._socket, signature.func_name)(*values)
+        for item in items[0]:
+            item.writeback(remove_empty_val=FLAG_LEAVE_EMPTY_VAL not in signature.flags)
+        return convert_to_resp2(result) if self._socket._script_resp == 2 else result
 
     # Scripts
 

@@ -11,7 +11,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from service.config.settings import Settings
@@ -142,11 +142,12 @@ class World:
         self.catalogue = catalogue(plan.on_takeover)
         self.network = Network(self.loop, str(plan.seed))
         self.network.after = self._after
-        self.provider = Provider(str(plan.seed), plan.kind)
+        self.provider = Provider(str(plan.seed), kind=plan.kind, slow=plan.slow)
         self.oracle = Oracle(self.loop, self.network, self.provider, self.settings, calm=plan.calm)
         self.workers: list[Worker] = []
         self._all: list[Worker] = []
         self._generations = [0] * plan.workers
+        self._ending: list[asyncio.Task[None]] = []
         self._trips: list[list[Any]] = []  # [times left, event]
         self._snapshots: dict[int, tuple[stores.Snapshot, Kept]] = {}
         self.users = Users(self)
@@ -180,7 +181,7 @@ class World:
         begin = self.loop.time()
         for event in self.plan.events:
             if event.kind == "lose":
-                self.loop.call_at(begin + event.what["since"], self._remember, event.number)
+                self.loop.call_at(begin + event.at - event.what["back"], self._remember, event.number)
             self.loop.call_at(begin + event.at, self._happen, event)
         last = max((event.at for event in self.plan.events), default=0.0)
         await asyncio.sleep(last)
@@ -189,10 +190,8 @@ class World:
         await self._until(self.oracle.unsettled, _SETTLED_SECONDS, "something is left undone")
         self.oracle.at_the_end()
         await asyncio.sleep(2 * _BACK_SECONDS)
-        for worker in self.workers:
-            closing = worker.process.run(worker.close(), "close")
-            ended = partial(_still, closing)
-            await self._until(ended, _CLOSED_SECONDS, "a worker does not end")
+        self._ending += [worker.process.run(worker.close(), "close") for worker in self.workers]
+        await self._until(self._still_ending, _CLOSED_SECONDS, "a worker does not end")
         self._none_left()
 
     def _heal(self) -> None:
@@ -210,9 +209,13 @@ class World:
                 raise Broken(f"{rule}: {what}")
             await asyncio.sleep(_LOOK_SECONDS)
 
+    def _still_ending(self) -> str:
+        left = [task for task in self._ending if not task.done()]
+        return ", ".join(str(task.get_coro()) for task in left if not self.loop.of_the_dead(task))
+
     def _none_left(self) -> None:
         for task, process in self.loop.tasks.items():
-            if process is not None and not process.dead and not task.done():
+            if process is not None and not task.done() and not self.loop.of_the_dead(task):
                 raise Broken(f"a task is left: {task.get_name()} {task.get_coro()}")
 
     def _begin(self, number: int) -> Worker:
@@ -265,6 +268,7 @@ class World:
             return
         self._impair(worker, float("inf"))
         leaving = worker.process.run(worker.leave(event.what["seconds"]), "leave")
+        self._ending.append(leaving)
         leaving.add_done_callback(lambda _: worker.kill(), context=Context())
         self._replace(worker)
 
@@ -331,10 +335,6 @@ class World:
                 self.freeze(worker, 1.5 * LEASE)
             else:
                 self._come_back(event.number, 0.05)
-
-
-def _still(task: asyncio.Task[None]) -> str:
-    return "" if task.done() else task.get_name()
 
 
 def run(plan: Plan) -> str:
