@@ -150,6 +150,8 @@ def _check_command(settings: Settings, wishes: argparse.Namespace, rest: list[st
     with surroundings(settings, double=False) as complete:
         _check_store(complete)
         print(f"The settings are right, the models are known, and the store at {_place(complete)} answers.")
+    if settings.groq_api_key or settings.groq_base_url:
+        print(_provider(settings))
     return 0
 
 
@@ -221,6 +223,23 @@ def _check_models(settings: Settings) -> None:
 
     if problem := _in_fork(verdict):
         raise SettingsError(problem)
+
+
+def _provider(settings: Settings) -> str:
+    """What the provider says of its models. Raises Refused where something is wrong that stays so."""
+
+    def verdict() -> str:
+        from service.upstream.address import ask_models
+        from service.upstream.models import load_catalogue
+
+        catalogue = load_catalogue(settings.models_file, settings.model, settings.on_takeover)
+        found = asyncio.run(ask_models(settings, [model.id for model in catalogue], catalogue.default.id))
+        return f"{'wrong' if found.wrong else 'well'} {found.sentence}"
+
+    state, _, sentence = _in_fork(verdict).partition(" ")
+    if state != "well":
+        raise Refused(sentence)
+    return sentence
 
 
 def _check_store(settings: Settings) -> None:

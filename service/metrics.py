@@ -163,8 +163,8 @@ CONTROLS: Final = ("limits", "governor")
 KINDS: Final = (
     "auth", "blocked", "bad_output", "capacity", "circuit", "connect", "cut", "empty", "forbidden",
     "garbled", "held", "model_gone", "rejected", "server_error", "streaming", "timeout", "too_large",
-    "too_long", "first_token_timeout", "idle_timeout", "turn_timeout", "limit_rpm", "limit_rpd", "limit_tpm",
-    "limit_tpd", "limit_itpm", "limit_otpm",
+    "too_long", "unknown_url", "first_token_timeout", "idle_timeout", "turn_timeout", "limit_rpm",
+    "limit_rpd", "limit_tpm", "limit_tpd", "limit_itpm", "limit_otpm",
 )  # fmt: skip
 #: the tops that catch what nobody expected: a request, a turn, a background loop
 PLACES: Final = (

@@ -23,8 +23,6 @@ from service.double.script import directive_fault, directives, write_script
 from service.double.settings import Settings
 from service.double.wire import dumps
 
-_MODELS = "/openai/v1/models"
-_CHAT = "/openai/v1/chat/completions"
 _MAX_BODY = 20 * 1024 * 1024
 
 
@@ -53,7 +51,7 @@ class Double:
             body = await line.body()
             if scope["path"].startswith("/_double/"):
                 await self._admin.serve(scope, line, body)
-            elif scope["method"] == "POST" and scope["path"] == _CHAT:
+            elif scope["method"] == "POST" and scope["path"] == f"{self.settings.root}/chat/completions":
                 await self._chat(scope, line, body)
             else:
                 await self._list(scope, line)
@@ -64,12 +62,13 @@ class Double:
 
     async def _list(self, scope: Scope, line: Line) -> None:
         path: str = scope["path"]
+        models = f"{self.settings.root}/models"
         request_id = f"req_{uuid.uuid4().hex[:26]}"
         try:
-            if scope["method"] != "GET" or not (path == _MODELS or path.startswith(f"{_MODELS}/")):
+            if scope["method"] != "GET" or not (path == models or path.startswith(f"{models}/")):
                 raise refusals.unknown_url(scope["method"], path)
             self._check_key(_headers(scope))
-            name = path[len(_MODELS) + 1 :]
+            name = path[len(models) + 1 :]
             if name and name not in self.settings.models:
                 raise refusals.model_not_found(name)
             body = (

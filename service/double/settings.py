@@ -18,7 +18,8 @@ def _catalogue() -> dict[str, Model]:
 class Settings:
     """`rate` is in tokens a second, 0 as fast as possible; `continues` lists the models (or "*")
     that continue an assistant prefill; `api_keys` empty means that any key will do. `unstreamed` are the
-    formats of an answer that are refused with `stream`, `streamed_only` those that are without."""
+    formats of an answer that are refused with `stream`, `streamed_only` those that are without.
+    `root` is where the API stands; other servers have theirs at /v1, or elsewhere."""
 
     rate: float = 50.0
     first_delay: float = 0.0
@@ -27,6 +28,7 @@ class Settings:
     continues: frozenset[str] = frozenset()
     unstreamed: frozenset[str] = frozenset({"json_schema"})
     streamed_only: frozenset[str] = frozenset()
+    root: str = "/openai/v1"
     models: Mapping[str, Model] = field(default_factory=_catalogue)
     decommissioned: frozenset[str] = DECOMMISSIONED
     limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -41,6 +43,8 @@ class Settings:
             match name:
                 case "rate" | "first_delay":
                     new[name] = _seconds(name, value)
+                case "root":
+                    new[name] = str(value)
                 case "require_key":
                     new[name] = _boolean(name, value)
                 case "models":
@@ -60,6 +64,7 @@ class Settings:
             "continues": sorted(self.continues),
             "unstreamed": sorted(self.unstreamed),
             "streamed_only": sorted(self.streamed_only),
+            "root": self.root,
             "models": list(self.models),
             "decommissioned": sorted(self.decommissioned),
             "limits": self.limits,

@@ -18,17 +18,19 @@ import httpx
 import orjson
 
 from service.config.environment import has_proxy
+from service.config.redis_url import without_credentials
 from service.config.settings import Settings
 from service.errors import UpstreamError
+from service.logs import get_logger
 from service.upstream import whole
+from service.upstream.address import GROQ, roots
 from service.upstream.base import Gate, Limits, Request, Take
 from service.upstream.chunks import Decoder, cut_short, garbled
 from service.upstream.formats import Formats
 from service.upstream.models import Model
-from service.upstream.refusals import refusal
+from service.upstream.refusals import is_unknown_url, refusal
 from service.upstream.transport import SENT, Body, Transport
 
-_GROQ: Final = "https://api.groq.com"
 _CONNECT_SECONDS: Final = 5.0
 # The runner has timers of its own; these only bound what they cannot see.
 _READ_SECONDS: Final = 3600.0
@@ -40,6 +42,8 @@ _KEEPALIVE_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.05
 # The connection was not there yet: the provider has not seen the call.
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+log = get_logger(__name__)
 
 #: what callers may set and Groq takes under the same name
 PASSED_ON: Final = (
@@ -74,7 +78,6 @@ class Groq:
         self._http = _http_client(settings, timeout)
         self._client = groq.AsyncGroq(
             api_key=key,
-            base_url=settings.groq_base_url,
             max_retries=0,
             timeout=timeout,
             http_client=self._http,
@@ -82,8 +85,7 @@ class Groq:
         )
         self._formats = Formats()
         # What is the same for all calls is made once.
-        base = self._client.base_url
-        self._url = base.copy_with(raw_path=base.raw_path + b"openai/v1/chat/completions")
+        self._urls = [httpx.URL(f"{root}/chat/completions") for root in roots(settings.groq_base_url)]
         self._headers = httpx.Headers(
             {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
         )
@@ -102,7 +104,7 @@ class Groq:
         if not request.whole:
             params["stream_options"] = {"include_usage": True}
         params |= {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
-        response = await self._send(orjson.dumps(params), request)
+        response = await self._find(orjson.dumps(params), request)
         try:
             async with _closing(response):
                 if not response.is_success:
@@ -119,13 +121,33 @@ class Groq:
     def streams(self, model: Model, params: dict[str, Any]) -> bool:
         return self._formats.streams(model, params)
 
-    async def _send(self, content: bytes, request: Request) -> httpx.Response:
+    async def _find(self, content: bytes, request: Request) -> httpx.Response:
+        """The head of the response at the first address that there is; from then on that is the address."""
+        urls = self._urls
+        for url in urls:
+            response = await self._send(url, content, request)
+            if response.is_success:
+                if len(urls) > 1:
+                    self._urls = [url]
+                break
+            if not is_unknown_url(response.status_code, await _document(response)):
+                break
+            if url is urls[-1]:
+                log.error(
+                    "upstream.not_found", url=without_credentials(str(url)), status=response.status_code
+                )
+                break
+            async with _closing(response):
+                pass
+        return response
+
+    async def _send(self, url: httpx.URL, content: bytes, request: Request) -> httpx.Response:
         """Returns with the head of the response, whatever its status."""
         headers = self._headers
         if request.traceparent:
             headers = httpx.Headers({**headers, "traceparent": request.traceparent})
         call = httpx.Request(
-            "POST", self._url, headers=headers, content=content, extensions=self._extensions
+            "POST", url, headers=headers, content=content, extensions=self._extensions
         )  # fmt: skip
         if not isinstance(self._http, _Client):
             call.extensions[SENT] = True  # behind a proxy nobody says when; only that it was not
@@ -251,7 +273,7 @@ async def _closing(response: httpx.Response) -> AsyncIterator[None]:
 
 def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClient:
     """Our own transport; where a proxy is set, the SDK's, which knows how to use one."""
-    if has_proxy(settings.groq_base_url or _GROQ):
+    if has_proxy(settings.groq_base_url or GROQ):
         limits = httpx.Limits(
             # Admission bounds the turns of a worker; the pool must never be the narrower door.
             max_connections=settings.max_running_turns + 64,

@@ -28,6 +28,7 @@ _BAD_OUTPUT: Final = {
     "json_validate_failed": "The model made JSON that is not valid",
     "output_parse_failed": "The model's answer could not be read",
 }
+_PATH: Final = re.compile(r"\S*/\S*")
 _ORGANISATION: Final = re.compile(r"`?\borg_\w+`?")
 # What is about one model: it has died, or our organisation or project may not use it.
 _GONE: Final = (
@@ -70,6 +71,11 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
         )  # fmt: skip
     if status == 429 or code == "rate_limit_exceeded":
         return _limited(message, retry_after)
+    if is_unknown_url(status, body):
+        return UpstreamError(
+            "upstream_unavailable", "The provider is not where this service looks for it.",
+            kind="unknown_url", retryable=False,
+        )  # fmt: skip
     forbidden = _forbidden(status, code)
     if forbidden is not None:
         return forbidden
@@ -100,9 +106,14 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
     )  # fmt: skip
 
 
+def is_unknown_url(status: int, body: Mapping[str, Any]) -> bool:
+    """Is there no such address? A 404 may also be about the model that was asked."""
+    return status in (404, 405) and "model" not in _PATH.sub("", str(body)).lower()
+
+
 def _forbidden(status: int, code: str) -> UpstreamError | None:
     """What we may not do: with this model, this account, or this key."""
-    if code in _GONE or code.startswith(_BLOCKED):
+    if code in _GONE or code.startswith(_BLOCKED) or status == 404:  # no unknown URL: the model
         return UpstreamError(
             "upstream_unavailable", "The model is not offered to this service.", kind="model_gone",
             fail_over=True, retryable=False,

@@ -45,7 +45,7 @@ def test_a_traceback_does_not_show_the_reason() -> None:
 
 
 def test_what_is_said_with_another_status_is_not_passed_on() -> None:
-    assert rejected(404, message="Unknown request URL", param="x") == ("The model refused the request.", None)
+    assert rejected(409, message="Not with this key", param="x") == ("The model refused the request.", None)
 
 
 def test_the_field_is_in_openai_s_error() -> None:
@@ -85,3 +85,29 @@ def test_kin_that_has_another_code_is_told_alike() -> None:
     found = refusal(400, {"error": error}, {})
     assert (found.kind, found.message) == ("bad_output", "The model's answer is not valid (schema_failed).")
     assert openai_error(found) == {"error": {"param": None, **error}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, {"error": {"detail": "Not Found"}}, {"error": {"message": "Cannot POST /v1/models/x"}},
+        {"error": {"message": "Unknown request URL: POST /v1/chat/completions.", "code": "unknown_url"}},
+    ],
+)  # fmt: skip
+def test_a_wrong_address_is_the_operator_s_matter(body: dict[str, object]) -> None:
+    for status in (404, 405):
+        found = refusal(status, body, {})
+        assert (found.code, found.kind, found.retryable) == ("upstream_unavailable", "unknown_url", False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "The model `x/y` does not exist.", "type": "NotFoundError", "code": 404},
+        {"message": "model 'x' not found, try pulling it first"},
+        {"message": "No.", "code": "model_not_found"},
+    ],
+)  # fmt: skip
+def test_a_404_about_a_model_is_that_model_gone(error: dict[str, object]) -> None:
+    found = refusal(404, {"error": error}, {})
+    assert (found.kind, found.fail_over) == ("model_gone", True)
