@@ -189,6 +189,20 @@ async def test_whose_log_lost_events_is_sealed_in_a_new_life_with_the_end_alone(
     assert (await current(scripts)).kept == 2
 
 
+async def test_what_is_left_of_a_log_is_remembered_until_a_new_life_has_an_event(
+    scripts: Store, store: redis.Redis
+) -> None:
+    """Found by seed 3010: of a life without an event `kept` named the end, which no reader has reached."""
+    turn = await begin(scripts)
+    assert await append(scripts, turn, 2, "one", "two") == codes.OK
+    for worker in ("host:2", "host:3"):
+        Snapshot(store).come_back()
+        turn = await claim(scripts, worker)
+        assert (turn.kept, turn.opens_life) == (3, True)
+    assert (await scripts.turns.seal(turn, ending(0))).outcome == "SEALED"
+    assert (await current(scripts)).kept == 3
+
+
 @pytest.mark.parametrize("seconds", [-5, 5, -3600, 3600])
 async def test_another_clock_after_a_failover_takes_no_turn_from_its_owner_and_keeps_none_for_a_dead_one(
     scripts: Store, store: redis.Redis, seconds: int

@@ -221,11 +221,12 @@ class Users:
     ) -> None:
         if how == "none":
             return
+        oracle = self._world.oracle
         view = View(self._world, ref)
         view.slow = event.number % 5 == 0
         view.resumes = resumes
         for again in range(_TRIES):
-            worker = self._worker(event, tried + again)
+            worker, begin, losses = self._worker(event, tried + again), view.cursor, oracle.losses
             try:
                 if how == "some":
                     await self._leave_in_the_middle(worker, view, event.number)
@@ -239,6 +240,8 @@ class Users:
                 if self._over(error, event, view):
                     return
                 if error.code == "events_lost":
+                    if begin == 0 and losses == oracle.losses:
+                        oracle.broken("a replay from the start is refused", ref.turn_id)
                     view = View(self._world, ref)
             await asyncio.sleep(_PAUSE_SECONDS)
             view.resumes = True

@@ -43,7 +43,9 @@ elseif ARGV[3] ~= '1' then
   if tonumber(held[2]) > now then return {'LEASED', tonumber(held[2]) - now} end
 end
 if (held[6] or present) ~= present then
-  redis.call('HSET', turn, 'kept', last, 'last', next_life({last, held[8], ARGV[6]}))
+  -- A life in which nothing was written yet leaves nothing: what is left is still of the one before it.
+  if (last + 1) % 1000000 ~= 0 then redis.call('HSET', turn, 'kept', last) end
+  redis.call('HSET', turn, 'last', next_life({last, held[8], ARGV[6]}))
 end
 redis.call('EXPIRE', log, ARGV[4])  -- a turn that was taken over lives longer than its first owner allowed for
 redis.call('HINCRBY', turn, 'epoch', 1)
