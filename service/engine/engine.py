@@ -33,7 +33,7 @@ from service.engine.vitals import Vitals
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.logs import get_logger
-from service.store.doorbell import Doorbell
+from service.store.doorbell_cluster import make_doorbell
 from service.store.store import Store
 from service.store.turns import Turn, TurnRef
 from service.upstream.base import Upstream
@@ -83,7 +83,7 @@ class Engine:
             store, catalogue, self.contexts, self.budgets, self.admission, worker, self._stoppable,
             self.run, self._stops.carry_out, self.recovery.free,
         )  # fmt: skip
-        self._doorbell = Doorbell(settings, self._rung, self.feeds.reset)
+        self._doorbell = make_doorbell(settings, self._rung, self.feeds.reset)
         self._bell = store.keys.bell(worker)
         self.draining = False
 

@@ -22,6 +22,7 @@ from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.handoff import Handoff
 from service.store.doorbell import Doorbell
+from service.store.doorbell_cluster import ClusterDoorbell
 from service.store.store import Store
 from service.store.turns import TurnRef
 
@@ -175,9 +176,9 @@ class Feeds:
         self._dirty: dict[str, None] = {}  # a set that keeps its order
         self._reading: set[str] = set()
         self._bell = asyncio.Event()
-        self._doorbell: Doorbell | None = None
+        self._doorbell: Doorbell | ClusterDoorbell | None = None
 
-    def start(self, doorbell: Doorbell) -> None:
+    def start(self, doorbell: Doorbell | ClusterDoorbell) -> None:
         self._doorbell = doorbell
         self._background.loop("tail", self._tail)
         self._background.loop("pulse", self._pulse)

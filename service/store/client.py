@@ -235,7 +235,7 @@ class Client:
             return {"": items} if items else {}
         found: dict[str, list[T]] = {}
         for item in items:
-            found.setdefault(self.redis.server_of(name(item)), []).append(item)
+            found.setdefault(str(self.redis.holder(name(item))), []).append(item)
         return {**found}
 
     def start(

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import redis.asyncio as aioredis
-from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -32,10 +31,14 @@ log = get_logger(__name__)
 
 
 class Doorbell:
+    """To one server: that of the settings, or of a `pool` that leads to it."""
+
     def __init__(
-        self, settings: Settings, on_ring: Callable[[str, bytes], None], on_reset: Callable[[], None]
-    ) -> None:
+        self, settings: Settings, on_ring: Callable[[str, bytes], None], on_reset: Callable[[], None],
+        pool: aioredis.ConnectionPool | None = None,
+    ) -> None:  # fmt: skip
         self._settings = settings
+        self._pool = pool
         self._on_ring = on_ring
         self._on_reset = on_reset
         self._channels: dict[str, None] = {}  # a set that keeps its order
@@ -48,7 +51,7 @@ class Doorbell:
         self._failures = 0  # since it was last heard
 
     def start(self, channel: str) -> None:
-        """Begin to listen; `channel` is heard always."""
+        """Begin to listen; `channel` is heard from the start."""
         self._channels[channel] = None
         self._task = asyncio.create_task(self._listen(), name="doorbell")
 
@@ -71,6 +74,10 @@ class Doorbell:
         if self._connected.is_set() and self._line is not None:
             with contextlib.suppress(RedisError, OSError):
                 await self._line.unsubscribe(channel)
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
 
     async def close(self) -> None:
         if self._task:
@@ -98,17 +105,24 @@ class Doorbell:
 
     async def _connect(self) -> _WireLine | _PubSubLine:
         if self._line is None:
-            # No socket timeout: silence is normal here, and probed.
-            client = make_client(self._settings, timeout=None, retry=Retry(NoBackoff(), 0))
-            pool = getattr(client, "connection_pool", None)
-            make = _WireLine if isinstance(pool, aioredis.BlockingConnectionPool) else _PubSubLine
-            self._line = make(self._settings, client, self._pushed)
+            self._line = self._make_line()
         async with asyncio.timeout(self._settings.redis_timeout_seconds + 0.25):
             await self._line.connect()
             self._connected.set()
             self._resetting = set(self._channels)
-            await self._line.subscribe(*self._channels)
+            if self._channels:
+                await self._line.subscribe(*self._channels)
         return self._line
+
+    def _make_line(self) -> _WireLine | _PubSubLine:
+        pool = self._pool
+        if pool is None:
+            # No socket timeout: silence is normal here, and probed.
+            client = make_client(self._settings, timeout=None, retry=Retry(NoBackoff(), 0))
+            pool = client.connection_pool
+            if not isinstance(pool, aioredis.BlockingConnectionPool):
+                return _PubSubLine(self._settings, client, self._pushed)
+        return _WireLine(self._settings, pool, self._pushed)
 
     def _pushed(self, message: Sequence[Any]) -> None:
         kind, channel, data = message
@@ -133,15 +147,16 @@ class Doorbell:
 class _WireLine:
     """To a single server: what is published is told as it arrives, without a task that waits for it."""
 
-    def __init__(self, settings: Settings, client: Any, on_push: Callable[[Sequence[Any]], None]) -> None:
+    def __init__(
+        self, settings: Settings, pool: aioredis.ConnectionPool, on_push: Callable[[Sequence[Any]], None]
+    ) -> None:
         self._timeout = settings.redis_timeout_seconds
-        self._client = client
+        self._pool = pool
         self._on_push = on_push
         self._wire: Wire | None = None
 
     async def connect(self) -> None:
-        pool = self._client.connection_pool
-        self._wire = await open_wire(pool, lambda: Wire(self._timeout, self._on_push), self._timeout)
+        self._wire = await open_wire(self._pool, lambda: Wire(self._timeout, self._on_push), self._timeout)
 
     async def subscribe(self, *channels: str) -> None:
         if self._wire is not None:
@@ -169,26 +184,20 @@ class _WireLine:
 
     async def close(self) -> None:
         await self.hang_up()
-        await self._client.aclose()
+        await close_pool(self._pool)
 
 
 class _PubSubLine:
-    """To Sentinel, Cluster or the store in memory, by redis-py's own connections."""
+    """To Sentinel or the store in memory, by redis-py's own connections."""
 
     def __init__(self, settings: Settings, client: Any, on_push: Callable[[Sequence[Any]], None]) -> None:
         self._settings = settings
         self._client = client
         self._on_push = on_push
         self._pubsub: Any = None
-        self._node: Any = None  # a client of one node of a Cluster
 
     async def connect(self) -> None:
-        source = self._client
-        if isinstance(source, RedisCluster):
-            await source.initialize()
-            # Cluster nodes pass published messages on to each other: any one of them will do.
-            source = self._node = node_client(self._settings, source.get_random_node())
-        self._pubsub = source.pubsub()
+        self._pubsub = self._client.pubsub()
         await self._pubsub.connect()
 
     async def subscribe(self, *channels: str) -> None:
@@ -216,20 +225,8 @@ class _PubSubLine:
         if self._pubsub is not None:
             with contextlib.suppress(RedisError, OSError):
                 await self._pubsub.aclose()
-        if self._node is not None:
-            await self._node.aclose()
-            self._node = None
 
     async def close(self) -> None:
         await self.hang_up()
         await self._client.aclose()
-        if not isinstance(self._client, RedisCluster):
-            await close_pool(self._client.connection_pool)
-
-
-def node_client(settings: Settings, node: Any) -> Any:
-    return aioredis.Redis(
-        host=node.host, port=node.port, socket_timeout=None, retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=settings.redis_timeout_seconds,
-        **{k: v for k, v in node.connection_kwargs.items() if k in ("username", "password", "ssl")},
-    )  # fmt: skip
+        await close_pool(self._client.connection_pool)

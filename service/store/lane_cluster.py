@@ -33,7 +33,7 @@ NAMES: Final = 1_500
 # Between two readings of the slots: every node that fails asks for one.
 _REFRESH_SECONDS: Final = 0.5
 _SCRIPTS: Final = ("EVAL", "EVALSHA")
-_OF_NO_KEY: Final = frozenset({"PING", "INFO", "PUBLISH", "TIME", "CLUSTER SLOTS", "COMMAND"})
+_OF_NO_KEY: Final = frozenset({"PING", "INFO", "TIME", "CLUSTER SLOTS", "COMMAND"})
 
 Address = tuple[str, int]
 
@@ -72,7 +72,8 @@ class LaneCluster(RedisCluster):
     async def _ask(self, slot: int, args: Sequence[Any], patient: bool) -> Any:
         """From where the slot is, following it where it goes. Raises RedisError, TimeoutError, OSError."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
+        # The last quarter is for the answer that it is being moved, else it looks like a node that is gone.
+        deadline = loop.time() + 0.75 * self._timeout
         address, asking, hops = self._place(slot), False, 0
         while True:
             # A node takes what it has not got yet only right behind an ASKING.
@@ -80,57 +81,54 @@ class LaneCluster(RedisCluster):
             try:
                 reply = (await self._lane(address).run(commands))[-1]
             except (RedisError, OSError, TimeoutError):
-                self._refresh()
+                self.refresh()
                 raise
             kind, _, rest = str(reply).partition(" ") if isinstance(reply, ResponseError) else ("", "", "")
             if kind in ("MOVED", "ASK") and hops < _HOPS:
                 host, _, port = rest.split()[-1].rpartition(":")
                 address, asking, hops = (host or address[0], int(port)), kind == "ASK", hops + 1
                 if kind == "MOVED":
-                    self._refresh()
+                    self.refresh()
             elif patient and kind in ("TRYAGAIN", "CLUSTERDOWN") and loop.time() + _PAUSE_SECONDS < deadline:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 address, asking, hops = self._place(slot), False, 0
             else:
                 return reply
 
-    def server_of(self, name: str) -> str:
-        """The node that holds a key, by a name; '' while that is not known."""
-        nodes = self.nodes_manager.slots_cache.get(key_slot(_encoded(name)))
-        return str(nodes[0].name) if nodes else ""
-
     def _place(self, slot: int) -> Address:
         nodes = self.nodes_manager.slots_cache.get(slot)
         if not nodes:
-            self._refresh()
+            self.refresh()
             raise SlotNotCoveredError(f"no node holds slot {slot}")
         return str(nodes[0].host), int(nodes[0].port)
 
     def _lane(self, address: Address) -> Lane:
         lane = self._lanes.get(address)
         if lane is None:
-            options = {name: value for name, value in self._node_options.items() if name != "ssl"}
-            kind = aioredis.SSLConnection if self._node_options.get("ssl") else aioredis.Connection
-            pool = aioredis.ConnectionPool(
-                connection_class=kind, host=address[0], port=address[1], **options
-            )  # fmt: skip
             fence = partial(self._fence_at, address)
-            lane = self._lanes[address] = Lane(pool, self._timeout, self._replicas, fence)
+            lane = self._lanes[address] = Lane(self.pool_at(address), self._timeout, self._replicas, fence)
         return lane
+
+    def pool_at(self, address: Address) -> aioredis.ConnectionPool:
+        """What a connection to a node is made from; it keeps none."""
+        options = {name: value for name, value in self._node_options.items() if name != "ssl"}
+        kind = aioredis.SSLConnection if self._node_options.get("ssl") else aioredis.Connection
+        return aioredis.ConnectionPool(connection_class=kind, host=address[0], port=address[1], **options)
 
     def _fence_at(self, address: Address) -> str | None:
         """A key of the node that replies may wait for; None where it has no slots."""
         if address not in self._fences:
             names = (self._fence(number) for number in range(NAMES))
-            held = (name for name in names if self._holder(name) == address)
+            held = (name for name in names if self.holder(name) == address)
             self._fences[address] = next(held, None)
         return self._fences[address]
 
-    def _holder(self, name: str) -> Address | None:
+    def holder(self, name: str) -> Address | None:
+        """The node that holds a key; None while that is not known."""
         nodes = self.nodes_manager.slots_cache.get(key_slot(name.encode()))
         return (str(nodes[0].host), int(nodes[0].port)) if nodes else None
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Read the slots anew, beside what is under way."""
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._read_slots(), name="slots")

@@ -22,6 +22,8 @@ _SWEEP_HOLD_MS: Final = 1_000
 # A deadline is a lease ahead at most; beyond this it was put by another clock. Replicas' clocks that differ
 # by less delay a takeover by as much.
 _AHEAD_MS: Final = 60_000
+# A shard that answers does so in less than 1 ms.
+_ANNOUNCE_SECONDS: Final = 0.25
 _SWEEP_LIMIT: Final = 100
 # Kept a day: longer than any outage of a host after which its set could still be wanted.
 _OWNED_TTL_SECONDS: Final = 86_400
@@ -34,6 +36,7 @@ class Leases:
         self._scripts = scripts
         self._keys = keys
         self._worker = worker
+        self._announcing: set[asyncio.Task[None]] = set()
         self.lease_ms = int(settings.lease_seconds * 1000)
         self._orphan_seconds = settings.orphan_seconds
 
@@ -62,10 +65,20 @@ class Leases:
 
     async def own(self, ref: TurnRef) -> None:
         """Announce a turn before it begins: from now on somebody will look after it."""
-        if self._client.cluster:  # where no master lapses leases
-            await self.schedule([ref])
-        else:
+        if not self._client.cluster:
             await self._scripts.call(*self.announcing(ref))
+            return
+        # The index may be on another shard than the turn, which is not to wait for that one: its owner puts
+        # it there again, every third of a lease. There is no set of a worker's turns, for no master reads it.
+        task = asyncio.create_task(self.schedule([ref]), name="announce")
+        self._announcing.add(task)
+        task.add_done_callback(self._announced)
+        await asyncio.wait({task}, timeout=_ANNOUNCE_SECONDS)
+
+    def _announced(self, task: asyncio.Task[None]) -> None:
+        self._announcing.discard(task)
+        if not task.cancelled():
+            task.exception()  # counted where it arose
 
     def announcing(self, ref: TurnRef) -> Call:
         """The call that announces a turn, where all keys are on one server."""

@@ -362,8 +362,9 @@ class Sessions:
                 return False
             removing = self._redis.pipeline(transaction=False)
             for turn_id, (idem, _, _) in zip(some, told, strict=True):
-                names = [keys.turn(turn_id), keys.log(turn_id), *([idem.decode()] if idem else ())]
-                removing.unlink(*names)
+                # Each by itself: a Cluster that moves their slot may have them at two nodes.
+                for name in (keys.turn(turn_id), keys.log(turn_id), *([idem.decode()] if idem else ())):
+                    removing.unlink(name)
             await self._client.run("turns", removing.execute(), commands=len(some))
             await self._account.free(principal, [], [kept.decode() for _, kept, _ in told if kept])
         names = [keys.session, keys.turns, keys.order, keys.messages, keys.queue]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -64,6 +65,13 @@ class Cluster:
         eventually(lambda: replica.client().info("replication")["master_link_status"] == "up", within=20)
         return replica
 
+    def neighbours(self, name: str, prefix: str = "chat:{{none.anonymous/{}}}") -> Iterator[str]:
+        """Other session ids of the same slot."""
+        slot = key_slot(prefix.format(name).encode())
+        for number in itertools.count():
+            if key_slot(prefix.format(f"{name}.{number}").encode()) == slot:
+                yield f"{name}.{number}"
+
     def open_slot(self, key: str) -> RedisServer:
         """Begin to move the slot of a key. Returns the node that it would go to."""
         source = self.holder(key)
@@ -72,6 +80,18 @@ class Cluster:
         target.client().execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self._id(source))
         source.client().execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self._id(target))
         return target
+
+    def finish_slot(self, key: str) -> None:
+        """Move what the slot still has, and give it to the node that it goes to."""
+        source, slot = self.holder(key), key_slot(key.encode())
+        target = next(node for node in self.nodes if node is not source)
+        keys = source.client().execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
+        if keys:
+            source.client().execute_command(
+                "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "REPLACE", "KEYS", *keys
+            )
+        for node in (target, source, *self.nodes):
+            node.client().execute_command("CLUSTER", "SETSLOT", slot, "NODE", self._id(target))
 
     def settle_slot(self, key: str) -> None:
         """Leave the slot where it was."""
