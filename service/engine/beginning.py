@@ -9,18 +9,22 @@ a place or a token costs belongs to budgets.py, what a busy replica does to admi
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from service import ids, metrics
 from service.engine.admission import Admission
+from service.engine.background import Background
 from service.engine.budgets import Budgets, Occupied
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, GLANCE, Contexts
 from service.engine.sends import Attached, Send, draft
 from service.engine.tolls import paying
-from service.errors import ServiceError
+from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
+from service.logs import get_logger
 from service.store.entry import Seen
 from service.store.scripts import Call
 from service.store.sessions import Page
@@ -38,11 +42,17 @@ _GATES: Final = {
 }  # fmt: skip
 
 
+# Between two tries to note what has begun while the store does not answer.
+_NOTE_SECONDS: Final = 0.2
+
+log = get_logger(__name__)
+
+
 class Beginning:
     def __init__(
         self, store: Store, catalogue: Catalogue, contexts: Contexts, budgets: Budgets, admission: Admission,
         worker: str, stoppable: int, run: Callable[[Turn], None], stop: Callable[[TurnRef], Awaitable[bool]],
-        free: Callable[..., Awaitable[bool]],
+        free: Callable[..., Awaitable[bool]], background: Background,
     ) -> None:  # fmt: skip
         self._store = store
         self._catalogue = catalogue
@@ -54,6 +64,8 @@ class Beginning:
         self._run = run
         self._stop = stop
         self._free = free
+        self._background = background
+        self._hold = store.settings.store_hold_seconds
 
     async def known(self, send: Send) -> Attached | None:
         if send.key is None:
@@ -217,13 +229,29 @@ class Beginning:
         )  # fmt: skip
         if begun.state == "running":
             self._run(turn)
-        else:
+        try:
+            await self._note(begin, begun, send)
+        except StoreUnavailable:  # it runs all the same, and its sender is told so
+            self._background.task("note", self._note_later(begin, begun, send))
+        return Attached(ref, model, created, fresh=True, state=begun.state)
+
+    async def _note(self, begin: Begin, begun: Begun, send: Send) -> None:
+        """What others are to know of a turn that has begun. All of it may be repeated."""
+        ref = begin.ref
+        if begun.state != "running":
             await self._budgets.hold_queued(ref)
         if send.key is not None and send.toll is not None:
             await send.toll.begun()
         if begin.named:
             await self._store.sessions.list_it(ref.principal, ref.session_id)
-        return Attached(ref, model, created, fresh=True, state=begun.state)
+
+    async def _note_later(self, begin: Begin, begun: Begun, send: Send) -> None:
+        give_up = time.monotonic() + self._hold
+        while time.monotonic() < give_up:
+            await asyncio.sleep(_NOTE_SECONDS)
+            with contextlib.suppress(StoreUnavailable):
+                return await self._note(begin, begun, send)
+        log.warning("begin.not_noted", turn=begin.ref.turn_id, session=begin.ref.session_id)
 
     async def _freed(self, begin: Begin, busy: Begun) -> Begun:
         """Begin once more, as often as what the session is busy with turns out to be gone."""

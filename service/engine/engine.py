@@ -82,6 +82,7 @@ class Engine:
         self._beginning = Beginning(
             store, catalogue, self.contexts, self.budgets, self.admission, worker, self._stoppable,
             self.run, self._stops.carry_out, self.recovery.free,
+            self._background,
         )  # fmt: skip
         self._doorbell = make_doorbell(settings, self._rung, self.feeds.reset)
         self._bell = store.keys.bell(worker)

@@ -67,6 +67,7 @@ class Feed:
         "readers",
         "ref",
         "rung",
+        "subscribed",
         "trouble",
     )
 
@@ -80,6 +81,7 @@ class Feed:
         self.local = False
         self.readers = 0
         self.rung = False
+        self.subscribed = False  # what rings is heard
         self.trouble = False
         self.checked = 0.0
         self.error: ServiceError | None = None
@@ -209,7 +211,7 @@ class Feeds:
         if not feed.readers:
             self._feeds.pop(channel, None)
         elif not (feed.events and feed.events[-1].terminal):
-            await self._subscribe(channel)
+            await self._subscribe(feed)
             self.ring(channel)
 
     @asynccontextmanager
@@ -218,9 +220,10 @@ class Feeds:
         feed = self._feeds.setdefault(channel, Feed(ref, channel))
         feed.readers += 1
         try:
-            if not feed.local and feed.readers == 1:
-                await self._subscribe(channel)
-                feed.rung = True  # what a second reader has read meanwhile may be out of date already
+            if not feed.local and not feed.subscribed:
+                # Each reader until it is heard: the one that asked first may leave before that.
+                await self._subscribe(feed)
+                feed.rung = True  # what others have read meanwhile may be out of date already
             yield feed
         finally:
             feed.readers -= 1
@@ -229,9 +232,10 @@ class Feeds:
                 if self._doorbell:
                     await self._doorbell.unsubscribe(channel)
 
-    async def _subscribe(self, channel: str) -> None:
+    async def _subscribe(self, feed: Feed) -> None:
         if self._doorbell:
-            await self._doorbell.subscribe(channel)
+            await self._doorbell.subscribe(feed.channel)
+        feed.subscribed = True
 
     def ring(self, channel: str, newest: int | None = None) -> None:
         """The log of this channel has grown, says the doorbell: up to `newest`, where that is known."""

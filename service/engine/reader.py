@@ -20,7 +20,7 @@ from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.events import FAILED, RESTARTED, Event
 from service.store.log import PAGE
 from service.store.store import Store
-from service.store.turns import TurnRef
+from service.store.turns import Turn, TurnRef
 
 _STORE_RETRY_SECONDS: Final = 0.25
 # Bells are not lost while the doorbell's connection lives: this only guards against surprises.
@@ -149,6 +149,31 @@ class Readers:
                 feed.last = cursor
             return events
 
+    async def _turn(self, feed: Feed) -> Turn | None:
+        """The turn as it is; while Redis is away, holds on for as long as running turns do.
+
+        One reader of a feed asks for all: if it leaves before it has learnt anything, the next one asks.
+        """
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self._settings.store_hold_seconds
+        feed.trouble, learnt = False, False
+        try:
+            while True:
+                try:
+                    turn = await self._store.turns.get(feed.ref)
+                    learnt = True
+                    return turn
+                except StoreUnavailable as error:
+                    if loop.time() > give_up:
+                        learnt = True
+                        feed.fail(error)
+                        raise
+                    await asyncio.sleep(_STORE_RETRY_SECONDS)
+        finally:
+            if not learnt:
+                feed.trouble = True
+                feed.wake()
+
     async def _inspect(self, feed: Feed, cursor: int) -> None:
         """Quiet for long: does the store write, is the turn still there, and is its log?"""
         reason, seconds = self._store.health.refusal
@@ -157,18 +182,15 @@ class Readers:
         now = asyncio.get_running_loop().time()
         if not feed.trouble and now - feed.checked < _INSPECT_SECONDS:
             return
-        feed.trouble = False
         feed.checked = now
-        try:
-            turn = await self._store.turns.get(feed.ref)
-        except StoreUnavailable:
-            feed.checked = 0.0  # nothing was learnt: ask again at the next heartbeat
-            return
+        turn = await self._turn(feed)
+        # What is found is told its other readers, none of whom would ask before the next heartbeat.
         if turn is None:
             error = ServiceError("turn_not_found", "The turn was deleted while it was read.")
-            feed.fail(error)  # for its other readers, none of whom would ask before the next heartbeat
+            feed.fail(error)
             raise error
         if turn.last > cursor and (feed.last or 0) <= cursor:
             feed.last = None  # a bell was missed, or the log was lost
+            feed.wake()
             if turn.sealed and not await self._store.log.read(feed.ref, cursor, 1):
                 raise expired()

@@ -25,6 +25,7 @@ from service.store.refusals import unavailable
 
 _FOLDER: Final = Path(__file__).with_name("lua")
 _MOVING_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.05
 _INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
 Call = tuple[str, Sequence[str], Sequence[Any]]
@@ -54,12 +55,15 @@ class Scripts:
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Any], *, patient: bool = True) -> Any:
         """Run one script. `patient`: wait for a slot that is being moved. Raises StoreUnavailable."""
         give_up = time.monotonic() + _MOVING_SECONDS
+        moving = False
         while True:
             try:
                 return await self._client.run(name, self._call(name, keys, args, patient=patient))
-            except StoreMoving:  # after the store's timeout, in which it has been asked again and again
-                if not patient or time.monotonic() > give_up:
+            except StoreUnavailable as error:
+                moving = moving or isinstance(error, StoreMoving)
+                if not (patient and moving) or time.monotonic() > give_up:
                     raise
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _call(
         self, name: str, keys: Sequence[str], args: Sequence[Any], *, patient: bool = True

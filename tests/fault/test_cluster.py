@@ -186,7 +186,7 @@ async def test_what_meets_a_slot_that_is_being_moved_waits_for_it_and_nothing_is
     cluster: Cluster, double_server: tuple[Double, str], double: Double, end: str
 ) -> None:
     """An answer that ends in it, sends to a new session in it and to one that it has, and a delete."""
-    values = {"store_hold_seconds": 1, "lease_seconds": 2, "redis_timeout_seconds": 1}
+    values = {"store_hold_seconds": 1, "lease_seconds": 2, "redis_timeout_seconds": 2.5}
     async with (
         serve(cluster.url, double_server[1], **values) as served,
         serve(cluster.url, double_server[1], **values) as other,
@@ -205,7 +205,7 @@ async def test_what_meets_a_slot_that_is_being_moved_waits_for_it_and_nothing_is
             sends = [asyncio.create_task(read(other, one, 5, [])) for one in (new, old)]
             deleting = asyncio.create_task(other.client.delete(f"/v1/sessions/{gone}"))
             # Longer than the store is waited for, and than a lease.
-            await eventually_async(lambda: errors("seal") >= before + 5, within=60)
+            await eventually_async(lambda: errors("seal") >= before + 3, within=60)
             assert not any(task.done() for task in (*sends, reading))
         finally:
             if end == "settled":

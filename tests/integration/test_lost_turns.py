@@ -13,6 +13,7 @@ import redis
 
 from service import ids
 from service.double import Double, expected_text
+from service.errors import StoreUnavailable
 from tests.conftest import Start
 from tests.support.service import Served
 from tests.support.sse import Parser, text_of
@@ -215,3 +216,41 @@ async def test_a_turn_whose_seal_was_lost_does_not_run_for_ever(
             assert text_of(events) == expected_text(40, 0)
         await works(served)
         assert (await served.client.get(path)).json()["state"] in ("completed", "stopped")
+
+
+async def test_a_session_whose_hash_was_lost_goes_on_behind_what_it_has_said(
+    served: Served, store: redis.Redis
+) -> None:
+    for wish in ("[[say=one]]", "[[say=two]]"):
+        await ended(served, (await send(served, wish)).json()["id"])
+    store.delete(f"{SESSION}:session")
+    assert (await served.client.get("/v1/sessions/s")).status_code == 404
+    await ended(served, (await send(served, "[[say=three]]")).json()["id"])
+    said = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
+    assert [message["content"] for message in said[1::2]] == ["one", "two", "three"]
+    assert [message["role"] for message in said] == ["user", "assistant"] * 3
+    assert (await served.client.get("/v1/sessions/s")).json()["turns"] == 3
+
+
+async def test_a_send_whose_session_cannot_be_listed_is_not_told_that_it_failed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = served.app.state.edge.engine.store.sessions
+    listing, tries = sessions.list_it, 0
+
+    async def fails_at_first(principal: str, session_id: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise StoreUnavailable
+        await listing(principal, session_id)
+
+    monkeypatch.setattr(sessions, "list_it", fails_at_first)
+    answer = await served.client.post("/chat", json={"user_query": "[[tokens=3]]", "session_id": "s"})
+    assert (answer.status_code, answer.text) == (200, expected_text(3, 0))
+
+    async def listed() -> bool:
+        found = (await served.client.get("/v1/sessions")).json()["data"]
+        return [session["id"] for session in found] == ["s"]
+
+    await eventually_async(listed)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from service import events
 from service.config.settings import Settings
 from service.engine.feeds import Feed, Feeds
 from service.engine.reader import Readers
+from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.store.store import Store
-from service.store.turns import TurnRef
+from service.store.turns import Turn, TurnRef
 from tests.support.waiting import eventually_async
 
 REF = TurnRef("p", "s", "t_1")
@@ -49,3 +52,122 @@ async def test_a_feed_that_jumps_is_made_up_for_from_the_log() -> None:
     assert seen == [1, 2, 3, 4]
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+
+
+class Missed:
+    """A log of which the feed has heard nothing, and readers at its old end: the bell was missed."""
+
+    def __init__(self, get: Callable[[TurnRef], Awaitable[Turn | None]], **settings: Any) -> None:
+        self.feed = Feed(REF, "log")
+        self.feed.push([told(1)])
+        self.log = [told(1), told(2), Event(3, events.structured(events.COMPLETED, {}))]
+        self.seen: list[list[int]] = []
+        parts = SimpleNamespace(
+            log=SimpleNamespace(read=self._read), turns=SimpleNamespace(get=get),
+            health=SimpleNamespace(refusal=("", 0.0)), client=SimpleNamespace(cluster=False),
+        )  # fmt: skip
+        values = Settings(heartbeat_seconds=100, **settings)
+        self.readers = Readers(values, cast(Store, parts), cast(Feeds, SimpleNamespace(watch=self._watch)))
+
+    async def _read(self, ref: TurnRef, after: int, count: int = 500) -> list[Event]:
+        return [event for event in self.log if event.id > after]
+
+    @asynccontextmanager
+    async def _watch(self, ref: TurnRef) -> AsyncIterator[Feed]:
+        yield self.feed
+
+    def follow(self) -> asyncio.Task[None]:
+        seen: list[int] = []
+        self.seen.append(seen)
+        taking = self.readers.follow(REF, 1, lambda found: seen.extend(event.id for event in found))
+        return asyncio.create_task(taking)
+
+
+def ended(last: int) -> Turn:
+    return Turn(REF, "completed", 1, 1, "m", "u", 3, last, 0)
+
+
+async def test_a_store_that_fails_when_a_missed_bell_is_looked_for_is_asked_again_soon() -> None:
+    answers: list[Turn | None] = [None, None, ended(3)]
+
+    async def get(ref: TurnRef) -> Turn | None:
+        answer = answers.pop(0)
+        if answer is None:
+            raise StoreUnavailable
+        return answer
+
+    missed = Missed(get)
+    following = [missed.follow() for _ in range(2)]
+    await asyncio.sleep(0)
+    missed.feed.trouble = True
+    missed.feed.wake()
+    await asyncio.wait_for(asyncio.gather(*following), 5)  # a heartbeat is 100 s
+    assert missed.seen == [[2, 3], [2, 3]]
+
+
+async def test_when_the_reader_that_looks_leaves_another_one_looks() -> None:
+    asked = asyncio.Event()
+    held = asyncio.Event()
+
+    async def get(ref: TurnRef) -> Turn | None:
+        if not asked.is_set():
+            asked.set()
+            await held.wait()
+        return ended(3)
+
+    missed = Missed(get)
+    first, second = missed.follow(), missed.follow()
+    await asyncio.sleep(0)
+    missed.feed.trouble = True
+    missed.feed.wake()
+    await asyncio.wait_for(asked.wait(), 5)
+    first.cancel()
+    await asyncio.wait_for(second, 5)
+    assert missed.seen == [[], [2, 3]]
+
+
+async def test_readers_of_another_workers_turn_are_told_when_the_store_stays_away() -> None:
+    async def get(ref: TurnRef) -> Turn | None:
+        raise StoreUnavailable
+
+    missed = Missed(get, store_hold_seconds=0.5)
+    following = [missed.follow() for _ in range(3)]
+    await asyncio.sleep(0)
+    missed.feed.trouble = True
+    missed.feed.wake()
+    for task in following:
+        with pytest.raises(ServiceError, match="does not answer"):
+            await asyncio.wait_for(task, 5)
+
+
+async def test_a_second_reader_waits_until_its_bell_is_heard_though_the_first_has_left() -> None:
+    asked: list[asyncio.Future[None]] = []
+
+    async def subscribe(channel: str) -> None:
+        asked.append(asyncio.get_running_loop().create_future())
+        await asked[-1]
+
+    async def unsubscribe(channel: str) -> None:
+        raise AssertionError("somebody reads it still")
+
+    store = cast(Store, SimpleNamespace(log=SimpleNamespace(name=str)))
+    feeds = Feeds(Settings(), store, cast(Any, None))
+    feeds._doorbell = cast(Any, SimpleNamespace(subscribe=subscribe, unsubscribe=unsubscribe))
+    heard = asyncio.Event()
+    leave = asyncio.Event()
+
+    async def watch() -> None:
+        async with feeds.watch(REF) as feed:
+            assert feed.subscribed
+            assert feed.rung  # what was read before may be out of date
+            heard.set()
+            await leave.wait()
+
+    first, second = asyncio.create_task(watch()), asyncio.create_task(watch())
+    await eventually_async(lambda: len(asked) == 2)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert not heard.is_set()
+    asked[1].set_result(None)
+    await asyncio.wait_for(heard.wait(), 5)
+    second.cancel()

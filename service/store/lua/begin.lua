@@ -135,6 +135,9 @@ end
 
 if not exists then
   redis.call('HSET', session, 'created', ARGV[17], 'named', ARGV[14])
+  -- Where only the session's hash was lost (evicted), the numbering goes on behind what is there still.
+  local last = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')[2]
+  if last then redis.call('HSET', session, 'seq', math.floor(last / 2), 'turns', redis.call('LLEN', turns)) end
   if #defaults > 0 then redis.call('HSET', session, unpack(defaults)) end
 elseif redis.call('EXISTS', order, turns) == 0 then
   for i = 1, #defaults, 2 do redis.call('HSETNX', session, defaults[i], defaults[i + 1]) end
