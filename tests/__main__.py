@@ -1,39 +1,56 @@
-"""`make test`: every test, in parts, with the time of each at the end; `make quick`: three folders.
+"""`make test`: every test, in parts, with the time of each at the end; `make quick`: two folders.
 
-    together   tests that wait more than they compute, two for each core at once
-    spaced     tests with replicas or node processes of their own, one for each core at once
-    browser    one Chromium for each core; apart, since Playwright's loop lets no other run beside it
-    alone      marked `alone`: they measure time, and a neighbour would be measured with it
-    again      what failed beside others, without them; named at the end, for it is a bug of the test
+    in process   unit, contract, integration: measured for coverage, whose floor is in pyproject.toml
+    others       docs, deploy, the double, the simulation, clients, and whatever is in no other part
+    browser      one Chromium for each core; apart, since Playwright's loop lets no other run beside it
+    faults       replicas of their own; on redis-server where there is one, as in production
+    redis        what depends on the server most, once more on redis-server beside the bundled Valkey
+    alone        marked `alone`: they measure time, and a neighbour would be measured with it
 
-A worker of pytest-xdist has a Redis, a double and ports of its own (tests/conftest.py). What is
-in no other part is in `together`, so no folder is forgotten. Arguments are passed to pytest.
+Two lanes of parts run at once: what waits in one leaves the machine to the other. A part's output comes
+when it is over. A worker of pytest-xdist has a Redis, a double and ports of its own (tests/conftest.py).
+Arguments are passed to pytest.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Final
 
 from tests.support.running import ROOT
 
-SPACED: Final = ("tests/fault", "tests/clients")
+IN_PROCESS: Final = ("tests/unit", "tests/contract", "tests/integration")
 BROWSER: Final = "tests/browser"
-# More than this many failures are no disturbance by neighbours.
-MOST_AGAIN: Final = 12
-_FAILED: Final = 1
+FAULTS: Final = "tests/fault"
+# What scripts, commands and replies do: each server has an implementation of its own.
+ON_BOTH: Final = tuple(
+    f"tests/integration/test_{name}.py"
+    for name in ("promises", "fence", "lane", "pacing", "held", "entry", "look", "places", "ways_to_redis")
+)
+REDIS: Final = {"TESTS_REDIS": "redis-server"}
 _INTERRUPTED: Final = 2
 _NOTHING_COLLECTED: Final = 5
-_LAST_FAILED: Final = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
 
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """What pytest is called with, and variables of its environment."""
+
+    name: str
+    words: Sequence[str]
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 def beside(workers: int) -> list[str]:
@@ -44,19 +61,25 @@ def beside(workers: int) -> list[str]:
     return ["-m", "not alone", f"-n{workers}", "--dist=worksteal"]
 
 
-def parts() -> dict[str, list[str]]:
-    """What pytest is called with, by part."""
-    elsewhere = [f"--ignore={folder}" for folder in (*SPACED, BROWSER)]
-    return {
-        "together": ["tests", *elsewhere, *beside(2 * cores())],
-        "spaced": [*SPACED, *beside(cores())],
-        "browser": [BROWSER, *beside(cores())],
-        "alone": ["tests", "-m", "alone"],
-    }
+def lanes() -> list[list[Part]]:
+    """Parts that run one after the other, in lanes that run at once."""
+    at_once = cores()
+    elsewhere = [f"--ignore={folder}" for folder in (*IN_PROCESS, BROWSER, FAULTS)]
+    real = REDIS if shutil.which("redis-server") else {}
+    return [
+        [
+            Part("in process", [*IN_PROCESS, *beside(at_once + 1), "--cov"]),
+            Part("redis", [*ON_BOTH, *beside(at_once + 1)], REDIS),
+            Part("others", ["tests", *elsewhere, *beside(at_once + 1)]),
+        ],
+        [
+            Part("browser", [BROWSER, *beside(at_once)]),
+            Part("faults", [FAULTS, *beside(at_once)], real),
+        ],
+    ]
 
 
-def quick() -> dict[str, list[str]]:
-    return {"quick": ["tests/unit", "tests/contract", "tests/simulation", *beside(2 * cores())]}
+ALONE: Final = Part("alone", ["tests", "-m", "alone"])
 
 
 class Run:
@@ -64,49 +87,52 @@ class Run:
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = arguments
+        self._printing = threading.Lock()
         self._told: list[str] = []
-        self.statuses: dict[str, int] = {}
+        self.good = True
 
-    def part(self, name: str, chosen: Sequence[str]) -> int:
+    def part(self, part: Part, lane: int = 0, *, at_once: bool = False) -> int:
         begin = time.monotonic()
-        command = [sys.executable, "-m", "pytest", *chosen, *self._arguments]
-        status = subprocess.run(command, cwd=ROOT, check=False).returncode
-        self.statuses[name] = 0 if status == _NOTHING_COLLECTED else status
-        outcome = "passed" if self.statuses[name] == 0 else "failed"
-        self._told.append(f"  {name:<10}{time.monotonic() - begin:6.0f} s  {outcome}")
+        command = [sys.executable, "-m", "pytest", *part.words, *self._arguments]
+        # Of each lane's workers the ports are others (tests/support/redis.py).
+        environment = {**os.environ, **part.variables, "TESTS_LANE": str(lane)}
+        told = subprocess.STDOUT if at_once else None
+        done = subprocess.run(
+            command, cwd=ROOT, check=False, env=environment, stderr=told,
+            stdout=subprocess.PIPE if at_once else None,
+        )  # fmt: skip
+        status = 0 if done.returncode == _NOTHING_COLLECTED else done.returncode
+        with self._printing:
+            sys.stdout.write(f"\n===== {part.name}\n{(done.stdout or b'').decode(errors='replace')}")
+            sys.stdout.flush()
+            outcome = "passed" if status == 0 else "failed"
+            self._told.append(f"  {part.name:<12}{time.monotonic() - begin:6.0f} s  {outcome}")
+            self.good = self.good and status == 0
         return status
 
-    def again(self) -> bool:
-        """Run what failed beside others once more without them. True when all of it passes."""
-        failed = sorted(json.loads(_LAST_FAILED.read_text())) if _LAST_FAILED.exists() else []
-        if any(status not in (0, _FAILED) for status in self.statuses.values()):
-            return False
-        if not 0 < len(failed) <= MOST_AGAIN or self.statuses.get("alone"):
-            return False
-        passed = self.part("again", ["--last-failed"]) == 0
-        if passed:
-            self._told += ["  failed beside others only:", *(f"    {name}" for name in failed)]
-        return passed
+    def lane(self, number: int, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if self.part(part, number, at_once=True) == _INTERRUPTED:
+                return
 
     def summary(self) -> str:
         return "\n".join(["", *self._told, ""])
 
 
 def main(arguments: list[str]) -> int:
-    chosen = parts()
+    begin = time.monotonic()
     if "--quick" in arguments:
         arguments.remove("--quick")
-        chosen = quick()
+        run = Run(arguments)
+        run.part(Part("quick", ["tests/unit", "tests/contract", *beside(2 * cores())]))
     else:
         subprocess.run([sys.executable, "-m", "tests.support.node"], cwd=ROOT, check=False)
-    _LAST_FAILED.unlink(missing_ok=True)
-    run = Run(arguments)
-    for name, words in chosen.items():
-        if run.part(name, words) == _INTERRUPTED:
-            break
-    good = not any(run.statuses.values()) or run.again()
-    sys.stdout.write(run.summary())
-    return 0 if good else 1
+        run = Run(arguments)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(run.lane, *zip(*enumerate(lanes()), strict=True)))
+        run.part(ALONE)
+    sys.stdout.write(f"{run.summary()}  {'all':<12}{time.monotonic() - begin:6.0f} s\n")
+    return 0 if run.good else 1
 
 
 if __name__ == "__main__":

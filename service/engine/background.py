@@ -23,6 +23,7 @@ class Background:
     def __init__(self) -> None:
         self._loops: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.closed = False
 
     def loop(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
         """Run `body` for ever; it is called again when it returns or fails."""
@@ -30,8 +31,10 @@ class Background:
         self._loops.add(task)
 
     def task(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run `work` once, kept alive until it is done."""
+        """Run `work` once, kept alive until it is done; not at all once this is closed."""
         task = asyncio.create_task(work, name=name)
+        if self.closed:
+            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -50,6 +53,7 @@ class Background:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def close(self) -> None:
+        self.closed = True
         for task in (*self._loops, *self._tasks):
             task.cancel()
         await asyncio.gather(*self._loops, *self._tasks, return_exceptions=True)

@@ -160,6 +160,8 @@ class Flusher:
         self._start(dirty)
 
     def _start(self, lives: Collection[Live]) -> None:
+        if self._background.closed:
+            return  # the worker has left: what still came is written by whoever takes the turn over
         # A turn whose append is under way is put again when it has landed.
         ready = [live for live in lives if live.has_pending and not live.in_flight]
         for i in range(0, len(ready), _CHUNK):

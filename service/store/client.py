@@ -296,7 +296,11 @@ class Client:
         Unless in earnest it is asked without writing: that costs 20 us and proves all but single rights.
         """
         operation, script = ("check", _CHECK) if in_earnest else ("probe", _PROBE)
-        asking = [self.run(operation, self.redis.eval(script, 1, name)) for name in await self._one_each()]
+
+        async def ask(name: str) -> None:
+            await self.run(operation, self.redis.eval(script, 1, name))
+
+        asking = [ask(name) for name in await self._one_each()]
         for outcome in await asyncio.gather(*asking, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome

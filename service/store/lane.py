@@ -40,6 +40,7 @@ class Lane:
         self._fence = fence
         self._wire: Wire | ReplicatedWire | None = None
         self._opening: asyncio.Task[Wire | ReplicatedWire] | None = None
+        self._closed = False
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """One round trip. Refusals are in the list; raises RedisError, TimeoutError, OSError."""
@@ -60,6 +61,8 @@ class Lane:
         return True
 
     async def _run_anew(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        if self._closed:
+            raise RedisConnectionError("closed")
         async with asyncio.timeout_at(deadline):
             if self._opening is None:
                 self._opening = asyncio.create_task(self._open(), name="lane")
@@ -77,6 +80,7 @@ class Lane:
         return wire if self._replicas is None else ReplicatedWire(wire, self._replicas, self._fence)
 
     async def close(self) -> None:
+        self._closed = True  # what waits for a reply hears of it, and may try again
         if (opening := self._opening) is not None:
             opening.cancel()
             await asyncio.wait([opening])

@@ -77,6 +77,9 @@ class Scripts:
         except NoScriptError:
             return await redis.eval(self._sources[name], len(keys), *keys, *args)
 
+    async def _apart(self, operation: str, call: Call) -> Any:
+        return await self._client.run(operation, self._call(*call))
+
     async def batch(self, operation: str, calls: Sequence[Call]) -> list[Any]:
         """Run many scripts in one round trip; a script that failed has its exception in the list.
 
@@ -84,14 +87,14 @@ class Scripts:
         """
         if len(calls) == 1 or self._client.cluster:
             results = await asyncio.gather(
-                *(self._client.run(operation, self._call(*call)) for call in calls), return_exceptions=True
+                *(self._apart(operation, call) for call in calls), return_exceptions=True
             )
             return list(results)
         results = await self._client.many(operation, self._commands(calls))
         for i, result in enumerate(results):
             if isinstance(result, NoScriptError):
                 try:
-                    results[i] = await self._client.run(operation, self._call(*calls[i]))
+                    results[i] = await self._apart(operation, calls[i])
                 except StoreUnavailable as error:
                     results[i] = error  # its own: what the others have answered stands
             elif isinstance(result, RedisError):

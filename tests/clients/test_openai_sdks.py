@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import groq
@@ -29,12 +30,32 @@ def said(text: str) -> Any:
     return [{"role": "user", "content": text}]
 
 
+_made: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+async def closed() -> AsyncIterator[None]:
+    """SDKs leave their connections open, and say so."""
+    yield
+    while _made:
+        await _made.pop().close()
+
+
 def clients(served: Served, retries: int = 0) -> list[Any]:
     """Both SDKs; Groq's adds /openai/v1 to its base URL by itself."""
-    return [
+    found: list[Any] = [
         openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=retries),
         groq.AsyncGroq(base_url=served.url, api_key="none", max_retries=retries),
     ]
+    _made.extend(found)
+    return found
+
+
+def langchain(served: Served, **options: Any) -> ChatOpenAI:
+    key = SecretStr("none")
+    model = ChatOpenAI(model=MODEL, base_url=f"{served.url}/v1", api_key=key, max_retries=0, **options)
+    _made.append(model.root_async_client)
+    return model
 
 
 async def read(stream: Any, seen: list[str] | None = None) -> str:
@@ -139,6 +160,7 @@ async def test_a_retry_of_the_sdk_s_own_attaches_to_the_turn(served: Served, dou
         base_url=f"{served.url}/v1", api_key="none",
         http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [lose_the_first]}),
     )  # fmt: skip
+    _made.append(client)
     stream = await client.chat.completions.create(
         model=MODEL, messages=said("[[tokens=60]]"), stream=True, extra_headers={"Idempotency-Key": "k"}
     )
@@ -167,9 +189,7 @@ async def test_a_refusal_that_waiting_does_not_mend_is_not_repeated(served: Serv
 
 
 async def test_langchain_streams_and_completes(served: Served) -> None:
-    model = ChatOpenAI(
-        model=MODEL, base_url=f"{served.url}/v1", api_key=SecretStr("none"), stream_usage=True, max_retries=0
-    )
+    model = langchain(served, stream_usage=True)
     pieces = [piece async for piece in model.astream("[[tokens=60]]")]
     whole = pieces[0]
     for piece in pieces[1:]:
@@ -182,7 +202,7 @@ async def test_langchain_streams_and_completes(served: Served) -> None:
 
 
 async def test_langchain_binds_tools(served: Served) -> None:
-    model = ChatOpenAI(model=MODEL, base_url=f"{served.url}/v1", api_key=SecretStr("none"))
+    model = langchain(served)
     answer = await model.bind_tools([TOOL]).ainvoke("[[tool=weather]]")
     assert [(call["name"], call["args"]) for call in answer.tool_calls] == [
         ("weather", {"location": "Berlin"})
@@ -190,7 +210,7 @@ async def test_langchain_binds_tools(served: Served) -> None:
 
 
 async def test_langchain_raises_in_mid_stream(served: Served) -> None:
-    model = ChatOpenAI(model=MODEL, base_url=f"{served.url}/v1", api_key=SecretStr("none"), max_retries=0)
+    model = langchain(served)
     seen = []
 
     async def ask() -> None:

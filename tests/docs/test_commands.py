@@ -118,6 +118,9 @@ class Terminal:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(10)
+        for end in (self._shell.stdin, self._shell.stdout):
+            if end is not None:
+                end.close()
 
 
 def normal(text: str) -> str:

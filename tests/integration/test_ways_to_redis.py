@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from service.double import Double, expected_text
 from tests.support.cluster import Cluster
@@ -50,6 +53,12 @@ async def read(served: Served, turn: httpx.Response, after: int = 0) -> list[Fra
         events = [frame async for frame in frames(answer)]
     check_gapless(events, after + 1)
     return events
+
+
+def test_the_server_is_the_one_that_was_asked_for(store: redis.Redis) -> None:
+    found: Any = store.info("server")
+    named = os.environ.get("TESTS_REDIS")
+    assert found.get("server_name", "redis") == ("redis" if named == "redis-server" else "valkey")
 
 
 async def test_turns_run_resume_queue_stop_and_are_taken_over(

@@ -43,11 +43,12 @@ class Nginx:
                 shutil.copy(extra, directory / extra.name)
         # As root nginx makes its workers somebody else, who may not enter the folders of a test.
         user = "user root; " if os.geteuid() == 0 else ""
-        self._process = subprocess.Popen(
-            [program, "-p", str(directory), "-c", str(directory / "nginx.conf"),
-             "-e", str(directory / "error.log"), "-g", f"daemon off; {user}pid {directory}/nginx.pid;"],
-            stdout=(directory / "access.log").open("wb"), stderr=(directory / "stderr.log").open("wb"),
-        )  # fmt: skip
+        with (directory / "access.log").open("wb") as out, (directory / "stderr.log").open("wb") as err:
+            self._process = subprocess.Popen(
+                [program, "-p", str(directory), "-c", str(directory / "nginx.conf"),
+                 "-e", str(directory / "error.log"), "-g", f"daemon off; {user}pid {directory}/nginx.pid;"],
+                stdout=out, stderr=err,
+            )  # fmt: skip
         self._directory = directory
         eventually(self._answers, within=10)
 

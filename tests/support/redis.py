@@ -1,7 +1,7 @@
 """Real Redis servers for tests: started on a free port, stopped with the test.
 
-`start_redis()` takes redis-server from PATH, else the one that the embedded store ships. Stalled
-with `stall()`, killed with `kill()`, started again with its append-only file by `restart()`.
+The program is the one that TESTS_REDIS names (`redis-server`), else the Valkey that the embedded store
+ships. Stalled with `stall()`, killed with `kill()`, started again with its append-only file by `restart()`.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ from typing import Any
 import redis
 
 from service.store.embedded import find_server
+from tests.support.needed import program
 from tests.support.waiting import eventually
 
 # Below the ports that the kernel hands out (32768 and up), so that nothing takes one between the
-# look and the start; each worker of pytest-xdist has a block of its own.
+# look and the start; each worker of pytest-xdist has a block of its own, in each lane of tests/__main__.py.
 _FIRST_PORT = 20_000
-_BLOCK = 700
-_BLOCKS = 16
+_BLOCK = 350
+_BLOCKS = 32
 
 
 def _ports() -> Iterator[int]:
-    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or _BLOCKS - 1) % _BLOCKS
+    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or _BLOCKS // 2 - 1)
+    block = (int(os.environ.get("TESTS_LANE", "0")) * _BLOCKS // 2 + worker) % _BLOCKS
     first = secrets.randbelow(_BLOCK)  # two runs on one machine should not begin at the same port
     for count in itertools.count(first):
-        yield _FIRST_PORT + worker * _BLOCK + count % _BLOCK
+        yield _FIRST_PORT + block * _BLOCK + count % _BLOCK
 
 
 _next_ports = _ports()
 
 
 def free_port() -> int:
-    """A port on which nobody listens; the same is not given twice within 700."""
+    """A port on which nobody listens; the same is not given twice within 350."""
     for port in itertools.islice(_next_ports, _BLOCK):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,7 +65,8 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        server = find_server()
+        named = os.environ.get("TESTS_REDIS")
+        server = program(named) if named else find_server()
         assert server is not None, "no redis-server, and none is shipped for this machine"
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [str(server), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
