@@ -5,6 +5,7 @@
     browser      one Chromium for each core; apart, since Playwright's loop lets no other run beside it
     faults       replicas of their own; on redis-server where there is one, as in production
     redis        what depends on the server most, once more on redis-server beside the bundled Valkey
+    model        random callers and faults on real processes, for two minutes (tests/model)
     alone        marked `alone`: they measure time, and a neighbour would be measured with it
 
 Two lanes of parts run at once: what waits in one leaves the machine to the other. A part's output comes
@@ -46,11 +47,12 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Part:
-    """What pytest is called with, and variables of its environment."""
+    """What pytest, or another module, is called with, and variables of its environment."""
 
     name: str
     words: Sequence[str]
     variables: dict[str, str] = field(default_factory=dict)
+    module: str = "pytest"
 
 
 def beside(workers: int) -> list[str]:
@@ -71,6 +73,7 @@ def lanes() -> list[list[Part]]:
             Part("in process", [*IN_PROCESS, *beside(at_once + 1), "--cov"]),
             Part("redis", [*ON_BOTH, *beside(at_once + 1)], REDIS),
             Part("others", ["tests", *elsewhere, *beside(at_once + 1)]),
+            Part("model", ["--seconds", "120"], real, module="tests.model"),
         ],
         [
             Part("browser", [BROWSER, *beside(at_once)]),
@@ -93,7 +96,8 @@ class Run:
 
     def part(self, part: Part, lane: int = 0, *, at_once: bool = False) -> int:
         begin = time.monotonic()
-        command = [sys.executable, "-m", "pytest", *part.words, *self._arguments]
+        given = self._arguments if part.module == "pytest" else ()
+        command = [sys.executable, "-m", part.module, *part.words, *given]
         # Of each lane's workers the ports are others (tests/support/redis.py).
         environment = {**os.environ, **part.variables, "TESTS_LANE": str(lane)}
         told = subprocess.STDOUT if at_once else None

@@ -64,6 +64,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, node: Node) -> Iterator[
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(scope="session")
