@@ -225,8 +225,8 @@ class Decoder:
         """Decode events; ends after one that has taught what the next ones may look like."""
         for place, event in enumerate(events):
             frame = self._frame
-            if event.startswith(b"data: {") and b"\n" not in event:
-                self._chunk(event[6:], batch)
+            if event.startswith(b"data: {"):
+                self._chunk(event[6:], batch, event)
             else:
                 self._unusual(event, batch)
             if self._frame is not frame:
@@ -281,10 +281,14 @@ class Decoder:
             return garbled()
         return refusal(0, document if isinstance(document, dict) else {}, {})
 
-    def _chunk(self, body: bytes, batch: Batch) -> None:
+    def _chunk(self, body: bytes, batch: Batch, event: bytes = b"") -> None:
+        """`event`: what the body is the first line of, or all."""
         try:
             chunk = _decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
+            if b"\n" in event:
+                self._unusual(event, batch)
+                return
             raise garbled() from None
         if chunk.error is not None:
             raise refusal(0, {"error": chunk.error}, {})
