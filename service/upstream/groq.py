@@ -130,7 +130,7 @@ class Groq:
                 if len(urls) > 1:
                     self._urls = [url]
                 break
-            if not is_unknown_url(response.status_code, await _document(response)):
+            if not await _is_elsewhere(response):
                 break
             if url is urls[-1]:
                 log.error(
@@ -149,8 +149,6 @@ class Groq:
         call = httpx.Request(
             "POST", url, headers=headers, content=content, extensions=self._extensions
         )  # fmt: skip
-        if not isinstance(self._http, _Client):
-            call.extensions[SENT] = True  # behind a proxy nobody says when; only that it was not
         try:
             return await self._sent(call, asyncio.get_running_loop().time() + request.patience)
         finally:
@@ -160,6 +158,8 @@ class Groq:
         """A call that has not left is tried again; one of which the provider may have seen a byte is not."""
         pause = _PAUSE_SECONDS
         while True:
+            if not isinstance(self._http, _Client):
+                call.extensions[SENT] = True  # behind a proxy nobody says when; only that it was not
             try:
                 return await self._http.send(call, stream=True)
             except _NOT_SENT as error:
@@ -251,6 +251,16 @@ class WholeAnswer:
             raise cut_short() from error
         if (pause := take(whole.decode(bytes(body), self.said))) is not None:
             await pause
+
+
+async def _is_elsewhere(response: httpx.Response) -> bool:
+    if response.status_code not in (404, 405):
+        return False
+    try:
+        return is_unknown_url(response.status_code, await _document(response))
+    except BaseException:
+        async with _closing(response):  # whoever leaves now has no response to close
+            raise
 
 
 def _is_whole(response: httpx.Response) -> bool:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 
+import httpx
 import pytest
 
+from service.config.settings import Settings
 from service.double import Double, create_double, expected_text, running
+from service.upstream.base import Request
+from service.upstream.groq import Groq
+from service.upstream.models import load_catalogue
 from tests.conftest import Start
 from tests.support.dialects import datas
 from tests.support.redis import free_port
@@ -66,6 +71,28 @@ async def test_a_provider_that_is_back_in_time_has_missed_no_call(start: Start) 
     assert told[-1]["finish_reason"] == "stop"
     assert [event["attempt"] for event in told if "attempt" in event] == [1]
     assert told[-1]["usage"]["completion_tokens"] == 9
+
+
+async def test_behind_a_proxy_a_call_that_has_left_at_last_is_paid_for() -> None:
+    """Somebody else's transport does not say when a call has left."""
+    tries = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise httpx.ConnectError("not yet", request=request)
+        return httpx.Response(200, content=b"", headers={"content-type": "text/event-stream"})
+
+    provider = Groq(Settings(_env_file=None))
+    provider._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    model = load_catalogue(None, None).default
+    request = Request(model, [], 9, {}, "t_1", patience=2)
+    async with provider.call(request):
+        assert request.billable
+    await provider._http.aclose()
+    await provider.close()
+    assert tries == 2
 
 
 async def test_without_a_retry_budget_it_fails_at_once(start: Start) -> None:
