@@ -53,6 +53,9 @@ def ui_message(message: Message) -> dict[str, Any]:
     found: dict[str, Any] = {"id": message.id, "role": message.role, "parts": parts}
     if message.turn_id:
         found["metadata"] = {"turnId": message.turn_id}
+    if message.role == "assistant" and message.model:
+        told = aisdk.ended_metadata(message.state, message.finish_reason, message.model, message.usage)
+        found["metadata"] |= {**told, "createdAt": message.begun or message.created}
     return found
 
 

@@ -84,7 +84,11 @@ COMPLETION: Final = {
 HISTORY_MESSAGES: Final = [
     {**_USER, "parts": [{"type": "text", "text": _ASKED, "state": "done"}], "metadata": {"turnId": _TURN_ID}},
     {
-        "id": _ANSWER_ID, "role": "assistant", "metadata": {"turnId": _TURN_ID},
+        "id": _ANSWER_ID, "role": "assistant",
+        "metadata": {
+            "turnId": _TURN_ID, "state": "completed", "finishReason": "stop", "model": _MODEL,
+            "usage": {"inputTokens": 20, "outputTokens": 9, "totalTokens": 29}, "createdAt": _AT,
+        },
         "parts": [{"type": "text", "text": _SAID, "state": "done"}],
     },
 ]  # fmt: skip

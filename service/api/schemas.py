@@ -95,7 +95,12 @@ _TURN_EVENTS: Final[dict[str, Schema]] = {
     "turn.restarted": fields("the text so far is void", attempt=NUMBER),
     "turn.completed": _ENDED,
     "turn.stopped": _ENDED,
-    "turn.failed": ref("Failure"),
+    "turn.failed": fields(
+        code=TEXT,
+        message=TEXT,
+        retryable=FLAG,
+        optional={"retry_after": {"type": "number"}, "param": TEXT, "usage": ref("Tokens")},
+    ),
 }
 _CHECKS: Final[Schema] = {"type": "object", "additionalProperties": TEXT}
 _REASON: Final = {"type": ["string", "null"], "description": "stop, length, tool_calls, content_filter"}
@@ -183,7 +188,20 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "A UIMessage of the AI SDK; an answer's id equals its `start.messageId`.",
         id=TEXT, role=one_of("user", "assistant"),
         parts=many(fields(type=one_of("text", "reasoning"), text=TEXT, state=one_of("done"))),
-        optional={"metadata": fields(turnId=TEXT)},
+        optional={"metadata": ref("AnswerMetadata")},
+    ),
+    "AnswerMetadata": fields(
+        "Of an answer; the same that its stream has told by then. Of a question the turn's id alone.",
+        turnId=TEXT,
+        optional={
+            "state": one_of("running", "completed", "stopped", "failed"),
+            "finishReason": one_of("stop", "length", "content-filter", "tool-calls", "error", "other"),
+            "model": TEXT, "createdAt": MILLISECONDS,
+            "usage": fields(
+                inputTokens=NUMBER, outputTokens=NUMBER, totalTokens=NUMBER,
+                optional={"reasoningTokens": NUMBER, "cachedInputTokens": NUMBER},
+            ),
+        },
     ),
     "HistoryMessages": many(ref("HistoryMessage")),
     "UIMessageChunk": {

@@ -1,9 +1,10 @@
 """The UI message stream of Vercel's AI SDK (useChat): its requests and its chunks.
 
-The server's history is the truth: of a request counts the last message of the user, and what
-came before only where the server has nothing. Chunks have no extra keys and no nulls (the
-schemas were strict for years). The id of a chunk is `<turn>.<event>.<k>`: the encoder is a pure
-function of the log, so a reader who comes back is sent exactly what follows the id it had.
+The server's texts are the truth, the page's list says which of them there still are: of a request count
+the last message of the user and the ids before it, whose texts only where the server has nothing.
+Chunks have no extra keys and no nulls (the schemas were strict for years). The id of a chunk is
+`<turn>.<event>.<k>`: the encoder is a pure function of the log, so a reader who comes back is sent
+exactly what follows the id it had.
 
 A restart cannot take text back in a stream, except by `reset-step`, which only later versions of
 AI SDK 7 know and a client has to ask for. Anybody else's stream breaks there, and the replay
@@ -95,7 +96,7 @@ def parse(body: Any, principal: str) -> Send:
         asked = [i for i in asked if chat.messages[i].id == chat.messageId]
     if not asked or (not again and not edited and asked[-1] != len(chat.messages) - 1):
         raise ServiceError("invalid_request", "The last message has to be one of the user.")
-    last = chat.messages[asked[-1]]
+    last, before = chat.messages[asked[-1]], chat.messages[: asked[-1]]
     if last.has_files:
         raise ServiceError("unsupported_parameter", "Files are not supported; send text.", param="messages")
     return Send(
@@ -105,7 +106,7 @@ def parse(body: Any, principal: str) -> Send:
         key=None if again or edited else last.id,
         seeds=[
             {"id": message.id, "role": message.role, "content": message.text}
-            for message in chat.messages[: asked[-1]]
+            for message in before
             if message.seeds
         ],
         seeds_required=False,
@@ -146,6 +147,7 @@ class AiSdkEncoder(Encoder):
         self._shown = after is not None and after.seq > 1
         self._open: tuple[str, str] | None = None
         self._calls: dict[int, _Call] = {}
+        self._model = ""
 
     def shows(self, event: Event) -> bool:
         return event.name in events.SHOWN
@@ -167,27 +169,33 @@ class AiSdkEncoder(Encoder):
             return self._call(event.data)
         if name == events.STARTED:
             started = event.data
-            metadata = {"turnId": started["turn_id"], "model": started["model"]}
+            self._model = started["model"]
+            metadata = {
+                "turnId": started["turn_id"], "state": "running", "model": self._model,
+                "createdAt": started["created"],
+            }  # fmt: skip
             message_id = ids.answer_id(started["turn_id"])
             return [_chunk("start", messageId=message_id, messageMetadata=metadata), _chunk("start-step")]
+        if name == events.ATTEMPT:
+            self._model = event.data["model"]
         if name == events.RESTARTED:
             return self._restart(event)
         if name == events.COMPLETED:
-            body = event.data
+            told = self._ended("completed", event.data)
             return [
                 *self._close(), *self._finish_calls(), _chunk("finish-step"),
-                _chunk(
-                    "finish", finishReason=_REASONS.get(body["finish_reason"], "other"),
-                    messageMetadata=_usage(body["usage"]),
-                ),
-                b"[DONE]",
+                _chunk("finish", finishReason=told["finishReason"], messageMetadata=told), b"[DONE]",
             ]  # fmt: skip
-        if name == events.STOPPED:
-            usage = _chunk("message-metadata", messageMetadata=_usage(event.data["usage"]))
-            return [*self._close(), usage, _chunk("abort"), b"[DONE]"]
-        if name == events.FAILED:
-            return [*self._close(), _error(from_event(event.data)), b"[DONE]"]
+        if name in (events.STOPPED, events.FAILED):
+            stopped = name == events.STOPPED
+            told = self._ended("stopped" if stopped else "failed", event.data)
+            last = _chunk("abort") if stopped else _error(from_event(event.data))
+            return [*self._close(), _chunk("message-metadata", messageMetadata=told), last, b"[DONE]"]
         return []
+
+    def _ended(self, state: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What the end adds to the metadata of `start`; a page that is loaded later finds the same."""
+        return ended_metadata(state, body.get("finish_reason"), self._model, body.get("usage"))
 
     def _piece(self, kind: str, event: Event) -> list[bytes]:
         chunks = []
@@ -257,7 +265,16 @@ def _error(error: ServiceError) -> bytes:
     return _chunk("error", errorText=sentence(error))
 
 
-def _usage(usage: dict[str, Any]) -> dict[str, Any]:
+def ended_metadata(
+    state: str, finish_reason: str | None, model: str, usage: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Of an answer that has ended, live or in the history. Failed ones have the reason `error`."""
+    reason = "error" if state == "failed" else _REASONS.get(finish_reason or "", "other")
+    found = {"state": state, "finishReason": reason, "model": model}
+    return {**found, "usage": _usage(usage)} if usage else found
+
+
+def _usage(usage: dict[str, Any]) -> dict[str, int]:
     """By the names that the AI SDK has for it; details where the provider told some."""
     told = {
         "inputTokens": usage["prompt_tokens"],
@@ -266,4 +283,4 @@ def _usage(usage: dict[str, Any]) -> dict[str, Any]:
         "reasoningTokens": detail(usage, "reasoning_tokens"),
         "cachedInputTokens": detail(usage, "cached_tokens"),
     }
-    return {"usage": {name: tokens for name, tokens in told.items() if tokens or name not in _DETAILS}}
+    return {name: tokens for name, tokens in told.items() if tokens or name not in _DETAILS}

@@ -123,6 +123,7 @@ class Live:
         """A call is about to be sent: with the next append whoever ends the turn bills it."""
         turn = self.turn
         turn.attempt += 1
+        turn.answered_by = model.id
         turn.prompt_tokens = prompt_tokens
         self.said = {}
         self.add_event(

@@ -57,7 +57,7 @@ class Sealer:
     async def fail(self, live: Live, error: ServiceError, *, new_life: bool = False) -> str:
         usage = live.usage
         body: dict[str, Any] = {
-            "code": error.code, "message": error.message, "retryable": error.retryable
+            "code": error.code, "message": error.message, "retryable": error.retryable, "usage": usage
         }  # fmt: skip
         if error.retry_after is not None:
             body["retry_after"] = round(error.retry_after, 3)
@@ -148,7 +148,8 @@ class Sealer:
         if live.model is not None:
             fields["answered_by"] = live.model.id
         if state == "failed":
-            fields["error"] = orjson.dumps(events.without_provider(body))
+            told = events.without_provider(body)
+            fields["error"] = orjson.dumps({name: told[name] for name in told if name != "usage"})
         else:
             fields["finish"] = body["finish_reason"]
         seal = self._seal(
@@ -213,12 +214,13 @@ class Sealer:
     ) -> Seal:  # fmt: skip
         answer_id = ids.answer_id(turn.ref.turn_id)
         message = b""
-        if not answer.empty or (state == "completed"):
+        # What was shown is kept, thoughts alone too; where the key is free a repeat takes the answer's place.
+        if not answer.empty or state == "completed" or (answer.reasoning and not frees_key):
             message = Message(
                 id=answer_id, role="assistant", content="".join(answer.text), turn_id=turn.ref.turn_id,
                 state=state, created=int(time.time() * 1000), reasoning="".join(answer.reasoning),
                 tool_calls=tuple(answer.tool_calls), finish_reason=fields.get("finish", ""),
-                model=fields.get("answered_by") or turn.answered_by or turn.model, usage=usage,
+                model=turn.answered_by or turn.model, usage=usage, begun=_begun(turn),
             ).dump()  # fmt: skip
         fields = {**fields, "usage": orjson.dumps(usage), "ended": int(time.time() * 1000)}
         return Seal(state, first_id, payloads, fields, answer_id, message, frees_key)
@@ -253,6 +255,11 @@ class Sealer:
 
 def _ended(live: Live, reason: str, usage: dict[str, Any]) -> dict[str, Any]:
     return events.with_provider({"finish_reason": reason, "usage": usage}, live.said)
+
+
+def _begun(turn: Turn) -> int:
+    """As `turn.started` says it, in ms: the store's own time of the begin may be another by then."""
+    return int(events.Event(1, turn.started).data["created"]) if turn.started else turn.created
 
 
 def lost_log() -> ServiceError:

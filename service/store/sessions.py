@@ -60,7 +60,8 @@ class Message:
 
     `id` is the field under which the message is stored. The body names one too, which is another where a
     send is repeated after a failure and its question keeps its first id: scripts write bodies as they come.
-    An answer has the model and the usage of its turn, and a `finish_reason` unless it failed.
+    An answer has the model and the usage of its turn, when that began (`begun`, ms), and a `finish_reason`
+    unless it failed.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Message:
     finish_reason: str = ""
     model: str = ""
     usage: dict[str, Any] | None = None
+    begun: int = 0
 
     def dump(self) -> bytes:
         body: dict[str, Any] = {
@@ -85,7 +87,10 @@ class Message:
         if self.tool_calls:
             body["tool_calls"] = list(self.tool_calls)
         if self.model:
-            body |= {"finish_reason": self.finish_reason, "model": self.model, "usage": self.usage}
+            body |= {
+                "finish_reason": self.finish_reason, "model": self.model, "usage": self.usage,
+                "begun": self.begun,
+            }  # fmt: skip
         return orjson.dumps(body)
 
     @classmethod
@@ -96,6 +101,7 @@ class Message:
             state=body.get("state", "completed"), created=body.get("created", 0),
             reasoning=body.get("reasoning", ""), tool_calls=tuple(body.get("tool_calls", ())),
             finish_reason=body.get("finish_reason", ""), model=body.get("model", ""), usage=body.get("usage"),
+            begun=body.get("begun", 0),
         )  # fmt: skip
 
 

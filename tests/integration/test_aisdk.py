@@ -247,7 +247,7 @@ async def test_a_replay_from_the_start_has_the_same_chunks(served: Served) -> No
     start = json.loads(frames(replay.text)[0][1])
     messages = (await served.client.get("/api/chat/c/messages")).json()
     assert start["messageId"] == messages[1]["id"]
-    assert start["messageMetadata"] == {"turnId": turn, "model": "openai/gpt-oss-120b"}
+    assert start["messageMetadata"].items() >= {"turnId": turn, "model": "openai/gpt-oss-120b"}.items()
     assert messages[1]["parts"] == [
         {"type": "reasoning", "text": expected_text(9, -1), "state": "done"},
         {"type": "text", "text": expected_text(60), "state": "done"},

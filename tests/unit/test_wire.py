@@ -145,10 +145,22 @@ def chunks(*pairs: tuple[str, str]) -> str:
 
 
 START = (
-    ("1.0", '{"type":"start","messageId":"m_1","messageMetadata":{"turnId":"t_1","model":"m"}}'),
+    (
+        "1.0",
+        '{"type":"start","messageId":"m_1","messageMetadata":'
+        '{"turnId":"t_1","state":"running","model":"m","createdAt":1790000000123}}',
+    ),
     ("1.1", '{"type":"start-step"}'),
 )
-METADATA = '{"usage":{"inputTokens":7,"outputTokens":3,"totalTokens":10}}'
+
+
+def ended(
+    state: str, reason: str, usage: str = ',"usage":{"inputTokens":7,"outputTokens":3,"totalTokens":10}'
+) -> str:
+    return f'{{"state":"{state}","finishReason":"{reason}","model":"m"{usage}}}'
+
+
+METADATA = ended("completed", "stop")
 
 
 def test_aisdk() -> None:
@@ -168,8 +180,9 @@ def test_aisdk() -> None:
 
 
 def test_aisdk_tool_call() -> None:
-    ended = events.structured(events.COMPLETED, {"finish_reason": "tool_calls", "usage": USAGE})
-    log = (STARTED, events.delta("a"), events.structured(events.TOOL_CALL, CALL), ended)
+    end = events.structured(events.COMPLETED, {"finish_reason": "tool_calls", "usage": USAGE})
+    log = (STARTED, events.delta("a"), events.structured(events.TOOL_CALL, CALL), end)
+    calls = ended("completed", "tool-calls")
     assert encoded(AiSdkEncoder(TURN), *log) == chunks(
         *START,
         ("2.0", '{"type":"text-start","id":"text-2"}'),
@@ -179,7 +192,7 @@ def test_aisdk_tool_call() -> None:
         ("3.2", '{"type":"tool-input-delta","toolCallId":"fc_1","inputTextDelta":"{\\"a\\":1}"}'),
         ("4.0", '{"type":"tool-input-available","toolCallId":"fc_1","toolName":"look","input":{"a":1}}'),
         ("4.1", '{"type":"finish-step"}'),
-        ("4.2", f'{{"type":"finish","finishReason":"tool-calls","messageMetadata":{METADATA}}}'),
+        ("4.2", f'{{"type":"finish","finishReason":"tool-calls","messageMetadata":{calls}}}'),
         ("4.3", "[DONE]"),
     )
 
@@ -190,8 +203,9 @@ def test_aisdk_failure_closes_the_text_and_says_when_to_try_again() -> None:
         ("2.0", '{"type":"text-start","id":"text-2"}'),
         ("2.1", '{"type":"text-delta","id":"text-2","delta":"a"}'),
         ("3.0", '{"type":"text-end","id":"text-2"}'),
-        ("3.1", '{"type":"error","errorText":"The model is busy; try again in 7 s."}'),
-        ("3.2", "[DONE]"),
+        ("3.1", f'{{"type":"message-metadata","messageMetadata":{ended("failed", "error", "")}}}'),
+        ("3.2", '{"type":"error","errorText":"The model is busy; try again in 7 s."}'),
+        ("3.3", "[DONE]"),
     )
 
 
@@ -201,7 +215,7 @@ def test_aisdk_stop_closes_the_text_before_the_abort() -> None:
         ("2.0", '{"type":"text-start","id":"text-2"}'),
         ("2.1", '{"type":"text-delta","id":"text-2","delta":"a"}'),
         ("3.0", '{"type":"text-end","id":"text-2"}'),
-        ("3.1", f'{{"type":"message-metadata","messageMetadata":{METADATA}}}'),
+        ("3.1", f'{{"type":"message-metadata","messageMetadata":{ended("stopped", "stop")}}}'),
         ("3.2", '{"type":"abort"}'),
         ("3.3", "[DONE]"),
     )
