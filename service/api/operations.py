@@ -214,9 +214,10 @@ OPERATIONS: Final[dict[str, Operation]] = {
         {200: _CHUNKS, 204: Answer("A repeat whose `Last-Event-ID` was the last chunk", {}, SEND_HEADERS)},
         (*SENDS, *HOLDS, "message_not_found", "bad_cursor", "cursor_ahead"),
         (*SENDING, "Last-Chunk-ID", "X-Accept-Chunks"), aisdk.UseChatBody, examples.USE_CHAT_BODIES,
-        description="The server's history counts: of `messages` it takes the last one of the user, and what "
-        "came before only where it has nothing. A running answer is interrupted. Without an "
-        "`Idempotency-Key` the message's id is the key. Errors are one plain sentence.",
+        description="The server's texts count: of `messages` it takes the last one of the user, and the "
+        "texts before it only where it has nothing. What the list has cut off before it is cut off here. A "
+        "running answer is interrupted. Without an `Idempotency-Key` the message's id is the key. Errors are "
+        "one plain sentence.",
     ),
     "GET /api/chat/{session_id}/stream": Operation(
         "aisdk", {200: _CHUNKS, 204: Answer("Nothing is running, and the last end was sent to somebody")},

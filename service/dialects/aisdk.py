@@ -39,6 +39,8 @@ _REASONS: Final = {
 
 # A page sends its whole chat each time; of a longer one the newest are looked at, the message among them.
 _MESSAGES: Final = MAX_HISTORY + 1
+# Of those before it so many may be unknown to the server in a row: what it refused, which the page keeps.
+_LINEAGE: Final = 64
 
 
 class Part(TypedDict):
@@ -109,8 +111,19 @@ def parse(body: Any, principal: str) -> Send:
             for message in before
             if message.seeds
         ],
-        seeds_required=False,
+        seeds_required=False, before=_lineage(before, body),
     )  # fmt: skip
+
+
+def _lineage(before: list[UIMessage], body: dict[str, Any]) -> list[str]:
+    """What the page's list says of the history: what is not in it, it has cut off.
+
+    A message alone says nothing, since pages may send the newest only; but assistant-ui, whose bodies have
+    `tools`, always sends all that there is.
+    """
+    if not before:
+        return [""] if "tools" in body else []
+    return [message.id for message in reversed(before) if message.role != "system"][:_LINEAGE]
 
 
 @dataclass(frozen=True, slots=True, order=True)

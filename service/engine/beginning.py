@@ -292,7 +292,7 @@ def _unchanged(seen: Seen, begun: Begun, send: Send) -> Page | None:
     turns = seen.session.turns if seen.session else 0
     busy = seen.session is not None and seen.session.active_turn is not None
     seeded = send.seeds and not (seen.page and seen.page.said)
-    return None if busy or seeded or begun.turns != turns + 1 else seen.page
+    return None if busy or seeded or begun.cut or begun.turns != turns + 1 else seen.page
 
 
 def session_not_found() -> ServiceError:

@@ -41,6 +41,8 @@ class Send:
     messages for a new session, and unless `seeds_required` a session that has messages already
     does without them. `params` are what the model takes, already checked.
     `large`: what is done for it before it begins takes ms, so that others have their turn in between.
+    `before`: ids of what stands before the message at its client, newest first, "" for the beginning; it
+    has cut off what the session has behind the first of them that it knows. None: it says nothing of that.
     `on_busy_asked`: the body itself says what to do in a busy session. `shows` is what the response shows of
     an answer before it ends well.
     """
@@ -56,6 +58,7 @@ class Send:
     params: dict[str, Any] = field(default_factory=dict)
     seeds: list[dict[str, str]] = field(default_factory=list)
     seeds_required: bool = True
+    before: list[str] = field(default_factory=list)
     messages: list[dict[str, Any]] | None = None
     on_busy: OnBusy = "reject"
     on_busy_asked: bool = False
@@ -132,6 +135,6 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
         ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
         started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds,
         on_busy=send.on_busy, named=send.session_id is not None, must_exist=send.must_exist,
-        seeds_required=send.seeds_required,
+        seeds_required=send.seeds_required, before=send.before,
         key=send.key, fingerprint=send.fingerprint() if send.key else "",
     )  # fmt: skip

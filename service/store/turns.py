@@ -165,6 +165,7 @@ class Begin:
     defaults: dict[str, str]
     seeds: Sequence[tuple[str, str, bytes]] = ()
     seeds_required: bool = True
+    before: Sequence[str] = ()
     on_busy: str = "reject"
     named: bool = False
     must_exist: bool = False
@@ -195,6 +196,7 @@ class Begun:
     message_id: str = ""
     pos: int = 0
     turns: int = 0  # of its session, with this one
+    cut: bool = False  # its message stands where others may have stood
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +281,7 @@ class Turns:
         ]  # fmt: skip
         for seed in begin.seeds:
             args += seed
+        args += [len(begin.before), *begin.before]
         names = [keys.session, keys.order, keys.messages, keys.turns, keys.queue,
                  keys.turn(begin.ref.turn_id), keys.log(begin.ref.turn_id), idem]  # fmt: skip
         return "begin", names, args
@@ -291,7 +294,7 @@ class Turns:
         if outcome == "BEGUN":
             return Begun(
                 outcome, begin.ref.turn_id, answer[1].decode(), answer[3].decode(), int(answer[4]),
-                int(answer[5]),
+                int(answer[5]), cut=len(answer) < 7 or int(answer[6]) > 0,
             )  # fmt: skip
         return Begun(outcome, answer[1].decode() if len(answer) > 1 else "")
 

@@ -13,7 +13,10 @@
 --       is missing where it was made beforehand and nothing has been said in it)
 --       then seeds required 0|1 (0: a session that has messages does without them)
 --       then number of seeds, then id, role, JSON, ...
--- Returns {BEGUN, state, epoch, user message id, answer position, turns of its session} | {KNOWN, turn id} |
+--       then number of the ids that stand before the message at its client, then those, newest first ('' = the
+--       beginning): an append cuts off what the session has behind the first of them that it knows
+-- Returns {BEGUN, state, epoch, user message id, answer position, turns of its session, messages that an
+--         append has cut off (not where it is repeated)} | {KNOWN, turn id} |
 --         {MISMATCH, turn id} | {BUSY, turn id} | {HAS_HISTORY} | {NO_SESSION} | {NO_MESSAGE} |
 --         {MESSAGE_EXISTS} | {FREE} (check) | {LATE}
 local function history()
@@ -65,18 +68,36 @@ if ARGV[14] == '0' and fingerprint ~= '' then
   if again then message_id = newest[1] end
 end
 local seeds = tonumber(ARGV[at + 1])
+local before = at + 2 + 3 * seeds
 if seeds > 0 and redis.call('EXISTS', order) == 1 then
   if ARGV[at] == '1' and not again then return {'HAS_HISTORY'} end
   seeds = 0
 end
 at = at + 1
 
-local position
+-- Behind which place do the messages go? A question goes with its answer, of which a client may know nothing.
+local function behind(place)
+  if place % 2 == 1 then return place end
+  local after = redis.call('ZRANGEBYSCORE', order, '(' .. place, '+inf', 'WITHSCORES', 'LIMIT', 0, 8)
+  for i = 2, #after, 2 do
+    if after[i] % 2 == 0 then return after[i] - 1 end
+  end
+end
+
+local position, cut
 if mode == 'append' then
   -- The newest message without an answer is sent again after a failure: it takes its old place.
   position = tonumber(redis.call('ZSCORE', order, message_id) or nil)
   local newest = redis.call('ZREVRANGE', order, 0, 0)[1] == message_id
   if position and (position % 2 == 1 or not newest) then return {'MESSAGE_EXISTS'} end
+  for i = before + 1, before + (position and 0 or ARGV[before]) do
+    local place = ARGV[i] == '' and 0 or tonumber(redis.call('ZSCORE', order, ARGV[i]) or nil)
+    if place then
+      cut = behind(place)
+      break
+    end
+  end
+  if cut and redis.call('ZCOUNT', order, '(' .. cut, '+inf') == 0 then cut = nil end
 else
   -- A user message has an even position, the answer to it the odd one after it.
   if message_id == '' then
@@ -89,13 +110,14 @@ else
   end
   position = tonumber(redis.call('ZSCORE', order, message_id) or '1')
   if position % 2 == 1 then return {'NO_MESSAGE'} end
+  cut = position
 end
 
 -- After all other refusals: what would be refused anyway must not interrupt an answer.
 local state = 'running'
 local active = redis.call('HGET', session, 'active')
 if active then
-  if ARGV[12] ~= 'queue' or mode ~= 'append' or redis.call('LLEN', queue) >= tonumber(ARGV[13]) then
+  if ARGV[12] ~= 'queue' or cut or redis.call('LLEN', queue) >= tonumber(ARGV[13]) then
     return {'BUSY', active}
   end
   if position then return {'MESSAGE_EXISTS'} end
@@ -123,13 +145,14 @@ local function put(message_id, body)
   bytes = bytes + weight(message_id)
 end
 
-if mode ~= 'append' then
-  local cut = redis.call('ZRANGEBYSCORE', order, '(' .. position, '+inf')
-  redis.call('ZREMRANGEBYSCORE', order, '(' .. position, '+inf')
-  for i = 1, #cut, 1000 do
-    local last = math.min(i + 999, #cut)
-    for j = i, last do bytes = bytes - weight(cut[j]) end
-    redis.call('HDEL', messages, unpack(cut, i, last))
+local off = {}
+if cut then
+  off = redis.call('ZRANGEBYSCORE', order, '(' .. cut, '+inf')
+  redis.call('ZREMRANGEBYSCORE', order, '(' .. cut, '+inf')
+  for i = 1, #off, 1000 do
+    local last = math.min(i + 999, #off)
+    for j = i, last do bytes = bytes - weight(off[j]) end
+    redis.call('HDEL', messages, unpack(off, i, last))
   end
 end
 
@@ -195,4 +218,4 @@ end
 local ttl = named == '1' and ARGV[4] or ARGV[5]
 for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
 redis.call('EXPIRE', turn, math.max(tonumber(ttl), tonumber(ARGV[6])))
-return {'BEGUN', state, '1', message_id, position + 1, count}
+return {'BEGUN', state, '1', message_id, position + 1, count, mode == 'append' and #off or 0}
