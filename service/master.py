@@ -3,6 +3,7 @@
 Differences from the stock arbiter, each for "a deploy cuts nothing":
 - a worker that leaves (reload, recycling, SIGTERM to it alone) is replaced at once, and one
   that can wait is told to go only when its replacement serves;
+- recycled workers wait for their answers, as many as there are workers: beyond that the oldest hurry;
 - a reload does not block the master, so that heartbeats are checked and a SIGTERM is obeyed;
 - workers that cannot boot end the master only while none serves: a broken reload leaves the
   old workers in place.
@@ -83,6 +84,9 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
         for worker in (*surplus, *replaced):
             worker.told = True
             self.kill_worker(worker.pid, signal.SIGTERM)
+        waiting = [worker for worker in workers if worker.told]
+        for worker in waiting[: max(0, len(waiting) - self.num_workers)]:
+            worker.mark(Flag.HURRIED)
 
     def kill_worker(self, pid: int, sig: int) -> None:
         worker = self.WORKERS.get(pid)

@@ -40,6 +40,7 @@ class Flag(enum.IntEnum):
     LEAVING = 2  # by either: a replacement is wanted
     REPLICA_LEAVES = 3  # by our master: no replacement, everything goes
     CLEAN = 4  # by the worker: the app has ended as it should and holds no lease
+    HURRIED = 5  # by our master: too many workers wait for their answers, this one the longest
 
 
 class ChatWorker(UvicornWorker):  # type: ignore[misc]  # Gunicorn has no types
@@ -89,8 +90,10 @@ class WorkerServer(ChatServer):
             load_settings(),
             replica_leaves=self._whole_replica,
             on_leaving=lambda: worker.tell_master(Flag.LEAVING),
+            patient=self._may_wait,
         )
         self.worker = worker
+        self._recycled = False
         self._collector = Collector()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -117,6 +120,9 @@ class WorkerServer(ChatServer):
         worker = self.worker
         return worker.has(Flag.REPLICA_LEAVES) or not worker.has(Flag.MANAGED) or self._orphaned()
 
+    def _may_wait(self) -> bool:
+        return self._recycled and not self.worker.has(Flag.HURRIED) and not self._whole_replica()
+
     def _orphaned(self) -> bool:
         return bool(os.getppid() != self.worker.ppid)
 
@@ -129,6 +135,7 @@ class WorkerServer(ChatServer):
             log.info("worker.recycled", requests=self.server_state.total_requests)
             if not worker.has(Flag.MANAGED):
                 return True
+            self._recycled = True
             worker.tell_master(Flag.LEAVING)  # goes on serving: the master sends SIGTERM when another does
         worker.board.write(worker.age, len(self.server_state.connections))
         if counter % 10 == 0:  # tenths of a second

@@ -16,6 +16,7 @@ from service.logs import get_logger
 
 # Before the server's deadline: time for the last appends, the releases and the farewells.
 _MARGIN_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.5  # between looks at the deadline, which the server may bring nearer
 
 log = get_logger(__name__)
 
@@ -44,11 +45,15 @@ class Drain:
     async def _until_deadline(self) -> None:
         """Returns when no turn and no reader is left, or shortly before the server cuts."""
         loop = asyncio.get_running_loop()
-        deadline: float = getattr(self._leaving, "deadline", loop.time())
-        if deadline == float("inf"):
-            return
-        try:
-            async with asyncio.timeout_at(deadline - _MARGIN_SECONDS):
-                await self._engine.idle()
-        except TimeoutError:
-            return
+        began = loop.time()
+        while True:
+            end: float = getattr(self._leaving, "deadline", began) - _MARGIN_SECONDS
+            if end == float("inf"):
+                return
+            try:
+                async with asyncio.timeout_at(min(end, loop.time() + _LOOK_SECONDS)):
+                    await self._engine.idle()
+                    return
+            except TimeoutError:
+                if loop.time() >= end:
+                    return

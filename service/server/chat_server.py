@@ -11,7 +11,9 @@ a drain that the app can see, `scope["state"]["drain"]`, and an order of leaving
     then: requests finish until the deadline, a connection without one is closed after a
     moment, the rest is cancelled and awaited, the app's lifespan ends.
 
-From the first step on every response asks its client to close the connection.
+From the first step on every response asks its client to close the connection. The deadline is
+CHAT_DRAIN_SECONDS away; a worker that is merely recycled waits for its answers for as long as one
+may take, until something presses: then it has CHAT_DRAIN_SECONDS from that moment.
 Processes, signals of the master and the choice between the two columns are worker.py's.
 """
 
@@ -80,8 +82,9 @@ def http_options() -> dict[str, Any]:
 
 
 class Drain(asyncio.Event):
-    """Set when the process begins to leave. `deadline` (loop time) is when requests are cut.
+    """Set when the process begins to leave.
 
+    `deadline` (loop time) is when requests are cut; it may come nearer.
     `refusing`: the whole replica goes, so what is new belongs elsewhere. A worker that is merely
     replaced still answers what comes on its kept connections.
     """
@@ -99,7 +102,10 @@ def _busy(connection: object) -> bool:
 
 
 class ChatServer(Server):
-    """See the module. `replica_leaves` says which column applies and may change its mind."""
+    """See the module. `replica_leaves` says which column applies and may change its mind.
+
+    `patient` says whether it may wait for its answers beyond CHAT_DRAIN_SECONDS, and may too.
+    """
 
     def __init__(
         self,
@@ -109,6 +115,7 @@ class ChatServer(Server):
         replica_leaves: Callable[[], bool] = lambda: True,
         on_ready: Callable[[], None] = lambda: None,
         on_leaving: Callable[[], None] = lambda: None,
+        patient: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(config)
         self.settings = settings
@@ -116,6 +123,8 @@ class ChatServer(Server):
         self._replica_leaves = replica_leaves
         self._on_ready = on_ready
         self._on_leaving = on_leaving
+        self._patient = patient
+        self._waits = False  # for answers, beyond the time that a drain has
 
     # -- a life
 
@@ -146,7 +155,9 @@ class ChatServer(Server):
         loop = asyncio.get_running_loop()
         whole = self._replica_leaves()
         first = self.settings.drain_delay if whole else LINGER_SECONDS
-        self.drain.deadline = loop.time() + first + self.settings.drain_seconds
+        self._waits = self._patient()
+        longest = self.settings.turn_timeout_seconds if self._waits else 0.0
+        self.drain.deadline = loop.time() + first + max(longest, self.settings.drain_seconds)
         log.info("server.leaving", replica_leaves=whole, connections=len(self.server_state.connections))
         self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
         await super().on_tick(0)  # puts them into the headers of every response from here on
@@ -192,16 +203,19 @@ class ChatServer(Server):
 
     async def _wait_tasks_to_complete(self) -> None:
         # Not uvicorn's timeout_graceful_shutdown: that one does not await what it has cancelled.
-        try:
-            async with asyncio.timeout_at(self.drain.deadline):
-                await super()._wait_tasks_to_complete()
-        except TimeoutError:
-            tasks = set(self.server_state.tasks)
-            log.warning("server.requests_cut", requests=len(tasks))
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        waiting = asyncio.create_task(super()._wait_tasks_to_complete(), name="requests")
+        while not waiting.done() and asyncio.get_running_loop().time() < self.drain.deadline:
+            await asyncio.wait([waiting], timeout=_TICK)
+        if waiting.done():
+            await waiting
+            return
+        waiting.cancel()
+        tasks = set(self.server_state.tasks)
+        log.warning("server.requests_cut", requests=len(tasks))
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
 
     async def _heartbeat(self) -> None:
         """Heartbeat and Date header go on while the main loop no longer ticks.
@@ -211,6 +225,10 @@ class ChatServer(Server):
         loop = asyncio.get_running_loop()
         while loop.time() < self.drain.deadline + CANCEL_SECONDS + FAREWELL_SECONDS:
             await super().on_tick(0)
+            if self._waits and not self._patient():
+                self._waits = False
+                self.drain.deadline = min(self.drain.deadline, loop.time() + self.settings.drain_seconds)
+                log.info("server.pressed", seconds=self.settings.drain_seconds)
             await asyncio.sleep(_HEARTBEAT)
 
     # -- signals
