@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 
 from service.double import expected_text
+from tests.fault.cluster_loss import MOVED, STALL_SECONDS, stall_and_move
 from tests.fault.ledger import ENDINGS, Book
 from tests.fault.ledger import SETTINGS as LEDGER
 from tests.fault.store_loss import lose_writes
@@ -316,9 +317,23 @@ async def store_loss_with_replicas(directory: Path) -> tuple[str, str]:
     )
 
 
+async def store_loss_on_a_cluster(directory: Path) -> tuple[str, str]:
+    rounds, turns = 5, 20
+    found = await stall_and_move(directory, rounds, turns)
+    for line in (found.wrong + found.affected)[:20]:
+        print(line, flush=True)  # noqa: T201  # the command's output
+    return (
+        f"a Cluster of four: a shard stopped for {STALL_SECONDS} s while {MOVED} slots are being moved, "
+        f"{rounds} times under {turns} turns in all dialects",
+        f"{len(found.wrong)} told a wrong text as right; {len(found.affected)} noticed more than a pause; "
+        f"readers: {dict(found.readers)}; turns: {dict(found.turns)}",
+    )
+
+
 RUNS = (
     cut_readers, killed_workers, lost_hosts, stops, same_key, rolling_restart, stalled_redis, restarted_redis,
     shared_limits, ledger, store_loss, store_loss_with_replicas,
+    store_loss_on_a_cluster,
 )  # fmt: skip
 
 

@@ -90,7 +90,7 @@ class Cluster:
             source.client().execute_command(
                 "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "REPLACE", "KEYS", *keys
             )
-        for node in (target, source, *self.nodes):
+        for node in (target, source):  # the others hear of it from these
             node.client().execute_command("CLUSTER", "SETSLOT", slot, "NODE", self._id(target))
 
     def settle_slot(self, key: str) -> None:
