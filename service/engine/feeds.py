@@ -146,6 +146,11 @@ class Feed:
         self.error = error
         self.wake()
 
+    def forget(self) -> None:
+        """What it holds is not what the log says: the next reader reads that."""
+        self.events.clear()
+        self.last = None
+
     def wake(self) -> None:
         waiting, self._waiting = self._waiting, {}  # who is woken goes on at once, and may wait again
         for wait in waiting:

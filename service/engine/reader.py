@@ -189,6 +189,12 @@ class Readers:
             error = ServiceError("turn_not_found", "The turn was deleted while it was read.")
             feed.fail(error)
             raise error
+        if turn.sealed and turn.last <= cursor:
+            # It has ended with other events than those that were shown, and no more will come.
+            feed.forget()
+            error = lost()
+            feed.fail(error)
+            raise error
         if turn.last > cursor and (feed.last or 0) <= cursor:
             feed.last = None  # a bell was missed, or the log was lost
             feed.wake()

@@ -157,6 +157,8 @@ class Recovery:
         if claim.outcome == "CLAIMED" and claim.turn is not None:
             self._take(claim, claim.turn)
             await self._store.leases.own(ref)
+            if claim.previous_owner != self._worker:
+                await self._store.leases.disown(ref, claim.previous_owner)
         elif claim.outcome == "LEASED":
             await self._store.leases.schedule([ref], claim.milliseconds_left + 50)
         elif claim.outcome == "WAITING":

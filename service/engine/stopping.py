@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from service import metrics
@@ -95,6 +96,8 @@ class Stops:
             log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
             sealed = await self._sealer.stop_from_log(claim.turn)
             if sealed.outcome != "FENCED":
+                with suppress(StoreUnavailable):  # the turn has ended, which is what was asked for
+                    await self._store.leases.disown(ref, claim.previous_owner)
                 if sealed.following:
                     await self._recovery.promote(TurnRef(ref.principal, ref.session_id, sealed.following))
                 return

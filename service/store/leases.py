@@ -85,10 +85,12 @@ class Leases:
         keys = [self._keys.deadlines, self._keys.owned_by(self._worker)]
         return "own", keys, [self.lease_ms + 50, str(ref), _OWNED_TTL_SECONDS]
 
-    async def disown(self, ref: TurnRef) -> None:
+    async def disown(self, ref: TurnRef, worker: str = "") -> None:
+        """Strike a turn off the list of a worker, this one unless another is named."""
         if self._client.cluster:
             return
-        await self._client.run("disown", self._client.redis.srem(self._keys.owned_by(self._worker), str(ref)))
+        name = self._keys.owned_by(worker or self._worker)
+        await self._client.run("disown", self._client.redis.srem(name, str(ref)))
 
     async def settle(self, ref: TurnRef) -> None:
         """The turn is sealed and settled: nobody needs to look at it again."""

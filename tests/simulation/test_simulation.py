@@ -5,11 +5,9 @@ More of them: `python -m tests.simulation`. A failing one names its seed and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
-import structlog
 
 from service.store import scripts
 from tests.simulation.plan import make
@@ -21,13 +19,7 @@ _PART: Final = 25
 _PARTS: Final = 20
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Engines that die say so in many lines."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    yield
-    structlog.configure(**before)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.mark.parametrize("part", range(_PARTS))

@@ -27,6 +27,28 @@ def told(number: int) -> Event:
     return Event(number, events.delta(str(number)))
 
 
+async def test_a_reader_who_was_shown_more_than_a_turn_has_is_told_when_it_has_ended() -> None:
+    """Found by seed 10226: the store forgot a takeover whose first event a reader had been shown."""
+    feed = Feed(REF, "log")
+    feed.trouble = True  # the connection to the store was lost: bells may have been missed
+
+    @asynccontextmanager
+    async def watch(ref: TurnRef) -> AsyncIterator[Feed]:
+        yield feed
+
+    async def read(ref: TurnRef, after: int, count: int = 500) -> list[Event]:
+        return []
+
+    async def get(ref: TurnRef) -> SimpleNamespace:
+        return SimpleNamespace(sealed=True, last=4)
+
+    health = SimpleNamespace(refusal=("", 0.0))
+    parts = SimpleNamespace(log=SimpleNamespace(read=read), turns=SimpleNamespace(get=get), health=health)
+    readers = Readers(Settings(), cast(Store, parts), cast(Feeds, SimpleNamespace(watch=watch)))
+    with pytest.raises(ServiceError, match="lost events"):
+        await asyncio.wait_for(readers.follow(REF, 4, lambda _: None), 5)
+
+
 async def test_a_feed_that_jumps_is_made_up_for_from_the_log() -> None:
     feed = Feed(REF, "log")
     log = [told(1), told(2)]
