@@ -12,7 +12,7 @@ from service.config.settings import Settings
 from service.engine.background import Background
 from service.engine.flusher import Flusher
 from service.engine.live import Live
-from service.errors import StoreUnavailable
+from service.errors import StoreMoving, StoreUnavailable
 from service.store.log import OK, Append, Log
 from service.store.turns import Turn, TurnRef
 from tests.support.waiting import eventually_async
@@ -115,8 +115,13 @@ class AwayLog:
     def by_server(self, items: Sequence[Any], key: object) -> dict[str, Sequence[Any]]:
         return {"": items}
 
+    def __init__(self, error: StoreUnavailable | None = None) -> None:
+        self.error = error or StoreUnavailable()
+        self.tries = 0
+
     async def append(self, appends: Sequence[Append]) -> list[Any]:
-        raise StoreUnavailable
+        self.tries += 1
+        raise self.error
 
 
 async def test_what_is_held_while_the_store_is_away_is_given_up_in_the_end() -> None:
@@ -128,4 +133,16 @@ async def test_what_is_held_while_the_store_is_away_is_given_up_in_the_end() -> 
     flusher.put(live, urgent=True)
     await eventually_async(lambda: live.signal == "store", within=20)
     assert live.has_pending
+    await background.close()
+
+
+async def test_what_is_held_while_its_slot_is_moved_is_held_for_as_long_as_a_turn_may_take() -> None:
+    _, _, live = flushing(window=0)
+    background = Background()
+    away = AwayLog(StoreMoving())
+    flusher = Flusher(Settings(store_hold_seconds=0.001), cast(Log, away), background)
+    live.add_text("one")
+    flusher.put(live, urgent=True)
+    await eventually_async(lambda: away.tries > 3, within=20)
+    assert live.signal is None
     await background.close()
