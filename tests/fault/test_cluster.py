@@ -13,10 +13,15 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from service import events
 from service.config.settings import Settings
 from service.double import Double, expected_text
+from service.errors import StoreMoving
 from service.store.client import Client
 from service.store.keys import Keys, part_of, part_tags
+from service.store.log import Append
+from service.store.store import Store
+from service.store.turns import Begin, TurnRef
 from tests.support.cluster import Cluster
 from tests.support.lag import waited
 from tests.support.redis import RedisServer
@@ -246,3 +251,34 @@ async def test_keys_that_have_moved_are_found_at_once_while_their_slot_is_still_
             cluster.settle_slot(key)
     finally:
         await client.close()
+
+
+async def test_while_the_keys_of_a_turn_are_apart_its_owner_waits_for_them_and_a_sweep_does_not(
+    cluster: Cluster,
+) -> None:
+    """So the owner goes on first when they are together again, though its lease has lapsed meanwhile."""
+    store = Store(Settings(_env_file=None, redis_url=cluster.url), "host:1")
+    session = next(cluster.names_at(cluster.nodes[0], "apart{}", "chat:{{p/{}}}"))
+    ref = TurnRef("p", session, "t_1")
+    key = f"chat:{{p/{session}}}"
+    started = events.structured(events.STARTED, {})
+    begin = Begin(ref, "append", "m_1", b'{"role":"user"}', {}, started, {})
+    try:
+        assert (await store.turns.begin(begin, "host:1")).outcome == "BEGUN"
+        source, target = cluster.holder(key), cluster.open_slot(key)
+        turn = store.keys.session("p", session).turn("t_1")
+        source.client().execute_command("MIGRATE", "127.0.0.1", target.port, turn, 0, 5000)
+        asked = time.monotonic()
+        with pytest.raises(StoreMoving):
+            await store.turns.claim(ref, "host:2")
+        assert time.monotonic() - asked < 1  # the store is waited for for 2 s
+        append = Append(store.log.names(ref), 1, begin.claim, 2, [events.delta("one")])
+        appending = asyncio.create_task(store.log.append([append]))
+        stopping = asyncio.create_task(store.turns.claim(ref, "host:2", force=True))
+        await asyncio.wait({stopping}, timeout=2.5)
+        assert not stopping.done()
+        assert isinstance((await appending)[0], StoreMoving)
+        cluster.finish_slot(key)
+        assert (await asyncio.wait_for(stopping, 10)).outcome == "CLAIMED"
+    finally:
+        await store.close()
