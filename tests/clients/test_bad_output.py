@@ -10,6 +10,7 @@ import pytest
 
 from service.double import expected_text
 from service.double.refusals import BY_NAME
+from tests.clients.conftest import Opened
 from tests.clients.test_openai_sdks import read
 from tests.conftest import Start
 from tests.support.dialects import datas
@@ -61,10 +62,12 @@ async def test_in_mid_stream_it_is_groq_s_error_event_where_its_clients_are(
 
 
 @CODES
-async def test_both_sdks_raise_it_with_code_and_failed_generation(served: Served, code: str) -> None:
+async def test_both_sdks_raise_it_with_code_and_failed_generation(
+    served: Served, opened: Opened, code: str
+) -> None:
     clients: list[tuple[Any, Any]] = [
-        (openai, openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)),
-        (groq, groq.AsyncGroq(base_url=served.url, api_key="none", max_retries=0)),
+        (openai, opened(openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0))),
+        (groq, opened(groq.AsyncGroq(base_url=served.url, api_key="none", max_retries=0))),
     ]
     expected = as_groq_words_it(code)
     for library, client in clients:
@@ -88,6 +91,7 @@ async def test_ours_says_which_it_was_in_the_sentence(served: Served, code: str)
     wish = f"[[tokens=9 fault=error_event after=4 code={code}]]"
     answer = await served.client.post("/v1/sessions/s/turns", json={"content": wish})
     told = datas(answer.text)[-1]
+    del told["usage"]
     assert told == {"code": "upstream_rejected", "message": SENTENCES[code], "retryable": True}
     turn = (await served.client.get(f"/v1/sessions/s/turns/{answer.headers['x-turn-id']}")).json()
     assert turn["error"] == told

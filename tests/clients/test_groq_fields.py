@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from service.double import Double
+from tests.clients.conftest import Opened
 from tests.support.dialects import datas
 from tests.support.service import Served
 
@@ -20,8 +21,16 @@ def said(text: str) -> Any:
     return [{"role": "user", "content": text}]
 
 
-async def test_groq_s_clients_are_told_all_that_groq_said_of_a_call(served: Served, double: Double) -> None:
-    client = groq.AsyncGroq(base_url=served.url, api_key="none", max_retries=0)
+@pytest.fixture
+def client(served: Served, opened: Opened) -> groq.AsyncGroq:
+    made = groq.AsyncGroq(base_url=served.url, api_key="none", max_retries=0)
+    opened(made)
+    return made
+
+
+async def test_groq_s_clients_are_told_all_that_groq_said_of_a_call(
+    client: groq.AsyncGroq, double: Double
+) -> None:
     answer = await client.chat.completions.create(model=MODEL, messages=said("[[tokens=9 cached=4]]"), seed=7)
     type(answer).model_validate(answer.model_dump(exclude_unset=True), strict=True)
     [call] = double.calls
@@ -36,8 +45,7 @@ async def test_groq_s_clients_are_told_all_that_groq_said_of_a_call(served: Serv
     assert answer.usage.prompt_tokens_details.cached_tokens == 4
 
 
-async def test_and_in_a_stream(served: Served, double: Double) -> None:
-    client = groq.AsyncGroq(base_url=served.url, api_key="none", max_retries=0)
+async def test_and_in_a_stream(client: groq.AsyncGroq, double: Double) -> None:
     stream = await client.chat.completions.create(
         model=MODEL, messages=said("[[tokens=9]]"), stream=True,
         extra_body={"stream_options": {"include_usage": True}},
