@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 from tests.fault.store_loss import RATE, TOKENS, Round, Tally
 from tests.support.cluster import Cluster
@@ -33,7 +34,7 @@ async def stall_and_move(directory: Path, rounds: int, turns: int) -> Tally:
 
 async def _once(directory: Path, name: str, turns: int, tally: Tally) -> None:
     cluster, upstream = Cluster(directory / "cluster", 4), DoubleProcess()
-    values = {"redis_url": cluster.url, "GROQ_BASE_URL": upstream.url, "workers": 2}
+    values: dict[str, Any] = {"redis_url": cluster.url, "GROQ_BASE_URL": upstream.url, "workers": 2}
     replicas: list[Replica] = []
     try:
         replicas += [Replica(directory / f"service{one}", **values) for one in range(2)]
