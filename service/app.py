@@ -16,7 +16,22 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from service import __version__, logs, metrics, tracing
-from service.api import aisdk, chat, docs, handlers, keys, openai, openapi, ops, page, scrape, sessions, usage
+from service.api import (
+    aisdk,
+    chat,
+    conversations,
+    docs,
+    handlers,
+    keys,
+    openai,
+    openai_responses,
+    openapi,
+    ops,
+    page,
+    scrape,
+    sessions,
+    usage,
+)  # fmt: skip
 from service.api.auth import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
@@ -74,7 +89,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # A redirect would name the scheme and host that a proxy speaks to us, and have no envelope.
         redirect_slashes=False,
     )  # fmt: skip
-    parts = (ops, scrape, chat, sessions, openai, aisdk, keys, usage, page, docs)
+    parts = (
+        ops, scrape, chat, sessions, openai, openai_responses, conversations, aisdk, keys, usage, page, docs,
+    )  # fmt: skip
     for part in parts:
         app.include_router(part.router)
     metrics.prepare(__version__, [model.id for model in catalogue], _routes(parts))

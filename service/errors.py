@@ -24,6 +24,8 @@ CODES: Final[dict[str, tuple[int, bool, str]]] = {
     "method_not_allowed": (405, False, "The method is not allowed here"),
     "session_not_found": (404, False, "There is no such session"),
     "turn_not_found": (404, False, "There is no such turn"),
+    "response_not_found": (404, False, "There is no such response"),
+    "previous_response_not_found": (400, False, "There is no response to go on from"),
     "message_not_found": (404, False, "There is no such message"),
     "unauthenticated": (401, False, "Credentials are missing or not valid"),
     "forbidden": (403, False, "The credentials do not allow this"),

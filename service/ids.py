@@ -26,6 +26,11 @@ def new_session_id() -> str:
     return f"s_{_sortable()}"
 
 
+def new_conversation_id() -> str:
+    """A session's too, by a name that OpenAI's clients know."""
+    return f"conv_{_sortable()}"
+
+
 def new_turn_id() -> str:
     return f"t_{_sortable()}"
 

@@ -145,7 +145,7 @@ CIRCUITS: Final = ("auth", "blocked")
 #: at maxmemory, a replica, its disk, too few replicas, its ACL
 REFUSALS: Final = ("full", "read_only", "disk", "no_replicas", "forbidden")
 OUTCOMES: Final = ("completed", "stopped", "failed")
-DIALECTS: Final = ("text", "native", "openai", "aisdk")
+DIALECTS: Final = ("text", "native", "openai", "aisdk", "responses")
 AUTH_REFUSALS: Final = ("missing", "unknown", "expired", "revoked", "token", "ticket", "scope")
 LIMITS: Final = (
     "sends",
@@ -179,7 +179,7 @@ OPERATIONS: Final = (
     "limit_moving", "list", "list_keys", "look", "message", "messages", "note", "own", "pace", "ping",
     "probe", "read", "refund", "release", "renew", "reserve", "ring", "rotate_key", "schedule", "seal",
     "secret", "settle", "silence", "stop", "subscribe", "tail", "time", "turns", "unavailable",
-    "update_session", "usage", "weigh", "window",
+    "update_session", "usage", "weigh", "window", "withdraw",
 )  # fmt: skip
 #: statuses that a route's series begin with; others appear when they happen
 STATUSES: Final = ("200", "500", "503")

@@ -81,6 +81,40 @@ COMPLETION: Final = {
     }],
     "usage": _TOKENS, "x_groq": {"id": f"req_{_TURN_ID}"},
 }  # fmt: skip
+_RESPONSE_ID: Final = "resp_01m82xqzhyhm01djtgpydnpmtb_my-chat"
+_ITEM_ID: Final = "msg_01m82xqzhyhm01djtgpydnpmtb_my-chat"
+RESPONSE_BODIES: Final[dict[str, Any]] = {
+    "background": {"model": _MODEL, "input": _ASKED, "background": True, "stream": True},
+    "chained": {"input": "And at night?", "previous_response_id": _RESPONSE_ID},
+    "conversation": {"input": [{"role": "user", "content": _ASKED}], "conversation": "my-chat"},
+}
+ITEM: Final = {
+    "id": _ITEM_ID, "type": "message", "status": "completed", "role": "assistant",
+    "content": [{"type": "output_text", "text": _SAID, "annotations": [], "logprobs": []}],
+}  # fmt: skip
+ITEMS: Final = {
+    "object": "list", "data": [ITEM], "first_id": _ITEM_ID, "last_id": _ITEM_ID, "has_more": False
+}  # fmt: skip
+DELETED: Final = {"id": _RESPONSE_ID, "object": "response", "deleted": True}
+CONVERSATION_BODIES: Final = {"tagged": {"metadata": {"topic": "the sky"}}}
+CONVERSATION: Final = {
+    "id": "conv_01m82xqzhyhm01djtgpydnpmtb", "object": "conversation", "created_at": _AT // 1000,
+    "metadata": {"topic": "the sky"},
+}  # fmt: skip
+RESPONSE: Final = {
+    "id": _RESPONSE_ID, "object": "response", "created_at": _AT // 1000, "completed_at": None,
+    "status": "completed", "background": False, "error": None, "incomplete_details": None,
+    "instructions": None, "max_output_tokens": None, "max_tool_calls": None, "model": _MODEL,
+    "output": [ITEM], "conversation": None, "parallel_tool_calls": True, "previous_response_id": None,
+    "prompt_cache_key": None, "reasoning": None, "safety_identifier": None, "service_tier": "default",
+    "store": True, "temperature": 1.0, "top_p": 1.0, "presence_penalty": 0, "frequency_penalty": 0,
+    "top_logprobs": 0, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [],
+    "truncation": "disabled", "user": None, "metadata": {},
+    "usage": {
+        "input_tokens": 22, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 29,
+    },
+}  # fmt: skip
 HISTORY_MESSAGES: Final = [
     {**_USER, "parts": [{"type": "text", "text": _ASKED, "state": "done"}], "metadata": {"turnId": _TURN_ID}},
     {
@@ -153,6 +187,13 @@ COMPLETION_CHUNKS: Final = f"""data: {{{_HEAD},"choices":[{{"index":0,"delta":{_
 data: {{{_HEAD},"choices":[{{"index":0,"delta":{{"content":"Blue light."}},{_NEXT}}}]}}
 
 data: {{{_HEAD},"choices":[{{"index":0,"delta":{{}},"logprobs":null,"finish_reason":"stop"}}]}}
+
+data: [DONE]
+
+"""
+RESPONSE_EVENTS: Final = f"""event: response.output_text.delta
+data: {{"type":"response.output_text.delta","item_id":"{_ITEM_ID}","output_index":0,"content_index":0,\
+"logprobs":[],"delta":"Blue light","sequence_number":50}}
 
 data: [DONE]
 

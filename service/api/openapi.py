@@ -22,13 +22,14 @@ from service.store.ledger import USAGE_DAYS
 
 _REFS: Final = "#/components/schemas/{model}"
 _DESCRIPTION: Final = """\
-Chat answers from a durable log: every answer can be read in four dialects, stopped, repeated and
+Chat answers from a durable log: every answer can be read in five dialects, stopped, repeated and
 resumed from any event, at any replica.
 
 All answers carry `X-Request-Id`, which is taken over from the request. Where limits are in force,
 answers carry `RateLimit-*` and `X-RateLimit-*`. Errors have one form per family of paths:
-`application/problem+json`, OpenAI's error object below `/v1/chat`, `/v1/models` and `/openai`, and
-one plain sentence below `/api/chat`. A bad body is always 400, never 422."""
+`application/problem+json`, OpenAI's error object below `/v1/chat`, `/v1/models`, `/v1/responses`,
+`/v1/conversations` and `/openai`, and one plain sentence below `/api/chat`. A bad body is always 400,
+never 422."""
 
 _PATTERN: Final = "^[A-Za-z0-9_.:-]{1,128}$"
 
@@ -50,11 +51,24 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "session_id": _path("session_id", "chosen by the caller or made by us", pattern=_PATTERN),
     "turn_id": _path("turn_id", "from `X-Turn-Id` or `Location`", pattern=_PATTERN),
     "model_id": _path("model_id", "an id, or the alias of a model that died"),
+    "response_id": _path("response_id", "from a response"),
+    "conversation_id": _path("conversation_id", "a session of the caller's", pattern=_PATTERN),
+    "item_id": _path("item_id", "from a list of items"),
     "key_id": _path("key_id", "the id of the key, not the key"),
     "limit": _page(200),
     "limit_messages": _page(1000),
     "cursor": _given("query", "cursor", "`next` of the page before", TEXT),
     "order": _given("query", "order", "asc (oldest first) or desc", one_of("asc", "desc")),
+    "limit_items": _given(
+        "query", "limit", "items, at most 100 (20)", {**NUMBER, "minimum": 1, "maximum": 100}
+    ),
+    "order_items": _given("query", "order", "desc (newest first) or asc", one_of("desc", "asc")),
+    "after_item": _given("query", "after", "the id of the last item of the page before", TEXT),
+    "stream": _given("query", "stream", "true: as events", one_of("true", "false")),
+    "starting_after": _given(
+        "query", "starting_after", "the `sequence_number` of the last event that was seen",
+        {**NUMBER, "minimum": 0},
+    ),
     "after": _given("query", "after", "like `Last-Event-ID`, which wins", {**NUMBER, "minimum": 0}),
     "ticket": _given("query", "ticket", "instead of credentials, for EventSource", TEXT),
     "exclude": _given(

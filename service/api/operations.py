@@ -14,8 +14,10 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from service.api import examples
+from service.api.conversations import ConversationBody, ConversationPatch
 from service.api.keys import KeyBody, RotateBody
 from service.dialects import aisdk, native, openai, text
+from service.dialects.responses_request import ResponseBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,99 @@ _MODEL = Operation(
     "openai", {200: plain("Model", examples.MODEL, "The model")}, (*GUARDED, "model_not_found"),
     ("model_id",),
 )  # fmt: skip
+_RESPONSE = plain("Response", examples.RESPONSE, "The response")
+_CONVERSATION = plain("Conversation", examples.CONVERSATION, "The conversation")
+_ITEMS = plain("Items", examples.ITEMS, "A page")
+_DELETED = plain("Deleted", examples.DELETED, "Deleted")
+_OF_RESPONSE = (*GUARDED, "response_not_found")
+_OF_CONVERSATION = (*GUARDED, "invalid_request", "session_not_found")
+_ITEM_PAGE = ("limit_items", "after_item", "order_items")
+# OpenAI's stateful API, below /v1 and below /openai/v1.
+_STATEFUL: Final[dict[str, Operation]] = {
+    "POST /v1/responses": Operation(
+        "openai",
+        {
+            200: Answer(
+                "The response, or with `stream` its events and `[DONE]`",
+                {
+                    "application/json": ("Response", examples.RESPONSE),
+                    "text/event-stream": ("ResponseEvent", examples.RESPONSE_EVENTS),
+                },
+                SEND_HEADERS,
+            )
+        },
+        (*SENDS, *HOLDS, "previous_response_not_found", "not_found"),
+        SENDING,
+        ResponseBody,
+        examples.RESPONSE_BODIES,
+        description="Without `previous_response_id` and `conversation` the input is the whole context. With "
+        "`background` the answer runs on without readers, and every failure is told by the response.",
+    ),
+    "GET /v1/responses/{response_id}": Operation(
+        "openai",
+        {
+            200: Answer(
+                "As it stands, or with `stream=true` its events behind `starting_after`",
+                {
+                    "application/json": ("Response", examples.RESPONSE),
+                    "text/event-stream": ("ResponseEvent", examples.RESPONSE_EVENTS),
+                },
+                SEND_HEADERS,
+            )
+        },
+        (*_OF_RESPONSE, *STREAMS, *RESUMES, "turn_not_found"),
+        ("response_id", "stream", "starting_after"),
+    ),
+    "DELETE /v1/responses/{response_id}": Operation(
+        "openai",
+        {200: _DELETED},
+        (*_OF_RESPONSE, "turn_in_progress", "turn_not_found", "session_not_found"),
+        ("response_id",),
+        description="A session that was made for it alone goes with it; in any other the messages stay.",
+    ),
+    "POST /v1/responses/{response_id}/cancel": Operation(
+        "openai",
+        {200: _RESPONSE},
+        (*_OF_RESPONSE, "turn_not_found"),
+        ("response_id",),
+        description="One that has ended stays as it is.",
+    ),
+    "GET /v1/responses/{response_id}/input_items": Operation(
+        "openai", {200: _ITEMS}, (*_OF_RESPONSE, "invalid_request"), ("response_id", *_ITEM_PAGE)
+    ),
+    "POST /v1/conversations": Operation(
+        "openai",
+        {200: _CONVERSATION},
+        (*GUARDED, *READS_BODY, "unsupported_parameter", "storage_full"),
+        (),
+        ConversationBody,
+        examples.CONVERSATION_BODIES,
+        body_required=False,
+    ),
+    "GET /v1/conversations/{conversation_id}": Operation(
+        "openai", {200: _CONVERSATION}, _OF_CONVERSATION, ("conversation_id",)
+    ),
+    "POST /v1/conversations/{conversation_id}": Operation(
+        "openai",
+        {200: _CONVERSATION},
+        (*_OF_CONVERSATION, *READS_BODY, "storage_full"),
+        ("conversation_id",),
+        ConversationPatch,
+        examples.CONVERSATION_BODIES,
+    ),
+    "DELETE /v1/conversations/{conversation_id}": Operation(
+        "openai", {200: _DELETED}, (*_OF_CONVERSATION, "turn_in_progress"), ("conversation_id",)
+    ),
+    "GET /v1/conversations/{conversation_id}/items": Operation(
+        "openai", {200: _ITEMS}, (*_OF_CONVERSATION, "not_found"), ("conversation_id", *_ITEM_PAGE)
+    ),
+    "GET /v1/conversations/{conversation_id}/items/{item_id}": Operation(
+        "openai",
+        {200: plain("Item", examples.ITEM, "The item")},
+        (*_OF_CONVERSATION, "not_found"),
+        ("conversation_id", "item_id"),
+    ),
+}
 _PAGE = ("limit", "cursor")
 _OF_SESSION = (*GUARDED, "invalid_request", "session_not_found")
 _OF_TURN = (*GUARDED, "invalid_request", "turn_not_found")
@@ -205,6 +300,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "POST /v1/chat/completions": _COMPLETION,
     "POST /openai/v1/chat/completions": _COMPLETION,
+    **_STATEFUL, **{name.replace(" /", " /openai/"): one for name, one in _STATEFUL.items()},
     "GET /v1/models": _MODELS,
     "GET /openai/v1/models": _MODELS,
     "GET /v1/models/{model_id}": _MODEL,

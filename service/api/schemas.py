@@ -184,6 +184,45 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "x_groq": fields(id=TEXT, usage=ref("CallTokens"), optional={"seed": NUMBER}),
         },
     ),
+    "Item": {
+        "type": "object", "required": ["id", "type"], "description": "An item as OpenAI has it.",
+        "properties": {"id": TEXT, "type": one_of("message", "reasoning", "function_call")},
+    },
+    "Items": fields(
+        object=one_of("list"), data=many(ref("Item")), first_id=maybe(TEXT), last_id=maybe(TEXT),
+        has_more=FLAG,
+    ),
+    "Deleted": fields(
+        id=TEXT, object=one_of("response", "conversation.deleted"), deleted={"const": True}
+    ),
+    "Conversation": fields(
+        id=TEXT, object=one_of("conversation"), created_at=SECONDS, metadata=OBJECT
+    ),
+    "Response": fields(
+        "OpenAI's Response; what its request did not ask for has OpenAI's default.",
+        id=TEXT, object=one_of("response"), created_at=SECONDS, completed_at=maybe(SECONDS),
+        status=one_of("queued", "in_progress", "completed", "incomplete", "cancelled", "failed"),
+        background=FLAG, error=maybe(fields(code=TEXT, message=TEXT, type=TEXT)),
+        incomplete_details=maybe(fields(reason=one_of("max_output_tokens", "content_filter"))),
+        instructions=maybe(TEXT), max_output_tokens=maybe(NUMBER), max_tool_calls={"type": "null"},
+        model=TEXT, output=many(ref("Item")), conversation=maybe(fields(id=TEXT)),
+        parallel_tool_calls=FLAG, previous_response_id=maybe(TEXT), prompt_cache_key=maybe(TEXT),
+        reasoning=maybe(OBJECT), safety_identifier=maybe(TEXT), service_tier=TEXT, store=FLAG,
+        temperature=_FLOAT, top_p=_FLOAT, presence_penalty=_FLOAT, frequency_penalty=_FLOAT,
+        top_logprobs=NUMBER, text=fields(format=OBJECT), tool_choice={"type": ["string", "object"]},
+        tools=many(OBJECT), truncation=one_of("auto", "disabled"), user=maybe(TEXT), metadata=OBJECT,
+        usage=maybe(fields(
+            input_tokens=NUMBER, output_tokens=NUMBER, total_tokens=NUMBER,
+            input_tokens_details=fields(cached_tokens=NUMBER, cache_write_tokens=NUMBER),
+            output_tokens_details=fields(reasoning_tokens=NUMBER),
+        )),
+    ),
+    "ResponseStreamEvent": {
+        "type": "object", "required": ["type", "sequence_number"],
+        "description": "An event of OpenAI's, by its name; the number is the cursor to read on from.",
+        "properties": {"type": TEXT, "sequence_number": NUMBER},
+    },
+    "ResponseEvent": {"anyOf": [event(ref("ResponseStreamEvent")), event(_DONE)]},
     "HistoryMessage": fields(
         "A UIMessage of the AI SDK; an answer's id equals its `start.messageId`.",
         id=TEXT, role=one_of("user", "assistant"),

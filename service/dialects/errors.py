@@ -1,8 +1,8 @@
 """Errors before the first byte: one ServiceError, three envelopes, chosen by the path.
 
-Ours is RFC 9457 problem+json; OpenAI's object under /v1/chat, /v1/models and /openai, and where nothing
-is below /v1 (api/handlers.py); one plain sentence under /api/chat, because useChat shows the body to
-the user as it is.
+Ours is RFC 9457 problem+json; OpenAI's object under /v1/chat, /v1/models, /v1/responses, /v1/conversations
+and /openai, and where nothing is below /v1 (api/handlers.py); one plain sentence under /api/chat, because
+useChat shows the body to the user as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from service.errors import CODES, ServiceError
 from service.events import provider
 
-_OPENAI: Final = ("/v1/chat", "/v1/models", "/openai")
+_OPENAI: Final = ("/v1/chat", "/v1/models", "/v1/responses", "/v1/conversations", "/openai")
 _AISDK: Final = ("/api/chat",)
 
 # code -> OpenAI's `type`; everything else goes by status.

@@ -129,7 +129,8 @@ class Beginning:
         seen = await self._look(send, session_id) if send.session_id else Seen()
         session = seen.session
         model = self._catalogue.resolve(send.model or (session.model if session else None))
-        system = send.system or (session.system_prompt if session else None) or DEFAULT_SYSTEM_PROMPT
+        kept = send.system or (session.system_prompt if session else None)
+        system = "\n\n".join(text for text in (send.instructions, kept) if text) or DEFAULT_SYSTEM_PROMPT
         model.check(send.params)
         await send.breathe()
         required = len(send.seeds) if send.seeds_required else 0

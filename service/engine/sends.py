@@ -43,6 +43,9 @@ class Send:
     `large`: what is done for it before it begins takes ms, so that others have their turn in between.
     `before`: ids of what stands before the message at its client, newest first, "" for the beginning; it
     has cut off what the session has behind the first of them that it knows. None: it says nothing of that.
+    `instructions` are a system text for this turn alone, before the session's own. `response`: what a
+    Response repeats of its request, kept with the turn. `identity`: what makes a repeat the same send,
+    where that is not what the send has become.
     `on_busy_asked`: the body itself says what to do in a busy session. `shows` is what the response shows of
     an answer before it ends well.
     """
@@ -70,6 +73,9 @@ class Send:
     own: Own = Own()
     toll: Toll | None = None
     large: bool = False
+    instructions: str | None = None
+    response: dict[str, Any] = field(default_factory=dict)
+    identity: dict[str, Any] | None = None
     _fingerprint: str = field(default="", repr=False, compare=False)
 
     async def breathe(self) -> None:
@@ -84,12 +90,17 @@ class Send:
         return self._fingerprint
 
     def _digest(self) -> str:
-        body = [
+        if self.identity is not None:
+            return _hash([self.route, self.identity])
+        return _hash([
             self.route, self.session_id, self.mode, self.content, self.message_id, self.model,
             self.system, self.params, self.seeds if self.seeds_required else [], self.messages,
             self.on_busy if self.on_busy_asked else None,
-        ]  # fmt: skip
-        return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+        ])  # fmt: skip
+
+
+def _hash(body: list[Any]) -> str:
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +142,8 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
     }  # fmt: skip
     if send.shows != "all":
         fields["shows"] = send.shows
+    if send.response:
+        fields["response"] = orjson.dumps(send.response)
     return Begin(
         ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
         started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds,

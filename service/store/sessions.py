@@ -52,6 +52,7 @@ class Session:
     turns: int
     active_turn: str | None
     named: bool
+    metadata: str | None = None  # JSON, of a conversation (OpenAI's)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ def _session(session_id: str, fields: dict[bytes, bytes]) -> Session:
         turns=int(fields.get(b"turns", 0)),
         active_turn=text(b"active"),
         named=fields.get(b"named") == b"1",
+        metadata=text(b"metadata"),
     )
 
 
@@ -322,6 +324,12 @@ class Sessions:
         name = self._of(principal, session_id).messages
         raw = await self._client.run("message", self._redis.hget(name, message_id))
         return Message.load(message_id, raw) if raw else None
+
+    async def place(self, principal: str, session_id: str, message_id: str) -> int | None:
+        """The position of a message, None where there is none of that id."""
+        name = self._of(principal, session_id).order
+        score = await self._client.run("messages", self._redis.zscore(name, message_id))
+        return None if score is None else int(score)
 
     async def count(self, principal: str, session_id: str) -> int:
         name = self._of(principal, session_id).order

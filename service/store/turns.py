@@ -61,7 +61,8 @@ class Turn:
     cannot ask for what it lacks (AI SDK) was sent the end of it. `shows`: what its sender
     is shown before it ends well. `question` is what it answers, where
     this worker has begun it, and `history` what it then knew to be before that; else they are read.
-    `stored` is what its seal has told the ledger of the bytes that it keeps.
+    `stored` is what its seal has told the ledger of the bytes that it keeps. `response` is what a Response
+    (OpenAI's) repeats of its request.
     """
 
     ref: TurnRef
@@ -98,6 +99,7 @@ class Turn:
     question: str = ""
     history: Page | None = None
     stored: str = ""
+    response: dict[str, Any] = field(default_factory=dict)
 
     @property
     def sealed(self) -> bool:
@@ -149,6 +151,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         delivered=fields.get(b"delivered") == b"1",
         shows=_SHOWS.get(fields.get(b"shows", b""), "all"),
         stored=fields.get(b"stored", b"").decode(),
+        response=document(b"response") or {},
     )
 
 
@@ -177,7 +180,9 @@ class Begin:
     def size(self) -> int:
         """Bytes of what a caller may make large: the message, a whole context, a history."""
         return (
-            len(self.message) + len(self.fields.get("params", b"")) + sum(len(seed[2]) for seed in self.seeds)
+            len(self.message)
+            + sum(len(self.fields.get(name, b"")) for name in ("params", "response"))
+            + sum(len(seed[2]) for seed in self.seeds)
         )
 
     @property
@@ -359,6 +364,10 @@ class Turns:
     async def deliver(self, ref: TurnRef) -> None:
         """Note that a reader was sent the end of the turn."""
         await self._scripts.call("deliver", [self._session(ref).turn(ref.turn_id)], [])
+
+    async def withdraw(self, ref: TurnRef) -> None:
+        """Forget what a Response repeats of its request; the turn is no Response any more."""
+        await self._scripts.call("withdraw", [self._session(ref).turn(ref.turn_id)], [])
 
     async def ring(self, worker: str, ref: TurnRef) -> None:
         """Tell a worker at once that a turn of its own shall stop."""

@@ -38,7 +38,9 @@ def ready(block: Block, served: Served) -> str:
     return text.replace("http://localhost:8000", served.url).replace(QUESTION, ASKED)
 
 
-@pytest.mark.parametrize("mark", ["from openai import", "from groq import", "from langchain_openai import"])
+@pytest.mark.parametrize(
+    "mark", ["from openai import", "import openai", "from groq import", "from langchain_openai import"]
+)
 async def test_the_python_examples_print_the_answer(served: Served, mark: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", ready(example(mark), served), cwd=ROOT,
@@ -90,8 +92,9 @@ async def test_the_use_chat_example_shows_an_error(start: Start, node: Node) -> 
 def test_every_example_is_run() -> None:
     """Each test above takes its example by a text in it; here, that none is left out."""
     marks = (
-        "from openai import", "from groq import", "from langchain_openai import", "/chat\", {\n  method",
-        "new EventSource", "from \"openai\"", "from \"groq-sdk\"", "TextStreamChatTransport", "useChat({",
+        "from openai import", "import openai", "from groq import", "from langchain_openai import",
+        "/chat\", {\n  method", "new EventSource", "from \"openai\"",
+        "from \"groq-sdk\"", "TextStreamChatTransport", "useChat({",
     )  # fmt: skip
     assert {example(mark).line for mark in marks} == {block.line for block in EXAMPLES}
 

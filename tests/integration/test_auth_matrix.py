@@ -16,6 +16,7 @@ from fastapi.routing import APIRouter
 
 from service.app import create_app
 from service.config.settings import Settings
+from service.dialects.responses_object import public_id
 from tests.conftest import Start
 from tests.support.identity import bearer, credentials_of, id_in, make_key
 from tests.support.issuer import SECRET, token
@@ -50,6 +51,12 @@ BODIES: dict[str, Any] = {
         "id": "ui", "trigger": "submit-message",
         "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}],
     },
+    "/v1/responses": {"input": "hi"},
+    "/openai/v1/responses": {"input": "hi"},
+    "/v1/conversations": {},
+    "/openai/v1/conversations": {},
+    "/v1/conversations/{conversation_id}": {"metadata": {}},
+    "/openai/v1/conversations/{conversation_id}": {"metadata": {}},
     "/v1/keys": {"name": "made"},
 }  # fmt: skip
 
@@ -63,7 +70,8 @@ def documented() -> list[Route]:
 
 ROUTES = documented()
 GUARDED = [route for route in ROUTES if route not in OPEN]
-OWNED = [route for route in GUARDED if "{session_id}" in route[1]]
+_NAMES = ("{session_id}", "{conversation_id}", "{response_id}")
+OWNED = [route for route in GUARDED if any(name in route[1] for name in _NAMES)]
 
 guarded = pytest.mark.parametrize(("method", "path"), GUARDED, ids=lambda value: value)
 owned = pytest.mark.parametrize(("method", "path"), OWNED, ids=lambda value: value)
@@ -79,7 +87,13 @@ class Doors:
 
     async def knock(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
         url = path.format(
-            session_id="s", turn_id=self.turn, model_id="openai/gpt-oss-120b", key_id=id_in(self.spare)
+            session_id="s",
+            turn_id=self.turn,
+            model_id="openai/gpt-oss-120b",
+            key_id=id_in(self.spare),
+            conversation_id="s",
+            response_id=public_id("resp", "s", self.turn),
+            item_id=public_id("msg", "s", self.turn),
         )
         return await self.served.client.request(
             method, url, json=BODIES.get(path) if method != "GET" else None, headers=headers

@@ -1,0 +1,148 @@
+"""Responses and their items from what is stored: the objects of GET, of lists and of receipts."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import Request
+
+from service import ids
+from service.api import bodies
+from service.dialects.errors import from_event
+from service.dialects.openai import joined_calls
+from service.dialects.responses import Items
+from service.dialects.responses_object import (
+    Ending,
+    Head,
+    call_item,
+    message_item,
+    named,
+    public_id,
+    reasoning_item,
+    shows_reasoning,
+)
+from service.engine.chains import is_response
+from service.engine.engine import Engine
+from service.errors import ServiceError
+from service.store.sessions import Message
+from service.store.turns import Turn, TurnRef
+
+# Items per page: unless asked, and at most, as at OpenAI.
+_PAGE: Final = 20
+_TOP: Final = 100
+
+
+def stored_items(session_id: str, message: Message) -> list[dict[str, Any]]:
+    """A message of a session as items. Those of an answer have the ids that its stream gave them."""
+    status = "completed" if message.state == "completed" else "incomplete"
+    if message.role != "assistant" or not message.turn_id:
+        return [message_item(f"msg_{message.id}", message.role, message.content, status)]
+    items = []
+    if message.content or not message.tool_calls:
+        item_id = public_id("msg", session_id, message.turn_id)
+        items.append(message_item(item_id, message.role, message.content, status))
+    return items + [
+        call_item(public_id("fc", session_id, message.turn_id, i), call, status)
+        for i, call in enumerate(joined_calls(list(message.tool_calls)))
+    ]
+
+
+def ended(turn: Turn, answer: Message | None) -> dict[str, Any]:
+    """The object of a turn that has ended, or waits in its queue; `answer` is its message, if it has one."""
+    echo = turn.response or {}
+    head = Head(turn.ref.session_id, turn.ref.turn_id, turn.created, turn.model, echo)
+    ending = Ending.of(turn.state, turn.finish_reason, from_event(turn.error) if turn.error else None)
+    output: list[dict[str, Any]] = []
+    if answer is not None:
+        if answer.reasoning and shows_reasoning(echo):
+            output.append(reasoning_item(head.item_id("rs"), answer.reasoning, "completed"))
+        if answer.content:
+            output.append(message_item(head.item_id("msg"), "assistant", answer.content, ending.item_status))
+        output += [
+            call_item(head.item_id("fc", i), call, ending.item_status)
+            for i, call in enumerate(joined_calls(list(answer.tool_calls)))
+        ]
+    at = answer.created // 1000 if answer is not None and ending.status == "completed" else None
+    return head.object(ending, output, turn.usage if turn.sealed else None, at)
+
+
+def response_not_found() -> ServiceError:
+    return ServiceError("response_not_found", "There is no such response.")
+
+
+def ref_of(principal: str, response_id: str) -> TurnRef:
+    """Raises response_not_found."""
+    found = named(response_id)
+    if found is None or found.kind != "resp" or not ids.is_session_id(found.session_id):
+        raise response_not_found()
+    return TurnRef(principal, found.session_id, found.turn_id)
+
+
+async def response_turn(engine: Engine, ref: TurnRef) -> Turn:
+    """The turn of a response, whose session has been named from now on. Raises response_not_found."""
+    turn = await engine.store.turns.get(ref)
+    if turn is None or not is_response(turn):
+        raise response_not_found()
+    session = await engine.store.sessions.get(ref.principal, ref.session_id)
+    if session is not None and not session.named:
+        await engine.store.sessions.update(ref.principal, ref.session_id, {})
+    return turn
+
+
+async def response_object(engine: Engine, turn: Turn) -> dict[str, Any]:
+    """As it stands: of one that runs, what its log says so far."""
+    ref = turn.ref
+    if turn.state != "running":
+        answer_id = ids.answer_id(ref.turn_id)
+        answer = await engine.store.sessions.message(ref.principal, ref.session_id, answer_id)
+        return ended(turn, answer if turn.sealed else None)
+    log = await engine.store.log.read_all(ref)
+    if log and log[-1].terminal:  # it has ended meanwhile
+        return await response_object(engine, await engine.turn(ref))
+    items = Items(turn.response)
+    for event in log:
+        if items.goes_on(event) is None:
+            items.take(event)
+    return items.object(Ending()) if log else ended(turn, None)
+
+
+def message_id_of(session_id: str, item_id: str) -> str:
+    """The message of a session that an item is, or is part of."""
+    found = named(item_id)
+    if found is not None and found.session_id == session_id:
+        return ids.answer_id(found.turn_id)
+    return item_id.removeprefix("msg_")
+
+
+def item_not_found(where: str | None = None) -> ServiceError:
+    return ServiceError("not_found", "There is no such item.", param=where)
+
+
+def page_size(request: Request) -> int:
+    """Raises invalid_request."""
+    return bodies.limit(request, _PAGE, _TOP)
+
+
+def newest_first(request: Request) -> bool:
+    """Raises invalid_request."""
+    order = request.query_params.get("order") or "desc"
+    if order not in ("asc", "desc"):
+        raise ServiceError("invalid_request", "order is asc or desc.", param="order")
+    return order == "desc"
+
+
+def listed(
+    items: list[dict[str, Any]], *, after: str | None, limit: int, more: bool = False
+) -> dict[str, Any]:
+    """A page of what follows the item `after`; `more`: other items follow these."""
+    if after is not None:
+        places = [i for i, item in enumerate(items) if item["id"] == after]
+        items = items[places[0] + 1 :] if places else items
+    page = items[:limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": more or len(items) > limit,
+    }

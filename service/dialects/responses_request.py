@@ -1,0 +1,375 @@
+"""What OpenAI's clients send to /v1/responses: the body, its input items, and what is kept of it.
+
+The input becomes a chat context as Groq takes it. What a request asks for and the Response repeats (its
+metadata, its tools, ...) is the echo, which is kept with the turn. Which session a request belongs to is
+engine/chains.py's. Fields that are not listed are ignored; what would change the answer and cannot be
+had is 400 `unsupported_parameter`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, StrictBool, StrictStr
+
+from service.dialects.base import (
+    MAX_HISTORY,
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    Body,
+    Completion,
+    Label,
+    Temperature,
+    at_most,
+    query,
+    validate,
+)
+from service.dialects.prompts import kept
+from service.engine.sends import Send
+from service.errors import ServiceError
+
+# What would change the answer and cannot be had, with the values that ask for nothing.
+_UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
+    "top_logprobs": (None, 0),
+    "prompt": (None,),
+    "max_tool_calls": (None,),
+    "moderation": (None,),
+    "context_management": (None, []),
+    "completion_window": (None, "soonest"),
+    "service_tier": (None, "auto", "default"),
+}
+_ROLES: Final = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+_TEXTS: Final = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
+# Input items that say nothing to a model of ours.
+_DROPPED: Final = ("reasoning", "additional_tools")
+_PASSED_ON: Final = ("temperature", "top_p", "user")
+_ECHOED: Final = (
+    "instructions",
+    "max_output_tokens",
+    "metadata",
+    "parallel_tool_calls",
+    "previous_response_id",
+    "prompt_cache_key",
+    "safety_identifier",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_p",
+    "truncation",
+    "user",
+)
+#: Why a function call cannot be carried over from an earlier response.
+NO_TOOLS_IN_CHAINS: Final = (
+    "Function calls are not kept between responses yet: send the whole input, with the calls and their "
+    "outputs, without previous_response_id and conversation."
+)
+
+Metadata = Annotated[
+    dict[Annotated[StrictStr, Field(max_length=64)], Annotated[StrictStr, Field(max_length=512)]],
+    Field(max_length=16),
+]
+
+
+class ReasoningOptions(Body):
+    effort: Label | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+class TextOptions(Body):
+    format: Annotated[dict[str, Any], at_most(65_536)] | None = None
+
+
+class ConversationName(Body):
+    id: StrictStr
+
+
+class ResponseBody(Body):
+    """`POST /v1/responses`; fields that are not listed are ignored."""
+
+    input: StrictStr | Annotated[list[dict[str, Any]], Field(max_length=MAX_MESSAGES)] | None = None
+    model: StrictStr | None = None
+    instructions: StrictStr | None = None
+    previous_response_id: StrictStr | None = None
+    conversation: StrictStr | ConversationName | None = None
+    stream: StrictBool | None = None
+    background: StrictBool | None = None
+    store: StrictBool | None = None
+    max_output_tokens: Completion | None = None
+    temperature: Temperature | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    reasoning: ReasoningOptions | None = None
+    text: TextOptions | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS), at_most(262_144)] | None = None
+    tool_choice: Annotated[StrictStr | dict[str, Any], at_most(1_024)] | None = None
+    parallel_tool_calls: StrictBool | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    metadata: Metadata | None = None
+    include: list[StrictStr] | None = None
+    user: Label | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+
+
+@dataclass(slots=True)
+class Item:
+    """An input item. `reference`: it only names one that is kept; `call` is a tool call as Groq has it."""
+
+    place: int
+    kind: Literal["message", "call", "output", "reference"]
+    id: str = ""
+    role: str = ""
+    text: str = ""
+    call: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        return f"input[{self.place}]"
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that was understood, and the send that it will be."""
+
+    send: Send
+    items: list[Item]
+    stream: bool
+    background: bool
+    previous: str | None
+    conversation: str | None
+    instructions: str | None
+
+    @property
+    def stored(self) -> bool:
+        return bool(self.send.response["store"])
+
+
+def parse(body: Any, principal: str) -> Call:
+    """Raises invalid_request, unsupported_parameter."""
+    for name, harmless in _UNSUPPORTED.items():
+        if isinstance(body, dict) and body.get(name) not in harmless:
+            raise _unsupported(name, f"{name} is not supported.")
+    call = validate(ResponseBody, body)
+    conversation = (
+        call.conversation.id if isinstance(call.conversation, ConversationName) else call.conversation
+    )
+    if call.previous_response_id and conversation:
+        raise ServiceError(
+            "invalid_request", "Give one of previous_response_id and conversation.", param="conversation"
+        )
+    if call.background and call.store is False:
+        raise ServiceError("invalid_request", "A background response has to be stored.", param="store")
+    if "message.output_text.logprobs" in (call.include or ()):
+        raise _unsupported("include", "include: message.output_text.logprobs is not supported.")
+    echo = {name: value for name in _ECHOED if (value := getattr(call, name)) is not None}
+    if call.background:
+        echo["background"] = True
+    echo["store"] = call.store is not False
+    if conversation:
+        echo["conversation"] = conversation
+    if call.reasoning is not None:
+        echo["reasoning"] = call.reasoning.model_dump()
+    params = _params(call, echo)
+    summary = call.reasoning.summary if call.reasoning else None
+    send = Send(
+        route="responses",
+        principal=principal,
+        content="",
+        model=call.model or None,
+        params=params,
+        seeds_required=False,
+        response=echo,
+        shows=("all" if summary else "text") if call.stream else "end",
+        identity=call.model_dump(exclude={"stream"}, exclude_none=True),
+    )
+    return Call(
+        send,
+        _items(call.input),
+        bool(call.stream),
+        bool(call.background),
+        call.previous_response_id,
+        conversation,
+        call.instructions or None,
+    )
+
+
+def _params(call: ResponseBody, echo: dict[str, Any]) -> dict[str, Any]:
+    params = {name: value for name in _PASSED_ON if (value := getattr(call, name)) is not None}
+    if call.max_output_tokens:
+        params["max_completion_tokens"] = call.max_output_tokens
+    if call.reasoning is not None and call.reasoning.effort:
+        params["reasoning_effort"] = call.reasoning.effort
+    if call.text is not None and call.text.format is not None:
+        if (form := _format(call.text.format)) is not None:
+            params["response_format"] = form
+        echo["format"] = call.text.format
+    if call.tools:
+        params["tools"] = [_tool(tool, i) for i, tool in enumerate(call.tools)]
+        # All fields, as strict clients ask for them.
+        echo["tools"] = [
+            {"description": None, "parameters": None, "strict": None, **tool} for tool in call.tools
+        ]
+        if (choice := _choice(call.tool_choice)) is not None:
+            params["tool_choice"] = choice
+        if call.parallel_tool_calls is not None:
+            params["parallel_tool_calls"] = call.parallel_tool_calls
+    return params
+
+
+def _unsupported(param: str, sentence: str) -> ServiceError:
+    return ServiceError("unsupported_parameter", sentence, param=param)
+
+
+def _invalid(param: str, sentence: str) -> ServiceError:
+    return ServiceError("invalid_request", f"{param}: {sentence}", param=param)
+
+
+def _format(form: dict[str, Any]) -> dict[str, Any] | None:
+    """text.format is flat; chat completions nest the schema."""
+    kind = form.get("type")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": kind}
+    if kind != "json_schema":
+        raise _unsupported("text.format.type", "text.format is of type text, json_object or json_schema.")
+    schema = {
+        name: form[name] for name in ("name", "description", "schema", "strict") if form.get(name) is not None
+    }
+    return {"type": kind, "json_schema": schema}
+
+
+def _tool(tool: dict[str, Any], place: int) -> dict[str, Any]:
+    where = f"tools[{place}]"
+    if tool.get("type") != "function":
+        raise _unsupported(f"{where}.type", "Only tools of type function are supported.")
+    if not isinstance(tool.get("name"), str):
+        raise _invalid(f"{where}.name", "has to be a string.")
+    names = ("name", "description", "parameters", "strict")
+    return {
+        "type": "function",
+        "function": {name: tool[name] for name in names if tool.get(name) is not None},
+    }
+
+
+def _choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    if choice is None or choice in ("none", "auto", "required"):
+        return choice
+    if not isinstance(choice, dict) or choice.get("type") != "function":
+        raise _unsupported("tool_choice", "tool_choice is none, auto, required or one function.")
+    return {"type": "function", "function": {"name": choice.get("name")}}
+
+
+def _items(given: str | list[dict[str, Any]] | None) -> list[Item]:
+    if isinstance(given, str):
+        return [Item(0, "message", role="user", text=given)]
+    items: list[Item] = []
+    for place, raw in enumerate(given or ()):
+        kind = raw.get("type") or "message"
+        given_id = raw["id"] if isinstance(raw.get("id"), str) else ""
+        if kind == "message":
+            role = _ROLES.get(raw.get("role") or "")
+            if role is None:
+                raise _invalid(f"input[{place}].role", "is one of user, assistant, system, developer.")
+            text = _text(raw.get("content"), f"input[{place}].content")
+            items.append(Item(place, "message", given_id, role, text))
+        elif kind == "function_call":
+            function = {"name": _string(raw, "name", place), "arguments": _string(raw, "arguments", place)}
+            call = {"id": _string(raw, "call_id", place), "type": "function", "function": function}
+            items.append(Item(place, "call", given_id, call=call))
+        elif kind == "function_call_output":
+            text = _text(raw.get("output"), f"input[{place}].output")
+            items.append(
+                Item(place, "output", given_id, text=text, call={"id": _string(raw, "call_id", place)})
+            )
+        elif kind == "item_reference":
+            items.append(Item(place, "reference", _string(raw, "id", place)))
+        elif kind not in _DROPPED:
+            raise _unsupported(f"input[{place}].type", f"Input items of type {kind!r:.60} are not supported.")
+    return items
+
+
+def _string(raw: dict[str, Any], name: str, place: int) -> str:
+    value = raw.get(name)
+    if not isinstance(value, str):
+        raise _invalid(f"input[{place}].{name}", "has to be a string.")
+    return value
+
+
+def _text(content: Any, where: str) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise _invalid(where, "has to be a text or a list of parts.")
+    texts = []
+    for i, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        name = _TEXTS.get(kind) if isinstance(kind, str) else None
+        if name is None:
+            raise _unsupported(f"{where}[{i}].type", f"{where}: only parts of text are supported.")
+        if not isinstance(part.get(name), str):
+            raise _invalid(f"{where}[{i}].{name}", "has to be a string.")
+        texts.append(part[name])
+    return "".join(texts)
+
+
+def begin_with(call: Call, items: list[Item]) -> None:
+    """Make the input the whole context of the send. Raises query_empty, invalid_request."""
+    messages = _context(items)
+    asked = [i for role in ("system", "user") for i, one in enumerate(messages) if one["role"] == role]
+    if not asked:
+        raise ServiceError("query_empty", "input has no message of the user.", param="input")
+    last, send = asked[-1], call.send
+    send.content = query(messages[last]["content"], "input")
+    send.seeds = [
+        {"role": one["role"], "content": one["content"]}
+        for one in messages[:last]
+        if one["role"] in ("user", "assistant") and one["content"]
+    ][-MAX_HISTORY:]
+    system = [one["content"] for one in messages if one["role"] == "system" and one["content"].strip()]
+    send.system = kept("\n\n".join(system) or None)
+    if call.instructions:
+        messages.insert(0, {"role": "system", "content": call.instructions})
+    send.messages = messages
+    if any(item.kind in ("call", "output") for item in items):
+        send.response["tool_items"] = True
+
+
+def go_on_with(call: Call, items: list[Item]) -> None:
+    """Make the input the next message of a session. Raises query_empty, unsupported_parameter."""
+    for item in items:
+        if item.kind in ("call", "output"):
+            raise _unsupported(item.where, NO_TOOLS_IN_CHAINS)
+        if item.role == "assistant":
+            raise _unsupported(
+                f"{item.where}.role", "What a conversation goes on with are messages of the user."
+            )
+    said = [item.text for item in items if item.role == "user" and item.text.strip()]
+    system = [call.instructions, *(item.text for item in items if item.role == "system")]
+    call.send.content = query("\n\n".join(said), "input")
+    call.send.instructions = "\n\n".join(text for text in system if text) or None
+
+
+def _context(items: list[Item]) -> list[dict[str, Any]]:
+    """As Groq takes them: calls that follow each other, or an assistant's text, are of one message."""
+    messages: list[dict[str, Any]] = []
+    calls: set[str] = set()
+    for item in items:
+        last = messages[-1] if messages else {}
+        if item.kind == "message":
+            messages.append({"role": item.role, "content": item.text})
+        elif item.kind == "output":
+            if item.call["id"] not in calls:
+                raise ServiceError(
+                    "invalid_request",
+                    f"{item.where}: no function_call of this call_id comes before it. " + NO_TOOLS_IN_CHAINS,
+                    param=f"{item.where}.call_id",
+                )
+            messages.append({"role": "tool", "tool_call_id": item.call["id"], "content": item.text})
+        else:
+            calls.add(item.call["id"])
+            if last.get("role") != "assistant":
+                messages.append(last := {"role": "assistant", "content": None})
+            last["content"] = last["content"] or None
+            last.setdefault("tool_calls", []).append(item.call)
+    return messages
