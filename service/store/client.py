@@ -46,6 +46,9 @@ _TOLD_SECONDS = 60.0
 # Scripts that Redis may not know yet when it is first asked: sent as text, a few hundred bytes a second.
 _LUA = Path(__file__).with_name("lua")
 _CHECK, _PROBE = ((_LUA / f"{name}.lua").read_text() for name in ("check", "probe"))
+# The health of the store is looked at once a second, which finds replicas that stay away again.
+_DOUBTED_SECONDS = 2.5
+
 # Connections a worker may hold for commands: pipelines make few enough, and a burst of begins
 # waits its turn instead of opening hundreds of sockets.
 _POOL = 64
@@ -185,6 +188,7 @@ class Client:
         self._lane = self.redis.lane if isinstance(self.redis, LaneRedis) else None
         self._answers = 0
         self._told = float("-inf")
+        self._doubted_until = float("-inf")
         self.refusals = 0  # so many commands were refused for want of the right, or the room, to write
 
     async def run(self, operation: str, call: Awaitable[T], *, commands: int = 1) -> T:
@@ -208,13 +212,20 @@ class Client:
     def failed(self, operation: str, error: Exception) -> None:
         """Count it; a refusal by a Redis that answers is told, too, as nothing else says what it minds."""
         metrics.redis_errors.labels(operation=operation).inc()
-        if refusal(error):
+        if reason := refusal(error):
             self.refusals += 1
+            if reason == "no_replicas":
+                self._doubted_until = time.monotonic() + _DOUBTED_SECONDS
         if isinstance(error, ResponseError | AuthenticationError):
             now = time.monotonic()
             if now >= self._told + _TOLD_SECONDS:
                 self._told = now
                 log.warning("store.refused", operation=operation, reason=str(error)[:200])
+
+    @property
+    def doubted(self) -> bool:
+        """Replicas have just not acknowledged: what is written now may be carried out and yet be refused."""
+        return time.monotonic() < self._doubted_until
 
     async def many(self, operation: str, commands: Sequence[Command]) -> list[Any]:
         """Many commands in one round trip, raw: replies as Redis sends them, refusals among them.

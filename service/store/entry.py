@@ -101,6 +101,9 @@ class Entry:
         self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
     ) -> Entered:
         """`toll` as for `look`. Raises StoreUnavailable; with a toll as soon as Redis is silent."""
+        if self._client.doubted:
+            # A read first: a turn that replicas do not acknowledge is there, though its sender is told 503.
+            await self._sessions.get(begin.ref.principal, begin.ref.session_id)
         alone = self._client.cluster or begin.size > _SMALL_BYTES
         way = self._enter_one_by_one if alone else self._enter_at_once
         entering = way(begin, prompt, completion, bounds, toll)

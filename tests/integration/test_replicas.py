@@ -143,6 +143,27 @@ async def test_no_text_is_shown_that_the_replica_does_not_have(
         assert len([call for call in double.calls if b"seed=1" in call.body]) == 1
 
 
+async def test_sends_that_are_refused_for_want_of_replicas_begin_no_turns(
+    pair: Pair, double_server: tuple[Double, str], double: Double
+) -> None:
+    """But the first of them, by which it is noticed; named sends are preceded by a read anyway."""
+    async with serve(pair.master.url, double_server[1], redis_wait_replicas=1) as served:
+        assert (await served.client.post("/chat", json={"user_query": "hi"})).status_code == 200
+        pair.replica.stall()
+        for session in (None, None, None, "named"):
+            answer = await served.client.post("/chat", json={"user_query": "hi", "session_id": session})
+            assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+        begun = list(pair.master.client().scan_iter("*:turn:*"))
+        assert len(begun) <= 2  # one before, and that first one
+        pair.replica.go_on()
+
+        async def works() -> bool:
+            answer = await served.client.post("/chat", json={"user_query": "[[tokens=3]]"})
+            return answer.status_code == 200 and answer.text == expected_text(3, 0)
+
+        await eventually_async(works, within=10)
+
+
 async def test_replicas_that_stay_away_end_answers_visibly_and_they_are_taken_up_again(
     pair: Pair, double_server: tuple[Double, str], double: Double
 ) -> None:
