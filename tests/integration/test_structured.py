@@ -64,6 +64,14 @@ async def test_what_the_catalogue_says_is_not_streamed_is_asked_for_whole(
     assert "stream_options" not in first["params"]
 
 
+async def test_it_is_logged_as_such(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    async with start(log_level="info") as served:
+        await ask(served, OBJECT)
+        assert "attempt.whole" not in "".join(capfd.readouterr())
+        await ask(served, SCHEMA)
+        assert "attempt.whole" in "".join(capfd.readouterr())
+
+
 async def test_a_client_that_streams_it_is_sent_all_at_once(served: Served, double: Double) -> None:
     body = {
         "messages": [{"role": "user", "content": "[[tokens=40 rate=400]]"}], "response_format": SCHEMA,
