@@ -54,7 +54,7 @@ async def test_a_refusal_before_the_first_byte(served: Served, dialect: Dialect)
 async def test_a_failure_in_mid_answer_never_looks_like_an_answer(served: Served, dialect: Dialect) -> None:
     asked = "[[tokens=60 fault=cut after=30 rate=200]]"
     answer = await dialect.send(served, asked)
-    if dialect.name == "openai-whole":
+    if dialect.whole:
         assert (answer.status, answer.end) == (502, "refused")
         return
     assert answer.status == 200
@@ -105,7 +105,7 @@ async def test_two_samples_are_never_spliced_when_a_worker_is_lost(start: Start,
             dialect.send(served, asked, shown=lambda text: begun.set() if len(text) > 40 else None)
         )
         turn = await eventually_async(lambda: active_turn(served))
-        if dialect.name == "openai-whole":
+        if dialect.whole:
             await eventually_async(lambda: served.app.state.edge.engine._lives[turn].acknowledged > 20)
             begun.set()
         await lose_the_worker(served, turn, begun)
@@ -113,7 +113,7 @@ async def test_two_samples_are_never_spliced_when_a_worker_is_lost(start: Start,
         if dialect.replaces_text:
             assert (answer.text, answer.end) == (expected_text(240, 1), "completed")
         else:
-            assert answer.end == ("failed" if dialect.name == "openai" else "broken")
+            assert answer.end == ("failed" if dialect.name in ("openai", "responses") else "broken")
             assert expected_text(240, 0).startswith(answer.text)
         await eventually_async(lambda: _sealed(served, turn), within=20)
         assert (await messages(served))[1:] == [("assistant", expected_text(240, 1), "completed")]
@@ -186,7 +186,7 @@ async def test_a_failure_after_reasoning_frees_the_key_where_none_is_shown(
     first = await dialect.send(served, asked, headers=key)
     second = await dialect.send(served, asked, headers=key)
     assert first.end in ("refused", "failed", "broken")
-    if dialect.name in ("text", "openai-whole"):
+    if dialect.name in ("text", "responses") or dialect.whole:
         assert (second.text, second.end) == (expected_text(10, 1), "completed")
     else:
         assert second == first

@@ -33,6 +33,7 @@ class Dialect(ABC):
     name: str
     path: str
     replaces_text = False
+    whole = False  # in one piece, at its end
 
     @abstractmethod
     def body(self, message: str, session: str) -> dict[str, Any]: ...
@@ -134,7 +135,7 @@ class OpenAI(Dialect):
 
 class OpenAIWhole(OpenAI):
     name = "openai-whole"
-    replaces_text = True
+    replaces_text = whole = True
 
     def body(self, message: str, session: str) -> dict[str, Any]:
         return {**super().body(message, session), "stream": False}
@@ -143,6 +144,40 @@ class OpenAIWhole(OpenAI):
         if not data.endswith("}"):
             return "", ""
         return json.loads(data)["choices"][0]["message"]["content"], "completed"
+
+
+class Responses(Dialect):
+    name, path = "responses", "/v1/responses"
+
+    def body(self, message: str, session: str) -> dict[str, Any]:
+        return {"input": message, "conversation": session, "stream": True}
+
+    def read(self, data: str) -> tuple[str, str]:
+        text = end = ""
+        for event in datas(data):
+            if event["type"] == "response.output_text.delta":
+                text += event["delta"]
+            elif event["type"] == "error":
+                return text, "failed"
+            elif event["type"] in ("response.completed", "response.incomplete"):
+                assert event["response"]["output"] == [] or data.count("response.output_item.done")
+                end = event["response"]["status"].replace("cancelled", "stopped")
+        return text, end
+
+
+class ResponsesWhole(Responses):
+    name = "responses-whole"
+    replaces_text = whole = True
+
+    def body(self, message: str, session: str) -> dict[str, Any]:
+        return {**super().body(message, session), "stream": False}
+
+    def read(self, data: str) -> tuple[str, str]:
+        if not data.endswith("}"):
+            return "", ""
+        response = json.loads(data)
+        text = "".join(item["content"][0]["text"] for item in response["output"])
+        return text, response["status"].replace("cancelled", "stopped")
 
 
 class AiSdk(Dialect):
@@ -179,4 +214,6 @@ class AiSdkResetting(AiSdk):
         return await super().send(*args, headers=headers, **kwargs)
 
 
-DIALECTS: list[Dialect] = [Text(), Native(), OpenAI(), OpenAIWhole(), AiSdk(), AiSdkResetting()]
+DIALECTS: list[Dialect] = [
+    Text(), Native(), OpenAI(), OpenAIWhole(), Responses(), ResponsesWhole(), AiSdk(), AiSdkResetting(),
+]  # fmt: skip
