@@ -191,6 +191,7 @@ async def test_nothing_is_repeated_after_the_first_byte(
         ("POST", "/v1/sessions/a:b.c/turns", True),
         ("POST", "/v1/chat/completions", True),
         ("POST", "/openai/v1/chat/completions", True),
+        ("POST", "/v1/responses", True),
         ("POST", "/api/chat", False),
         ("POST", "/v1/sessions/s/turns/t/stop", False),
         ("GET", "/v1/sessions/s/turns", False),
