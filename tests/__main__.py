@@ -1,4 +1,4 @@
-"""`make test`: every test, in parts, with the time of each at the end; `make quick`: two folders.
+"""`make test`: every test, in parts, with the time of each at the end; `make quick`: what notices most.
 
     in process   unit, contract, integration: measured for coverage, whose floor is in pyproject.toml
     others       docs, deploy, the double, the simulation, clients, and whatever is in no other part
@@ -36,6 +36,11 @@ ON_BOTH: Final = tuple(
     f"tests/integration/test_{name}.py"
     for name in ("promises", "fence", "lane", "pacing", "held", "entry", "look", "places", "ways_to_redis")
 )
+# What notices most within a minute: pure parts, dialects, whole engines, and each script by itself.
+QUICK: Final = (
+    "tests/unit", "tests/contract", "tests/simulation",
+    "tests/integration/test_promises.py", "tests/integration/test_fence.py",
+)  # fmt: skip
 REDIS: Final = {"TESTS_REDIS": "redis-server"}
 _INTERRUPTED: Final = 2
 _NOTHING_COLLECTED: Final = 5
@@ -128,7 +133,7 @@ def main(arguments: list[str]) -> int:
     if "--quick" in arguments:
         arguments.remove("--quick")
         run = Run(arguments)
-        run.part(Part("quick", ["tests/unit", "tests/contract", *beside(2 * cores())]))
+        run.part(Part("quick", [*QUICK, *beside(2 * cores())]))
     else:
         subprocess.run([sys.executable, "-m", "tests.support.node"], cwd=ROOT, check=False)
         run = Run(arguments)

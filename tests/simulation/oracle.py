@@ -296,6 +296,9 @@ class Oracle:
         base = session[: session.rindex(b":session")]
         order, bodies = self._redis.value(base + b":order"), self._redis.hash(base + b":messages")
         ids = list(order) if order is not None else []
+        if any(one not in bodies for one in ids):
+            self.broken("a history names a message that is not there", session)
+            return
         stored = [(body["role"], body["content"]) for body in (orjson.loads(bodies[one]) for one in ids)]
         wanted: list[tuple[str, str]] = []
         for one in self.kept.sessions.get(session, ()):

@@ -172,7 +172,7 @@ def _ends(chance: Random, main: int, workers: int) -> list[_Step]:
     steps: list[_Step] = []
     for number in range(chance.choice((1, 1, 1, 2, 4))):
         at, where = number * chance.uniform(0.5, 1.6), (main + number) % workers
-        if chance.random() < 0.7:
+        if chance.random() < 0.6:
             steps.append(("crash", at, {"worker": where, "steps": chance.randrange(60)}))
         else:
             steps.append(("drain", at, {"worker": where, "seconds": round(chance.uniform(0, 0.6), 3)}))
@@ -184,6 +184,15 @@ def _stands(chance: Random, main: int, workers: int) -> list[_Step]:
     seconds = round(chance.choice((0.3, 1.2, 1.5, 2.0, 2.6)) * chance.uniform(0.9, 1.1), 3)
     kind = chance.choice(("freeze", "freeze", "hold"))
     return [(kind, 0.0, {"worker": main, "seconds": seconds, "steps": chance.randrange(60)})]
+
+
+def _sleeps_and_leaves(chance: Random, main: int, workers: int) -> list[_Step]:
+    """The worker stands still past its lease, and is told to leave when it wakes."""
+    seconds = round(chance.uniform(1.3, 2.0), 3)
+    steps: list[_Step] = [
+        ("freeze", 0.0, {"worker": main, "seconds": seconds, "steps": chance.randrange(60)})
+    ]
+    return [*steps, ("drain", seconds - 0.1, {"worker": main, "seconds": 0.0})]
 
 
 def _loses(chance: Random, main: int, workers: int) -> list[_Step]:
@@ -212,13 +221,19 @@ def _trips(chance: Random, main: int, workers: int) -> list[_Step]:
 
 
 def _network(chance: Random, main: int, workers: int) -> list[_Step]:
-    kind = chance.choice(("cut", "stall"))
-    what: dict[str, Any] = {"worker": main}
-    if kind == "stall":
-        what["seconds"] = round(chance.choice((0.1, 0.4, 0.8, 1.5, 2.5)) * chance.uniform(0.8, 1.2), 3)
-    return [(kind, 0.0, what)]
+    return [("cut", 0.0, {"worker": main})]
+
+
+def _stalls(chance: Random, main: int, workers: int) -> list[_Step]:
+    """The store stands still, and the worker may leave meanwhile."""
+    seconds = round(chance.choice((0.1, 0.4, 0.8, 1.5, 2.5)) * chance.uniform(0.8, 1.2), 3)
+    steps: list[_Step] = [("stall", 0.0, {"seconds": seconds})]
+    if chance.random() < 0.5:
+        steps.append(("drain", chance.uniform(0, seconds), {"worker": main, "seconds": 0.1}))
+    return steps
 
 
 _FAULTS: Final[tuple[Callable[[Random, int, int], list[_Step]], ...]] = (
-    _ends, _ends, _stands, _stands, _loses, _loses_a_claim, _trips, _trips, _trips, _network,
+    _ends, _ends, _stands, _stands, _sleeps_and_leaves, _loses, _loses_a_claim, _trips, _trips, _trips,
+    _network, _stalls,
 )  # fmt: skip

@@ -189,7 +189,7 @@ class Users:
         attached = self._begun.get(event.what["of"])
         if attached is None:
             return
-        begin = self._world.loop.time()
+        begin, losses = self._world.loop.time(), self._world.oracle.losses
         try:
             turn = await self._worker(event).ask(lambda engine: engine.stop(attached.ref))
         except Gone:
@@ -197,7 +197,7 @@ class Users:
         except ServiceError as error:
             self._told(error, event)
             return
-        if not turn.sealed:
+        if not turn.sealed and losses == self._world.oracle.losses:
             self._world.oracle.broken("a stop is answered before its turn has ended", turn.state)
         if self._world.oracle.calm and self._world.loop.time() - begin > _STOP_SECONDS:
             self._world.oracle.broken("a stop takes long", self._world.loop.time() - begin)
