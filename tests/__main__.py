@@ -105,15 +105,13 @@ class Run:
         command = [sys.executable, "-m", part.module, *part.words, *given]
         # Of each lane's workers the ports are others (tests/support/redis.py).
         environment = {**os.environ, **part.variables, "TESTS_LANE": str(lane)}
-        told = subprocess.STDOUT if at_once else None
-        done = subprocess.run(
-            command, cwd=ROOT, check=False, env=environment, stderr=told,
-            stdout=subprocess.PIPE if at_once else None,
-        )  # fmt: skip
+        pipe, both = (subprocess.PIPE, subprocess.STDOUT) if at_once else (None, None)
+        done = subprocess.run(command, cwd=ROOT, check=False, env=environment, stdout=pipe, stderr=both)
         status = 0 if done.returncode == _NOTHING_COLLECTED else done.returncode
         with self._printing:
-            sys.stdout.write(f"\n===== {part.name}\n{(done.stdout or b'').decode(errors='replace')}")
-            sys.stdout.flush()
+            if done.stdout:
+                sys.stdout.write(f"\n===== {part.name}\n{done.stdout.decode(errors='replace')}")
+                sys.stdout.flush()
             outcome = "passed" if status == 0 else "failed"
             self._told.append(f"  {part.name:<12}{time.monotonic() - begin:6.0f} s  {outcome}")
             self.good = self.good and status == 0
