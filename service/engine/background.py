@@ -30,11 +30,14 @@ class Background:
         task = asyncio.create_task(self._forever(name, body), name=name)
         self._loops.add(task)
 
-    def task(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def task(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
         """Run `work` once, kept alive until it is done; not at all once this is closed."""
-        task = asyncio.create_task(work, name=name)
         if self.closed:
-            task.cancel()
+            work.close()
+            never = asyncio.get_running_loop().create_future()
+            never.cancel()
+            return never
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -68,7 +71,7 @@ class Apart:
     def __init__(self, background: Background, loop: str) -> None:
         self._background = background
         self._loop = loop
-        self._tasks: dict[Hashable, asyncio.Task[None]] = {}
+        self._tasks: dict[Hashable, asyncio.Future[None]] = {}
 
     def look(self) -> None:
         """Forget what is done."""

@@ -82,13 +82,13 @@ class Pacer:
         self._pace: Pace | None = None
         self._paced_at = self._stale_at = float("-inf")
         self._unasked = (0, 0)  # calls and tokens let go since Redis was asked
-        self._looking: asyncio.Task[Any] | None = None
+        self._looking: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._telling: asyncio.Task[Any] | None = None  # of a refusal
+        self._telling: asyncio.Future[Any] | None = None  # of a refusal
         self._alone_until = float("-inf")
         self._blocked_until = float("-inf")  # by refusals, which Redis may not have heard of
         self._wake = asyncio.Event()
-        self._pump: asyncio.Task[None] | None = None
+        self._pump: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
 
     async def take(

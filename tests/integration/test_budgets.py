@@ -106,6 +106,11 @@ async def test_what_begins_after_a_slow_interrupt_is_reserved_and_booked(
             headers={"Prefer": "respond-async"},
         )
         assert first.status_code == 202
+
+        async def speaks() -> str:
+            return str((await served.client.get(first.headers["location"])).json()["text"])
+
+        await eventually_async(speaks)
         answer = await ask(served, "[[tokens=30]]", session_id="s", on_busy="interrupt")
         assert answer.text == expected_text(30, 0)
         rows = (await settled(served, 2))["data"]

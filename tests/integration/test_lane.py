@@ -17,6 +17,7 @@ from service.errors import StoreUnavailable
 from service.store.client import Client
 from service.store.scripts import Scripts
 from tests.support.redis import RedisServer
+from tests.support.waiting import eventually_async
 
 
 def client_of(server: RedisServer, path: str = "0", **settings: Any) -> Client:
@@ -44,6 +45,15 @@ async def test_they_share_one_connection(client: Client, store: redis.Redis) -> 
     before = len(store.client_list())
     await asyncio.gather(*(client.redis.get("k") for _ in range(50)))
     assert len(store.client_list()) == before
+
+
+async def test_one_that_is_closed_is_not_opened_again(client: Client, store: redis.Redis) -> None:
+    before = len(store.client_list())
+    await client.run("test", client.redis.get("k"))
+    await client.close()
+    with pytest.raises(StoreUnavailable):
+        await client.run("test", client.redis.get("k"))
+    await eventually_async(lambda: len(store.client_list()) == before)
 
 
 async def test_replies_look_like_those_of_redis_py(client: Client) -> None:
