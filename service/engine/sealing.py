@@ -94,7 +94,6 @@ class Sealer:
 
     async def release(self, live: Live) -> None:
         """Write what is there, then let the lease lapse: somebody else goes on."""
-        await live.landed()
         try:
             while live.has_pending and await self._append(live):
                 live.acknowledge()
@@ -110,10 +109,16 @@ class Sealer:
 
     async def _append(self, live: Live) -> bool:
         """Write what the turn holds, as the flusher does. False where it is ours no more, or lost."""
+        while live.in_flight:  # the flusher repeats what failed
+            await live.landed()
         turn = live.turn
         first, payloads, fields = live.take()
         append = Append(live.names, turn.epoch, turn.claim, first, payloads, fields)
-        (result,) = await self._store.log.append([append])
+        live.take_off()
+        try:
+            (result,) = await self._store.log.append([append])
+        finally:
+            live.land()
         if isinstance(result, BaseException):
             raise result
         return result in (codes.OK, codes.STOP)

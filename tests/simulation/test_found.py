@@ -38,6 +38,17 @@ FOUND: Final = {
             happens(0.953, "drain", 140, 1, seconds=0.278),
         ),
     ),
+    # Two appends were under way, and the answer to the first was taken for that to the second.
+    "a release waits for what the flusher repeats": Plan(
+        86, 1, False, False, False, "restart", 2,
+        (
+            send(0.0, 0, 0, "a", on_busy="reject"),
+            send(0.423, 1, 0, "a", reads="some"),
+            happens(0.628, "edit", 3, 0, of=1, regenerate=True, on_busy="interrupt", key=False),
+            happens(0.79, "drain", 100, 0, seconds=0.557),
+            happens(1.163, "stall", 120, 0, seconds=0.845),
+        ),
+    ),
     # Its log began with an event that a reader from the start could not cross to.
     "a queued turn that is stopped after a loss can be read from its start": Plan(
         3010, 2, False, True, True, "continue", 3,
