@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from fastapi import Request
@@ -47,25 +48,6 @@ def stored_items(session_id: str, message: Message) -> list[dict[str, Any]]:
     ]
 
 
-def ended(turn: Turn, answer: Message | None) -> dict[str, Any]:
-    """The object of a turn that has ended, or waits in its queue; `answer` is its message, if it has one."""
-    echo = turn.response or {}
-    head = Head(turn.ref.session_id, turn.ref.turn_id, turn.created, turn.model, echo)
-    ending = Ending.of(turn.state, turn.finish_reason, from_event(turn.error) if turn.error else None)
-    output: list[dict[str, Any]] = []
-    if answer is not None:
-        if answer.reasoning and shows_reasoning(echo):
-            output.append(reasoning_item(head.item_id("rs"), answer.reasoning, "completed"))
-        if answer.content:
-            output.append(message_item(head.item_id("msg"), "assistant", answer.content, ending.item_status))
-        output += [
-            call_item(head.item_id("fc", i), call, ending.item_status)
-            for i, call in enumerate(joined_calls(list(answer.tool_calls)))
-        ]
-    at = answer.created // 1000 if answer is not None and ending.status == "completed" else None
-    return head.object(ending, output, turn.usage if turn.sealed else None, at)
-
-
 def response_not_found() -> ServiceError:
     return ServiceError("response_not_found", "There is no such response.")
 
@@ -90,20 +72,45 @@ async def response_turn(engine: Engine, ref: TurnRef) -> Turn:
 
 
 async def response_object(engine: Engine, turn: Turn) -> dict[str, Any]:
-    """As it stands: of one that runs, what its log says so far."""
+    """As it stands: what its log says, so far or to its end, and of its message where the log has expired.
+
+    Raises response_not_found where neither is left of an answer.
+    """
     ref = turn.ref
-    if turn.state != "running":
-        answer_id = ids.answer_id(ref.turn_id)
-        answer = await engine.store.sessions.message(ref.principal, ref.session_id, answer_id)
-        return ended(turn, answer if turn.sealed else None)
-    log = await engine.store.log.read_all(ref)
-    if log and log[-1].terminal:  # it has ended meanwhile
-        return await response_object(engine, await engine.turn(ref))
-    items = Items(turn.response)
-    for event in log:
-        if items.goes_on(event) is None:
-            items.take(event)
-    return items.object(Ending()) if log else ended(turn, None)
+    log, answer = await asyncio.gather(
+        engine.store.log.read_all(ref),
+        engine.store.sessions.message(ref.principal, ref.session_id, ids.answer_id(ref.turn_id)),
+    )
+    if log and log[-1].terminal and not turn.sealed:  # it has ended meanwhile
+        turn = await engine.turn(ref)
+    ending = Ending.of(turn.state, turn.finish_reason, from_event(turn.error) if turn.error else None)
+    usage = turn.usage if turn.sealed else None
+    at = answer.created // 1000 if answer is not None and ending.status == "completed" else None
+    if log:
+        items = Items(turn.response)
+        for event in log:
+            if items.goes_on(event) is None:
+                items.take(event)
+        return items.object(ending, usage, at)
+    if answer is None and turn.state == "completed":
+        raise response_not_found()
+    head = Head(ref.session_id, ref.turn_id, turn.created, turn.model, turn.response)
+    return head.object(ending, _output(head, answer, ending) if answer is not None else [], usage, at)
+
+
+def _output(head: Head, answer: Message, ending: Ending) -> list[dict[str, Any]]:
+    """The items of an answer whose log is gone; only the last one can have been cut."""
+    output: list[dict[str, Any]] = []
+    if answer.reasoning and shows_reasoning(head.echo):
+        output.append(reasoning_item(head.item_id("rs"), answer.reasoning))
+    if answer.content:
+        output.append(message_item(head.item_id("msg"), "assistant", answer.content))
+    output += [
+        call_item(head.item_id("fc", i), call) for i, call in enumerate(joined_calls(list(answer.tool_calls)))
+    ]
+    for item in output[-1:]:
+        item["status"] = ending.item_status
+    return output
 
 
 def message_id_of(session_id: str, item_id: str) -> str:

@@ -110,10 +110,12 @@ class Items:
             self._items, self.open, self._calls = [], None, {}
         return self._end(event) if event.terminal else []
 
-    def object(self, ending: Ending, usage: dict[str, Any] | None = None) -> dict[str, Any]:
+    def object(
+        self, ending: Ending, usage: dict[str, Any] | None = None, completed_at: int | None = None
+    ) -> dict[str, Any]:
         """The response as it stands."""
         output = [item.closed or item.whole(ending.item_status) for item in self._items]
-        return self._head.object(ending, output, usage)
+        return self._head.object(ending, output, usage, completed_at)
 
     def _next(self) -> int:
         self._seq += 1

@@ -268,7 +268,7 @@ def _items(given: str | list[dict[str, Any]] | None) -> list[Item]:
         kind = raw.get("type") or "message"
         given_id = raw["id"] if isinstance(raw.get("id"), str) else ""
         if kind == "message":
-            role = _ROLES.get(raw.get("role") or "")
+            role = _ROLES.get(raw["role"]) if isinstance(raw.get("role"), str) else None
             if role is None:
                 raise _invalid(f"input[{place}].role", "is one of user, assistant, system, developer.")
             text = _text(raw.get("content"), f"input[{place}].content")

@@ -339,6 +339,8 @@ async def test_references_to_items_of_earlier_answers_are_resolved(served: Serve
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "unsupported_parameter",
          "input[0].content[0].type"),
         ({"metadata": {"a": "b" * 513}}, "invalid_request", "metadata.a"),
+        ({"input": [{"role": ["user"], "content": "x"}]}, "invalid_request", "input[0].role"),
+        ({"input": [{"type": ["message"], "content": "x"}]}, "unsupported_parameter", "input[0].type"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_had_is_refused_and_stores_nothing(

@@ -6,9 +6,21 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from service.double import expected_text
 from tests.conftest import Start
-from tests.integration.test_responses import PATH, ask, kinds, parsed, replay, text_of, valid
+from tests.integration.test_responses import (
+    PATH,
+    TOOL,
+    ask,
+    kinds,
+    parsed,
+    replay,
+    stream,
+    text_of,
+    valid,
+)
 from tests.support.dialects import datas
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
@@ -114,3 +126,41 @@ async def test_fifty_sends_with_one_key_are_one_response(served: Served) -> None
     )
     assert len({answer.text for answer in answers}) == 1
     assert text_of(parsed(answers[0].text)[-1]["response"]) == expected_text(20)
+
+
+@pytest.mark.parametrize(
+    "asked", ["[[tokens=9 reasoning=3]]", "[[tool=weather]]", "[[tokens=6 reasoning=3 finish=length]]"]
+)
+async def test_when_its_log_has_expired_a_response_is_whole_and_its_stream_410(
+    served: Served, store: Any, asked: str
+) -> None:
+    body = {"tools": [TOOL], "reasoning": {"summary": "auto"}}
+    events, _ = await stream(served, asked, **body)
+    last = events[-1]["response"]
+    (log,) = store.scan_iter("*:log:*")
+    store.delete(log)
+    stored = (await served.client.get(f"{PATH}/{last['id']}")).json()
+    assert {**stored, "completed_at": None} == last
+    for query in ({}, {"starting_after": "17"}, {"starting_after": str(events[-1]["sequence_number"])}):
+        answer = await served.client.get(f"{PATH}/{last['id']}", params={"stream": "true", **query})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (410, "events_expired")
+    (messages,) = store.scan_iter("*:messages")
+    store.delete(messages)
+    assert (await served.client.get(f"{PATH}/{last['id']}")).status_code == 404
+
+
+async def test_a_response_that_stopped_while_it_thought_is_the_same_stored_and_streamed(start: Start) -> None:
+    async with start() as served:
+        body = {"input": "[[reasoning=400 rate=60]]", "stream": True, "reasoning": {"summary": "auto"}}
+        async with served.client.stream("POST", PATH, json={**body, "background": True}) as answer:
+            data = b""
+            async for piece in answer.aiter_raw():
+                data += piece
+                if data.count(b"summary_text.delta\n") == 3:
+                    response_id = json.loads(data.split(b"\n")[1][6:])["response"]["id"]
+                    cancelled = await served.client.post(f"{PATH}/{response_id}/cancel")
+        events = parsed(data.decode())
+        valid(events)
+        assert events[-1]["response"] == cancelled.json()
+        assert events[-1]["response"]["output"][0]["status"] == "incomplete"
+        assert (await served.client.get(f"{PATH}/{response_id}")).json() == cancelled.json()
