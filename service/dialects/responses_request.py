@@ -111,6 +111,9 @@ class ResponseBody(Body):
     prompt_cache_key: Label | None = None
 
 
+_IDENTITY: Final = tuple(name for name in ResponseBody.model_fields if name != "stream")
+
+
 @dataclass(slots=True)
 class Item:
     """An input item. `reference`: it only names one that is kept; `call` is a tool call as Groq has it."""
@@ -180,7 +183,8 @@ def parse(body: Any, principal: str) -> Call:
         seeds_required=False,
         response=echo,
         shows=("all" if summary else "text") if call.stream else "end",
-        identity=call.model_dump(exclude={"stream"}, exclude_none=True),
+        # Not a dump of the model, which would walk through all of a large input.
+        identity={name: body[name] for name in _IDENTITY if body.get(name) is not None},
     )
     return Call(
         send,

@@ -67,7 +67,7 @@ async def test_langchain_streams_and_chains_by_itself(served: Served, double: Do
         model=MODEL, base_url=f"{served.url}/v1", api_key=SecretStr("none"), max_retries=0,
         use_responses_api=True, use_previous_response_id=True,
     )  # fmt: skip
-    whole: Any = AIMessageChunk("")
+    whole: Any = AIMessageChunk(content="")
     async for chunk in model.astream([HumanMessage("[[tokens=60]]")]):
         whole += chunk
     assert whole.text == expected_text(60)
