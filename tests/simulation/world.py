@@ -193,7 +193,7 @@ class World:
         await asyncio.sleep(2 * _BACK_SECONDS)
         self._ending += [worker.process.run(worker.close(), "close") for worker in self.workers]
         await self._until(self._still_ending, _CLOSED_SECONDS, "a worker does not end")
-        self._none_left()
+        await self._until(self._left, _CLOSED_SECONDS, "a task is left")
 
     def _unsettled(self) -> str:
         return self.oracle.unsettled([one.process.name for one in self.workers if not one.process.dead])
@@ -217,10 +217,11 @@ class World:
         left = [task for task in self._ending if not task.done()]
         return ", ".join(str(task.get_coro()) for task in left if not self.loop.of_the_dead(task))
 
-    def _none_left(self) -> None:
-        for task, process in self.loop.tasks.items():
-            if process is not None and not task.done() and not self.loop.of_the_dead(task):
-                raise Broken(f"a task is left: {task.get_name()} {task.get_coro()}")
+    def _left(self) -> str:
+        """Tasks of workers that have ended, though none of them died."""
+        tasks = self.loop.tasks.items()
+        left = [task for task, process in tasks if process is not None and not task.done()]
+        return ", ".join(str(task.get_coro()) for task in left if not self.loop.of_the_dead(task))
 
     def _begin(self, number: int) -> Worker:
         self._generations[number] += 1
