@@ -95,9 +95,10 @@ class Stops:
                 return
             log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
             sealed = await self._sealer.stop_from_log(claim.turn)
-            if sealed.outcome != "FENCED":
-                with suppress(StoreUnavailable):  # the turn has ended, which is what was asked for
+            if claim.previous_owner != self._worker:
+                with suppress(StoreUnavailable):  # a stop does not fail for a list
                     await self._store.leases.disown(ref, claim.previous_owner)
+            if sealed.outcome != "FENCED":
                 if sealed.following:
                     await self._recovery.promote(TurnRef(ref.principal, ref.session_id, sealed.following))
                 return
