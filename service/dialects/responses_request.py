@@ -89,7 +89,7 @@ class ResponseBody(Body):
 
     input: StrictStr | Annotated[list[dict[str, Any]], Field(max_length=MAX_MESSAGES)] | None = None
     model: StrictStr | None = None
-    instructions: StrictStr | None = None
+    instructions: Annotated[StrictStr, at_most(262_144)] | None = None
     previous_response_id: StrictStr | None = None
     conversation: StrictStr | ConversationName | None = None
     stream: StrictBool | None = None
