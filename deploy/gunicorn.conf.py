@@ -1,6 +1,6 @@
 """Gunicorn's configuration, all of it from the service's settings (docs/configuration.md).
 
-`python -m service serve` runs it under the master of service/master.py; plain
+`python -m service serve` runs it under the master of service/serving/master.py; plain
 `gunicorn -c deploy/gunicorn.conf.py` works too, with the stock master.
 """
 
@@ -10,14 +10,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from service import logs, master, server
 from service.config.settings import load_settings
+from service.serving import http_server, master
+from service.telemetry import logs
 
 settings = load_settings()
 logs.configure(settings)
 
 wsgi_app = "service.app:create_app()"
-worker_class = "service.worker.ChatWorker"
+worker_class = "service.serving.worker.ChatWorker"
 proc_name = "chat"
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 workers = settings.workers
@@ -25,11 +26,11 @@ workers = settings.workers
 # One listening socket for all workers: docs/decisions/0002-listening-sockets.md.
 reuse_port = False
 backlog = 2048
-keepalive = server.KEEP_ALIVE_SECONDS
+keepalive = http_server.KEEP_ALIVE_SECONDS
 
 # A worker beats each second, draining too; 30 s without a beat is a blocked event loop.
 timeout = 30
-graceful_timeout = math.ceil(server.grace_seconds(settings))
+graceful_timeout = math.ceil(http_server.grace_seconds(settings))
 max_requests = settings.max_requests
 max_requests_jitter = settings.max_requests // 10  # workers that started together do not leave together
 

@@ -20,11 +20,11 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Final
 
-from service import logs
+from service.cli.local import LocalError, surroundings
 from service.config.environment import METRICS_DIR, unset_environment
 from service.config.redis_url import without_credentials
 from service.config.settings import Settings, SettingsError, load_settings
-from service.local import LocalError, surroundings
+from service.telemetry import logs
 
 log = logs.get_logger("service")
 
@@ -93,8 +93,8 @@ def _run(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int
 
         from uvicorn.config import Config
 
-        from service.exporter import serve_in_threads
-        from service.server import ChatServer, http_options, readable_url
+        from service.serving.http_server import ChatServer, http_options, readable_url
+        from service.telemetry.metrics_server import serve_in_threads
 
         serve_in_threads(metrics, settings)
 
@@ -119,8 +119,8 @@ def _serve(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> i
             )
         _check_store(complete)
 
-        from service.exporter import ExporterProcess
-        from service.master import ChatApplication
+        from service.serving.master import ChatApplication
+        from service.telemetry.metrics_server import ExporterProcess
 
         exporter = ExporterProcess(metrics, settings) if metrics else None
         ChatApplication(f"{wishes.app}()", exporter).run()
@@ -129,7 +129,7 @@ def _serve(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> i
 
 def _keys(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
     unset_environment(METRICS_DIR)  # a tool takes no place from a worker
-    keys = import_module("service.keys_cli")
+    keys = import_module("service.cli.keys")
     with surroundings(settings, double=False) as complete:
         return int(keys.main(rest, complete))
 
@@ -292,7 +292,7 @@ def _in_fork(verdict: Callable[[], str]) -> str:
 async def _store_problem(settings: Settings) -> str | None:
     """What is wrong with the store, as a sentence; what passes by itself is only told."""
     from service.errors import StoreRefusesWrites, StoreUnavailable
-    from service.store.client import Client
+    from service.store.connection.client import Client
 
     deadline = time.monotonic() + _STORE_SECONDS
     while True:

@@ -15,34 +15,34 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from service import __version__, logs, metrics, tracing
-from service.api import (
-    aisdk,
-    chat,
-    conversations,
-    docs,
-    handlers,
-    keys,
-    openai,
-    openai_responses,
-    openapi,
-    ops,
-    page,
-    scrape,
-    sessions,
-    usage,
-)  # fmt: skip
-from service.api.auth import Authenticator
+from service import __version__
+from service.api import handlers, openapi  # fmt: skip
+from service.api.auth.authenticator import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
 from service.api.middleware import EdgeMiddleware
 from service.api.origins import allowed_origins
 from service.api.receiving import Receiving, RefusedBodies
+from service.api.routes import (
+    aisdk,
+    chat,
+    conversations,
+    docs,
+    health,
+    keys,
+    openai,
+    page,
+    responses,
+    scrape,
+    sessions,
+    usage,
+)
 from service.api.streams import Streams
 from service.config.settings import Settings, load_settings
 from service.engine.drain import Drain
 from service.engine.engine import Engine
 from service.store.store import Store
+from service.telemetry import logs, metrics, tracing
 from service.upstream.groq import Groq
 from service.upstream.models import load_catalogue
 
@@ -84,13 +84,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(
         title="Chat service", version=__version__, lifespan=lifespan,
-        openapi_url=None, docs_url=None, redoc_url=None,  # FastAPI's pages run scripts of a CDN: api/docs.py
+        # FastAPI's pages run scripts of a CDN: api/routes/docs.py has ours.
+        openapi_url=None, docs_url=None, redoc_url=None,
         description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
         # A redirect would name the scheme and host that a proxy speaks to us, and have no envelope.
         redirect_slashes=False,
     )  # fmt: skip
     parts = (
-        ops, scrape, chat, sessions, openai, openai_responses, conversations, aisdk, keys, usage, page, docs,
+        health, scrape, chat, sessions, openai, responses, conversations, aisdk, keys, usage, page, docs,
     )  # fmt: skip
     for part in parts:
         app.include_router(part.router)

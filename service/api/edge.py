@@ -10,7 +10,7 @@ from typing import Final
 
 from fastapi import Request
 
-from service.api.auth import Authenticator, Principal, forbidden
+from service.api.auth.authenticator import Authenticator, Principal, forbidden
 from service.api.limits import Limits
 from service.api.receiving import Receiving, RefusedBodies
 from service.api.streams import Streams

@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from service.api import addresses
+from service.api.auth import client_address
 from service.config.settings import Settings
 
 Header = tuple[bytes, bytes]
@@ -32,7 +32,7 @@ _PRIVATE: Final = (b"cache-control", b"no-store")
 class Hardening:
     def __init__(self, settings: Settings) -> None:
         self._production = settings.production
-        self._trusted = addresses.networks(settings.trusted_proxies)
+        self._trusted = client_address.networks(settings.trusted_proxies)
 
     def too_many_headers(self, scope: Scope) -> bool:
         return len(scope["headers"]) > _MOST_HEADERS
@@ -54,4 +54,4 @@ class Hardening:
         if scope.get("scheme") == "https":
             return True
         said = dict(scope["headers"]).get(b"x-forwarded-proto", b"")
-        return said == b"https" and addresses.by_trusted_proxy(scope, self._trusted)
+        return said == b"https" and client_address.by_trusted_proxy(scope, self._trusted)

@@ -14,7 +14,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from service.api import addresses
+from service.api.auth import client_address
 from service.config.hosts import any_of, host_pattern, is_loopback, split_host
 from service.config.settings import Settings
 from service.errors import ServiceError
@@ -27,7 +27,7 @@ class Hosts:
     def __init__(self, settings: Settings) -> None:
         self._checked = settings.anonymous
         self._named = any_of([host_pattern(entry) for entry in settings.hosts])
-        self._trusted = addresses.networks(settings.trusted_proxies)
+        self._trusted = client_address.networks(settings.trusted_proxies)
 
     def refusal(self, scope: Scope) -> ServiceError | None:
         """What is wrong with the host that a request names, if anything."""
@@ -52,12 +52,12 @@ class Hosts:
         return is_loopback(name) or self._named.fullmatch(f"{name}:{port}") is not None
 
 
-def forwarded_hosts(scope: Scope, trusted: Iterable[addresses.Network]) -> list[str]:
+def forwarded_hosts(scope: Scope, trusted: Iterable[client_address.Network]) -> list[str]:
     """The hosts that proxies of ours were asked for, where they say so.
 
     A client may send the header too: it can only add a name that has to be right as well.
     """
-    if not addresses.by_trusted_proxy(scope, tuple(trusted)):
+    if not client_address.by_trusted_proxy(scope, tuple(trusted)):
         return []
     given = ",".join(Headers(scope=scope).getlist("x-forwarded-host"))
     return [part.strip() for part in given.split(",") if part.strip()]

@@ -21,15 +21,16 @@ from fastapi import Request
 from limits import RateLimitItem, parse_many
 from slowapi import Limiter
 
-from service import ids, metrics
-from service.api import addresses
-from service.api.auth import Principal
+from service import ids
+from service.api.auth import client_address
+from service.api.auth.authenticator import Principal
 from service.api.over_limit import Decision, OverLimit
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
-from service.logs import get_logger
-from service.store.scripts import Call
+from service.store.connection.scripts import Call
 from service.store.windows import Use, Window, Windows
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 
 # How long a worker counts alone before it asks Redis again.
 _ALONE_SECONDS: Final = 1.0
@@ -42,14 +43,14 @@ log = get_logger(__name__)
 class Limits(Limiter):
     def __init__(self, settings: Settings, windows: Windows) -> None:
         super().__init__(
-            key_func=lambda request: addresses.client_address(request.scope, self._trusted),
+            key_func=lambda request: client_address.client_address(request.scope, self._trusted),
             strategy=f"{settings.limit_window}-window",
             storage_uri="memory://",
             key_style="endpoint",
         )
         self._settings = settings
         self._windows = windows
-        self._trusted = addresses.networks(settings.trusted_proxies)
+        self._trusted = client_address.networks(settings.trusted_proxies)
         self._alone_until = 0.0
         self.over = OverLimit()
 
@@ -75,7 +76,7 @@ class Limits(Limiter):
     def _who(self, request: Request, principal: Principal) -> str:
         if not principal.anonymous:
             return principal.id
-        return "ip." + addresses.customer(addresses.client_address(request.scope, self._trusted))
+        return "ip." + client_address.customer(client_address.client_address(request.scope, self._trusted))
 
     def asking(
         self, limits: tuple[RateLimitItem, ...], who: str, kind: str, once: str | None, by: str

@@ -15,7 +15,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import ids, metrics, tracing
+from service import ids
 from service.api.handlers import respond
 from service.api.hardening import Hardening
 from service.api.hosts import PROBES, Hosts
@@ -23,7 +23,8 @@ from service.api.origins import Origins
 from service.api.prefixes import Prefixes, below
 from service.config.settings import Settings
 from service.errors import BrokenAnswer, ServiceError
-from service.logs import get_logger
+from service.telemetry import metrics, tracing
+from service.telemetry.logs import get_logger
 
 _METHODS: Final = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from service.api import examples
-from service.api.conversations import ConversationBody, ConversationPatch
-from service.api.keys import KeyBody, RotateBody
+from service.api.routes.conversations import ConversationBody, ConversationPatch
+from service.api.routes.keys import KeyBody, RotateBody
 from service.dialects import aisdk, native, openai, text
 from service.dialects.responses_request import ResponseBody
 

@@ -14,7 +14,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from service.api import addresses
+from service.api.auth import client_address
 from service.api.bodies import is_json
 from service.api.hosts import forwarded_hosts
 from service.config.hosts import any_of, origin_pattern, own_origin
@@ -32,7 +32,7 @@ def allowed_origins(settings: Settings) -> re.Pattern[str]:
 class Origins:
     def __init__(self, settings: Settings) -> None:
         self._allowed = allowed_origins(settings)
-        self._trusted = addresses.networks(settings.trusted_proxies)
+        self._trusted = client_address.networks(settings.trusted_proxies)
 
     def refusal(self, scope: Scope) -> ServiceError | None:
         """Why a request from a page is not let through, if it is not."""

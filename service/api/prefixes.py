@@ -15,7 +15,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from service.api import addresses
+from service.api.auth import client_address
 from service.config.settings import Settings
 
 Header = tuple[bytes, bytes]
@@ -26,7 +26,7 @@ _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~%-]{1,64}){1,8}
 
 class Prefixes:
     def __init__(self, settings: Settings) -> None:
-        self._trusted = addresses.networks(settings.trusted_proxies)
+        self._trusted = client_address.networks(settings.trusted_proxies)
 
     def take_off(self, scope: Scope) -> str:
         """The prefix, "" for none; from here on the scope's path is one of ours."""
@@ -42,7 +42,7 @@ class Prefixes:
     def _forwarded(self, scope: Scope) -> str:
         """Of several proxies the outermost has written first. What is no path counts as nothing."""
         given = Headers(scope=scope).getlist("x-forwarded-prefix")
-        if not given or not addresses.by_trusted_proxy(scope, self._trusted):
+        if not given or not client_address.by_trusted_proxy(scope, self._trusted):
             return ""
         prefix = "".join(part.strip().rstrip("/") for part in ",".join(given).split(","))
         return prefix if _PREFIX.fullmatch(prefix) else ""

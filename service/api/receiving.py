@@ -14,8 +14,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from service import metrics
 from service.errors import ServiceError
+from service.telemetry import metrics
 
 _MIB: Final = 1_048_576
 # A body is usually whole after one read; 32 of the largest at once are slow uploads of an office.

@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from service import events, metrics
+from service import events
 from service.dialects.base import Encoder
 from service.dialects.errors import from_event
 from service.engine.engine import Engine
@@ -23,6 +23,7 @@ from service.engine.reader import Reconnect
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
 from service.store.turns import TurnRef
+from service.telemetry import metrics
 
 
 class TurnResponse(Response):

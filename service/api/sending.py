@@ -15,7 +15,7 @@ from fastapi import Request
 
 from service import ids
 from service.api import bodies
-from service.api.auth import Principal
+from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.limits import Toll
 from service.engine.sends import Attached, Own, Send

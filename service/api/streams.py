@@ -11,9 +11,9 @@ from collections import Counter
 
 from fastapi import Request
 
-from service import metrics
-from service.api.auth import Principal
+from service.api.auth.authenticator import Principal
 from service.errors import ServiceError
+from service.telemetry import metrics
 
 
 class Place:

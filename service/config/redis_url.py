@@ -1,4 +1,4 @@
-"""What CHAT_REDIS_URL may say: one server, a Sentinel's, a Cluster's. Clients are made by store/client.py."""
+"""What CHAT_REDIS_URL may say: one server, a Sentinel's, a Cluster's. Clients: store/connection/client.py."""
 
 from __future__ import annotations
 

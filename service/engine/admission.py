@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from service import metrics
 from service.errors import ServiceError
+from service.telemetry import metrics
 
 # One send in twenty may wait: at full load a place comes free every few ms, so that a second
 # suffices for all of them.

@@ -11,10 +11,10 @@ from typing import Any
 
 import structlog
 
-from service import metrics, tracing
 from service.errors import UpstreamError
 from service.store.turns import Turn
-from service.tracing import Span
+from service.telemetry import metrics, tracing
+from service.telemetry.tracing import Span
 from service.upstream.base import Batch, Request
 
 

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, Final
 
-from service import metrics
 from service.errors import ServiceError
-from service.logs import get_logger
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 
 _PAUSE_SECONDS: Final = 0.5
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from service import ids, metrics
+from service import ids
 from service.engine.admission import Admission
 from service.engine.background import Background
 from service.engine.budgets import Budgets, Occupied
@@ -24,12 +24,13 @@ from service.engine.sends import Attached, Send, draft
 from service.engine.tolls import paying
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
-from service.logs import get_logger
+from service.store.connection.scripts import Call
 from service.store.entry import Seen
-from service.store.scripts import Call
 from service.store.sessions import Page
 from service.store.store import Store
 from service.store.turns import Begin, Begun, Turn, TurnRef
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 from service.upstream.models import Catalogue, Model
 
 # What refuses a send for want of room that its twin may have taken, and how long it then waits for the twin

@@ -14,17 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service import metrics
 from service.config.settings import Settings
 from service.engine.context import Contexts
 from service.engine.sends import Own, Send
 from service.engine.storage import Storage
 from service.engine.tolls import Toll, paying
 from service.errors import ServiceError
+from service.store.connection.scripts import Call
 from service.store.entry import Entered, Entry, Seen
 from service.store.ledger import Bounds, Ledger, Reserved
-from service.store.scripts import Call
 from service.store.turns import Begin, Begun, Turn, TurnRef
+from service.telemetry import metrics
 from service.upstream.models import Model
 
 # A turn that has just ended gives its place back within a round trip; its reader may be faster.

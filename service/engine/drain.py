@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from service import metrics
 from service.engine.engine import Engine
-from service.logs import get_logger
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 
 # Before the server's deadline: time for the last appends, the releases and the farewells.
 _MARGIN_SECONDS: Final = 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from service import ids, metrics
+from service import ids
 from service.config.settings import Settings
 from service.engine.admission import Admission
 from service.engine.attempts import begin_turn
@@ -18,10 +18,10 @@ from service.engine.background import Background
 from service.engine.beginning import Beginning, session_not_found, turn_not_found
 from service.engine.budgets import Budgets
 from service.engine.context import Contexts, Tokens
-from service.engine.feeds import FAREWELL_SECONDS, Feed, Feeds
 from service.engine.flusher import Flusher
-from service.engine.governor import Governor
 from service.engine.live import Answer, Live
+from service.engine.pacing.governor import Governor
+from service.engine.process_stats import Vitals
 from service.engine.reader import Readers
 from service.engine.recovery import Recovery
 from service.engine.runner import Runner
@@ -29,13 +29,14 @@ from service.engine.sealing import Sealer
 from service.engine.sends import Attached, Send
 from service.engine.stopping import Stops
 from service.engine.storage import Storage
-from service.engine.vitals import Vitals
+from service.engine.tail_cache import FAREWELL_SECONDS, Feed, Feeds
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
-from service.logs import get_logger
-from service.store.doorbell_cluster import make_doorbell
+from service.store.connection.notifications_cluster import make_doorbell
 from service.store.store import Store
 from service.store.turns import Turn, TurnRef
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 from service.upstream.base import Upstream
 from service.upstream.models import Catalogue
 

@@ -16,14 +16,14 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from service import metrics
 from service.config.settings import Settings
 from service.engine.background import Background
 from service.engine.live import Live
 from service.errors import StoreMoving, StoreRefusesWrites, StoreUnavailable
-from service.logs import get_logger
 from service.store import log as codes
 from service.store.log import Append, Log
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 
 _RETRY_SECONDS: Final = 0.1
 # A send of whose answer nothing was shown is not held for longer by a store that refuses to write: it is

@@ -16,12 +16,13 @@ from typing import Any
 
 import orjson
 
-from service import events, metrics
+from service import events
 from service.engine import billing
-from service.engine.feeds import Feed
+from service.engine.tail_cache import Feed
 from service.events import Event
 from service.store.turns import Turn
-from service.tracing import NOTHING, Span
+from service.telemetry import metrics
+from service.telemetry.tracing import NOTHING, Span
 from service.upstream.base import Gate
 from service.upstream.models import Model
 from service.usage import Count

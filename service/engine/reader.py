@@ -13,14 +13,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from service import metrics
 from service.config.settings import Settings
-from service.engine.feeds import Feed, Feeds
+from service.engine.tail_cache import Feed, Feeds
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.events import FAILED, RESTARTED, Event
 from service.store.log import PAGE
 from service.store.store import Store
 from service.store.turns import Turn, TurnRef
+from service.telemetry import metrics
 
 _STORE_RETRY_SECONDS: Final = 0.25
 # Bells are not lost while the doorbell's connection lives: this only guards against surprises.

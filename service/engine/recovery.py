@@ -14,20 +14,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from service import metrics
-from service.beat import beat
 from service.config.settings import Settings
 from service.engine.admission import Admission
 from service.engine.attempts import origin
 from service.engine.background import Apart, Background
 from service.engine.budgets import Budgets
-from service.engine.feeds import Feeds
 from service.engine.live import Live
+from service.engine.tail_cache import Feeds
 from service.errors import StoreUnavailable
-from service.logs import get_logger
+from service.eventloop.aligned_sleep import beat
 from service.store import log as codes
 from service.store.store import Store
 from service.store.turns import Claim, Turn, TurnRef
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 from service.usage import detail
 
 _TICK_SECONDS: Final = 0.2

@@ -13,17 +13,18 @@ import time
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from service import events, metrics
+from service import events
 from service.config.settings import Settings
 from service.engine.attempts import Attempt
 from service.engine.context import Context, Contexts, Tokens
 from service.engine.flusher import Flusher
-from service.engine.governor import Governor, Permit
 from service.engine.live import Interrupted, Live
+from service.engine.pacing.governor import Governor, Permit
 from service.engine.sealing import Sealer
 from service.errors import ServiceError, StoreUnavailable, UpstreamError
-from service.logs import get_logger
 from service.store.turns import Turn
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 from service.upstream.base import REASONING, TEXT, Batch, Request, Upstream
 from service.upstream.models import Catalogue, Model
 

@@ -15,20 +15,21 @@ from typing import Any, Final
 
 import orjson
 
-from service import events, ids, metrics
+from service import events, ids
 from service.config.settings import Settings
 from service.engine import billing
 from service.engine.attempts import origin
 from service.engine.budgets import Budgets
-from service.engine.feeds import Feeds
 from service.engine.live import Answer, Live
+from service.engine.tail_cache import Feeds
 from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
-from service.logs import get_logger
 from service.store import log as codes
 from service.store.log import Append
 from service.store.sessions import Message
 from service.store.store import Store
 from service.store.turns import Seal, Sealed, Turn
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 from service.usage import detail
 
 _RETRY_SECONDS: Final = 0.2

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from service import metrics
 from service.engine.live import Live
 from service.engine.reader import Readers, Reconnect
 from service.engine.recovery import Recovery
 from service.engine.sealing import Sealer
 from service.errors import StoreUnavailable
-from service.logs import get_logger
 from service.store.store import Store
 from service.store.turns import TurnRef
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 
 # A stop that the owner has not carried out by then is carried out by whoever was asked.
 _PATIENCE_SECONDS: Final = 0.2

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from service import metrics
 from service.config.settings import Settings
 from service.errors import ServiceError
 from service.store.account import Account, Kept, session_bytes
 from service.store.sessions import Session, Sessions
+from service.telemetry import metrics
 
 # What of a session is of a caller's length.
 _FIELDS: Final[tuple[str, ...]] = ("title", "system_prompt")

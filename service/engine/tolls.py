@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from service.errors import StoreRefusesWrites, StoreUnavailable
-from service.store.scripts import Call
+from service.store.connection.scripts import Call
 
 
 class Toll(Protocol):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from service.config.settings import Settings
-from service.store.client import Client
+from service.store.connection.client import Client
+from service.store.connection.scripts import Scripts
 from service.store.keys import Keys
-from service.store.scripts import Scripts
 
 #: what refuses: the number of sessions, their bytes
 Full = Literal["sessions", "bytes"]

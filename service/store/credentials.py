@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service import ids
-from service.store.client import Client
+from service.store.connection.client import Client
+from service.store.connection.scripts import Scripts
 from service.store.keys import Keys
-from service.store.scripts import Scripts
 
 SCOPES: Final = ("chat", "admin")
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from service.errors import StoreUnavailable
-from service.store.client import Client
+from service.store.connection.client import Client
+from service.store.connection.scripts import Call, Scripts
 from service.store.leases import Leases
 from service.store.ledger import Bounds, Ledger, Reserved
-from service.store.scripts import Call, Scripts
 from service.store.sessions import Page, Session, Sessions
 from service.store.turns import Begin, Begun, Turns
 

@@ -11,11 +11,11 @@ import asyncio
 import time
 from typing import Final
 
-from service import metrics
-from service.beat import beat
 from service.errors import StoreRefusesWrites, StoreUnavailable
-from service.logs import get_logger
-from service.store.client import Client
+from service.eventloop.aligned_sleep import beat
+from service.store.connection.client import Client
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
 
 OK: Final = "ok"
 _UNAVAILABLE: Final = "unavailable"

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from service.config.settings import Settings
-from service.store.client import Client
+from service.store.connection.client import Client
+from service.store.connection.scripts import Call, Scripts
 from service.store.keys import Keys, part_of, part_tags
-from service.store.scripts import Call, Scripts
 from service.store.turns import Turn, TurnRef
 
 # A sweeper that dies with a turn in its hands leaves it to the next one after this time.

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from service import metrics
 from service.config.settings import Settings
 from service.store.account import Account
-from service.store.client import Client
+from service.store.connection.client import Client
+from service.store.connection.scripts import Call, Scripts
 from service.store.keys import Keys
-from service.store.scripts import Call, Scripts
 from service.store.turns import TurnRef
+from service.telemetry import metrics
 from service.usage import detail
 
 #: longest first: of two budgets without room the longer one tells how long to wait

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from service import metrics
 from service.errors import StoreUnavailable
 from service.events import Event
-from service.store.client import Client
+from service.store.connection.client import Client
+from service.store.connection.scripts import Call, Scripts
 from service.store.keys import Keys
-from service.store.scripts import Call, Scripts
 from service.store.turns import TurnRef
+from service.telemetry import metrics
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """What all replicas share of the provider: how much room each model has, and a circuit per API key.
 
 lua/pace.lua keeps the provider's limits as the provider does, lua/circuit.lua the conditions that
-no retry mends. When to ask, who waits and what a refusal says belong to engine/governor.py.
+no retry mends. When to ask, who waits and what a refusal says belong to engine/pacing/governor.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Final
 import orjson
 
 from service.config.settings import Settings
-from service.store.client import Client
+from service.store.connection.client import Client
+from service.store.connection.scripts import Scripts
 from service.store.keys import Keys
-from service.store.scripts import Scripts
 
 #: kinds of limits and the milliseconds in which each refills
 PERIODS: Final = {

@@ -18,9 +18,9 @@ import orjson
 from service.config.settings import Settings
 from service.errors import ServiceError
 from service.store.account import Account
-from service.store.client import Client
+from service.store.connection.client import Client
+from service.store.connection.scripts import Scripts
 from service.store.keys import Keys, SessionKeys
-from service.store.scripts import Scripts
 
 _TIME: Final = re.compile(r"[0-9]{1,15}")  # ms
 # Characters of system prompts in a page of the list: what a worker reads and writes without a pause

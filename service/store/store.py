@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from service.config.settings import Settings
 from service.store.account import Account
-from service.store.client import Client
-from service.store.clock import Clock
+from service.store.connection.client import Client
+from service.store.connection.clock import Clock
+from service.store.connection.scripts import Scripts
 from service.store.credentials import Credentials
 from service.store.entry import Entry
 from service.store.health import Health
@@ -14,7 +15,6 @@ from service.store.leases import Leases
 from service.store.ledger import Ledger
 from service.store.log import Log
 from service.store.pacing import Pacing
-from service.store.scripts import Scripts
 from service.store.sessions import Sessions
 from service.store.turns import Turns
 from service.store.windows import Windows

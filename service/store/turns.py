@@ -17,10 +17,10 @@ import orjson
 from service import ids
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
-from service.store.client import Client
-from service.store.clock import Clock
+from service.store.connection.client import Client
+from service.store.connection.clock import Clock
+from service.store.connection.scripts import Call, Scripts
 from service.store.keys import Keys, SessionKeys
-from service.store.scripts import Call, Scripts
 from service.store.sessions import Page
 
 #: what a response shows of an answer before it ends well: all events, text but no reasoning, nothing

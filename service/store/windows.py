@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from service.store.client import Client
+from service.store.connection.client import Client
+from service.store.connection.scripts import Call, Scripts
 from service.store.keys import Keys
-from service.store.scripts import Call, Scripts
 
 # Look, place and begin take two store timeouts and a second at most: after that the turn of a key is found.
 _MARK_MS: Final = 6_000

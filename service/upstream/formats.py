@@ -10,7 +10,7 @@ import re
 from time import monotonic
 from typing import Any, Final
 
-from service.logs import get_logger
+from service.telemetry.logs import get_logger
 from service.upstream.models import FORMATS, Model
 
 _SECONDS: Final = 3_600.0

@@ -21,7 +21,7 @@ from service.config.environment import has_proxy
 from service.config.redis_url import without_credentials
 from service.config.settings import Settings
 from service.errors import UpstreamError
-from service.logs import get_logger
+from service.telemetry.logs import get_logger
 from service.upstream import whole
 from service.upstream.address import GROQ, roots
 from service.upstream.base import Gate, Limits, Request, Take

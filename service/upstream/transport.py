@@ -22,7 +22,7 @@ from typing import Final, cast
 import httptools
 import httpx
 
-from service.handoff import Handoff
+from service.eventloop.inline_future import Handoff
 
 # Bytes of one response that may wait for a reader that does not come; then the socket waits.
 _MAX_WAITING: Final = 262_144

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from service.config.settings import NAMES, Settings
-from service.server import grace_seconds
+from service.serving.http_server import grace_seconds
 from tests.support.running import ROOT
 
 FILE = ROOT / "docker-compose.yml"

@@ -17,28 +17,19 @@ from tests.support.running import ROOT, clean_environment
 SERVICE = ROOT / "service"
 LONGEST = 400
 
-LEAVES = {
-    "beat", "config", "errors", "events", "handoff", "ids", "logs", "metrics", "tally", "tracing", "otel",
-    "usage", "__init__",
-}  # fmt: skip
+LEAVES = {"config", "errors", "eventloop", "events", "ids", "telemetry", "usage", "__init__"}
 BELOW = {
     "store": LEAVES,
     "upstream": LEAVES,
     "engine": LEAVES | {"store", "upstream"},
     "dialects": LEAVES | {"engine"},
-    "api": LEAVES | {"engine", "dialects", "store", "upstream", "exporter"},
+    "api": LEAVES | {"engine", "dialects", "store", "upstream"},
     "app": LEAVES | {"api", "dialects", "engine", "store", "upstream"},
     "double": set[str](),
-    # The processes around the application. Only a fork of the master imports the store (lapse).
-    "server": LEAVES,
-    "accept": LEAVES,
-    "collector": LEAVES,
-    "exporter": LEAVES,
-    "worker": LEAVES | {"server", "accept", "collector"},
-    "master": LEAVES | {"server", "worker", "store", "exporter"},
-    "local": LEAVES | {"store"},
-    "keys_cli": LEAVES | {"store"},
-    "__main__": LEAVES | {"server", "master", "local", "store", "upstream", "exporter"},
+    # The processes around the application. Only a fork of the master imports the store (expire_leases).
+    "serving": LEAVES | {"store"},
+    "cli": LEAVES | {"store"},
+    "__main__": LEAVES | {"serving", "cli", "store", "upstream"},
 } | dict.fromkeys(LEAVES, LEAVES)
 
 # a foreign package -> the parts that may import it
@@ -49,10 +40,10 @@ ONLY_IN = {
     "fastapi": {"api", "dialects", "app"},
     "starlette": {"api", "dialects", "app"},
     "slowapi": {"api"},
-    "prometheus_client": {"metrics", "tally"},
-    "opentelemetry": {"otel"},
-    "gunicorn": {"master", "worker"},
-    "uvicorn": {"server", "worker", "__main__", "double"},
+    "prometheus_client": {"telemetry"},
+    "opentelemetry": {"telemetry"},
+    "gunicorn": {"serving"},
+    "uvicorn": {"serving", "__main__", "double"},
     "service.double": {"double"},
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from service import metrics
+from service.telemetry import metrics
 from tests.support.running import ROOT
 
 SERVICE = ROOT / "service"

@@ -17,7 +17,7 @@ from service import events
 from service.config.settings import Settings
 from service.double import Double, expected_text
 from service.errors import StoreMoving
-from service.store.client import Client
+from service.store.connection.client import Client
 from service.store.keys import Keys, part_of, part_tags
 from service.store.log import Append
 from service.store.store import Store

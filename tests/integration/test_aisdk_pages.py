@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from service.api.aisdk import ui_message
+from service.api.routes.aisdk import ui_message
 from service.store.sessions import Message
 from tests.integration.test_aisdk import history, say, submit, user
 from tests.support.service import Served

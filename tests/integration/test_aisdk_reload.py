@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.api.aisdk import ui_message
+from service.api.routes.aisdk import ui_message
 from service.double import Double, expected_text
 from service.double.faults import Fault
 from service.store.sessions import Message

@@ -226,7 +226,7 @@ async def test_a_published_rsa_key_without_algorithm_is_for_all_that_are_allowed
 async def test_a_new_key_of_the_issuer_is_fetched_when_a_token_names_it(
     start: Start, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.bearer._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("service.api.auth.jwt._RETRY_SECONDS", 0.0)
     old, new = private_key("ES256"), private_key("ES256", 1)
     issuer.publish(public_jwk(old, "old"))
     async with start(**PINNED, jwt_jwks_url=issuer.url) as served:
@@ -274,7 +274,7 @@ async def test_an_odd_entry_in_a_jwks_is_passed_over(
 async def test_a_jwks_that_is_odd_each_time_is_never_a_failure_of_ours(
     start: Start, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.bearer._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("service.api.auth.jwt._RETRY_SECONDS", 0.0)
     issuer.body = b"[" * 100_000
     async with start(**PINNED, jwt_jwks_url=issuer.url) as served:
         for _ in range(2):
@@ -293,7 +293,7 @@ async def test_while_no_key_can_be_fetched_tokens_are_neither_right_nor_wrong(
         assert answer.headers["retry-after"] == "10"
         issuer.status = 200
         issuer.publish(public_jwk(key, "a"))
-        monkeypatch.setattr("service.api.bearer._RETRY_SECONDS", 0.0)
+        monkeypatch.setattr("service.api.auth.jwt._RETRY_SECONDS", 0.0)
 
         async def admitted() -> bool:
             return await status(served, text) == 200
@@ -304,8 +304,8 @@ async def test_while_no_key_can_be_fetched_tokens_are_neither_right_nor_wrong(
 async def test_keys_once_fetched_outlive_an_issuer_that_is_away(
     start: Start, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.bearer._FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("service.api.bearer._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("service.api.auth.jwt._FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("service.api.auth.jwt._RETRY_SECONDS", 0.0)
     key = private_key("ES256")
     issuer.publish(public_jwk(key, "a"))
     async with start(**PINNED, jwt_jwks_url=issuer.url) as served:
@@ -326,7 +326,7 @@ async def test_a_withdrawn_key_is_not_believed_after_a_time_without_requests(
     start: Start, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_FRESH_SECONDS", "_STALE_SECONDS", "_RETRY_SECONDS"):
-        monkeypatch.setattr(f"service.api.bearer.{name}", 0.0)
+        monkeypatch.setattr(f"service.api.auth.jwt.{name}", 0.0)
     old, new = private_key("ES256"), private_key("ES256", 1)
     issuer.publish(public_jwk(old, "old"))
     async with start(**PINNED, jwt_jwks_url=issuer.url) as served:
@@ -344,11 +344,11 @@ async def test_keys_that_nobody_confirms_are_believed_for_a_bounded_time(
         text = token(key=key, algorithm="ES256", key_id="a")
         assert await status(served, text) == 200
         issuer.status = 500
-        monkeypatch.setattr("service.api.bearer._RETRY_SECONDS", 0.0)
-        monkeypatch.setattr("service.api.bearer._KEPT_SECONDS", 0.0)
+        monkeypatch.setattr("service.api.auth.jwt._RETRY_SECONDS", 0.0)
+        monkeypatch.setattr("service.api.auth.jwt._KEPT_SECONDS", 0.0)
         answer = await served.client.get("/v1/sessions", headers=bearer(text))
         assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
-        monkeypatch.setattr("service.api.bearer._KEPT_SECONDS", 3_600.0)
+        monkeypatch.setattr("service.api.auth.jwt._KEPT_SECONDS", 3_600.0)
         issuer.status = 200
         assert await status(served, text) == 200
 

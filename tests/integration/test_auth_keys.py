@@ -167,7 +167,7 @@ async def test_a_key_in_use_costs_the_store_one_read_per_two_seconds(
 async def test_made_up_keys_cannot_push_known_ones_out(
     start: Start, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.keyring._MOST", 10)
+    monkeypatch.setattr("service.api.auth.key_cache._MOST", 10)
     async with start(auth="keys") as served:
         key = await make_key(served)
         assert await status(served, key) == 200

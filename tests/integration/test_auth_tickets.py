@@ -125,7 +125,7 @@ async def test_a_ticket_ends_after_ten_minutes_and_a_stream_that_is_open_goes_on
         async with served.client.stream("GET", url) as answer:
             assert answer.status_code == 200
             later = time.time() + 601
-            monkeypatch.setattr("service.api.tickets.time.time", lambda: later)
+            monkeypatch.setattr("service.api.auth.tickets.time.time", lambda: later)
             assert await status(served, url) == 401
             events = [frame async for frame in frames(answer)]
         assert events[-1].event == "turn.completed"

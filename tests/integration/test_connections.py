@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from service.api import bodies
-from service.server import http_protocol
+from service.serving import http_protocol
 from tests.conftest import Start
 from tests.support.service import Served
 from tests.support.waiting import eventually_async

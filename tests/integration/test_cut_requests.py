@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from service import metrics
 from service.app import create_app
 from service.config.settings import Settings
+from service.telemetry import metrics
 from tests.conftest import Start
 from tests.support.identity import bearer, make_key
 from tests.support.service import Served

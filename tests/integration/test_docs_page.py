@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from service.api.docs import Reference
 from service.api.operations import OPERATIONS
+from service.api.routes.docs import Reference
 from tests.conftest import Start
 from tests.support.service import Served
 

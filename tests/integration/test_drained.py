@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.beat import beat
 from service.errors import ServiceError
+from service.eventloop.aligned_sleep import beat
 from service.upstream.models import Catalogue
 from tests.conftest import Start
 from tests.support.sse import Parser

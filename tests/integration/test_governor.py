@@ -12,7 +12,7 @@ import pytest
 
 from service.double import Double, expected_text
 from service.double.faults import Fault
-from service.engine import pacer
+from service.engine.pacing import queue
 from tests.conftest import Start
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
@@ -98,12 +98,12 @@ async def test_an_account_with_a_small_limit_is_asked_for_what_fits(
     assert asked == [(413, 8192), (200, 2000), (200, 2000)]
 
 
-@pytest.mark.parametrize("settles", [0.0, pacer._SETTLE_SECONDS])
+@pytest.mark.parametrize("settles", [0.0, queue._SETTLE_SECONDS])
 async def test_what_a_caller_asks_for_is_not_cut_while_it_fits(
     start: Start, double: Double, alone: Path, monkeypatch: pytest.MonkeyPatch, settles: float
 ) -> None:
     """Also where the others are told of an answer's head and of its end at once."""
-    monkeypatch.setattr(pacer, "_SETTLE_SECONDS", settles)
+    monkeypatch.setattr(queue, "_SETTLE_SECONDS", settles)
     limits(double, TPM=8_000)
     async with start(models_file=alone) as served:
         for _ in range(2):

@@ -13,9 +13,10 @@ import httpx
 import pytest
 import redis
 
-from service import keys_cli, logs
+from service.cli import keys as keys_cli
 from service.config.settings import Settings
 from service.store.credentials import id_of
+from service.telemetry import logs
 from tests.support.identity import bearer, id_in
 from tests.support.processes import Replica
 from tests.support.redis import RedisServer, free_port

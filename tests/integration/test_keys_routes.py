@@ -78,7 +78,7 @@ async def test_every_change_over_http_is_an_audit_line_without_the_secret(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = CapturingLogger()
-    monkeypatch.setattr("service.api.keys.audit", lines)
+    monkeypatch.setattr("service.api.routes.keys.audit", lines)
     async with start(auth="keys") as served:
         admin = await make_key(served, scopes=ADMIN)
         made = await served.client.post("/v1/keys", json={"name": "web"}, headers=bearer(admin))

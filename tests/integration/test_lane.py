@@ -14,8 +14,8 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
-from service.store.client import Client
-from service.store.scripts import Scripts
+from service.store.connection.client import Client
+from service.store.connection.scripts import Scripts
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually_async
 

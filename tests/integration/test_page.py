@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import service
-from service.api.page import prefers_html, quality
+from service.api.routes.page import prefers_html, quality
 from service.double.examples import ANSWERS
 from tests.support.service import Served
 

@@ -12,7 +12,7 @@ import redis
 from service import events
 from service.config.settings import Settings
 from service.store import log as codes
-from service.store.lapse import lapse
+from service.store.expire_leases import lapse
 from service.store.ledger import Bounds, Ledger
 from service.store.log import PAGE
 from service.store.store import Store

@@ -11,8 +11,8 @@ from structlog.testing import CapturingLogger
 
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
-from service.store.client import Client
-from service.store.doorbell import Doorbell
+from service.store.connection.client import Client
+from service.store.connection.notifications import Doorbell
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually_async
 
@@ -32,7 +32,7 @@ async def test_the_check_of_a_start_tries_what_workers_do(
     refusing: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = CapturingLogger()
-    monkeypatch.setattr("service.store.client.log", lines)
+    monkeypatch.setattr("service.store.connection.client.log", lines)
     client = Client(refusing)
     try:
         await client.ping()
@@ -52,7 +52,7 @@ async def test_a_doorbell_without_rights_says_once_why_it_is_not_heard(
         return REGISTRY.get_sample_value("chat_redis_errors_total", {"operation": "subscribe"}) or 0
 
     lines = CapturingLogger()
-    monkeypatch.setattr("service.store.doorbell.log", lines)
+    monkeypatch.setattr("service.store.connection.notifications.log", lines)
     resets: list[None] = []
     doorbell = Doorbell(refusing, lambda channel, data: None, lambda: resets.append(None))
     before = failures()

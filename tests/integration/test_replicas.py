@@ -14,7 +14,7 @@ import pytest
 from service.config.settings import Settings
 from service.double import Double, expected_text
 from service.errors import StoreRefusesWrites
-from service.store.client import Client
+from service.store.connection.client import Client
 from tests.support.cluster import Cluster
 from tests.support.redis import RedisServer
 from tests.support.service import Served, serve

@@ -16,10 +16,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service import tracing
 from service.config.settings import Settings, SettingsError
 from service.double import Double
-from service.otel import OtelTracer
+from service.telemetry import tracing
+from service.telemetry.otel import OtelTracer
 from tests.conftest import Start
 from tests.support.running import ROOT, clean_environment
 from tests.support.service import Served
@@ -123,7 +123,7 @@ def test_nothing_that_records_spans_is_imported_when_tracing_is_off() -> None:
 import sys
 from service.app import create_app
 create_app()
-recorders = ("service.otel", "opentelemetry.sdk.trace", "opentelemetry.exporter")
+recorders = ("service.telemetry.otel", "opentelemetry.sdk.trace", "opentelemetry.exporter")
 print([name for name in sys.modules if name.startswith(recorders)])
 """
     done = subprocess.run(
@@ -134,7 +134,7 @@ print([name for name in sys.modules if name.startswith(recorders)])
 
 
 def test_without_the_extra_the_boot_ends_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "service.otel", None)
+    monkeypatch.setitem(sys.modules, "service.telemetry.otel", None)
     settings = Settings(_env_file=None, otlp_endpoint="http://collector:4318")
     with pytest.raises(SettingsError, match="CHAT_OTLP_ENDPOINT: needs the extra `tracing`"):
         tracing.configure(settings, "1")

@@ -28,7 +28,7 @@ from typing import Any, Final
 import redis.utils
 
 import service.store.ledger
-from service import metrics
+from service.telemetry import metrics
 
 #: 2026-06-01T12:00:00 UTC, in seconds: far from the end of a minute's, day's or month's budget
 EPOCH: Final = 1_780_315_200.0

@@ -26,7 +26,7 @@ from fakeredis._socket._fakesocket import FakeSocket
 from fakeredis._socket._resp import convert_to_resp2
 from fakeredis.commands_mixins.scripting_mixin import _cjson_lua_to_python, _cjson_python_to_lua
 
-from service.store.scripts import Scripts
+from service.store.connection.scripts import Scripts
 
 _RUNTIME: Final = lua.LuaRuntime(encoding=None, unpack_returned_tuples=True)
 _COMPILED: Final[dict[bytes, Any]] = {}

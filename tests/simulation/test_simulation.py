@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from service.store import scripts
+from service.store.connection import scripts
 from tests.simulation.plan import make
 from tests.simulation.shrink import shrink
 from tests.simulation.world import World, run

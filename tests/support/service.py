@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.config.settings import Settings
-from service.server import BoundedHttp
+from service.serving.http_protocol import BoundedHttp
 
 _LOOK_SECONDS = 0.002  # between looks at what uvicorn tells nobody: connections and tasks that end
 _GRACE_SECONDS = 2.0  # for requests that still run when a test is over

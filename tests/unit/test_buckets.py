@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.engine.buckets import fitting, line, lowered, reckoned
+from service.engine.pacing.buckets import fitting, line, lowered, reckoned
 from service.store.pacing import Bucket, Pace, Report
 
 TOKENS = {"tpm": Bucket(6000, 1000, 60.0)}

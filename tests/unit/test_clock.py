@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from service.store.clock import Clock
+from service.store.connection.clock import Clock
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.collector import Collector
+from service.serving.gc_policy import Collector
 
 
 class Knot:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from service import events
-from service.engine.feeds import Feed
+from service.engine.tail_cache import Feed
 from service.events import Event
 from service.store.turns import TurnRef
 

@@ -12,8 +12,8 @@ import pytest
 
 from service import events
 from service.config.settings import Settings
-from service.engine.feeds import Feed, Feeds
 from service.engine.reader import Readers
+from service.engine.tail_cache import Feed, Feeds
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.store.store import Store

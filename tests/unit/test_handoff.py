@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.handoff import Handoff
+from service.eventloop.inline_future import Handoff
 
 
 class Waiting:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.api.addresses import client_address, customer, networks
+from service.api.auth.client_address import client_address, customer, networks
 
 PROXIES = networks(["10.0.0.0/8", "2001:db8:ffff::/48"])
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import structlog
 
-from service import logs
 from service.config.settings import Settings
 from service.errors import BrokenAnswer
+from service.telemetry import logs
 
 
 class Lines:

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from service.engine import pacer as pacing_of_calls
 from service.engine.background import Background
-from service.engine.pacer import Grant, Pacer
+from service.engine.pacing import queue as pacing_of_calls
+from service.engine.pacing.queue import Grant, Pacer
 from service.errors import StoreUnavailable, UpstreamError
 from service.store.pacing import Bucket, Pace, Report
 from service.upstream.base import Limits

@@ -9,8 +9,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from service.store.replicas import Replicas, ReplicatedWire
-from service.store.wire import Answered, Command, Wire
+from service.store.connection.connection import Answered, Command, Wire
+from service.store.connection.replicas import Replicas, ReplicatedWire
 
 WAIT = ("WAIT", 2, 500)
 FENCE = ("SET", "fence", "", "PX", 60_000)

@@ -11,8 +11,8 @@ import pytest
 
 from service.config.redis_url import without_credentials
 from service.config.settings import SettingsError, load_settings, unknown_names
-from service.logs import configure, warn_of
-from service.store.client import _addresses
+from service.store.connection.client import _addresses
+from service.telemetry.logs import configure, warn_of
 from service.upstream.models import load_catalogue
 
 PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "redis_url": "redis://h"}

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.tally import Exposition
+from service.telemetry.multiprocess import Exposition
 from tests.support.running import ROOT, clean_environment
 from tests.support.scrape import Scrape
 
 WORKER = """
 import os, sys
-from service import metrics
+from service.telemetry import metrics
 for line in sys.stdin:
     name, _, argument = line.strip().partition(" ")
     if name == "fork" and os.fork() == 0:
@@ -127,7 +127,7 @@ def test_a_fork_counts_in_a_place_of_its_own(
 
 
 def test_series_with_known_labels_begin_at_zero(read: Callable[[], Scrape], tmp_path: Path) -> None:
-    program = "from service import metrics; metrics.prepare('1', ['m'])"
+    program = "from service.telemetry import metrics; metrics.prepare('1', ['m'])"
     environment = clean_environment(PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=True, timeout=30)
     seen = read()
@@ -170,7 +170,7 @@ def test_scrapes_however_fast_take_a_tenth_of_a_thread(
         spent.append(time.monotonic() - begun)
         return b""
 
-    monkeypatch.setattr("service.tally.generate_latest", slowly)
+    monkeypatch.setattr("service.telemetry.multiprocess.generate_latest", slowly)
     exposition = Exposition()
     begun = time.monotonic()
     for _ in range(4):

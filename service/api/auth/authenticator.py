@@ -1,0 +1,204 @@
+"""Who is calling: credentials to a principal.
+
+API keys and JWTs may be in use side by side; `none` is one anonymous principal, for local use.
+Every refusal has the same status, sentence and headers, whatever its cause: the cause goes into
+a metric. Keys are keyring.py's, JWTs bearer.py's, tickets tickets.py's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import Request
+
+from service import ids
+from service.api.auth.jwt import Claims, Verifier
+from service.api.auth.key_cache import Keyring
+from service.api.auth.tickets import TICKET_SECONDS, Permission, Tickets
+from service.config.settings import Settings
+from service.errors import ServiceError, StoreUnavailable
+from service.store.credentials import SCOPES, Credential
+from service.store.store import Store
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """`id` is what sessions, limits and budgets belong to; the rest is this credential's.
+
+    Of the limits and budgets None is the setting's, "" and 0 are none.
+    """
+
+    id: str
+    scopes: frozenset[str] = frozenset()
+    name: str = ""
+    key_id: str = ""
+    expires: float | None = None
+    anonymous: bool = False
+    limit_sends: str | None = None
+    limit_reads: str | None = None
+    budget_tokens_per_minute: int | None = None
+    budget_tokens_per_day: int | None = None
+    budget_tokens_per_month: int | None = None
+    max_running_turns: int | None = None
+
+
+ANONYMOUS: Final = Principal(
+    ids.principal_id("none", "anonymous"), frozenset(SCOPES), name="anonymous", anonymous=True
+)
+
+
+class Authenticator:
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._modes = frozenset(settings.auth_modes)
+        self._keyring = Keyring(store.client, store.credentials)
+        self._verifier = Verifier(settings)
+        self._tickets = Tickets(settings, store.credentials)
+
+    async def open(self) -> None:
+        """Say what an operator has to know, once per worker."""
+        if "none" in self._modes:
+            log.warning(
+                "auth.none",
+                note="CHAT_AUTH is none: whoever reaches this port is one and the same user, with all"
+                " rights. For local use only; production takes keys or jwt.",
+            )
+        if "jwt" in self._modes:
+            await self._verifier.open()
+            self._judge_jwt(self._settings)
+        if "keys" in self._modes:
+            await self._count_keys()
+
+    def _judge_jwt(self, settings: Settings) -> None:
+        if not settings.jwt_issuer or not settings.jwt_audience or "*" in settings.jwt_audience:
+            log.warning(
+                "auth.jwt_wide", issuer=settings.jwt_issuer, audience=settings.jwt_audience,
+                note="without CHAT_JWT_ISSUER and CHAT_JWT_AUDIENCE every token under the key is taken.",
+            )  # fmt: skip
+        if self._verifier.guessable:
+            log.warning("auth.jwt_short", note="CHAT_JWT_KEY can be guessed; production does not take it.")
+
+    async def _count_keys(self) -> None:
+        try:
+            count = await self._store.credentials.count()
+        except StoreUnavailable:
+            return  # /readyz says so
+        if count == 0:
+            log.warning(
+                "auth.no_keys",
+                note="no API key has been made yet, so every call is 401:"
+                " python -m service keys create --name NAME",
+            )
+
+    async def close(self) -> None:
+        await self._verifier.close()
+
+    async def identify(self, request: Request, *, events_of: tuple[str, str] | None = None) -> Principal:
+        """The caller. `events_of` (session, turn) admits a ticket for these events.
+
+        Raises unauthenticated, store_unavailable, overloaded.
+        """
+        if "none" in self._modes:
+            return ANONYMOUS
+        text, kind = _given(request)
+        ticket = request.query_params.get("ticket")
+        if events_of is not None and ticket and not text:
+            return await self._by_ticket(ticket, *events_of)
+        if not text:
+            raise _refused("missing")
+        if "keys" in self._modes and (text.startswith("chat_") or kind == "key"):
+            return await self._by_key(text)
+        if "jwt" in self._modes and kind == "bearer":
+            return await self._by_token(text)
+        raise _refused("unknown")
+
+    async def _by_key(self, text: str) -> Principal:
+        found = await self._keyring.find(text)
+        if found is None:
+            raise _refused("unknown")
+        return _of_credential(found)
+
+    async def _by_token(self, token: str) -> Principal:
+        claims = await self._verifier.verify(token)
+        if claims is None:
+            raise _refused("token")
+        return Principal(
+            self._principal_of(claims), self._scopes_of(claims), name=claims.subject[:200],
+            expires=claims.expires + self._settings.jwt_leeway_seconds,
+        )  # fmt: skip
+
+    def _scopes_of(self, claims: Claims) -> frozenset[str]:
+        """Our scopes by the settings: other applications' words for theirs mean nothing here."""
+        needed, admin = self._settings.jwt_required_scope, self._settings.jwt_admin_scope
+        given = {
+            "chat": needed is None or needed in claims.scopes,
+            "admin": admin is not None and admin in claims.scopes,
+        }
+        return frozenset(scope for scope, has in given.items() if has)
+
+    def _principal_of(self, claims: Claims) -> str:
+        """Subjects are unique per issuer: with one configured they stand alone."""
+        if len(self._settings.jwt_issuer) == 1:
+            return ids.principal_id("jwt", claims.subject)
+        return ids.principal_id("jwt", f"{claims.issuer}\n{claims.subject}")
+
+    # Tickets
+
+    async def ticket(self, principal: Principal, session_id: str, turn_id: str) -> tuple[str, int]:
+        """A ticket for a turn's events, and when it ends (s). Raises store_unavailable."""
+        expires = int(min(time.time() + TICKET_SECONDS, principal.expires or float("inf")))
+        permission = Permission(principal.id, principal.key_id, expires)
+        return await self._tickets.sign(permission, session_id, turn_id), expires
+
+    async def _by_ticket(self, ticket: str, session_id: str, turn_id: str) -> Principal:
+        permission = await self._tickets.verify(ticket, session_id, turn_id)
+        if permission is None:
+            raise _refused("ticket")
+        if not permission.key_id:
+            return Principal(permission.principal, frozenset({"chat"}), expires=permission.expires)
+        found = await self._keyring.by_id(permission.key_id)
+        if found is None or found.principal != permission.principal:
+            raise _refused("ticket")
+        return _of_credential(found)
+
+
+def _given(request: Request) -> tuple[str, str]:
+    """The credential that a request carries, and how it came."""
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and text.strip():
+        return text.strip(), "bearer"
+    return request.headers.get("x-api-key", "").strip(), "key"
+
+
+def _of_credential(found: Credential) -> Principal:
+    state = found.state(time.time())
+    if state != "active":
+        raise _refused(state)
+    return Principal(
+        found.principal, frozenset(found.scopes), name=found.name, key_id=found.id, expires=found.expires,
+        limit_sends=found.limit_sends, limit_reads=found.limit_reads,
+        budget_tokens_per_minute=found.budget_tokens_per_minute,
+        budget_tokens_per_day=found.budget_tokens_per_day,
+        budget_tokens_per_month=found.budget_tokens_per_month,
+        max_running_turns=found.max_running_turns,
+    )  # fmt: skip
+
+
+def _refused(reason: str) -> ServiceError:
+    metrics.auth_refusals.labels(reason=reason).inc()
+    return ServiceError(
+        "unauthenticated", "Send a valid API key or token: `Authorization: Bearer ...`.",
+        headers={"WWW-Authenticate": "Bearer"},
+    )  # fmt: skip
+
+
+def forbidden(scope: str) -> ServiceError:
+    metrics.auth_refusals.labels(reason="scope").inc()
+    return ServiceError("forbidden", f"This needs a credential with the scope `{scope}`.")

@@ -1,0 +1,1 @@
+"""One module per group of addresses. What all routes share is one folder up."""

@@ -1,0 +1,196 @@
+"""useChat's routes: send, resume, stop, messages; and the module that makes any useChat resume.
+
+Resuming without a cursor replays the whole answer, and goes on replaying it until its end was
+sent to somebody: a page that lost the connection must not be told that there is nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from service import ids
+from service.api import bodies
+from service.api.answers import paged
+from service.api.edge import edge_of, principal_of
+from service.api.responses import TurnResponse
+from service.api.routes.sessions import charge_stop, existing
+from service.api.sending import Sending, turn_headers
+from service.dialects import aisdk
+from service.engine.engine import Engine
+from service.errors import ServiceError, StoreUnavailable
+from service.store.sessions import Message
+from service.store.turns import Turn, TurnRef
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
+
+router = APIRouter()
+
+_PAGE: Final = 500
+_MODULE: Final = Path(__file__).parents[2] / "web" / "client" / "resumable-fetch.js"
+# Apps import the module on every page load; an hour is soon enough for a mended one.
+_MODULE_CACHE: Final = "public, max-age=3600, stale-while-revalidate=86400"
+
+log = get_logger(__name__)
+
+
+def ui_message(message: Message) -> dict[str, Any]:
+    """A message of the history as useChat keeps it; an answer's id equals its `start.messageId`.
+
+    An answer without text (tool calls only) has one empty part: validateUIMessages of AI SDK 6.0.0 and 7.0.0
+    throws for a message without any.
+    """
+    parts = [
+        {"type": kind, "text": text, "state": "done"}
+        for kind, text in (("reasoning", message.reasoning), ("text", message.content))
+        if text
+    ] or [{"type": "text", "text": "", "state": "done"}]
+    found: dict[str, Any] = {"id": message.id, "role": message.role, "parts": parts}
+    if message.turn_id:
+        found["metadata"] = {"turnId": message.turn_id}
+    if message.role == "assistant" and message.model:
+        told = aisdk.ended_metadata(message.state, message.finish_reason, message.model, message.usage)
+        found["metadata"] |= {**told, "createdAt": message.begun or message.created}
+    return found
+
+
+@router.post("/api/chat", summary="useChat: submit, edit or regenerate; the answer as UI message stream")
+async def chat(request: Request) -> Response:
+    async with Sending(request, key_in_body=True) as sending:
+        send = aisdk.parse(await bodies.read_json(request), sending.principal.id)
+        send.key = bodies.idempotency_key(request) or send.key or bodies.fallback_key(request)
+        after = _cursor(request)
+        attached = await sending.start(send)
+    headers = turn_headers(attached)
+    if attached.fresh or after is None:
+        encoder = aisdk.AiSdkEncoder(attached.ref.turn_id, resets=_resets(request))
+        return _answer(request, attached.ref, encoder, attached.void, headers)
+    turn = await edge_of(request).engine.turn(attached.ref)
+    return await _continue(request, turn, after, headers)
+
+
+@router.get("/api/chat/{session_id}/stream", summary="useChat: resume the newest answer")
+async def resume(request: Request, session_id: str) -> Response:
+    principal = await principal_of(request)
+    engine = edge_of(request).engine
+    await edge_of(request).limits.check(request, principal, "reads")
+    ids.check_session_id(session_id)
+    after = _cursor(request)
+    edge_of(request).streams.take(request, principal)
+    if after is not None:
+        turn = await engine.turn(TurnRef(principal.id, session_id, after.turn_id))
+        return await _continue(request, turn, after)
+    newest = await _newest(engine, principal.id, session_id)
+    if newest is None:
+        return Response(status_code=204)
+    # useChat is `ready` until the head comes: of a turn that runs it is told at once.
+    encoder = aisdk.AiSdkEncoder(newest.ref.turn_id, resets=_resets(request), holds=newest.sealed)
+    return _answer(request, newest.ref, encoder, newest.void)
+
+
+@router.post("/api/chat/{session_id}/stop", summary="useChat: stop the answer that is running")
+async def stop(request: Request, session_id: str) -> Response:
+    principal = await principal_of(request)
+    engine = edge_of(request).engine
+    await charge_stop(request, principal, session_id)
+    session = await existing(engine, principal.id, session_id)
+    if session.active_turn is None:
+        return PlainTextResponse("Nothing is being answered.")
+    await engine.stop(TurnRef(principal.id, session_id, session.active_turn))
+    return PlainTextResponse("The answer was stopped.")
+
+
+@router.get("/api/chat/{session_id}/messages", summary="The history as useChat's messages")
+async def messages(request: Request, session_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    await existing(edge.engine, principal.id, session_id)
+    return await paged(
+        lambda after: edge.engine.store.sessions.messages(principal.id, session_id, _PAGE, after), ui_message,
+        b"[", b"]",
+    )  # fmt: skip
+
+
+@router.get("/client/resumable-fetch.js", summary="An ES module: a fetch that survives drops")
+async def module(request: Request) -> Response:
+    body = await asyncio.to_thread(_MODULE.read_bytes)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    # A module that another origin imports needs CORS, and there is nothing in it to protect.
+    headers = {"ETag": tag, "Cache-Control": _MODULE_CACHE, "Access-Control-Allow-Origin": "*"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="text/javascript; charset=utf-8", headers=headers)
+
+
+def _cursor(request: Request) -> aisdk.Cursor | None:
+    value = request.headers.get("last-event-id")
+    return aisdk.Cursor.parse(value) if value else None
+
+
+def _resets(request: Request) -> bool:
+    """Does the client understand `reset-step`? Unknown chunks end a stream with a type error."""
+    return "reset-step" in request.headers.get("x-accept-chunks", "")
+
+
+async def _newest(engine: Engine, principal: str, session_id: str) -> Turn | None:
+    """The turn that a page without a cursor has to show; None when it has seen all there is."""
+    sessions = engine.store.sessions
+    session = await sessions.get(principal, session_id)
+    if session is None:
+        return None  # a new chat: useChat asks before there is anything
+    if not session.named:
+        await sessions.update(principal, session_id, {})
+    turn_id = session.active_turn or await sessions.newest_turn(principal, session_id)
+    turn = await engine.store.turns.get(TurnRef(principal, session_id, turn_id)) if turn_id else None
+    if turn is None or (turn.sealed and turn.delivered):
+        return None
+    if turn.sealed and not await engine.store.log.read(turn.ref, 0, 1):
+        return None  # too old to be replayed; its message is in the history
+    return turn
+
+
+async def _continue(
+    request: Request, turn: Turn, after: aisdk.Cursor, headers: dict[str, str] | None = None
+) -> Response:
+    """Exactly what follows a chunk. Raises bad_cursor, cursor_ahead, events_expired."""
+    engine = edge_of(request).engine
+    resets = _resets(request)
+    encoder = aisdk.AiSdkEncoder(turn.ref.turn_id, after=after, resets=resets)
+    if after.turn_id != turn.ref.turn_id:
+        raise ServiceError("bad_cursor", "Last-Event-ID belongs to another answer of this chat.")
+    if 1 < after.seq < turn.void and not resets:
+        raise ServiceError("events_expired", "The answer was begun again; read it from its start.")
+    await engine.named(turn.ref)
+    if not await engine.readers.check(turn.ref, after.seq):
+        log_of_turn = await engine.store.log.read_all(turn.ref)
+        if not any(encoder.encode(event) for event in log_of_turn):
+            return Response(status_code=204, headers=headers)
+        encoder = aisdk.AiSdkEncoder(turn.ref.turn_id, after=after, resets=resets)
+    metrics.reader_resumes.inc()
+    return _answer(request, turn.ref, encoder, turn.void, headers)
+
+
+def _answer(
+    request: Request, ref: TurnRef, encoder: aisdk.AiSdkEncoder, void: int,
+    headers: dict[str, str] | None = None,
+) -> Response:  # fmt: skip
+    engine = edge_of(request).engine
+    return TurnResponse(engine, ref, encoder, void=void, headers=headers, ended=_delivering(engine, ref))
+
+
+def _delivering(engine: Engine, ref: TurnRef) -> Callable[[], Awaitable[None]]:
+    async def note() -> None:
+        try:
+            # Shielded: a client that has its answer leaves at once.
+            await asyncio.shield(engine.store.turns.deliver(ref))
+        except StoreUnavailable:
+            log.warning("deliver.unnoted", turn=ref.turn_id, action="the end may be replayed once more")
+
+    return note

@@ -1,0 +1,157 @@
+"""OpenAI's Conversations: our sessions by another name, with their messages as items.
+
+Any session of the caller is a conversation; one that is made here has an id that begins with `conv_`. Its
+items come from responses: none are added or taken out by themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from service import ids
+from service.api import bodies
+from service.api.answers import Json
+from service.api.edge import edge_of, principal_of
+from service.api.responses_resource import (
+    item_not_found,
+    listed,
+    message_id_of,
+    newest_first,
+    page_size,
+    stored_items,
+)
+from service.api.routes.sessions import existing
+from service.dialects.base import Body, validate
+from service.dialects.responses_request import Metadata
+from service.engine.beginning import session_not_found
+from service.errors import ServiceError
+from service.store.sessions import Session
+
+router = APIRouter()
+
+
+class ConversationBody(Body):
+    """`POST /v1/conversations`"""
+
+    items: list[dict[str, Any]] | None = Field(None, max_length=0, description="none; a response brings them")
+    metadata: Metadata | None = None
+
+
+class ConversationPatch(Body):
+    """`POST /v1/conversations/{c}`"""
+
+    metadata: Metadata
+
+
+def conversation_resource(session: Session) -> dict[str, Any]:
+    metadata = orjson.loads(session.metadata) if session.metadata else {}
+    return {
+        "id": session.id,
+        "object": "conversation",
+        "created_at": session.created // 1000,
+        "metadata": metadata,
+    }
+
+
+@router.post("/v1/conversations", summary="Make a conversation")
+@router.post("/openai/v1/conversations", summary="The same for Groq's clients")
+async def create(request: Request) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "sends")  # it fills the store as a send does
+    document = await bodies.read_json(request)
+    if isinstance(document, dict) and document.get("items"):
+        raise ServiceError(
+            "unsupported_parameter",
+            "A conversation begins empty: send its first items with a response.",
+            param="items",
+        )
+    body = validate(ConversationBody, {} if document is None else document)
+    session_id = ids.new_conversation_id()
+    fields = {"metadata": orjson.dumps(body.metadata).decode()} if body.metadata else {}
+    await edge.engine.storage.create(principal.id, session_id, fields)
+    return Json(conversation_resource(await existing(edge.engine, principal.id, session_id)))
+
+
+@router.get("/v1/conversations/{conversation_id}", summary="One conversation")
+@router.get("/openai/v1/conversations/{conversation_id}", summary="The same for Groq's clients")
+async def retrieve(request: Request, conversation_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    return Json(conversation_resource(await existing(edge.engine, principal.id, conversation_id)))
+
+
+@router.post("/v1/conversations/{conversation_id}", summary="Change its metadata")
+@router.post("/openai/v1/conversations/{conversation_id}", summary="The same for Groq's clients")
+async def update(request: Request, conversation_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    body = validate(ConversationPatch, await bodies.read_json(request))
+    session = await existing(edge.engine, principal.id, conversation_id)
+    fields = {"metadata": orjson.dumps(body.metadata).decode() if body.metadata else ""}
+    if not await edge.engine.storage.update(principal.id, session, fields):
+        raise session_not_found()
+    return Json(conversation_resource(await existing(edge.engine, principal.id, conversation_id)))
+
+
+@router.delete("/v1/conversations/{conversation_id}", summary="Delete it; a running response is stopped")
+@router.delete("/openai/v1/conversations/{conversation_id}", summary="The same for Groq's clients")
+async def delete(request: Request, conversation_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    ids.check_session_id(conversation_id)
+    await edge.engine.delete(principal.id, conversation_id)
+    return Json({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
+
+
+@router.get("/v1/conversations/{conversation_id}/items", summary="Its items, newest first")
+@router.get("/openai/v1/conversations/{conversation_id}/items", summary="The same for Groq's clients")
+async def list_items(request: Request, conversation_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    sessions = edge.engine.store.sessions
+    limit, descending = page_size(request), newest_first(request)
+    await existing(edge.engine, principal.id, conversation_id)
+    after = request.query_params.get("after")
+    place = None
+    if after is not None:
+        message_id = message_id_of(conversation_id, after)
+        place = await sessions.place(principal.id, conversation_id, message_id)
+        if place is None:
+            raise item_not_found("after")
+        place += 1 if descending else -1  # the message itself may have more items than the one that was seen
+    # One more than asked: the first may have been seen.
+    page, following = await sessions.messages(
+        principal.id, conversation_id, limit + 1, place, newest_first=descending
+    )
+    items: list[dict[str, Any]] = []
+    for message in page:
+        of_message = stored_items(conversation_id, message)
+        items += of_message[::-1] if descending else of_message
+    return Json(listed(items, after=after, limit=limit, more=following is not None))
+
+
+@router.get("/v1/conversations/{conversation_id}/items/{item_id}", summary="One item")
+@router.get(
+    "/openai/v1/conversations/{conversation_id}/items/{item_id}", summary="The same for Groq's clients"
+)
+async def get_item(request: Request, conversation_id: str, item_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    await existing(edge.engine, principal.id, conversation_id)
+    message = await edge.engine.store.sessions.message(
+        principal.id, conversation_id, message_id_of(conversation_id, item_id)
+    )
+    for item in stored_items(conversation_id, message) if message is not None else ():
+        if item["id"] == item_id:
+            return Json(item)
+    raise item_not_found()

@@ -1,0 +1,180 @@
+"""For operators and load balancers: who we are, are we alive, are we ready, what can be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any, Final, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from service import __version__
+from service.api.answers import Json
+from service.api.edge import Edge, edge_of, principal_of
+from service.api.prefixes import prefix_of
+from service.api.routes import page
+from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
+from service.store.health import OK
+
+router = APIRouter()
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+# A check older than this is made again; probes of many load balancers cost one PING a second.
+_FRESH_SECONDS: Final = 1.0
+# A slow answer is no outage: the store is unavailable when it has twice not answered for a second.
+_PINGS: Final = 2
+_PAUSE_SECONDS: Final = 0.1
+
+
+class Readiness:
+    """Ready means: this replica can begin turns.
+
+    What is known to be wrong is said at once. What is known to be well is asked anew, with bounds and
+    once a second, so that an outage is noticed by the first probe and not by the second.
+    `store` and `upstream` are the same for all replicas: whoever takes unready replicas out
+    excludes these two, or an outage of Redis turns our 503 into refused connections.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._health = edge.engine.store.health
+        self._at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    def known(self) -> dict[str, str]:
+        return {
+            "store": self._health.known,
+            "drain": "draining" if self._edge.engine.draining else "ok",
+            "upstream": self._edge.engine.governor.circuit() or "ok",
+        }
+
+    async def checks(self, excluded: Collection[str] = ()) -> dict[str, str]:
+        """Those that count, by name."""
+
+        def counted() -> dict[str, str]:
+            return {name: value for name, value in self.known().items() if name not in excluded}
+
+        if "store" not in excluded and set(counted().values()) == {OK}:
+            async with self._lock:
+                fresh = asyncio.get_running_loop().time() - self._at <= _FRESH_SECONDS
+                if not fresh and self._health.known == OK:
+                    await self._ask_store()
+        return counted()
+
+    async def _ask_store(self) -> None:
+        if await self._store_answers():
+            await self._health.look()
+        else:
+            self._health.silent()
+        self._at = asyncio.get_running_loop().time()
+
+    async def _store_answers(self) -> bool:
+        for attempt in range(_PINGS):
+            await asyncio.sleep(attempt * _PAUSE_SECONDS)
+            try:
+                async with asyncio.timeout(self._health.bound):
+                    await self._edge.engine.store.ping()
+            except StoreRefusesWrites:
+                return True
+            except (StoreUnavailable, TimeoutError):
+                continue
+            return True
+        return False
+
+
+def readiness_of(request: Request) -> Readiness:
+    edge = edge_of(request)
+    found: Readiness | None = getattr(request.app.state, "readiness", None)
+    if found is None:
+        found = request.app.state.readiness = Readiness(edge)
+    return found
+
+
+def _probe(path: str, summary: str) -> Callable[[Handler], Handler]:
+    """A route that monitors may ask by HEAD as well: many do unless told otherwise."""
+
+    def register(handler: Handler) -> Handler:
+        router.add_api_route(path, handler, methods=["GET"], summary=summary)
+        router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+        return handler
+
+    return register
+
+
+@_probe("/", "A sign of life; browsers get the chat page")
+async def root(request: Request) -> Response:
+    if page.prefers_html(request.headers.get("accept", "")):
+        if prefix_of(request):  # it may have been asked for without a slash: relative links would miss it
+            return RedirectResponse("/ui", headers={"Vary": "Accept"})
+        return page.page_of(request).respond(request)
+    return Json({"message": "AI Chat Backend is running"}, headers={"Vary": "Accept"})
+
+
+@_probe("/livez", "The process serves; nothing else is asked")
+async def livez() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@_probe("/readyz", "Can this replica begin turns?")
+async def readyz(request: Request) -> Response:
+    excluded = request.query_params.getlist("exclude")
+    checks = await readiness_of(request).checks(excluded)
+    ready = all(value == "ok" for value in checks.values())
+    return Json(
+        {"status": "ready" if ready else "unready", "checks": checks}, status_code=200 if ready else 503,
+        headers={} if ready else {"Retry-After": "1"},
+    )  # fmt: skip
+
+
+@_probe("/health", "Always 200 while the process serves; the details say the rest")
+async def health(request: Request) -> dict[str, Any]:
+    edge = edge_of(request)
+    checks = readiness_of(request).known()
+    return {
+        "status": "healthy",
+        "service": "ai-chat-backend",
+        "version": __version__,
+        "env": edge.settings.env,
+        "checks": checks,
+        "store": edge.settings.store_kind,
+        "upstream": edge.settings.upstream_kind,
+        "model": edge.engine.catalogue.default.id,
+        "models_unavailable": [
+            model.id for model in edge.engine.catalogue if not edge.engine.governor.offers(model)
+        ],
+        "turns_running": edge.engine.running,
+    }
+
+
+def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": 0,
+        "owned_by": model.owned_by,
+        "active": edge.engine.governor.offers(model),
+        "context_window": model.context_window,
+        "max_completion_tokens": model.max_completion_tokens,
+        "capabilities": sorted(model.capabilities),
+        "reasoning_efforts": list(model.reasoning_efforts),
+        "fallbacks": list(model.fallbacks),
+        "aliases": list(model.aliases),
+        "default": model is edge.engine.catalogue.default,
+    }
+
+
+@router.get("/v1/models", summary="The models, in OpenAI's list shape")
+async def list_models(request: Request) -> dict[str, Any]:
+    edge = edge_of(request)
+    await edge.limits.check(request, await principal_of(request), "reads")
+    return {"object": "list", "data": [model_resource(edge, model) for model in edge.engine.catalogue]}
+
+
+@router.get("/v1/models/{model_id:path}", summary="One model, by id or alias")
+async def get_model(request: Request, model_id: str) -> dict[str, Any]:
+    edge = edge_of(request)
+    await edge.limits.check(request, await principal_of(request), "reads")
+    if not model_id:
+        raise ServiceError("model_not_found", "There is no model of that name.")
+    return model_resource(edge, edge.engine.catalogue.resolve(model_id))

@@ -1,0 +1,139 @@
+"""API keys over HTTP, for holders of the scope `admin`; the command line is cli/keys.py.
+
+A key's secret is in the answer that makes it and nowhere else. Every change is an audit line.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import AfterValidator, Field, StrictInt, StrictStr
+
+from service import ids
+from service.api import bodies
+from service.api.answers import Json
+from service.api.auth.authenticator import Principal
+from service.api.edge import edge_of, principal_of
+from service.config.validators import check_limit
+from service.dialects.base import Body, validate
+from service.errors import ServiceError
+from service.store.credentials import Credential, new_key
+from service.telemetry.logs import get_logger
+
+router = APIRouter(prefix="/v1/keys")
+
+audit = get_logger("service.audit")
+
+
+def _printable(value: str) -> str:
+    if ids.has_control(value):
+        raise ValueError("must not hold control characters")
+    return value
+
+
+Name = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Limit = Annotated[StrictStr, Field(max_length=200), AfterValidator(check_limit)]
+Bound = Annotated[StrictInt, Field(ge=0)]
+
+
+class KeyBody(Body):
+    """`POST /v1/keys`"""
+
+    name: Name
+    owner: Name | None = None
+    scopes: Annotated[list[Literal["chat", "admin"]], Field(min_length=1, max_length=2)] | None = None
+    expires_seconds: Annotated[StrictInt, Field(ge=1, le=10 * 366 * 86_400)] | None = None
+    limit_sends: Limit | None = None
+    limit_reads: Limit | None = None
+    budget_tokens_per_minute: Bound | None = None
+    budget_tokens_per_day: Bound | None = None
+    budget_tokens_per_month: Bound | None = None
+    max_running_turns: Bound | None = None
+
+
+class RotateBody(Body):
+    """`POST /v1/keys/{id}/rotate`; the old secret works on for so long."""
+
+    grace_seconds: Annotated[StrictInt, Field(ge=0, le=30 * 86_400)] = 0
+
+
+def key_resource(credential: Credential) -> dict[str, Any]:
+    return {
+        "id": credential.id,
+        "name": credential.name,
+        "owner": credential.owner,
+        "principal": credential.principal,
+        "scopes": list(credential.scopes),
+        "state": credential.state(time.time()),
+        "created": credential.created,
+        "expires": credential.expires,
+        "revoked": credential.revoked,
+        "rotated": credential.rotated,
+        "last_used": credential.last_used,
+        "limit_sends": credential.limit_sends,
+        "limit_reads": credential.limit_reads,
+        "budget_tokens_per_minute": credential.budget_tokens_per_minute,
+        "budget_tokens_per_day": credential.budget_tokens_per_day,
+        "budget_tokens_per_month": credential.budget_tokens_per_month,
+        "max_running_turns": credential.max_running_turns,
+    }
+
+
+async def _admin(request: Request) -> Principal:
+    """The caller, who may manage keys. Raises forbidden also where keys are not in use."""
+    principal = await principal_of(request, scope="admin")
+    edge = edge_of(request)
+    if "keys" not in edge.settings.auth_modes:
+        # With CHAT_AUTH=none anybody could lay up a key for the day when keys are switched on.
+        raise ServiceError("forbidden", "API keys are not in use here (CHAT_AUTH).")
+    await edge.limits.check(request, principal, "reads")
+    return principal
+
+
+@router.get("", summary="All API keys, without their secrets (admin)")
+async def list_keys(request: Request) -> Response:
+    await _admin(request)
+    found = await edge_of(request).engine.store.credentials.all()
+    return Json({"data": [key_resource(credential) for credential in found]})
+
+
+@router.post("", summary="Make an API key; the answer shows it once (admin)", status_code=201)
+async def create_key(request: Request) -> Response:
+    principal = await _admin(request)
+    body = validate(KeyBody, await bodies.read_json(request))
+    fields = body.model_dump(exclude={"expires_seconds"})
+    expires = int(time.time()) + body.expires_seconds if body.expires_seconds else None
+    text, credential = new_key(**fields, expires=expires)
+    await edge_of(request).engine.store.credentials.create(credential)
+    audit.info(
+        "audit.key_created", key=credential.id, name=credential.name, owner=credential.owner,
+        scopes=list(credential.scopes), by=principal.id, by_key=principal.key_id,
+    )  # fmt: skip
+    return Json({"key": text, **key_resource(credential)}, status_code=201)
+
+
+@router.post("/{key_id}/rotate", summary="Give a key a new secret, shown once (admin)")
+async def rotate_key(request: Request, key_id: str) -> Response:
+    principal = await _admin(request)
+    document = await bodies.read_json(request)
+    body = validate(RotateBody, {} if document is None else document)
+    text = await edge_of(request).engine.store.credentials.rotate(key_id, body.grace_seconds)
+    if text is None:
+        raise _no_key()
+    audit.info("audit.key_rotated", key=key_id, by=principal.id, by_key=principal.key_id)
+    return Json({"key": text, "id": key_id})
+
+
+@router.delete("/{key_id}", summary="Revoke a key, on all replicas within seconds (admin)", status_code=204)
+async def revoke_key(request: Request, key_id: str) -> Response:
+    principal = await _admin(request)
+    if not await edge_of(request).engine.store.credentials.revoke(key_id):
+        raise _no_key()
+    audit.info("audit.key_revoked", key=key_id, by=principal.id, by_key=principal.key_id)
+    return Response(status_code=204)
+
+
+def _no_key() -> ServiceError:
+    return ServiceError("not_found", "There is no key of that id that works.")

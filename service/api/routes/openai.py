@@ -1,0 +1,36 @@
+"""OpenAI's routes, and the same ones below /openai, where Groq's clients look for them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import bodies
+from service.api.edge import edge_of
+from service.api.responses import TurnResponse
+from service.api.routes import health
+from service.api.sending import Sending, turn_headers
+from service.dialects import openai
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions", summary="OpenAI's chat completions, streamed or in one piece")
+@router.post("/openai/v1/chat/completions", summary="The same for Groq's clients")
+async def chat_completions(request: Request) -> Response:
+    async with Sending(request) as sending:
+        body = await bodies.read_json(request)
+        send, encoder = openai.parse(
+            body, sending.principal.id, request.headers.get("x-session-id"),
+            groq=request.scope["route"].path.startswith("/openai/"),
+        )  # fmt: skip
+        attached = await sending.start(send)
+    return TurnResponse(
+        edge_of(request).engine, attached.ref, encoder, void=attached.void,
+        headers=turn_headers(attached), left=sending.left(attached.ref),
+    )  # fmt: skip
+
+
+router.add_api_route("/openai/v1/models", health.list_models, summary="The models, for Groq's clients")
+router.add_api_route(
+    "/openai/v1/models/{model_id:path}", health.get_model, summary="One model, by id or alias"
+)

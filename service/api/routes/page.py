@@ -1,0 +1,142 @@
+"""The chat page: its files, read once at startup and answered from memory.
+
+`GET /ui` is the page and `/ui/*` what it is made of; `GET /` gives it to browsers (api/routes/health.py).
+Every answer names its content by an ETag and is asked for again each time (a 304 has no body),
+so that a deploy never mixes old and new modules for longer than one load. No templates, no
+settings and no state in here: what the page knows it asks the API.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from service.errors import ServiceError
+
+router = APIRouter(include_in_schema=False)
+
+_FOLDER: Final = Path(__file__).resolve().parents[2] / "web"
+_INDEX: Final = "index.html"
+_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+# Nothing inline, nothing from elsewhere: what a model says can at worst be text.
+_CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": _CSP,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    kind: str
+    plain: bytes
+    packed: bytes
+    etag: str
+
+    @classmethod
+    def read(cls, path: Path) -> File:
+        return cls.of(_TYPES.get(path.suffix, "text/plain; charset=utf-8"), path.read_bytes())
+
+    @classmethod
+    def of(cls, kind: str, plain: bytes) -> File:
+        etag = hashlib.sha256(plain).hexdigest()[:24]
+        return cls(kind=kind, plain=plain, packed=gzip.compress(plain, mtime=0), etag=etag)
+
+
+class Page:
+    def __init__(self, files: dict[str, File], headers: Mapping[str, str] = _HEADERS) -> None:
+        self._files = files
+        self._headers = headers
+
+    @classmethod
+    def load(cls, folder: Path = _FOLDER) -> Page:
+        """Raises FileNotFoundError when the package came without its page."""
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        files = {path.relative_to(folder).as_posix(): File.read(path) for path in paths}
+        if _INDEX not in files:
+            raise FileNotFoundError(folder / _INDEX)
+        return cls(files)
+
+    def respond(self, request: Request, name: str = _INDEX) -> Response:
+        """Raises not_found."""
+        file = self._files.get(name)
+        if file is None:
+            raise ServiceError("not_found", "There is nothing at this address.")
+        packed = quality(request.headers.get("accept-encoding", ""), "gzip") > 0
+        etag = f'"{file.etag}-gz"' if packed else f'"{file.etag}"'
+        headers = {**self._headers, "ETag": etag, "Vary": "Accept, Accept-Encoding"}
+        if _knows(request.headers.get("if-none-match", ""), etag):
+            return Response(status_code=304, headers=headers)
+        if packed:
+            headers["Content-Encoding"] = "gzip"
+        return Response(file.packed if packed else file.plain, media_type=file.kind, headers=headers)
+
+
+def page_of(request: Request) -> Page:
+    page: Page = request.app.state.page
+    return page
+
+
+@router.get("/ui", summary="The chat page")
+async def index(request: Request) -> Response:
+    return page_of(request).respond(request)
+
+
+@router.get("/ui/", summary="The chat page's address is /ui")
+async def slash(request: Request) -> Response:
+    # The page names its files relative to itself, so that it works below any prefix of a proxy.
+    return RedirectResponse("../ui", status_code=308)
+
+
+@router.get("/ui/{name:path}", summary="A file of the chat page")
+async def file(request: Request, name: str) -> Response:
+    return page_of(request).respond(request, name)
+
+
+def prefers_html(accept: str) -> bool:
+    """True for browsers; `*/*`, no header and a draw mean JSON."""
+    return quality(accept, "text/html") > quality(accept, "application/json")
+
+
+def quality(header: str, wanted: str) -> float:
+    """The q of a media type or an encoding in an Accept header; the most specific range counts."""
+    ranges = {wanted: 3, f"{wanted.partition('/')[0]}/*": 2, "*/*": 1, "*": 1}
+    best, found = 0, 0.0
+    for part in header.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if ranges.get(name, 0) > best:
+            best, found = ranges[name], _weight(parameters)
+    return found
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return float(parameter[2:])
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _knows(header: str, etag: str) -> bool:
+    known = {part.strip().removeprefix("W/") for part in header.split(",")}
+    return etag in known or "*" in known

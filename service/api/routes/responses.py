@@ -1,0 +1,242 @@
+"""OpenAI's Responses over the durable log: create, retrieve, read on, cancel, delete.
+
+A response is a turn, and its id names session and turn (dialects/responses_object.py). One that goes on
+from no other, in no conversation and not in the background, is in a session that nobody has named: it ends
+without readers, as every such answer. Retrieving it names the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from service import ids
+from service.api import bodies
+from service.api.answers import Json
+from service.api.edge import edge_of, principal_of
+from service.api.responses import TurnResponse
+from service.api.responses_resource import (
+    item_not_found,
+    listed,
+    message_id_of,
+    newest_first,
+    page_size,
+    ref_of,
+    response_object,
+    response_turn,
+    stored_items,
+)
+from service.api.routes.sessions import charge_stop
+from service.api.sending import Sending, turn_headers
+from service.dialects.responses import STEP, ResponseObject, ResponseStream
+from service.dialects.responses_object import named
+from service.dialects.responses_request import NO_TOOLS_IN_CHAINS, Call, Item, begin_with, go_on_with, parse
+from service.engine.chains import base_of, is_response, previous_not_found
+from service.engine.engine import Engine
+from service.errors import ServiceError
+from service.store.turns import TurnRef
+from service.telemetry import metrics
+
+router = APIRouter()
+
+# Items that an input may name instead of having them: each is two reads.
+_MOST_NAMED: Final = 500
+# Input items of a response: what a new session may begin with, and the question.
+_MOST_INPUT: Final = 1_001
+
+
+@router.post("/v1/responses", summary="OpenAI's Responses: streamed, in one piece or in the background")
+@router.post("/openai/v1/responses", summary="The same for Groq's clients")
+async def create(request: Request) -> Response:
+    engine = edge_of(request).engine
+    async with Sending(request) as sending:
+        call = parse(await bodies.read_json(request), sending.principal.id)
+        await _place(engine, call, bodies.idempotency_key(request))
+        attached = await sending.start(call.send, reads=call.stream or not call.background)
+    headers = turn_headers(attached)
+    if call.background and not call.stream:
+        turn = await engine.turn(attached.ref)
+        return Json(await response_object(engine, turn), headers=headers)
+    echo = call.send.response
+    return TurnResponse(
+        engine,
+        attached.ref,
+        ResponseStream(echo) if call.stream else ResponseObject(echo),
+        void=attached.void,
+        headers=headers,
+        # Whoever is told the id at once can come back.
+        left=None if call.stream and call.stored else sending.left(attached.ref),
+    )
+
+
+@router.get("/v1/responses/{response_id}", summary="A response as it stands, or its events from a number on")
+@router.get("/openai/v1/responses/{response_id}", summary="The same for Groq's clients")
+async def retrieve(request: Request, response_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    turn = await response_turn(edge.engine, ref_of(principal.id, response_id))
+    if request.query_params.get("stream") != "true":
+        return Json(await response_object(edge.engine, turn))
+    after = _starting_after(request)
+    edge.streams.take(request, principal)
+    seen = 0 if after is None else after // STEP
+    if 1 < seen < turn.void:
+        raise ServiceError(
+            "events_expired", "The answer was begun again; read the response from its start.", status=409
+        )
+    # At the end there is nothing to follow, but an end to be told.
+    if not await edge.engine.readers.check(turn.ref, seen):
+        await edge.engine.readers.check(turn.ref, 0)
+    if after is not None:
+        metrics.reader_resumes.inc()
+    encoder = ResponseStream(turn.response, after=after, holds=False)
+    headers = {"X-Session-Id": turn.ref.session_id, "X-Turn-Id": turn.ref.turn_id}
+    return TurnResponse(edge.engine, turn.ref, encoder, void=turn.void, headers=headers)
+
+
+@router.post("/v1/responses/{response_id}/cancel", summary="Stop a response; answers after it has ended")
+@router.post("/openai/v1/responses/{response_id}/cancel", summary="The same for Groq's clients")
+async def cancel(request: Request, response_id: str) -> Response:
+    principal = await principal_of(request)
+    engine = edge_of(request).engine
+    found = named(response_id)
+    await charge_stop(request, principal, found.session_id if found else "", found.turn_id if found else None)
+    ref = ref_of(principal.id, response_id)
+    turn = await response_turn(engine, ref)
+    if not turn.sealed:
+        turn = await engine.stop(ref)
+    return Json(await response_object(engine, turn))
+
+
+@router.delete("/v1/responses/{response_id}", summary="Delete a response; one that runs is stopped")
+@router.delete("/openai/v1/responses/{response_id}", summary="The same for Groq's clients")
+async def delete(request: Request, response_id: str) -> Response:
+    principal = await principal_of(request)
+    engine = edge_of(request).engine
+    await edge_of(request).limits.check(request, principal, "reads")
+    ref = ref_of(principal.id, response_id)
+    turn = await response_turn(engine, ref)
+    if not turn.sealed:
+        await engine.stop(ref)
+    session = await engine.store.sessions.get(ref.principal, ref.session_id)
+    # A session that was made for this response alone goes with it. Of any other the messages stay.
+    ours = "store" in turn.response and "conversation" not in turn.response
+    if ours and session is not None and session.turns == 1:
+        await engine.delete(ref.principal, ref.session_id)
+    else:
+        await engine.store.turns.withdraw(ref)
+    return Json({"id": response_id, "object": "response", "deleted": True})
+
+
+@router.get("/v1/responses/{response_id}/input_items", summary="What a response was asked")
+@router.get("/openai/v1/responses/{response_id}/input_items", summary="The same for Groq's clients")
+async def input_items(request: Request, response_id: str) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    ref = ref_of(principal.id, response_id)
+    turn = await response_turn(edge.engine, ref)
+    limit, descending = page_size(request), newest_first(request)
+    items: list[dict[str, Any]] = []
+    place: int | None = turn.pos
+    own = True
+    while own and place is not None and len(items) < _MOST_INPUT:
+        page, place = await edge.engine.store.sessions.messages(
+            ref.principal, ref.session_id, _MOST_INPUT, place, newest_first=True
+        )
+        for message in page:
+            own = message.turn_id in ("", ref.turn_id)
+            if not own:
+                break
+            items += stored_items(ref.session_id, message)
+    items = items if descending else items[::-1]
+    return Json(listed(items, after=request.query_params.get("after"), limit=limit))
+
+
+def _starting_after(request: Request) -> int | None:
+    """Raises bad_cursor."""
+    value = request.query_params.get("starting_after")
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit()):
+        raise ServiceError("bad_cursor", "starting_after is an integer from 0.", param="starting_after")
+    return int(value[:18])
+
+
+async def _place(engine: Engine, call: Call, key: str | None) -> None:
+    """Find the session of a call, and what of its input is new there.
+
+    Raises previous_response_not_found, not_found, unsupported_parameter, invalid_request, query_empty.
+    """
+    send, store = call.send, engine.store
+    if call.previous is not None:
+        found = named(call.previous)
+        if found is None or found.kind != "resp" or not ids.is_session_id(found.session_id):
+            raise previous_not_found()
+        ref = TurnRef(send.principal, found.session_id, found.turn_id)
+        base = await base_of(store, ref, key, NO_TOOLS_IN_CHAINS)
+        send.session_id, send.seeds, send.system = base.session_id, base.seeds, base.system
+        go_on_with(call, await _resolved(engine, call, ref.session_id))
+        return
+    if call.conversation is not None:
+        send.session_id = ids.check_session_id(call.conversation)
+        repeats = key is not None and await engine.knows(send.principal, send.session_id, key)
+        if not repeats and await store.sessions.count(send.principal, send.session_id):
+            go_on_with(call, await _resolved(engine, call, send.session_id))
+            return
+    elif call.background:  # named, so that it runs on without readers
+        send.session_id = ids.derived_session_id(send.principal, key) if key else ids.new_session_id()
+    begin_with(call, await _resolved(engine, call, None))
+
+
+async def _resolved(engine: Engine, call: Call, session_id: str | None) -> list[Item]:
+    """The items with those that others name in their place, and without those that the session has.
+
+    Raises not_found, invalid_request.
+    """
+    wanted = [item for item in call.items if item.id and (item.kind == "reference" or session_id)]
+    if len(wanted) > _MOST_NAMED:
+        raise ServiceError("invalid_request", f"input names more than {_MOST_NAMED} items.", param="input")
+    principal = call.send.principal
+    known = await asyncio.gather(*(_known(engine, principal, item, session_id) for item in wanted))
+    found = dict(zip([item.place for item in wanted], known, strict=True))
+    items: list[Item] = []
+    for item in call.items:
+        if item.place not in found or (found[item.place] is None and item.kind != "reference"):
+            items.append(item)
+        elif (kept := found[item.place]) is None:
+            raise item_not_found(f"{item.where}.id")
+        else:
+            items += kept
+    return items
+
+
+async def _known(engine: Engine, principal: str, item: Item, session_id: str | None) -> list[Item] | None:
+    """What an item's id stands for: nothing where the session has it, None where there is no such item."""
+    name = named(item.id)
+    store = engine.store
+    where = name.session_id if name is not None else session_id
+    if where is None or (item.kind != "reference" and where != session_id):
+        return None
+    message = await store.sessions.message(principal, where, message_id_of(where, item.id))
+    if name is not None and name.kind == "rs":
+        return []
+    if message is None:
+        return None
+    if where == session_id:
+        return []
+    assert name is not None
+    turn = await store.turns.get(TurnRef(principal, where, name.turn_id))
+    if turn is not None and not is_response(turn):
+        return None
+    for stored in stored_items(where, message):
+        if stored["id"] == item.id and stored["type"] == "message":
+            return [Item(item.place, "message", role="assistant", text=message.content)]
+        if stored["id"] == item.id:
+            function = {"name": stored["name"], "arguments": stored["arguments"]}
+            call = {"id": stored["call_id"], "type": "function", "function": function}
+            return [Item(item.place, "call", call=call)]
+    return None

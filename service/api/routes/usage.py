@@ -1,0 +1,109 @@
+"""GET /v1/usage: what a caller has used, by day and model, and how its budgets stand.
+
+For holders of the scope `admin` also of others. The caller's limits are shown as they hold for the
+credential that asks, those of another principal as its keys together may reach.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import bodies
+from service.api.answers import Json
+from service.api.auth.authenticator import forbidden
+from service.api.edge import Edge, edge_of, principal_of
+from service.api.sending import own_bounds
+from service.engine.sends import Own
+from service.store.ledger import PERIODS, USAGE_DAYS, Bounds, Usage
+
+router = APIRouter(prefix="/v1/usage")
+
+_DAYS: Final = 30
+
+
+def _usage_resource(usage: Usage) -> dict[str, Any]:
+    details = {"cached_tokens": usage.cached_tokens, "reasoning_tokens": usage.reasoning_tokens}
+    return {
+        "date": usage.date,
+        "model": usage.model,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        **{name: tokens for name, tokens in details.items() if tokens},
+        "turns": usage.turns,
+    }
+
+
+def _limits(bounds: Bounds) -> dict[str, int | None]:
+    return {period: getattr(bounds, period) or None for period in PERIODS}
+
+
+async def _reach(edge: Edge, who: str) -> dict[str, int | None]:
+    """What a principal may use: of the limits of its active keys the highest, else the settings'."""
+    now, budgets = time.time(), edge.engine.budgets
+    keys = await edge.engine.store.credentials.all()
+    own = [own_bounds(key) for key in keys if key.principal == who and key.state(now) == "active"]
+    found = [_limits(budgets.bounds(bounds)) for bounds in own or [Own()]]
+    return {period: _highest([limits[period] for limits in found]) for period in PERIODS}
+
+
+def _highest(limits: list[int | None]) -> int | None:
+    bounded = [limit for limit in limits if limit is not None]
+    return max(bounded) if len(bounded) == len(limits) else None
+
+
+@router.get("", summary="What the caller has used, by day (UTC) and model, and how its budgets stand")
+async def get_usage(request: Request) -> Response:
+    principal = await principal_of(request)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    days = bodies.limit(request, _DAYS, USAGE_DAYS, "days")
+    who = request.query_params.get("principal") or principal.id
+    if who == principal.id:
+        limits = _limits(edge.engine.budgets.bounds(own_bounds(principal)))
+    elif "admin" in principal.scopes:
+        limits = await _reach(edge, who)
+    else:
+        raise forbidden("admin")
+    standing = await edge.engine.store.ledger.standing(who)
+    budgets = {
+        period: {
+            "limit": limits[period],
+            "used": standing.used[period],
+            "reserved": standing.reserved,
+            "resets_at": standing.resets_at[period],
+        }
+        for period in reversed(PERIODS)
+    }
+    storage = edge.engine.storage
+    kept = await storage.kept(who)
+    found = await edge.engine.store.ledger.usage(who, days)
+    return Json({
+        "object": "list",
+        "data": [_usage_resource(usage) for usage in found],
+        "principal": who,
+        "budgets": budgets,
+        "storage": {
+            "sessions": {"limit": storage.most_sessions or None, "used": kept.sessions},
+            "bytes": {"limit": storage.most_bytes or None, "used": kept.bytes},
+        },
+    })  # fmt: skip
+
+
+@router.get("/principals", summary="Who has usage (admin)")
+async def list_principals(request: Request) -> Response:
+    principal = await principal_of(request, scope="admin")
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, "reads")
+    found = await edge.engine.store.ledger.principals()
+    return Json({
+        "object": "list",
+        "data": [
+            {"principal": name, "last_used": datetime.fromtimestamp(seconds, UTC).date().isoformat()}
+            for name, seconds in found
+        ],
+    })  # fmt: skip

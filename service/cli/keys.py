@@ -1,0 +1,203 @@
+"""`python -m service keys ...`: make, list, rotate and revoke API keys in the store.
+
+`create` and `rotate` print the key and nothing else, once; what else there is to say goes to
+stderr. Works with or without a running service; replicas follow within seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from service import ids
+from service.config.settings import Settings
+from service.config.validators import check_limit
+from service.errors import StoreUnavailable
+from service.store.credentials import SCOPES, Credential, Credentials, new_key
+from service.store.store import Store
+from service.telemetry.logs import get_logger
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 365 * 86_400}
+
+audit = get_logger("service.audit")
+
+Command = Callable[[Credentials, argparse.Namespace], Awaitable[int]]
+
+
+def main(argv: list[str], settings: Settings) -> int:
+    wishes = _parser().parse_args(argv)
+    if settings.redis_url is None:
+        return _complain("keys need a store: set CHAT_REDIS_URL (this machine has no Redis of its own)")
+    command: Command = wishes.run
+    return asyncio.run(_in_store(settings, command, wishes))
+
+
+async def _in_store(settings: Settings, command: Command, wishes: argparse.Namespace) -> int:
+    store = Store(settings, "keys")
+    try:
+        return await command(store.credentials, wishes)
+    except StoreUnavailable:
+        return _complain("the store cannot be reached: is it running, and is CHAT_REDIS_URL right?")
+    finally:
+        await store.close()
+
+
+def _complain(sentence: str) -> int:
+    print(f"chat: {sentence}", file=sys.stderr)
+    return 1
+
+
+# -- what can be asked
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service keys", description="API keys (CHAT_AUTH=keys).")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    create = commands.add_parser("create", help="make a key and print it, once")
+    create.set_defaults(run=_create)
+    create.add_argument("--name", required=True, type=_text, help="what people call it")
+    create.add_argument("--owner", type=_text, help="keys of one owner share sessions, limits and budgets")
+    create.add_argument("--scopes", type=_scopes, default=("chat",), help="chat, admin, or both: chat,admin")
+    create.add_argument("--expires", type=_duration, metavar="30d", help="end it after so long (s m h d w y)")
+    create.add_argument(
+        "--limit-sends", type=_limit, metavar="100/minute", help="instead of CHAT_LIMIT_SENDS"
+    )
+    create.add_argument("--limit-reads", type=_limit, metavar="LIMIT", help="instead of CHAT_LIMIT_READS")
+    for period in ("minute", "day", "month"):
+        create.add_argument(
+            f"--budget-{period}", type=_number, metavar="TOKENS", help=f"tokens per {period}, 0 for no bound"
+        )
+    create.add_argument(
+        "--max-turns", type=_number, metavar="N", help="answers at the same time, 0: no bound"
+    )
+
+    commands.add_parser("list", help="show all keys, without their secrets").set_defaults(run=_list)
+
+    rotate = commands.add_parser("rotate", help="give a key a new secret and print it, once")
+    rotate.set_defaults(run=_rotate)
+    rotate.add_argument("id")
+    rotate.add_argument(
+        "--grace", type=_duration, default=0, metavar="1h", help="let the old one live so long"
+    )
+
+    revoke = commands.add_parser("revoke", help="end a key, on all replicas within seconds")
+    revoke.set_defaults(run=_revoke)
+    revoke.add_argument("id")
+    return parser
+
+
+def _text(value: str) -> str:
+    if not 1 <= len(value) <= 200 or ids.has_control(value):
+        raise argparse.ArgumentTypeError("1 to 200 printable characters, please")
+    return value
+
+
+def _scopes(value: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    if not found or not set(found) <= set(SCOPES):
+        raise argparse.ArgumentTypeError(f"{value!r} is not out of {', '.join(SCOPES)}")
+    return found
+
+
+def _duration(value: str) -> int:
+    found = re.fullmatch(r"(\d{1,6})([smhdwy])", value.strip())
+    if not found or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a time like 90s, 15m, 12h, 30d, 2w or 1y")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _limit(value: str) -> str:
+    try:
+        return check_limit(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _number(value: str) -> int:
+    if not value.isascii() or not value.isdigit():
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number from 0")
+    return int(value)
+
+
+# -- commands
+
+
+async def _create(store: Credentials, wishes: argparse.Namespace) -> int:
+    text, credential = new_key(
+        wishes.name, owner=wishes.owner, scopes=wishes.scopes,
+        expires=int(time.time()) + wishes.expires if wishes.expires else None,
+        limit_sends=wishes.limit_sends, limit_reads=wishes.limit_reads,
+        budget_tokens_per_minute=wishes.budget_minute, budget_tokens_per_day=wishes.budget_day,
+        budget_tokens_per_month=wishes.budget_month, max_running_turns=wishes.max_turns,
+    )  # fmt: skip
+    await store.create(credential)
+    audit.info(
+        "audit.key_created", key=credential.id, name=credential.name, owner=credential.owner,
+        scopes=list(credential.scopes), by=_operator(),
+    )  # fmt: skip
+    print(text)
+    print(f"Keep it: it is not shown again. Its id is {credential.id}.", file=sys.stderr)
+    return 0
+
+
+async def _rotate(store: Credentials, wishes: argparse.Namespace) -> int:
+    text = await store.rotate(wishes.id, wishes.grace)
+    if text is None:
+        return _complain(f"there is no key {wishes.id!r} that works")
+    audit.info("audit.key_rotated", key=wishes.id, grace_seconds=wishes.grace, by=_operator())
+    print(text)
+    print("Keep it: it is not shown again.", file=sys.stderr)
+    return 0
+
+
+async def _revoke(store: Credentials, wishes: argparse.Namespace) -> int:
+    if not await store.revoke(wishes.id):
+        return _complain(f"there is no key {wishes.id!r}")
+    audit.info("audit.key_revoked", key=wishes.id, by=_operator())
+    print(f"The key {wishes.id} is revoked; replicas follow within seconds.", file=sys.stderr)
+    return 0
+
+
+async def _list(store: Credentials, wishes: argparse.Namespace) -> int:
+    rows: list[tuple[str, ...]] = [
+        ("ID", "NAME", "OWNER", "SCOPES", "STATE", "CREATED", "EXPIRES", "LAST USED", "LIMITS")
+    ]
+    rows += [_row(credential) for credential in await store.all()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+    return 0
+
+
+def _row(credential: Credential) -> tuple[str, ...]:
+    own = {
+        "sends": credential.limit_sends, "reads": credential.limit_reads,
+        "tokens/minute": credential.budget_tokens_per_minute, "tokens/day": credential.budget_tokens_per_day,
+        "tokens/month": credential.budget_tokens_per_month, "turns": credential.max_running_turns,
+    }  # fmt: skip
+    return (
+        credential.id, credential.name, credential.owner or "-", ",".join(credential.scopes),
+        credential.state(time.time()), _date(credential.created), _date(credential.expires),
+        _date(credential.last_used),
+        " ".join(f"{name}={value or 'none'}" for name, value in own.items() if value is not None) or "-",
+    )  # fmt: skip
+
+
+def _date(value: int | None) -> str:
+    return "-" if value is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(value))
+
+
+def _operator() -> str:
+    """Who runs this command, for the audit line."""
+    try:
+        return f"user.{getpass.getuser()}"
+    except (OSError, KeyError):  # a container's user without a name
+        return "user.unnamed"

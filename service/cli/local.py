@@ -1,0 +1,118 @@
+"""What a local service needs and nobody has set: a store and a model to talk to.
+
+Without CHAT_REDIS_URL there is the embedded store, without GROQ_API_KEY and GROQ_BASE_URL the
+demo double; both are announced loudly and never used in production. Their addresses go into
+the environment, where workers find them like any other setting. Both end with this process,
+however it ends. What they are is known in store/embedded.py and double/.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from service.config.environment import set_environment
+from service.config.settings import Settings, load_settings
+from service.store import embedded
+from service.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+_DOUBLE_SECONDS = 20.0  # 0.7 s when idle: an import of uvicorn and the SDK's types
+_STOP_SECONDS = 3.0
+
+
+class LocalError(Exception):
+    """What is needed cannot be started; the message is one sentence."""
+
+
+@contextlib.contextmanager
+def surroundings(settings: Settings, *, double: bool = True) -> Iterator[Settings]:
+    """Start what is missing; gives the settings that name it. Does nothing in production."""
+    owner = os.getpid()
+    with contextlib.ExitStack() as stack:
+        if not settings.production and settings.redis_url is None:
+            _start_store(settings, stack)
+        if double and not settings.production and not (settings.groq_api_key or settings.groq_base_url):
+            if settings.demo_url:
+                _use_double(settings.demo_url)
+            else:
+                _use_double(_start_double(stack))
+        try:
+            yield load_settings()
+        finally:
+            if os.getpid() != owner:
+                stack.pop_all()  # a fork (a Gunicorn worker) unwinds through here too, and owns nothing
+
+
+def _start_store(settings: Settings, stack: contextlib.ExitStack) -> None:
+    try:
+        store = embedded.start(settings.data_dir)
+    except embedded.EmbeddedStoreError as error:
+        raise LocalError(str(error)) from error
+    if store is None:
+        set_environment("CHAT_STORE_KIND", "memory")
+        log.warning(
+            "store.memory",
+            note="CHAT_REDIS_URL is not set and this machine has no Redis: sessions live in this process"
+            " and are gone when it ends.",
+        )
+        return
+    stack.callback(store.close)
+    set_environment("CHAT_REDIS_URL", store.url)
+    set_environment("CHAT_STORE_KIND", "embedded")
+    log.warning(
+        "store.embedded",
+        note="CHAT_REDIS_URL is not set: a private store keeps the sessions in a local folder.",
+        folder=str(store.directory),
+        server=store.server.name,
+        shared=store.shared,
+    )
+
+
+def _start_double(stack: contextlib.ExitStack) -> str:
+    # A session of its own: Ctrl-C goes to the whole foreground group, and answers that are
+    # being drained still need their upstream.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.double", "--port", "0", "--parent-pid", str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    stack.callback(_stop, process)
+    return _ready_url(process)
+
+
+def _use_double(url: str) -> None:
+    set_environment("GROQ_BASE_URL", url)
+    set_environment("CHAT_UPSTREAM_KIND", "demo")
+    log.warning(
+        "upstream.demo",
+        note="GROQ_API_KEY is not set: a demo model answers, with made-up text.",
+        url=url,
+    )
+
+
+def _ready_url(process: subprocess.Popen[bytes]) -> str:
+    """The address in the line `double ready on http://... (pid ...)`."""
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector, process.stdout as output:
+        selector.register(output, selectors.EVENT_READ)
+        if selector.select(_DOUBLE_SECONDS):
+            words = output.readline().decode().split()
+            if words[:3] == ["double", "ready", "on"]:
+                return words[3]
+    raise LocalError("The demo model did not start; set GROQ_API_KEY, or GROQ_BASE_URL to another one.")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,1 @@
+"""When the provider may be called: what all replicas have learned of its limits."""

@@ -1,0 +1,257 @@
+"""The governor: who may call the provider now, by what all replicas have learned of its limits.
+
+A call is let go, held back for as long as its turn's retry budget lasts, moved to a fallback model
+that has room, or refused with the time after which it would make sense. An invalid key or a
+blocked account opens a circuit for all replicas with that key; a model that is refused to us is left out
+for a while, where another can answer. Invariants: every permit is closed
+and gives back what its call did not use; without Redis calls go on with what this worker knows.
+The waiting itself is pacer.py's, the shared state store/pacing.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from types import TracebackType
+from typing import Final
+
+from service.engine.background import Background
+from service.engine.pacing.queue import Grant, Pacer
+from service.errors import StoreUnavailable, UpstreamError
+from service.eventloop.aligned_sleep import beat
+from service.store.pacing import Circuit, Pacing
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
+from service.upstream.base import Limits
+from service.upstream.models import Model
+
+# How often this worker asks whether another one has opened or closed the circuit.
+_LOOK_SECONDS: Final = 1.0
+# A model that has died, or that we may not use, stays so until somebody acts.
+_GONE_SECONDS: Final = 60.0
+# A 403 that does not say what it is about may be over at once: one call in 5 s goes in vain.
+_FORBIDDEN_SECONDS: Final = 5.0
+# Two models that were refused so long apart are not refused for one reason.
+_TOGETHER_SECONDS: Final = 60.0
+log = get_logger(__name__)
+
+
+class Permit:
+    """One call that may be made, to `model` with at most `completion` tokens. A context manager."""
+
+    def __init__(self, governor: Governor, pacer: Pacer, model: Model, grant: Grant) -> None:
+        self.model = model
+        self.completion = grant.completion
+        self._governor = governor
+        self._pacer = pacer
+        self._grant = grant
+        self._used = (0, 0)
+        self._head: dict[str, float] | None = None  # as it was reported
+        self._probes = governor.doubted
+
+    def learned(self, limits: Limits) -> None:
+        """The head of the answer has come: the provider has let the call in."""
+        self._used = (self._grant.prompt, 0)
+        self._head = self._pacer.head(self._grant, limits)
+
+    def spent(self, prompt: int, completion: int) -> None:
+        self._used = (prompt, completion)
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        made = True
+        if isinstance(error, UpstreamError):
+            made = bool(self._used[1])
+            self._governor.failed(self.model, self._pacer, self._grant, error)
+        elif error is None:
+            self._governor.answered(self.model)
+        # A refusal by a limit shows as well as an answer that the key is good.
+        if self._probes and (error is None or (isinstance(error, UpstreamError) and error.window)):
+            self._governor.close_circuit()
+        self._pacer.ended(self._grant, *(self._used if made else (0, 0)), made=made, head=self._head)
+
+
+class Governor:
+    def __init__(self, pacing: Pacing, background: Background) -> None:
+        self._pacing = pacing
+        self._background = background
+        self._pacers: dict[str, Pacer] = {}
+        self._circuit = Circuit()
+        self._circuit_at = 0.0
+        self._unavailable: dict[str, float] = {}  # models and the loop time until which they are
+        self._forbidden: dict[str, float] = {}  # models and when they last met a 403
+        self._answered_at = float("-inf")  # by any model
+
+    def start(self) -> None:
+        self._background.loop("circuit", self._look)
+
+    async def admit(
+        self, principal: str, chain: list[Model], prompt: int, completion: int, left: float, *,
+        asked: bool = False,
+    ) -> Permit:  # fmt: skip
+        """Permission to call the first model of the chain, or a fallback that has room.
+
+        `left` is how long it may take, `asked` that the caller has named the completion limit.
+        Raises UpstreamError.
+        """
+        await self._pass_circuit()
+        soonest = math.inf
+        # Where none is left the first is asked: it may be back.
+        chain = [model for model in chain if self.offers(model)] or chain[:1]
+        for model in chain:
+            pacer = self._pacer(model)
+            limit = min(completion, model.max_completion_tokens)
+            patience = left if model is chain[0] else 0.0
+            found = await pacer.take(principal, prompt, limit, patience, fixed=asked)
+            if isinstance(found, Grant):
+                if model is not chain[0]:
+                    metrics.governor_failovers.labels(model=chain[0].id).inc()
+                    log.info("upstream.failed_over", model=chain[0].id, to=model.id)
+                return Permit(self, pacer, model, found)
+            soonest = min(soonest, found)
+        wait = max(1, math.ceil(soonest))
+        raise UpstreamError(
+            "upstream_rate_limited", f"The model is at its rate limit; try again in {wait} s.",
+            kind="held", retry_after=wait, retryable=True,
+        )  # fmt: skip
+
+    def _pacer(self, model: Model) -> Pacer:
+        pacer = self._pacers.get(model.id)
+        if pacer is None:
+            pacer = self._pacers[model.id] = Pacer(model.id, self._pacing, self._background)
+        return pacer
+
+    # What calls have learned; called by permits
+
+    def failed(self, model: Model, pacer: Pacer, grant: Grant, error: UpstreamError) -> None:
+        if error.circuit is not None:
+            self._background.task("circuit", self._open_circuit(error.circuit))
+        elif error.kind == "model_gone":
+            self._note(model, _GONE_SECONDS)
+        elif error.kind == "forbidden" and self._others_forbidden(model):
+            self._background.task("circuit", self._open_circuit("auth"))
+        elif error.kind == "forbidden":
+            self._note(model, _FORBIDDEN_SECONDS)
+        elif error.kind.startswith("limit_"):
+            pacer.refused(grant, error)
+        elif error.kind == "too_large" and _plausible(grant, error):
+            pacer.refused(grant, error)
+            # The next one asks for less, where that can help.
+            error.retryable = grant.prompt < (error.limit or 0) / 2
+
+    def answered(self, model: Model) -> None:
+        self._answered_at = asyncio.get_running_loop().time()
+        if model.id in self._unavailable:
+            self._note(model, 0)
+
+    def _others_forbidden(self, model: Model) -> bool:
+        """Has another model met a 403 as well, with no answer since? Then it is about the key."""
+        now = asyncio.get_running_loop().time()
+        since = max(self._answered_at, now - _TOGETHER_SECONDS)
+        self._forbidden[model.id] = now
+        return any(at > since for name, at in self._forbidden.items() if name != model.id)
+
+    def close_circuit(self) -> None:
+        self._background.task("circuit", self._close_circuit())
+
+    # Models that the provider refuses to us
+
+    def offers(self, model: Model) -> bool:
+        """False for a while after the provider has refused this model to us."""
+        return self._unavailable.get(model.id, 0.0) <= asyncio.get_running_loop().time()
+
+    def _note(self, model: Model, seconds: float) -> None:
+        if seconds:
+            log.warning("model.unavailable", model=model.id, seconds=seconds, action="fallbacks answer")
+        self._unavailable[model.id] = asyncio.get_running_loop().time() + seconds
+        self._background.task("circuit", self._tell(model.id, seconds))
+
+    async def _tell(self, model: str, seconds: float) -> None:
+        try:
+            self._know(await self._pacing.refused(model, seconds))
+        except StoreUnavailable:  # this worker knows, and others find out
+            metrics.bypassed.labels(control="governor").inc()
+
+    def _know(self, unavailable: dict[str, float]) -> None:
+        now = asyncio.get_running_loop().time()
+        self._unavailable = {model: now + left for model, left in unavailable.items()}
+
+    # The circuit
+
+    def circuit(self) -> str | None:
+        """Why no call can succeed now; None again as soon as one may be tried."""
+        return self._circuit.reason if self._open_for() > 0 else None
+
+    @property
+    def doubted(self) -> bool:
+        """A call that succeeds now closes the circuit."""
+        return bool(self._circuit.reason)
+
+    def _open_for(self) -> float:
+        return self._circuit_at + self._circuit.wait - asyncio.get_running_loop().time()
+
+    async def _pass_circuit(self) -> None:
+        """Raises UpstreamError while the circuit is open; half open, one caller at a time tries."""
+        if not self._circuit.refuses:
+            return
+        if self._open_for() <= 0:
+            try:
+                verdict = await self._pacing.may_probe()
+            except StoreUnavailable:
+                metrics.bypassed.labels(control="governor").inc()
+                return
+            if not verdict.refuses:
+                return
+            self._saw(verdict)
+        reason, wait = self._circuit.reason, max(1, math.ceil(self._open_for()))
+        raise UpstreamError(
+            "upstream_unavailable", "The provider refuses this service; its operators are told.",
+            kind="circuit", retry_after=wait, circuit=reason, retryable=True,
+        )  # fmt: skip
+
+    def _saw(self, circuit: Circuit) -> None:
+        before, self._circuit = self._circuit.reason, circuit
+        self._circuit_at = asyncio.get_running_loop().time()
+        if before != circuit.reason:
+            if before:
+                metrics.circuit_open.labels(reason=before).set(0)
+            if circuit.reason:
+                metrics.circuit_open.labels(reason=circuit.reason).set(1)
+                log.error("circuit.opened", reason=circuit.reason, seconds=round(circuit.wait, 1))
+            else:
+                log.info("circuit.closed", reason=before)
+
+    async def _look(self) -> None:
+        while True:
+            self._saw(await self._pacing.circuit())
+            self._know(await self._pacing.unavailable())
+            await beat(_LOOK_SECONDS)
+
+    async def _open_circuit(self, reason: str) -> None:
+        try:
+            self._saw(await self._pacing.open_circuit(reason))
+        except StoreUnavailable:
+            metrics.bypassed.labels(control="governor").inc()
+
+    async def _close_circuit(self) -> None:
+        try:
+            await self._pacing.close_circuit()
+            self._saw(Circuit())
+        except StoreUnavailable:
+            metrics.bypassed.labels(control="governor").inc()
+
+
+def _plausible(grant: Grant, error: UpstreamError) -> bool:
+    """Does the refusal speak of a call as large as this one was?"""
+    asked = {"itpm": grant.prompt, "otpm": grant.completion}.get(
+        error.window, grant.prompt + grant.completion
+    )
+    return (
+        error.limit is not None
+        and error.requested is not None
+        and abs(error.requested - asked) <= max(50, asked / 4)
+    )

@@ -1,0 +1,394 @@
+"""A pacer: this worker's calls to one model, those that wait and what they have learned.
+
+Waiting calls go in turns over principals, so that nobody's flood holds up anybody else; one pump
+per pacer asks Redis for as many as may go, so that waiting costs a call per poll and not one per
+waiter. Invariants: a call that was let go and never made, or used less than it reserved, is
+reported; while Redis is away calls are paced by what this worker knows (buckets.py), and counted.
+What to do when the wait is too long belongs to governor.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.engine.background import Background
+from service.engine.pacing.buckets import fitting, line, lowered, reckoned
+from service.errors import StoreUnavailable, UpstreamError
+from service.store.pacing import NEAR, PERIODS, Pace, Pacing, Report
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
+from service.upstream.base import Limits
+
+# What Redis said is believed for this long where nothing was in the way of calls; then a call goes
+# and asks beside it: at 100 calls a second two or three more go out before this worker hears of a
+# limit that another has met. What is older than a second is asked for first.
+_FRESH_SECONDS: Final = 0.025
+_STALE_SECONDS: Final = 1.0
+# Of limits that are half unused a worker takes so much before it asks: 16 workers cannot meet them.
+_UNASKED: Final = 1 / 32
+# What was learned is told to the others after this time, where no poll does it before.
+_TELL_SECONDS: Final = 0.1
+# Between two polls: room comes back early when calls of other replicas end.
+_POLL_SECONDS: Final = 0.1
+# The provider needs a moment to count what a call has not used; asking sooner would be refused.
+_SETTLE_SECONDS: Final = 0.05
+# Who had no turn for so long goes before all others: the time in which limits refill.
+_REMEMBERED_SECONDS: Final = 60.0
+# Asks per poll; one round trip costs the same for 1 and for 32.
+_BATCH: Final = 32
+# After a refusal by the store, before it is asked again.
+_ALONE_SECONDS: Final = 1.0
+# Of refusals that Redis could not be told yet, so many of the last are kept for it.
+_UNTOLD: Final = 32
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A call let go, `at` Redis's ms; tokens left of the minute and reserved by others as of then."""
+
+    prompt: int
+    completion: int
+    at: int = 0
+    level: float = -1.0
+    out: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    principal: str
+    prompt: int
+    completion: int
+    fixed: bool
+    since: float
+    deadline: float
+    outcome: asyncio.Future[Grant | float]
+    held: bool = False
+
+
+class Pacer:
+    def __init__(self, model: str, pacing: Pacing, background: Background) -> None:
+        self._model = model
+        self._pacing = pacing
+        self._background = background
+        self._waiting: dict[str, deque[_Waiter]] = {}
+        self._served: dict[str, float] = {}  # principals and when they had their last turn, in that order
+        self._report = Report()
+        self._pace: Pace | None = None
+        self._paced_at = self._stale_at = float("-inf")
+        self._unasked = (0, 0)  # calls and tokens let go since Redis was asked
+        self._looking: asyncio.Future[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._telling: asyncio.Future[Any] | None = None  # of a refusal
+        self._alone_until = float("-inf")
+        self._blocked_until = float("-inf")  # by refusals, which Redis may not have heard of
+        self._wake = asyncio.Event()
+        self._pump: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def take(
+        self, principal: str, prompt: int, completion: int, patience: float, *, fixed: bool = True
+    ) -> Grant | float:
+        """A grant, or the seconds after which it would make sense to ask again.
+
+        A completion limit that is not `fixed` may be cut to what scarce tokens allow.
+        """
+        if self._open():
+            return self._grant(Grant(prompt, completion))
+        at_once = self._take_a_little(prompt, completion, fixed)
+        if at_once is not None:
+            return at_once
+        now = self._loop.time()
+        outcome: asyncio.Future[Grant | float] = self._loop.create_future()
+        # First things first: a call is measured by what is known.
+        if self._report.refusals:
+            await self._ask([])
+        elif self._telling is not None and not self._telling.done():
+            await asyncio.wait([self._telling])
+        waiter = _Waiter(principal, prompt, completion, fixed, now, now + patience, outcome)
+        self._waiting.setdefault(principal, deque()).append(waiter)
+        self._wake.set()
+        if self._pump is None or self._pump.done():
+            self._pump = self._background.task("pace", self._run())
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            granted = outcome.result() if outcome.done() and not outcome.cancelled() else None
+            if isinstance(granted, Grant):
+                self.ended(granted, 0, 0, made=False)
+            raise
+
+    def _grant(self, grant: Grant) -> Grant:
+        self._report.calls += 1
+        return grant
+
+    def _open(self) -> bool:
+        """Calls may go without asking: nobody waits and nothing was in the way a moment ago."""
+        now = self._loop.time()
+        if self._waiting or self._report.refusals:
+            return False
+        if self._pace is None or not self._pace.free or now >= self._stale_at:
+            return False
+        if now - self._paced_at >= _FRESH_SECONDS and (self._looking is None or self._looking.done()):
+            self._looking = self._background.task("pace", self._ask([]))
+        return True
+
+    def _take_a_little(self, prompt: int, completion: int, fixed: bool) -> Grant | None:
+        """Of what there is plenty of; Redis is told with the next report."""
+        pace = self._pace
+        if pace is None or not pace.roomy or self._waiting or self._report.refusals:
+            return None
+        if self._loop.time() >= self._stale_at:
+            return None
+        completion = fitting(pace.buckets, prompt, completion, fixed=fixed)
+        cost = prompt + completion
+        calls, tokens = self._unasked[0] + 1, self._unasked[1] + cost
+        for kind, bucket in pace.buckets.items():
+            if (calls if kind in ("rpm", "rpd") else tokens) > bucket.limit * _UNASKED:
+                return None
+        self._unasked = calls, tokens
+        self._take(prompt, completion)
+        return self._grant(Grant(prompt, completion))
+
+    def _take(self, prompt: int, completion: int) -> None:
+        """Before Redis has been asked, which is told with the next report."""
+        self._tell_soon()
+        self._report.requests -= 1
+        self._report.prompt -= prompt
+        self._report.completion -= completion
+        self._report.ended -= prompt + completion
+        self._report.heard -= 1
+
+    # What calls have learned
+
+    def head(self, grant: Grant, limits: Limits) -> dict[str, float]:
+        """The head of an answer has come. Returns what is reported of it, for `ended`."""
+        self._tell_soon()
+        self._report.heard += 1
+        entry: dict[str, float] = {
+            "at": grant.at, "level": grant.level, "out": grant.out, "cost": grant.prompt + grant.completion
+        }  # fmt: skip
+        if self._pace is not None and self._pace.free and _says_nothing(limits):
+            return entry
+        if limits.limit_tokens is not None and limits.remaining_tokens is not None:
+            entry["limit"], entry["left"] = limits.limit_tokens, limits.remaining_tokens
+        if limits.limit_requests is not None and limits.remaining_requests is not None:
+            entry["requests_limit"] = limits.limit_requests
+            entry["requests_left"] = limits.remaining_requests
+        self._report.heads.append(entry)
+        if self._pace is None or not self._pace.known:
+            self._wake.set()
+        return entry
+
+    def refused(self, grant: Grant, error: UpstreamError) -> None:
+        """The provider has refused the call by a limit of its own."""
+        entry: dict[str, Any] = {
+            "kind": error.window, "wait": (error.retry_after or 0) * 1000,
+            "prompt": grant.prompt, "completion": grant.completion,
+        }  # fmt: skip
+        if error.limit is not None:
+            entry["limit"] = error.limit
+        if error.requested is not None:
+            entry["requested"] = error.requested
+        self._report.refusals.append(entry)
+        self._wake.set()
+        self._note(error)
+        self._telling = self._background.task("pace", self.flush())
+
+    def _note(self, error: UpstreamError) -> None:
+        """What a refusal says holds here at once, whether or not Redis can be told."""
+        self._stale_at = now = self._loop.time()
+        wait = error.retry_after or 0.0
+        if error.limit is None or error.window not in PERIODS:
+            self._blocked_until = max(self._blocked_until, now + wait)
+        elif wait:
+            if self._pace is None:
+                self._paced_at = now
+            age = now - self._paced_at
+            self._pace = lowered(self._pace, age, self._report, error.window, error.limit, wait)
+
+    def ended(
+        self, grant: Grant, prompt: int, completion: int, *, made: bool = True,
+        head: dict[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        """The call is over and has used this much.
+
+        `made` is False where the provider let none in, `head` what was reported of its head.
+        """
+        self._tell_soon()
+        self._report.heard += head is None
+        if made:
+            self._loop.call_later(_SETTLE_SECONDS, self._give_back, grant, prompt, completion, made, head)
+        else:
+            self._give_back(grant, prompt, completion, made, head)
+
+    def _give_back(
+        self, grant: Grant, prompt: int, completion: int, made: bool, head: dict[str, float] | None
+    ) -> None:
+        self._tell_soon()
+        if head is not None:
+            # Heard with the head itself, where that is not told yet: the head was before it.
+            head["unused"] = grant.prompt - prompt + grant.completion - completion
+        self._report.ended += grant.prompt + grant.completion
+        self._report.prompt += grant.prompt - prompt
+        self._report.completion += grant.completion - completion
+        self._report.requests += not made
+        if self._waiting:
+            self._wake.set()
+
+    def _tell_soon(self) -> None:
+        if self._timer is None:
+            at = max(self._loop.time() + _TELL_SECONDS, self._alone_until)
+            self._timer = self._loop.call_at(at, self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        self._background.task("pace", self.flush())
+
+    async def flush(self) -> None:
+        """Tell the others what was learned, unless a poll is about to."""
+        if not self._report.news or self._waiting:
+            return
+        if self._pace is not None and self._pace.free and not (self._report.heads or self._report.refusals):
+            self._report = Report(calls=self._report.calls, heard=self._report.heard)  # nobody counts tokens
+            return
+        await self._ask([])
+
+    # The pump
+
+    async def _run(self) -> None:
+        """Let calls go until nobody waits any more."""
+        while self._waiting:
+            self._wake.clear()
+            batch = self._in_turns()
+            if not batch:
+                break
+            pace = await self._let_go(batch)
+            held = batch[len(pace.granted) :]
+            if held and not self._give_up(held[0], pace):
+                await self._rest(pace.wait)
+
+    async def _rest(self, wait: float) -> None:
+        first = min(waiter.deadline for queue in self._waiting.values() for waiter in queue)
+        pause = min(wait, _POLL_SECONDS * random.uniform(0.5, 1.0), max(0.0, first - self._loop.time()))
+        try:
+            async with asyncio.timeout(max(pause, 0.002)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _in_turns(self) -> list[_Waiter]:
+        """Who is next: one of each principal, then the next of each; whose last turn is longest ago first.
+
+        Those that left are dropped.
+        """
+        queues = []
+        for principal in sorted(self._waiting, key=lambda one: self._served_at(self._waiting[one][0])):
+            queue = deque(waiter for waiter in self._waiting[principal] if not waiter.outcome.done())
+            if queue:
+                self._waiting[principal] = queue
+                queues.append(queue)
+            else:
+                del self._waiting[principal]
+        batch: list[_Waiter] = []
+        depth = 0
+        while len(batch) < _BATCH:
+            row = [queue[depth] for queue in queues if len(queue) > depth]
+            if not row:
+                break
+            batch += row
+            depth += 1
+        return batch[:_BATCH]
+
+    def _served_at(self, waiter: _Waiter) -> float:
+        """When its principal had its last turn here: of all workers' calls the earliest goes first."""
+        return self._served.get(waiter.principal, waiter.since - _REMEMBERED_SECONDS)
+
+    async def _let_go(self, batch: list[_Waiter]) -> Pace:
+        """Let as many of them go as may, the first ones."""
+        now = self._loop.time()
+        buckets = self._pace.buckets if self._pace else {}
+        for waiter in batch:
+            waiter.completion = fitting(buckets, waiter.prompt, waiter.completion, fixed=waiter.fixed)
+        pace = await self._ask([(w.prompt, w.completion, now - self._served_at(w)) for w in batch])
+        for waiter, (level, out) in zip(batch, pace.granted, strict=False):
+            self._go(waiter, Grant(waiter.prompt, waiter.completion, pace.now, level, out))
+        held = batch[len(pace.granted) :]
+        if held and not held[0].held:
+            held[0].held = True
+            metrics.governor_waits.labels(model=self._model).inc()
+        return pace
+
+    def _go(self, waiter: _Waiter, grant: Grant) -> None:
+        self._grant(grant)
+        self._waiting[waiter.principal].remove(waiter)
+        if not self._waiting[waiter.principal]:
+            del self._waiting[waiter.principal]
+        now = self._loop.time()
+        self._served.pop(waiter.principal, None)
+        self._served[waiter.principal] = now
+        while now - next(iter(self._served.values())) > _REMEMBERED_SECONDS:
+            del self._served[next(iter(self._served))]
+        if waiter.outcome.done():
+            self.ended(grant, 0, 0, made=False)
+        else:
+            waiter.outcome.set_result(grant)
+
+    def _give_up(self, first: _Waiter, pace: Pace) -> bool:
+        """Tell those whose time is over how long it would take. True when `first` is one of them."""
+        now = self._loop.time()
+        prompt = completion = calls = 0
+        for queue in self._waiting.values():
+            for waiter in queue:
+                prompt, completion, calls = prompt + waiter.prompt, completion + waiter.completion, calls + 1
+                as_much = waiter.prompt >= first.prompt and waiter.completion >= first.completion
+                hopeless = as_much and now + pace.best > waiter.deadline
+                if not waiter.outcome.done() and (hopeless or now >= waiter.deadline):
+                    waiter.outcome.set_result(max(pace.wait, line(pace.buckets, calls, prompt, completion)))
+        return first.outcome.done()
+
+    async def _ask(self, asks: list[tuple[int, int, float]]) -> Pace:
+        """One round trip; while Redis is away, what this worker can tell itself."""
+        if self._loop.time() >= self._alone_until:
+            report, self._report = self._report, Report()
+            self._unasked = (0, 0)
+            try:
+                self._pace = await self._pacing.pace(self._model, report, asks)
+            except StoreUnavailable:
+                self._alone_until = self._loop.time() + _ALONE_SECONDS
+                self._reckon(report)
+                self._report.refusals = (report.refusals + self._report.refusals)[-_UNTOLD:]
+                log.warning(
+                    "governor.alone", model=self._model, seconds=_ALONE_SECONDS, note="the store is away"
+                )
+            else:
+                self._paced_at = self._loop.time()
+                self._stale_at = self._paced_at + _STALE_SECONDS
+                return self._pace
+        now = self._loop.time()
+        pace = reckoned(self._pace, now - self._paced_at, self._report, asks, self._blocked_until - now)
+        for prompt, completion, _ in asks[: len(pace.granted)]:
+            metrics.bypassed.labels(control="governor").inc()
+            self._take(prompt, completion)
+        if self._report.news:
+            self._tell_soon()
+        return pace
+
+    def _reckon(self, report: Report) -> None:
+        """What Redis may not have heard still holds here."""
+        if self._pace is not None:
+            now = self._loop.time()
+            self._pace = reckoned(self._pace, now - self._paced_at, report, [], 0.0)
+            self._paced_at = now
+
+
+def _says_nothing(limits: Limits) -> bool:
+    """The headers of an account whose calls are not counted, or that are not there."""
+    if limits.remaining_tokens is not None and limits.remaining_tokens < (limits.limit_tokens or 0):
+        return False
+    return limits.remaining_requests is None or limits.remaining_requests >= NEAR

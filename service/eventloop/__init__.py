@@ -1,0 +1,1 @@
+"""Small additions to asyncio. They know nothing of this service."""

@@ -1,0 +1,290 @@
+"""HTTP/1.1 on one connection: uvicorn's protocol, with a bound on everything that a client can leave undone.
+
+What is bounded here, whether the request is answered or not:
+
+- a head: its bytes, and the time from its first byte (or the connection) to its last;
+- a body: the time from the end of the head to its last byte. Its bytes are bodies.py's;
+- the rest of a body whose request is answered already (401, 413, ...): bytes and time, then the
+  connection is closed;
+- connections without a request: closed after 75 s, and sooner where the process has too many;
+- connections of the process: beyond the bound a new one takes the place of the one that has been
+  without a request for longest; where all have one, it is refused.
+
+An answer to HTTP/1.0 without a length ends with its connection, since that version knows no chunks.
+
+A request to upgrade the connection (h2c, websocket) is served as HTTP/1.1: we offer no upgrade,
+and RFC 9110 7.8 lets a server ignore it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import heapq
+import resource
+import socket
+import struct
+from typing import Any, Final
+
+import httptools
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+KEEP_ALIVE_SECONDS: Final = 75  # longer than the 60 s of nginx and of most balancers: they close first
+
+_MAX_HEAD: Final = 64 * 1024  # request line and headers; nginx allows 4 x 8 KiB + 1 KiB
+_HEAD_SECONDS: Final = 30.0  # a head of 64 KiB needs 11 s at 50 kbit/s
+_BODY_SECONDS: Final = 35.0  # longer than the 30 s of bodies.py, whose answer is the better one
+_REST_SECONDS: Final = 10.0  # for the rest of a body that nobody reads: 1 MiB at 1 Mbit/s needs 9 s
+_MAX_REST: Final = 2 * 1024 * 1024  # bytes of it: what nginx lets through (client_max_body_size)
+# 5,000 readers on one worker are measured (docs/performance.md); an idle connection holds 5 KiB.
+_MAX_CONNECTIONS: Final = 8192
+_EVICTED_AT_ONCE: Final = 32  # connections per look at all of them, which takes 1 ms
+
+
+def _farewell(status: str, text: str, *headers: str) -> bytes:
+    """A whole response, after which the connection is closed."""
+    head = [
+        f"HTTP/1.1 {status}",
+        "content-type: text/plain; charset=utf-8",
+        f"content-length: {len(text)}",
+        *headers,
+        "connection: close",
+    ]
+    return "\r\n".join([*head, "", text]).encode()
+
+
+TOO_LONG: Final = _farewell("431 Request Header Fields Too Large", "The headers are over 64 KiB.")
+TOO_SLOW: Final = _farewell("408 Request Timeout", "The headers did not arrive within 30 s.")
+TOO_MANY: Final = _farewell(
+    "503 Service Unavailable", "Too many connections; try again in 1 s.", "retry-after: 1"
+)
+
+
+@functools.cache
+def most_connections() -> int:
+    """Of this process. A quarter of its file descriptors stay for Redis, the provider and files."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(_MAX_CONNECTIONS, descriptors * 3 // 4)
+
+
+class BoundedHttp(HttpToolsProtocol):
+    _head: int | None = 0  # bytes of the head so far; None when no head has begun
+    _in_body = False  # a head has ended, its body has not
+    _upgrading = False  # the head asks for an upgrade; it is read again without that
+    _behind_another = False  # a message has ended in the piece of data that is being parsed
+    _rest = 0  # bytes of a body that came after its answer
+    _deadline: asyncio.TimerHandle | None = None  # of the head or body that is being received
+    _idle_since = 0.0  # loop time at which this connection was last without a request
+
+    # -- the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._idle_since = self.loop.time()
+        if len(self.connections) > most_connections() and not self._evict():
+            transport.write(TOO_MANY)
+            transport.close()
+            return
+        self._within(_HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._no_deadline()
+        super().connection_lost(exc)
+
+    def _evict(self) -> bool:
+        """Close those that have been without a request for longest. False if there is none."""
+        idle = [other for other in self.connections if other is not self and _is_idle(other)]
+        for other in heapq.nsmallest(_EVICTED_AT_ONCE, idle, key=_idle_since):
+            other.transport.close()
+        return bool(idle)
+
+    # -- deadlines
+
+    def _within(self, seconds: float) -> None:
+        self._no_deadline()
+        self._deadline = self.loop.call_later(seconds, self._too_late, seconds)
+
+    def _no_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self, seconds: float) -> None:
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering and (self.pipeline or not self._in_body):
+            # Sent behind a request that is being answered: it is not read until that is done.
+            self._within(seconds)
+            return
+        if self._head:
+            self.transport.write(TOO_SLOW)
+        self.transport.close()
+
+    # -- what comes
+
+    def data_received(self, data: bytes) -> None:
+        # Not uvicorn's: that one gives a kept connection new time with every byte.
+        if self.transport.is_closing():
+            return
+        self._behind_another = False
+        self._parse(memoryview(data))
+        if self.transport.is_closing():
+            return
+        if self._head is not None:
+            self._head += 0 if self._behind_another else len(data)
+            if self._head > _MAX_HEAD:
+                self.transport.write(TOO_LONG)
+                self.transport.close()
+            elif self._deadline is None:
+                self._within(_HEAD_SECONDS)
+        elif self._in_body and self._deadline is None:
+            self._within(_BODY_SECONDS)
+
+    def _parse(self, data: memoryview) -> None:
+        try:
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except httptools.HttpParserUpgrade as upgrade:
+                    # The parser takes what follows the head for another protocol.
+                    data = data[upgrade.args[0] :]
+                    self._read_head_again()
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.logger.warning("Invalid HTTP request received.")
+            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+                self.send_400_response("Invalid HTTP request received.")
+            else:
+                self.transport.close()  # a second status line would end up in the answer's body
+
+    def _read_head_again(self) -> None:
+        """The head without its `Upgrade`, in a new parser, which then expects the body.
+
+        Raises HttpParserUpgrade for CONNECT, which asks for one by itself.
+        """
+        head = [
+            b"%b %b HTTP/%b\r\n"
+            % (self.parser.get_method(), self.url, self.parser.get_http_version().encode()),
+            *(b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"),
+            b"\r\n",
+        ]
+        self._upgrading = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self.parser.feed_data(b"".join(head))
+
+    # -- what the parser calls
+
+    def on_message_begin(self) -> None:
+        self._unset_keepalive_if_required()
+        self._head = 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # a trailer is no header: the application has read those already
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            self._upgrading = True
+            return
+        self._head = None
+        self._in_body = True
+        self._rest = 0
+        self._no_deadline()
+        self._unset_keepalive_if_required()
+        if not self.url.startswith(b"/"):
+            self._take_host_of_target()
+        super().on_headers_complete()
+
+    def _take_host_of_target(self) -> None:
+        """`GET http://host/path`: RFC 9112 3.2.2 has the Host header ignored for the target's host."""
+        scheme, mark, rest = self.url.partition(b"://")
+        if mark and scheme.isalpha():
+            host, slash, path = rest.partition(b"/")
+            host, question, query = host.partition(b"?")  # http://host?query
+            self.url = b"/" + path if slash and not question else b"/" + question + query + slash + path
+            self.headers[:] = [item for item in self.headers if item[0] != b"host"]
+            self.headers.append((b"host", host.rpartition(b"@")[2]))
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self._rest += len(body)
+            if self._rest > _MAX_REST:
+                self.flow.pause_reading()  # until the deadline closes it: the client may read its answer
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._in_body = False
+        self._behind_another = True
+        self._no_deadline()
+        super().on_message_complete()
+
+    # -- what the response calls
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            app = functools.partial(_until_the_end, cycle, app)
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+        if self._in_body and self.cycle.response_complete and not self.transport.is_closing():
+            self._within(_REST_SECONDS)
+
+
+async def _until_the_end(
+    cycle: RequestResponseCycle, app: ASGI3Application, scope: Scope, receive: ASGIReceiveCallable,
+    send: ASGISendCallable,
+) -> None:  # fmt: skip
+    """For HTTP/1.0: a body without a length is what comes until the connection ends.
+
+    Until it is whole, whatever ends the connection resets it, the death of this process too, so that no
+    client takes a part for the whole.
+    """
+
+    endless = False
+
+    async def send_plain(message: ASGISendEvent) -> None:
+        nonlocal endless
+        if message["type"] == "http.response.start":
+            endless = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            if endless:
+                cycle.chunked_encoding = False  # uvicorn makes no chunks then
+                _reset_at_close(cycle.transport, True)
+        elif message["type"] == "http.response.body" and endless:
+            cycle.expected_content_length = len(message.get("body", b""))  # of this piece
+            if not message.get("more_body", False):
+                _reset_at_close(cycle.transport, False)
+        await send(message)
+
+    await app(scope, receive, send_plain)
+
+
+def _reset_at_close(transport: asyncio.Transport, wanted: bool) -> None:
+    """Close by RST instead of FIN (SO_LINGER of 0 s), or as usual."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", wanted, 0))
+
+
+def _is_idle(connection: Any) -> bool:
+    """True when no request is being answered; a head or the rest of a body may be on its way."""
+    return connection.cycle is None or connection.cycle.response_complete
+
+
+def _idle_since(connection: Any) -> float:
+    since: float = connection._idle_since
+    return since

@@ -1,0 +1,1 @@
+"""Redis itself: connections, scripts, notifications. The only importers of redis."""

@@ -1,0 +1,359 @@
+"""Connections to Redis, and the border at which its errors become ours.
+
+Invariants: no call waits longer than the store timeout; a call that timed out is not sent again
+(it may have been carried out), a connection that turned out to be dead is replaced once. Blocking
+and subscribing connections are not made here but by doorbell.py. What the keys mean belongs to
+the other modules of store/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis.asyncio as aioredis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from service.config.redis_url import parts_of
+from service.config.settings import Settings
+from service.errors import StoreUnavailable
+from service.store.connection.connection import Command
+from service.store.connection.multiplexed import LaneRedis
+from service.store.connection.multiplexed_cluster import NAMES, LaneCluster
+from service.store.connection.refusals import refusal, unavailable
+from service.store.connection.replicas import Replicas
+from service.store.keys import Keys
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
+
+T = TypeVar("T")
+
+log = get_logger(__name__)
+
+# Between two lines about refusals: while one lasts, each send has one.
+_TOLD_SECONDS = 60.0
+# Scripts that Redis may not know yet when it is first asked: sent as text, a few hundred bytes a second.
+_LUA = Path(__file__).parents[1] / "lua"
+_CHECK, _PROBE = ((_LUA / f"{name}.lua").read_text() for name in ("check", "probe"))
+# The health of the store is looked at once a second, which finds replicas that stay away again.
+_DOUBTED_SECONDS = 2.5
+
+# Connections a worker may hold for commands: pipelines make few enough, and a burst of begins
+# waits its turn instead of opening hundreds of sockets.
+_POOL = 64
+
+# Five looks at silence, 50 ms apart: Redis answers in less than 1 ms, and its longest
+# regular pauses (a fork for an append-only rewrite) take some tens of ms.
+_QUIET_TICKS = 5
+_TICK_SECONDS = 0.05
+# What uvloop says, as a RuntimeError, of a write to a connection that has just been lost; redis-py's own
+# connections (Sentinel, Cluster) let it through.
+_CLOSED = "the handler is closed"
+
+
+def _credentials(url: str) -> dict[str, Any]:
+    parts, _ = parts_of(url)
+    userinfo = parts.netloc.rpartition("@")[0]
+    user, _, password = userinfo.partition(":")
+    found: dict[str, Any] = {}
+    if password:
+        found["password"] = unquote(password)
+    if user:
+        found["username"] = unquote(user)
+    return found
+
+
+def _addresses(url: str, port: int) -> list[tuple[str, int]]:
+    places = [urlsplit(f"//{host}") for host in parts_of(url)[1]]
+    return [(place.hostname or "", place.port or port) for place in places]
+
+
+def make_client(settings: Settings, *, timeout: float | None, retry: Retry | None = None) -> Any:
+    """A client for the configured URL; `timeout` None waits for ever (subscriptions only)."""
+    url = settings.redis_url.get_secret_value() if settings.redis_url else "memory://"
+    scheme = url.partition("://")[0]
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": settings.redis_timeout_seconds,
+        "socket_keepalive": True,
+        "retry": retry or Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        "health_check_interval": 0,
+    }
+    count = settings.redis_wait_replicas
+    replicas = Replicas(count, settings.redis_wait_seconds) if count else None
+    fence = Keys(settings.redis_key_prefix).fence
+    if scheme == "memory":
+        return _memory_client()
+    if scheme.endswith("+sentinel"):
+        client = _sentinel_client(url, options)
+        return client if timeout is None else LaneRedis(client.connection_pool, timeout, replicas, fence(0))
+    if scheme.endswith("+cluster"):
+        host, port = _addresses(url, 6379)[0]
+        nodes = [ClusterNode(h, p) for h, p in _addresses(url, 6379)]
+        of_nodes: dict[str, Any] = {
+            "ssl": scheme.startswith("rediss"), "socket_timeout": timeout, "socket_keepalive": True,
+            "socket_connect_timeout": options["socket_connect_timeout"], **_credentials(url),
+        }  # fmt: skip
+        start: dict[str, Any] = {"host": host, "port": port, "startup_nodes": nodes, "max_connections": _POOL}
+        if timeout is None:
+            return RedisCluster(**start, **of_nodes)
+        return LaneCluster(timeout, of_nodes, replicas, fence, **start)
+    if scheme == "unix":
+        options.pop("socket_keepalive")
+    pool = aioredis.BlockingConnectionPool.from_url(
+        url, max_connections=_POOL, timeout=settings.redis_timeout_seconds, **options
+    )
+    if timeout is None:
+        return aioredis.Redis.from_pool(pool)
+    return LaneRedis(pool, timeout, replicas, fence(0))
+
+
+def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
+    parts, _ = parts_of(url)
+    path, _, database = parts.path.strip("/").partition("/")
+    query = parse_qs(parts.query)
+    if parts.scheme.startswith("rediss"):
+        options = {**options, "ssl": True}
+    of_sentinels = dict(options)
+    if "sentinel_password" in query:
+        of_sentinels["password"] = query["sentinel_password"][0]
+    make: Any = Sentinel
+    sentinel = make(_addresses(url, 26379), sentinel_kwargs=of_sentinels)
+    of_master = {**options, **_credentials(url), "db": int(database or 0), "max_connections": _POOL}
+    return sentinel.master_for(path or "mymaster", **of_master)
+
+
+_memory_server: Any = None
+
+
+def _memory_client() -> Any:
+    """One in-process store for all clients of this process; nothing survives it."""
+    global _memory_server
+    import fakeredis
+
+    if _memory_server is None:
+        _memory_server = fakeredis.FakeServer()
+    return fakeredis.FakeAsyncRedis(server=_memory_server)
+
+
+# Found once: a turn has a dozen commands, and looking for their counter costs as much as counting.
+_counter = cache(lambda operation: metrics.redis_operations.labels(operation=operation))
+
+
+class _Silence:
+    """Looks for turns of the event loop in which nothing came; ends `bound` after some of them."""
+
+    def __init__(self, client: Client, bound: asyncio.Timeout) -> None:
+        self._client = client
+        self._bound = bound
+        self._seen = client.answers
+        self._quiet = 0
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(_TICK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        seen = self._client.answers
+        self._quiet = self._quiet + 1 if seen == self._seen else 0
+        self._seen = seen
+        if self._quiet == _QUIET_TICKS:
+            self._bound.reschedule(self._loop.time())
+        else:
+            self._timer = self._loop.call_later(_TICK_SECONDS, self._look)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Client:
+    """What the modules of store/ call: commands with a bound and translated errors."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.timeout = settings.redis_timeout_seconds
+        self.redis = make_client(settings, timeout=self.timeout)
+        self.cluster = isinstance(self.redis, RedisCluster)
+        self._lane = self.redis.lane if isinstance(self.redis, LaneRedis) else None
+        self._answers = 0
+        self._told = float("-inf")
+        self._doubted_until = float("-inf")
+        self.refusals = 0  # so many commands were refused for want of the right, or the room, to write
+
+    async def run(self, operation: str, call: Awaitable[T], *, commands: int = 1) -> T:
+        """Await one command (or a pipeline of some) for at most the store timeout."""
+        _counter(operation).inc(commands)
+        # Redis's errors, and the system's, become StoreUnavailable here and nowhere else.
+        try:
+            if self._lane is not None:  # it has a bound of its own
+                answer = await call
+            else:
+                async with asyncio.timeout(self.timeout + 0.25):
+                    answer = await call
+        except (TimeoutError, RedisError, RedisClusterException, OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and _CLOSED not in str(error):
+                raise
+            self.failed(operation, error)
+            raise unavailable(error) from error
+        self._answers += 1
+        return answer
+
+    def failed(self, operation: str, error: Exception) -> None:
+        """Count it; a refusal by a Redis that answers is told, too, as nothing else says what it minds."""
+        metrics.redis_errors.labels(operation=operation).inc()
+        if reason := refusal(error):
+            self.refusals += 1
+            if reason == "no_replicas":
+                self._doubted_until = time.monotonic() + _DOUBTED_SECONDS
+        if isinstance(error, ResponseError | AuthenticationError):
+            now = time.monotonic()
+            if now >= self._told + _TOLD_SECONDS:
+                self._told = now
+                log.warning("store.refused", operation=operation, reason=str(error)[:200])
+
+    @property
+    def doubted(self) -> bool:
+        """Replicas have just not acknowledged: what is written now may be carried out and yet be refused."""
+        return time.monotonic() < self._doubted_until
+
+    async def many(self, operation: str, commands: Sequence[Command]) -> list[Any]:
+        """Many commands in one round trip, raw: replies as Redis sends them, refusals among them.
+
+        Not for Cluster, where they may belong to several nodes.
+        """
+        if self._lane is not None:
+            return await self.run(operation, self._lane.run(commands), commands=len(commands))
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies = pipeline.execute(raise_on_error=False)
+        return list(await self.run(operation, replies, commands=len(commands)))
+
+    def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> dict[str, Sequence[T]]:
+        """Items by the server that holds their key: what one server does is waited for apart."""
+        if not isinstance(self.redis, LaneCluster):
+            return {"": items} if items else {}
+        found: dict[str, list[T]] = {}
+        for item in items:
+            found.setdefault(str(self.redis.holder(name(item))), []).append(item)
+        return {**found}
+
+    def start(
+        self, operation: str, commands: Sequence[Command], answered: Callable[[list[Any] | None], None]
+    ) -> bool:
+        """As `many`, at once and without waiting, where that is possible; False where it is not.
+
+        `answered` gets StoreUnavailable for every command when the time is up, and None where only
+        `many` can tell more: the connection broke, or Redis refused something.
+        """
+        if self._lane is None:
+            return False
+
+        def translate(outcome: list[Any] | RedisError) -> None:
+            if isinstance(outcome, RedisTimeoutError):
+                metrics.redis_errors.labels(operation=operation).inc()
+                answered([StoreUnavailable() for _ in commands])
+            elif isinstance(outcome, RedisError) or any(isinstance(reply, RedisError) for reply in outcome):
+                answered(None)
+            else:
+                self._answers += 1
+                answered(outcome)
+
+        if not self._lane.start(commands, translate):
+            return False
+        _counter(operation).inc(len(commands))
+        return True
+
+    async def unless_silent(self, call: Awaitable[T]) -> T:
+        """Await calls of this client, but only as long as Redis answers anybody in this process.
+
+        A stall is noticed within a quarter of a second, and a busy machine is not taken for one:
+        silence is counted in turns of the event loop, each of which has looked at the sockets.
+        Raises StoreUnavailable.
+        """
+        bound = asyncio.timeout(None)
+        silence = _Silence(self, bound)
+        try:
+            async with bound:
+                return await call
+        except TimeoutError:
+            metrics.redis_errors.labels(operation="silence").inc()
+            raise StoreUnavailable from None
+        finally:
+            silence.close()
+
+    @property
+    def answers(self) -> int:
+        """How many answers have come so far."""
+        return self._answers
+
+    async def ping(self) -> None:
+        await self.run("ping", self.redis.ping())
+
+    async def check(self, *, in_earnest: bool = True) -> None:
+        """Does the server let us do what we need? Raises StoreUnavailable, from what it said.
+
+        Unless in earnest it is asked without writing: that costs 20 us and proves all but single rights.
+        """
+        operation, script = ("check", _CHECK) if in_earnest else ("probe", _PROBE)
+
+        async def ask(name: str) -> None:
+            await self.run(operation, self.redis.eval(script, 1, name))
+
+        asking = [ask(name) for name in await self._one_each()]
+        for outcome in await asyncio.gather(*asking, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _one_each(self) -> list[str]:
+        """A key on each server that is written to."""
+        prefix = f"{self.settings.redis_key_prefix}:check"
+        if not self.cluster:
+            return [prefix]
+        await self.run("check", self.redis.initialize())
+        names: dict[str, str] = {}
+        primaries = len(self.redis.get_primaries())
+        try:
+            for number in range(NAMES):
+                if len(names) == primaries:
+                    break
+                name = f"{prefix}:{number}"
+                names.setdefault(self.redis.get_node_from_key(name).name, name)
+        except RedisClusterException as error:  # a slot without a node
+            raise StoreUnavailable from error
+        return list(names.values())
+
+    async def evicting_policy(self) -> str:
+        """The maxmemory-policy of a server that may drop what we keep; '' where none does, or none says."""
+        if self.settings.redis_url is None:
+            return ""  # in memory, in this process
+        try:
+            found: dict[str, Any] = await self.run("info", self.redis.info("memory"))
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, ResponseError | AuthenticationError):
+                return ""
+            raise
+        nodes = [found] if "used_memory" in found else list(found.values())
+        policies = (str(node.get("maxmemory_policy", "noeviction")) for node in nodes)
+        return next((policy for policy in policies if policy != "noeviction"), "")
+
+    async def memory(self) -> tuple[int, int]:
+        """Bytes used, and the bound or 0; of the fullest node of a Cluster."""
+        found: dict[str, Any] = await self.run("info", self.redis.info("memory"))
+        nodes = [found] if "used_memory" in found else list(found.values())
+        fullest = max(nodes, key=lambda node: node["used_memory"] / (node["maxmemory"] or float("inf")))
+        return int(fullest["used_memory"]), int(fullest["maxmemory"])
+
+    async def close(self) -> None:
+        await self.redis.aclose()

@@ -1,0 +1,232 @@
+"""The doorbell: one subscribed connection per worker that tells which turns have news.
+
+It carries no data (that is read from the log) and nothing depends on it being complete: when the
+connection is lost, `on_reset` says that any bell may have been missed. A silent connection is
+probed, so that a stalled or vanished Redis is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from service.config.settings import Settings
+from service.store.connection.client import make_client
+from service.store.connection.connection import Wire, close_pool, open_wire
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
+
+_PROBE_SECONDS: Final = 5.0
+_BACKOFF_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+log = get_logger(__name__)
+
+
+class Doorbell:
+    """To one server: that of the settings, or of a `pool` that leads to it."""
+
+    def __init__(
+        self, settings: Settings, on_ring: Callable[[str, bytes], None], on_reset: Callable[[], None],
+        pool: aioredis.ConnectionPool | None = None,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._pool = pool
+        self._on_ring = on_ring
+        self._on_reset = on_reset
+        self._channels: dict[str, None] = {}  # a set that keeps its order
+        self._line: _WireLine | _PubSubLine | None = None
+        self._connected = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
+        self._unconfirmed: dict[str, asyncio.Future[None]] = {}
+        self._resetting: set[str] = set()
+        self._failures = 0  # since it was last heard
+
+    def start(self, channel: str) -> None:
+        """Begin to listen; `channel` is heard from the start."""
+        self._channels[channel] = None
+        self._task = asyncio.create_task(self._listen(), name="doorbell")
+
+    async def subscribe(self, channel: str) -> None:
+        """Returns when bells of the channel are heard, or are bound to be followed by a reset."""
+        self._channels[channel] = None
+        if not self._connected.is_set():
+            return
+        confirmed = self._unconfirmed.get(channel)
+        if confirmed is None:
+            confirmed = self._unconfirmed[channel] = asyncio.get_running_loop().create_future()
+        if self._line is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._line.subscribe(channel)
+        # A log that is read before this could grow unheard in between.
+        await asyncio.wait({confirmed}, timeout=self._settings.redis_timeout_seconds)
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._channels.pop(channel, None)
+        if self._connected.is_set() and self._line is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._line.unsubscribe(channel)
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._line is not None:
+            await self._line.close()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await (await self._connect()).listen()
+            except (TimeoutError, RedisError, OSError) as error:
+                metrics.redis_errors.labels(operation="subscribe").inc()
+                if not self._failures:
+                    log.warning("doorbell.lost", error=type(error).__name__, reason=str(error))
+                self._failures += 1
+            self._connected.clear()
+            for confirmed in self._unconfirmed.values():
+                confirmed.cancel()
+            self._unconfirmed.clear()
+            if self._line is not None:
+                await self._line.hang_up()
+            await asyncio.sleep(_BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS)) - 1])
+
+    async def _connect(self) -> _WireLine | _PubSubLine:
+        if self._line is None:
+            self._line = self._make_line()
+        async with asyncio.timeout(self._settings.redis_timeout_seconds + 0.25):
+            await self._line.connect()
+            self._connected.set()
+            self._resetting = set(self._channels)
+            if self._channels:
+                await self._line.subscribe(*self._channels)
+        return self._line
+
+    def _make_line(self) -> _WireLine | _PubSubLine:
+        pool = self._pool
+        if pool is None:
+            # No socket timeout: silence is normal here, and probed.
+            client = make_client(self._settings, timeout=None, retry=Retry(NoBackoff(), 0))
+            pool = client.connection_pool
+            if not isinstance(pool, aioredis.BlockingConnectionPool):
+                return _PubSubLine(self._settings, client, self._pushed)
+        return _WireLine(self._settings, pool, self._pushed)
+
+    def _pushed(self, message: Sequence[Any]) -> None:
+        kind, channel, data = message
+        if kind == b"message":
+            self._on_ring(channel.decode(), data)
+        elif kind == b"subscribe":
+            self._confirm(channel.decode())
+
+    def _confirm(self, channel: str) -> None:
+        confirmed = self._unconfirmed.pop(channel, None)
+        if confirmed is not None and not confirmed.done():
+            confirmed.set_result(None)
+        if channel in self._resetting:
+            self._resetting.discard(channel)
+            if not self._resetting:
+                if self._failures:
+                    log.info("doorbell.back", failures=self._failures)
+                self._failures = 0
+                self._on_reset()
+
+
+class _WireLine:
+    """To a single server: what is published is told as it arrives, without a task that waits for it."""
+
+    def __init__(
+        self, settings: Settings, pool: aioredis.ConnectionPool, on_push: Callable[[Sequence[Any]], None]
+    ) -> None:
+        self._timeout = settings.redis_timeout_seconds
+        self._pool = pool
+        self._on_push = on_push
+        self._wire: Wire | None = None
+
+    async def connect(self) -> None:
+        self._wire = await open_wire(self._pool, lambda: Wire(self._timeout, self._on_push), self._timeout)
+
+    async def subscribe(self, *channels: str) -> None:
+        if self._wire is not None:
+            self._wire.tell(("SUBSCRIBE", *channels))
+
+    async def unsubscribe(self, channel: str) -> None:
+        if self._wire is not None:
+            self._wire.tell(("UNSUBSCRIBE", channel))
+
+    async def listen(self) -> None:
+        """Raises RedisError once the connection is lost."""
+        assert self._wire is not None
+        while not self._wire.lost:
+            try:
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    await self._wire.ended.wait()
+            except TimeoutError:
+                await self._wire.ask([("PING",)])
+        raise self._wire.error or RedisConnectionError("the connection was closed")
+
+    async def hang_up(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+    async def close(self) -> None:
+        await self.hang_up()
+        await close_pool(self._pool)
+
+
+class _PubSubLine:
+    """To Sentinel or the store in memory, by redis-py's own connections."""
+
+    def __init__(self, settings: Settings, client: Any, on_push: Callable[[Sequence[Any]], None]) -> None:
+        self._settings = settings
+        self._client = client
+        self._on_push = on_push
+        self._pubsub: Any = None
+
+    async def connect(self) -> None:
+        self._pubsub = self._client.pubsub()
+        await self._pubsub.connect()
+
+    async def subscribe(self, *channels: str) -> None:
+        await self._pubsub.subscribe(*channels)
+
+    async def unsubscribe(self, channel: str) -> None:
+        await self._pubsub.unsubscribe(channel)
+
+    async def listen(self) -> None:
+        """Raises RedisError once the connection is lost."""
+        probing = False
+        while True:
+            wait = self._settings.redis_timeout_seconds if probing else _PROBE_SECONDS
+            message = await self._pubsub.get_message(timeout=wait)
+            if message is not None:
+                probing = False
+                self._on_push((message["type"].encode(), message["channel"], message["data"]))
+            elif probing:
+                raise RedisConnectionError("no answer to a ping")
+            else:
+                probing = True
+                await self._pubsub.ping()
+
+    async def hang_up(self) -> None:
+        if self._pubsub is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.aclose()
+
+    async def close(self) -> None:
+        await self.hang_up()
+        await self._client.aclose()
+        await close_pool(self._client.connection_pool)

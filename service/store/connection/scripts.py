@@ -1,0 +1,112 @@
+"""Lua scripts: loaded from lua/, called one at a time or many in one round trip.
+
+A script is sent by its hash and loaded again where Redis has forgotten it (restart, failover). While the
+slot of its keys is being moved and they are apart, it is asked again: so many seconds that moving a slot by
+hand, with a pause in it, is a pause for clients too.
+What a script does stands in its header; a line `-- include name` stands for another script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from redis.exceptions import NoScriptError, RedisError
+
+from service.errors import StoreMoving, StoreUnavailable
+from service.store.connection.client import Client
+from service.store.connection.refusals import unavailable
+
+_FOLDER: Final = Path(__file__).parents[1] / "lua"
+_MOVING_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.05
+_INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
+
+Call = tuple[str, Sequence[str], Sequence[Any]]
+
+
+def _included(source: str, files: dict[str, str]) -> str:
+    """A script with those that it includes, and those that these include."""
+    return _INCLUDE.sub(lambda found: _included(files[found[1]], files), source)
+
+
+@cache
+def sources() -> dict[str, str]:
+    """All scripts by name, each with what it includes."""
+    files = {path.stem: path.read_text() for path in sorted(_FOLDER.glob("*.lua"))}
+    return {name: _included(source, files) for name, source in files.items()}
+
+
+class Scripts:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._sources = sources()
+        self._hashes = {
+            name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+            for name, source in self._sources.items()
+        }
+
+    async def call(self, name: str, keys: Sequence[str], args: Sequence[Any], *, patient: bool = True) -> Any:
+        """Run one script. `patient`: wait for a slot that is being moved. Raises StoreUnavailable."""
+        give_up = time.monotonic() + _MOVING_SECONDS
+        moving = False
+        while True:
+            try:
+                return await self._client.run(name, self._call(name, keys, args, patient=patient))
+            except StoreUnavailable as error:
+                moving = moving or isinstance(error, StoreMoving)
+                if not (patient and moving) or time.monotonic() > give_up:
+                    raise
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _call(
+        self, name: str, keys: Sequence[str], args: Sequence[Any], *, patient: bool = True
+    ) -> Any:
+        redis = self._client.redis
+        options = {} if patient else {"patient": False}
+        try:
+            return await redis.execute_command(
+                "EVALSHA", self._hashes[name], len(keys), *keys, *args, **options
+            )
+        except NoScriptError:
+            return await redis.eval(self._sources[name], len(keys), *keys, *args)
+
+    async def _apart(self, operation: str, call: Call) -> Any:
+        return await self._client.run(operation, self._call(*call))
+
+    async def batch(self, operation: str, calls: Sequence[Call]) -> list[Any]:
+        """Run many scripts in one round trip; a script that failed has its exception in the list.
+
+        Raises StoreUnavailable when nothing can be said about any of them.
+        """
+        if len(calls) == 1 or self._client.cluster:
+            results = await asyncio.gather(
+                *(self._apart(operation, call) for call in calls), return_exceptions=True
+            )
+            return list(results)
+        results = await self._client.many(operation, self._commands(calls))
+        for i, result in enumerate(results):
+            if isinstance(result, NoScriptError):
+                try:
+                    results[i] = await self._apart(operation, calls[i])
+                except StoreUnavailable as error:
+                    results[i] = error  # its own: what the others have answered stands
+            elif isinstance(result, RedisError):
+                self._client.failed(operation, result)
+                results[i] = unavailable(result)
+        return results
+
+    def start(
+        self, operation: str, calls: Sequence[Call], answered: Callable[[list[Any] | None], None]
+    ) -> bool:
+        """As `batch`, without waiting: see Client.start."""
+        return self._client.start(operation, self._commands(calls), answered)
+
+    def _commands(self, calls: Sequence[Call]) -> list[Sequence[Any]]:
+        return [("EVALSHA", self._hashes[name], len(keys), *keys, *args) for name, keys, args in calls]

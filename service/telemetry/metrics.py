@@ -1,0 +1,225 @@
+"""Every metric of the service. docs/metrics.md lists them; a test compares the two.
+
+Labels are bounded: routes, models of the catalogue, outcomes, kinds; never an id and never
+anything a client sent. Series with known labels exist from the start, so that rates begin at 0.
+Nothing here is touched per token, only per request, per turn and per flush.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from service.telemetry.multiprocess import count_together
+
+count_together()
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_ANSWER: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+_TURN: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+# HTTP
+http_requests = Counter(
+    "chat_http_requests_total", "Requests, counted when their response ends.", ["route", "method", "status"]
+)
+http_first_byte = Histogram(
+    "chat_http_time_to_first_byte_seconds", "From the request to its first byte.", ["route"], buckets=_ANSWER
+)
+
+# Turns
+turns_started = Counter("chat_turns_started_total", "Turns begun; attached repeats begin none.")
+turns_ended = Counter("chat_turns_ended_total", "Turns sealed.", ["outcome"])
+turns_running = Gauge("chat_turns_running", "Turns that a worker runs now.", multiprocess_mode="livesum")
+turn_duration = Histogram(
+    "chat_turn_duration_seconds", "From begin to seal.", ["outcome"], buckets=_TURN
+)  # fmt: skip
+first_token = Histogram(
+    "chat_time_to_first_token_seconds", "From begin to the first logged delta.", buckets=_ANSWER
+)
+tokens = Counter("chat_tokens_total", "Tokens billed to turns.", ["direction"])
+model_tokens = Counter(
+    "chat_model_tokens_total", "Tokens billed to turns, per model.", ["model", "direction"]
+)
+cached_tokens = Counter(
+    "chat_cached_tokens_total", "Of the input tokens, those from the provider's prompt cache.", ["model"]
+)
+reasoning_tokens = Counter(
+    "chat_reasoning_tokens_total", "Of the output tokens, those that were thinking.", ["model"]
+)
+takeovers = Counter("chat_takeovers_total", "Turns taken over from a lapsed lease.")
+takeover_delay = Histogram(
+    "chat_takeover_delay_seconds", "From the lapse of a lease to its takeover.", buckets=_ANSWER
+)
+restarts = Counter("chat_turn_restarts_total", "Answers begun again after something had been shown.")
+fenced = Counter("chat_writes_fenced_total", "Writes refused because another worker owns the turn.")
+logs_lost = Counter(
+    "chat_logs_lost_total", "Turns ended because the store had lost acknowledged events of their logs."
+)
+stops = Counter("chat_stops_total", "Stops that users asked for.")
+stop_duration = Histogram(
+    "chat_stop_duration_seconds", "From the call to the sealed turn.", buckets=_FAST
+)  # fmt: skip
+orphans = Counter("chat_turns_orphaned_total", "Stateless answers stopped because nobody read them.")
+idempotent_repeats = Counter("chat_idempotent_repeats_total", "Sends that attached to a known turn.")
+
+# Log and readers
+events_appended = Counter("chat_events_appended_total", "Events written to logs.")
+append_duration = Histogram(
+    "chat_event_append_seconds", "One flush: a round trip for all turns of a worker.", buckets=_FAST
+)
+readers_open = Gauge(
+    "chat_readers_open", "Readers following a turn.", ["dialect"], multiprocess_mode="livesum"
+)
+reader_resumes = Counter("chat_reader_resumes_total", "Readers that came back with a cursor.")
+events_replayed = Counter("chat_events_replayed_total", "Events read back from logs for readers.")
+
+# Upstream
+upstream_attempts = Counter("chat_upstream_attempts_total", "Calls to the provider.", ["model"])
+upstream_errors = Counter("chat_upstream_errors_total", "Attempts that failed.", ["kind"])
+upstream_first_chunk = Histogram(
+    "chat_upstream_time_to_first_chunk_seconds",
+    "From the call to the first token.",
+    ["model"],
+    buckets=_ANSWER,
+)
+upstream_time_per_token = Histogram(
+    "chat_upstream_time_per_token_seconds",
+    "Mean time between tokens of an attempt.",
+    ["model"],
+    buckets=_FAST,
+)
+governor_waits = Counter(
+    "chat_governor_waits_total", "Attempts held back by what is known of limits.", ["model"]
+)
+governor_failovers = Counter(
+    "chat_governor_failovers_total", "Attempts moved to a fallback model.", ["model"]
+)
+circuit_open = Gauge(
+    "chat_upstream_circuit_open", "1 while no call to the provider can succeed.", ["reason"],
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
+
+# Limits
+auth_refusals = Counter("chat_auth_refusals_total", "Credentials refused.", ["reason"])
+limit_rejections = Counter("chat_limit_rejections_total", "Requests refused.", ["limit"])
+budget_reserved = Counter("chat_budget_reserved_tokens_total", "Tokens reserved against budgets.")
+budget_settled = Counter("chat_budget_settled_tokens_total", "Tokens settled against budgets.")
+admission_waits = Counter("chat_admission_waits_total", "Sends that waited for a free place.")
+bypassed = Counter("chat_control_bypassed_total", "Controls that let a request pass unchecked.", ["control"])
+
+# Store
+redis_operations = Counter("chat_redis_operations_total", "Scripts and commands sent.", ["operation"])
+redis_errors = Counter("chat_redis_errors_total", "Scripts and commands that failed.", ["operation"])
+redis_memory = Gauge(
+    "chat_redis_memory_bytes", "Memory that Redis uses; of a Cluster, its fullest node.",
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
+redis_memory_limit = Gauge(
+    "chat_redis_memory_limit_bytes", "The maxmemory of that Redis, 0 for none.",
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
+store_refuses_writes = Gauge(
+    "chat_store_refuses_writes", "1 while Redis answers and refuses to write.", ["reason"],
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
+store_holds = Counter("chat_store_holds_total", "Times that running turns had to hold their deltas.")
+
+# Process
+loop_lag = Histogram("chat_event_loop_lag_seconds", "How late the event loop runs timers.", buckets=_FAST)
+internal_errors = Counter("chat_internal_errors_total", "Exceptions that nobody expected.", ["where"])
+drains = Counter("chat_drains_total", "Workers that began to drain.")
+released = Counter("chat_turns_released_total", "Turns left for takeover when a drain ended.")
+workers = Gauge("chat_workers", "Worker processes that serve.", multiprocess_mode="livesum")
+cpu = Counter("chat_process_cpu_seconds_total", "Processor time of the workers.")
+resident = Gauge(
+    "chat_process_resident_bytes", "Memory that the workers hold.", multiprocess_mode="livesum"
+)  # fmt: skip
+build_info = Gauge(
+    "chat_build_info", "1, labelled with the version.", ["version"], multiprocess_mode="livemax"
+)  # fmt: skip
+
+DIRECTIONS: Final = ("input", "output")
+CIRCUITS: Final = ("auth", "blocked")
+#: at maxmemory, a replica, its disk, too few replicas, its ACL
+REFUSALS: Final = ("full", "read_only", "disk", "no_replicas", "forbidden")
+OUTCOMES: Final = ("completed", "stopped", "failed")
+DIALECTS: Final = ("text", "native", "openai", "aisdk", "responses")
+AUTH_REFUSALS: Final = ("missing", "unknown", "expired", "revoked", "token", "ticket", "scope")
+LIMITS: Final = (
+    "sends",
+    "reads",
+    "turns",
+    "streams",
+    "budget",
+    "storage",
+    "admission",
+    "refused_bodies",
+)
+#: budgets and places are not among them: without the store nothing begins
+CONTROLS: Final = ("limits", "governor")
+#: why an attempt failed; `held` and `circuit` are attempts that the governor did not let go
+KINDS: Final = (
+    "auth", "blocked", "bad_output", "capacity", "circuit", "connect", "cut", "empty", "forbidden",
+    "garbled", "held", "model_gone", "rejected", "server_error", "streaming", "timeout", "too_large",
+    "too_long", "unknown_url", "first_token_timeout", "idle_timeout", "turn_timeout", "limit_rpm",
+    "limit_rpd", "limit_tpm", "limit_tpd", "limit_itpm", "limit_otpm",
+)  # fmt: skip
+#: the tops that catch what nobody expected: a request, a turn, a background loop
+PLACES: Final = (
+    "request", "runner", "renew", "tick", "sweep", "tail", "pulse", "vitals", "circuit", "clock",
+    "health",
+)  # fmt: skip
+#: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
+OPERATIONS: Final = (
+    "account", "append", "attend", "attended", "begin", "change_key", "charge", "check", "circuit", "claim",
+    "create_key", "create_session", "delete_session", "deliver", "disown", "due", "enter", "forget", "free",
+    "free_session", "get_key", "get_session", "get_turn", "history", "hold", "info", "known", "limit_fixed",
+    "limit_moving", "list", "list_keys", "look", "message", "messages", "note", "own", "pace", "ping",
+    "probe", "read", "refund", "release", "renew", "reserve", "ring", "rotate_key", "schedule", "seal",
+    "secret", "settle", "silence", "stop", "subscribe", "tail", "time", "turns", "unavailable",
+    "update_session", "usage", "weigh", "window", "withdraw",
+)  # fmt: skip
+#: statuses that a route's series begin with; others appear when they happen
+STATUSES: Final = ("200", "500", "503")
+
+
+def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str]] = ()) -> None:
+    """Create the series whose labels are known."""
+    build_info.labels(version=version).set(1)
+    known = list(models)
+    series: list[tuple[Counter | Gauge | Histogram, str, Iterable[str]]] = [
+        (turns_ended, "outcome", OUTCOMES),
+        (turn_duration, "outcome", OUTCOMES),
+        (tokens, "direction", DIRECTIONS),
+        (cached_tokens, "model", known),
+        (reasoning_tokens, "model", known),
+        (upstream_attempts, "model", known),
+        (upstream_first_chunk, "model", known),
+        (upstream_time_per_token, "model", known),
+        (governor_waits, "model", known),
+        (governor_failovers, "model", known),
+        (upstream_errors, "kind", KINDS),
+        (readers_open, "dialect", DIALECTS),
+        (auth_refusals, "reason", AUTH_REFUSALS),
+        (limit_rejections, "limit", LIMITS),
+        (bypassed, "control", CONTROLS),
+        (redis_operations, "operation", OPERATIONS),
+        (redis_errors, "operation", OPERATIONS),
+        (internal_errors, "where", PLACES),
+    ]
+    for metric, label, names in series:
+        for name in names:
+            metric.labels(**{label: name})
+    for reason in CIRCUITS:
+        circuit_open.labels(reason=reason).set(0)  # the newest value counts: there has to be one
+    for reason in REFUSALS:
+        store_refuses_writes.labels(reason=reason).set(0)
+    for model in known:
+        for direction in DIRECTIONS:
+            model_tokens.labels(model=model, direction=direction)
+    for route, method in routes:
+        http_first_byte.labels(route=route)
+        for status in STATUSES:
+            http_requests.labels(route=route, method=method, status=status)
