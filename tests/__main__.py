@@ -34,7 +34,17 @@ FAULTS: Final = "tests/fault"
 # What scripts, commands and replies do: each server has an implementation of its own.
 ON_BOTH: Final = tuple(
     f"tests/integration/test_{name}.py"
-    for name in ("promises", "fence", "lane", "pacing", "held", "entry", "look", "places", "ways_to_redis")
+    for name in (
+        "promises",
+        "fence",
+        "multiplexed",
+        "pacing",
+        "held",
+        "send_admission",
+        "session_snapshot",
+        "places",
+        "ways_to_redis",
+    )
 )
 # What notices most within a minute: pure parts, dialects, whole engines, and each script by itself.
 QUICK: Final = (

@@ -18,7 +18,7 @@ from service.api import bodies
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.limits import Toll
-from service.engine.sends import Attached, Own, Send
+from service.engine.sends import Attached, OwnLimits, Send
 from service.errors import ServiceError, StoreUnavailable
 from service.store.credentials import Credential
 from service.store.turns import TurnRef
@@ -136,8 +136,8 @@ class Sending:
         await self._send.pay()
 
 
-def own_bounds(caller: Principal | Credential) -> Own:
-    return Own(
+def own_bounds(caller: Principal | Credential) -> OwnLimits:
+    return OwnLimits(
         running=caller.max_running_turns,
         minute=caller.budget_tokens_per_minute,
         day=caller.budget_tokens_per_day,

@@ -18,14 +18,14 @@ from typing import Any, Final
 from service import ids
 from service.engine.admission import Admission
 from service.engine.background import Background
-from service.engine.budgets import Budgets, Occupied
-from service.engine.context import DEFAULT_SYSTEM_PROMPT, GLANCE, Contexts
+from service.engine.budgets import Budgets, SlotsBusy
+from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
 from service.engine.sends import Attached, Send, draft
 from service.engine.tolls import paying
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.store.connection.scripts import Call
-from service.store.entry import Seen
+from service.store.send_admission import SessionSnapshot
 from service.store.sessions import Page
 from service.store.store import Store
 from service.store.turns import Begin, Begun, Turn, TurnRef
@@ -33,9 +33,9 @@ from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.models import Catalogue, Model
 
-# What refuses a send for want of room that its twin may have taken, and how long it then waits for the twin
-# to begin, 0.3 s in all. A request limit refuses a repeat only once the twin has begun, for until then
-# the twin's charge is marked: there is nothing to wait for.
+# Codes that refuse a send for want of room which a concurrent duplicate may have taken, and the pauses (s)
+# in which it waits for the duplicate to begin, 0.3 s in all. A request limit refuses a duplicate only once
+# the first has begun, since until then the first's charge is marked: there is nothing to wait for.
 _TWIN_PAUSES: Final = (0.02, 0.08, 0.2)
 _GATES: Final = {
     "concurrency_limited": _TWIN_PAUSES, "budget_exhausted": _TWIN_PAUSES, "storage_full": _TWIN_PAUSES,
@@ -111,7 +111,7 @@ class Beginning:
         except ServiceError as error:
             if send.key is None or error.code not in _GATES:
                 raise
-            # Its twin, sent at the same moment, has taken the last place: a repeat is never refused.
+            # A concurrent duplicate has taken the last slot: a repeat is never refused.
             for pause in _GATES[error.code]:
                 await asyncio.sleep(pause)
                 attached = await self.known(send)
@@ -127,7 +127,7 @@ class Beginning:
                 ids.derived_session_id(send.principal, send.key) if send.key else ids.new_session_id()
             )
         ref = TurnRef(send.principal, session_id, ids.new_turn_id())
-        seen = await self._look(send, session_id) if send.session_id else Seen()
+        seen = await self._look(send, session_id) if send.session_id else SessionSnapshot()
         session = seen.session
         model = self._catalogue.resolve(send.model or (session.model if session else None))
         kept = send.system or (session.system_prompt if session else None)
@@ -158,22 +158,22 @@ class Beginning:
         await self._store.leases.settle(ref)
         return await self._refused(begun, ref, send)
 
-    async def _look(self, send: Send, session_id: str) -> Seen:
+    async def _look(self, send: Send, session_id: str) -> SessionSnapshot:
         """What there is of the send's session; pays the toll."""
 
-        async def ask(due: Call | None) -> Seen:
-            glance = (0, 0) if send.messages is not None else GLANCE
-            return await self._store.entry.look(send.principal, session_id, *glance, due)
+        async def ask(due: Call | None) -> SessionSnapshot:
+            preview = (0, 0) if send.messages is not None else PREVIEW
+            return await self._store.send_admission.read_snapshot(send.principal, session_id, *preview, due)
 
         return await paying(send.toll, ask)
 
     async def _enter(
-        self, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]
+        self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
     ) -> tuple[Begin, Begun | None]:
         """What begins the turn and, where all that it needs was granted, what came of it."""
         try:
             return await self._reserved(send, ref, seen, model, params)
-        except Occupied:
+        except SlotsBusy:
             if send.on_busy != "interrupt" or seen.session is None or seen.session.active_turn is None:
                 raise
         # What it interrupts may hold what it needs; but is that all that is in its way?
@@ -186,7 +186,7 @@ class Beginning:
         return await self._reserved(send, ref, replace(seen, page=None), model, params)
 
     async def _reserved(
-        self, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]
+        self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
     ) -> tuple[Begin, Begun | None]:
         need = await self._budgets.need(send, ref, seen, model, params)
         await send.breathe()
@@ -200,7 +200,13 @@ class Beginning:
         return begin, begun
 
     async def _interrupt(
-        self, busy: Begun, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]
+        self,
+        busy: Begun,
+        send: Send,
+        ref: TurnRef,
+        seen: SessionSnapshot,
+        model: Model,
+        params: dict[str, Any],
     ) -> tuple[Begin, Begun]:
         """Stop what runs in the session, and whatever is next in its queue, until this turn begins.
 
@@ -216,7 +222,13 @@ class Beginning:
         return begin, busy
 
     async def _start(
-        self, begin: Begin, begun: Begun, send: Send, seen: Seen, model: str, params: dict[str, Any]
+        self,
+        begin: Begin,
+        begun: Begun,
+        send: Send,
+        seen: SessionSnapshot,
+        model: str,
+        params: dict[str, Any],
     ) -> Attached:
         """The turn is in the store: run it, unless it waits in a queue."""
         ref = begin.ref
@@ -289,7 +301,7 @@ class Beginning:
         raise ServiceError("message_not_found", "There is no user message of that id in this session.")
 
 
-def _unchanged(seen: Seen, begun: Begun, send: Send) -> Page | None:
+def _unchanged(seen: SessionSnapshot, begun: Begun, send: Send) -> Page | None:
     """What was seen of the history, where nothing has happened between the look and the begin."""
     turns = seen.session.turns if seen.session else 0
     busy = seen.session is not None and seen.session.active_turn is not None

@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from service.config.settings import Settings
 from service.engine.context import Contexts
-from service.engine.sends import Own, Send
+from service.engine.sends import OwnLimits, Send
 from service.engine.storage import Storage
 from service.engine.tolls import Toll, paying
 from service.errors import ServiceError
 from service.store.connection.scripts import Call
-from service.store.entry import Entered, Entry, Seen
 from service.store.ledger import Bounds, Ledger, Reserved
+from service.store.send_admission import AdmitResult, SendAdmission, SessionSnapshot
 from service.store.turns import Begin, Begun, Turn, TurnRef
 from service.telemetry import metrics
 from service.upstream.models import Model
@@ -50,21 +50,26 @@ class Need:
         return self.prompt + self.completion if bounded else 0
 
 
-class Occupied(ServiceError):
+class SlotsBusy(ServiceError):
     """Refused for want of what answers hold that are running: it comes back when they end."""
 
 
 class Budgets:
     def __init__(
-        self, settings: Settings, ledger: Ledger, entry: Entry, contexts: Contexts, storage: Storage
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        send_admission: SendAdmission,
+        contexts: Contexts,
+        storage: Storage,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._entry = entry
+        self._send_admission = send_admission
         self._contexts = contexts
         self._storage = storage
 
-    def bounds(self, own: Own) -> Bounds:
+    def bounds(self, own: OwnLimits) -> Bounds:
         """What holds for a caller: its own bounds, else the settings'."""
         settings = self._settings
         return Bounds(
@@ -74,7 +79,9 @@ class Budgets:
             minute=_first(own.minute, settings.budget_tokens_per_minute),
         )
 
-    async def need(self, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]) -> Need:
+    async def need(
+        self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
+    ) -> Need:
         """What a turn that is about to begin will ask for."""
         bounds = self.bounds(send.own)
         prompt = 0
@@ -89,8 +96,8 @@ class Budgets:
         Raises rate_limited, concurrency_limited, budget_exhausted, storage_full, store_unavailable.
         """
 
-        async def ask(due: Call | None) -> Entered:
-            return await self._entry.enter(begin, need.prompt, need.completion, need.bounds, due)
+        async def ask(due: Call | None) -> AdmitResult:
+            return await self._send_admission.admit(begin, need.prompt, need.completion, need.bounds, due)
 
         entered = await paying(toll, ask)
         if entered.reserved.by == "turns":
@@ -136,7 +143,7 @@ def _first(own: int | None, setting: int | None) -> int:
 def _refusal(reserved: Reserved, bounds: Bounds) -> ServiceError:
     if reserved.by == "turns":
         metrics.limit_rejections.labels(limit="turns").inc()
-        return Occupied(
+        return SlotsBusy(
             "concurrency_limited", f"{bounds.running} answers are running, which is the limit; wait for one.",
             retry_after=1,
         )  # fmt: skip
@@ -147,7 +154,7 @@ def _refusal(reserved: Reserved, bounds: Bounds) -> ServiceError:
         return _exhausted(f"{budget} is smaller than this message needs.", None)
     if reserved.wait == 0:
         sentence = f"{budget} is reserved by answers that are running; wait for one."
-        return Occupied("budget_exhausted", sentence, retry_after=1, retryable=True)
+        return SlotsBusy("budget_exhausted", sentence, retry_after=1, retryable=True)
     wait = max(1, math.ceil(reserved.wait))
     retryable = period == "minute"
     return _exhausted(f"{budget} is used up; there is room again in {wait} s.", wait, retryable=retryable)

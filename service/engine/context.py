@@ -16,7 +16,7 @@ import orjson
 
 from service.engine.sends import Send
 from service.errors import ServiceError
-from service.store.entry import Seen
+from service.store.send_admission import SessionSnapshot
 from service.store.sessions import Page, Said, Sessions
 from service.store.turns import Turn, TurnRef
 from service.upstream.models import Model
@@ -43,7 +43,7 @@ _PAGE_BYTES: Final = 262_144
 _SPARE_BYTES: Final = 4_096
 # Messages and bytes that a send sees of its session before its model is known: a dozen exchanges, which is
 # all of most chats, and 0.1 ms of Redis. What a model takes beyond them is read afterwards.
-GLANCE: Final = (_PAGE, 16_384)
+PREVIEW: Final = (_PAGE, 16_384)
 # Trimming starts at a place divisible by the largest of these that keeps half the room used.
 _STEPS: Final = (64, 32, 16, 8, 4, 2)
 
@@ -181,7 +181,7 @@ class Contexts:
         return message.content
 
     async def estimate(
-        self, send: Send, ref: TurnRef, seen: Seen, model: Model, params: dict[str, Any]
+        self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
     ) -> int:
         """Tokens of the context that a send will have, or a little more, before it has begun.
 

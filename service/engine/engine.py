@@ -21,7 +21,7 @@ from service.engine.context import Contexts, Tokens
 from service.engine.flusher import Flusher
 from service.engine.live import Answer, Live
 from service.engine.pacing.governor import Governor
-from service.engine.process_stats import Vitals
+from service.engine.process_stats import ProcessStats
 from service.engine.reader import Readers
 from service.engine.recovery import Recovery
 from service.engine.runner import Runner
@@ -29,7 +29,7 @@ from service.engine.sealing import Sealer
 from service.engine.sends import Attached, Send
 from service.engine.stopping import Stops
 from service.engine.storage import Storage
-from service.engine.tail_cache import FAREWELL_SECONDS, Feed, Feeds
+from service.engine.tail_cache import FAREWELL_SECONDS, TailCache, TailCaches
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.store.connection.notifications_cluster import make_doorbell
@@ -63,19 +63,19 @@ class Engine:
         self.tokens = Tokens()
         self.contexts = Contexts(store.sessions, self.tokens)
         self.storage = Storage(settings, store.account, store.sessions)
-        self.budgets = Budgets(settings, store.ledger, store.entry, self.contexts, self.storage)
+        self.budgets = Budgets(settings, store.ledger, store.send_admission, self.contexts, self.storage)
         self.admission = Admission(settings.max_running_turns, lambda: len(self._tasks))
         self.governor = Governor(store.pacing, self._background)
-        self.feeds = Feeds(settings, store, self._background)
-        self.readers = Readers(settings, store, self.feeds)
-        self.sealer = Sealer(settings, store, self.feeds, self.budgets)
+        self.tails = TailCaches(settings, store, self._background)
+        self.readers = Readers(settings, store, self.tails)
+        self.sealer = Sealer(settings, store, self.tails, self.budgets)
         self._flusher = Flusher(settings, store.log, self._background)
         self._runner = Runner(
             settings, catalogue, upstream, self.contexts, self.tokens, self._flusher, self.governor,
             self.sealer,
         )  # fmt: skip
         self.recovery = Recovery(
-            settings, store, self.feeds, self.budgets, self.admission, worker, self._lives, self.run
+            settings, store, self.tails, self.budgets, self.admission, worker, self._lives, self.run
         )  # fmt: skip
         self._stops = Stops(store, self.readers, self.sealer, self.recovery, worker, self._lives)
         # The queued turns of a session begin one after the other, while it is emptied.
@@ -85,18 +85,18 @@ class Engine:
             self.run, self._stops.carry_out, self.recovery.free,
             self._background,
         )  # fmt: skip
-        self._doorbell = make_doorbell(settings, self._rung, self.feeds.reset)
-        self._bell = store.keys.bell(worker)
+        self._notifications = make_doorbell(settings, self._notified, self.tails.reset)
+        self._channel = store.keys.worker_channel(worker)
         self.draining = False
 
     async def open(self) -> None:
-        self.feeds.start(self._doorbell)
-        self._background.loop("vitals", Vitals(self.store).run)
+        self.tails.start(self._notifications)
+        self._background.loop("process_stats", ProcessStats(self.store).run)
         self._background.loop("clock", self.store.clock.run)
         self._background.loop("health", self.store.health.run)
         self.recovery.start(self._background)
         self.governor.start()
-        self._doorbell.start(self._bell)
+        self._notifications.start(self._channel)
 
     def drain(self, *, refuse: bool = True) -> None:
         """Take no turn over from now on, and begin none where the whole replica goes."""
@@ -119,7 +119,7 @@ class Engine:
         await self.release()
         for task in list(self._tasks.values()):
             task.cancel()
-        await self._doorbell.close()
+        await self._notifications.close()
         await self._background.close()
         await self._upstream.close()
 
@@ -130,13 +130,13 @@ class Engine:
     async def idle(self) -> None:
         """Returns when this worker runs no turn and has no reader any more. For drains only."""
         while True:
-            if not self._tasks and not any(feed.readers for feed in self.feeds.all()):
+            if not self._tasks and not any(tail.readers for tail in self.tails.all()):
                 return
             await asyncio.sleep(_IDLE_POLL_SECONDS)
 
-    def _rung(self, channel: str, data: bytes) -> None:
-        if channel != self._bell:
-            self.feeds.ring(channel, int(data))
+    def _notified(self, channel: str, data: bytes) -> None:
+        if channel != self._channel:
+            self.tails.notify(channel, int(data))
             return
         live = self._lives.get(TurnRef.parse(data.decode()).turn_id)
         if live is not None:
@@ -169,18 +169,18 @@ class Engine:
 
     def run(self, turn: Turn) -> None:
         """Run a turn that this worker has begun or claimed."""
-        feed = self.feeds.local(turn.ref)  # at once: its first reader must not subscribe to its bell
-        if feed is not None and turn.epoch == 1:
-            feed.push([Event(1, turn.started)])
-        self._tasks[turn.ref.turn_id] = task = asyncio.create_task(self._run(turn, feed), name="turn")
+        tail = self.tails.local(turn.ref)  # at once: its first reader must not subscribe
+        if tail is not None and turn.epoch == 1:
+            tail.push([Event(1, turn.started)])
+        self._tasks[turn.ref.turn_id] = task = asyncio.create_task(self._run(turn, tail), name="turn")
         task.add_done_callback(lambda _: self._ran(turn.ref.turn_id))
 
     def _ran(self, turn_id: str) -> None:
         self._tasks.pop(turn_id, None)
         self.admission.freed()
 
-    async def _run(self, turn: Turn, feed: Feed | None) -> None:
-        live = Live(turn, self.store.log.names(turn.ref), feed)
+    async def _run(self, turn: Turn, tail: TailCache | None) -> None:
+        live = Live(turn, self.store.log.names(turn.ref), tail)
         live.span = begin_turn(turn)
         self._lives[turn.ref.turn_id] = live
         metrics.turns_running.inc()
@@ -195,7 +195,7 @@ class Engine:
             metrics.turns_running.dec()
             live.span.end()
             self._lives.pop(turn.ref.turn_id, None)
-            await self.feeds.leave(turn.ref)
+            await self.tails.leave(turn.ref)
         if following:
             self._background.task(
                 "promote",

@@ -18,7 +18,7 @@ import orjson
 
 from service import events
 from service.engine import billing
-from service.engine.tail_cache import Feed
+from service.engine.tail_cache import TailCache
 from service.events import Event
 from service.store.turns import Turn
 from service.telemetry import metrics
@@ -59,10 +59,10 @@ class Answer:
 
 
 class Live:
-    def __init__(self, turn: Turn, names: Sequence[str], feed: Feed | None) -> None:
+    def __init__(self, turn: Turn, names: Sequence[str], tail: TailCache | None) -> None:
         self.turn = turn
         self.names = names  # of its keys, for appends
-        self.feed = feed
+        self.feed = tail
         self.answer = Answer()
         self.shown = turn.shown
         self.acknowledged = turn.last

@@ -1,4 +1,4 @@
-"""What this worker costs, that it is there, and how full the store is. Written as time passes."""
+"""What this worker costs (processor time, memory), that it runs, and how full the store is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from service.errors import StoreUnavailable
-from service.eventloop.aligned_sleep import beat
+from service.eventloop.aligned_sleep import aligned_sleep
 from service.store.store import Store
 from service.telemetry import metrics
 
@@ -18,7 +18,7 @@ _STORE_EVERY: Final = 15  # periods; an INFO of every worker, once per scrape
 _STATM: Final = Path("/proc/self/statm")  # 12 us a reading; other systems have none and show 0
 
 
-class Vitals:
+class ProcessStats:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._used = 0.0
@@ -35,7 +35,7 @@ class Vitals:
             if self._periods % _STORE_EVERY == 0:
                 await self._look_at_store()
             self._periods += 1
-            await beat(_PERIOD_SECONDS)
+            await aligned_sleep(_PERIOD_SECONDS)
 
     async def _look_at_store(self) -> None:
         if self._store.settings.redis_url is None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from service.config.settings import Settings
-from service.engine.tail_cache import Feed, Feeds
+from service.engine.tail_cache import TailCache, TailCaches
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.events import FAILED, RESTARTED, Event
 from service.store.log import PAGE
@@ -23,11 +23,11 @@ from service.store.turns import Turn, TurnRef
 from service.telemetry import metrics
 
 _STORE_RETRY_SECONDS: Final = 0.25
-# Bells are not lost while the doorbell's connection lives: this only guards against surprises.
+# Notifications are not lost while their connection lives: this only guards against surprises.
 _INSPECT_SECONDS: Final = 60.0
 
 #: Takes what there is; what it returns is awaited before it is given more.
-Take = Callable[[list[Event]], Awaitable[None] | None]
+OnBatch = Callable[[list[Event]], Awaitable[None] | None]
 
 
 class Reconnect(Exception):
@@ -45,16 +45,16 @@ def lost() -> ServiceError:
 
 
 class Readers:
-    def __init__(self, settings: Settings, store: Store, feeds: Feeds) -> None:
+    def __init__(self, settings: Settings, store: Store, tails: TailCaches) -> None:
         self._settings = settings
         self._store = store
-        self._feeds = feeds
+        self._tails = tails
         self.closing = asyncio.Event()
 
     def close(self) -> None:
         """Tell all readers to reconnect."""
         self.closing.set()
-        self._feeds.wake_all()
+        self._tails.wake_all()
 
     async def check(self, ref: TurnRef, after: int) -> bool:
         """Is there anything to follow? False at the terminal event.
@@ -80,39 +80,39 @@ class Readers:
         found = await self._store.log.read(ref, max(0, after - 1), 1)
         return bool(found) and (after == 0 or found[0].id == after)
 
-    async def follow(self, ref: TurnRef, after: int, take: Take) -> None:
-        """Give `take` all events above `after`: new ones in the callback that brings them, where it can.
+    async def follow(self, ref: TurnRef, after: int, on_batch: OnBatch) -> None:
+        """Give `on_batch` all events above `after`: new ones in the callback that brings them, where it can.
 
-        Raises Reconnect, ServiceError, and what `take` raises.
+        Raises Reconnect, ServiceError, and what `on_batch` raises.
         """
         cursor = after
         pause: Awaitable[None] | None = None
 
-        def tap(fresh: list[Event]) -> bool:
+        def on_events(fresh: list[Event]) -> bool:
             nonlocal cursor, pause
             if fresh[0].id != cursor + 1 or fresh[-1].terminal or self.closing.is_set():
                 return False
             cursor = fresh[-1].id
-            pause = take(fresh)
+            pause = on_batch(fresh)
             return pause is None
 
-        async with self._feeds.watch(ref) as feed:
+        async with self._tails.watch(ref) as tail:
             while True:
-                found = feed.after(cursor)
+                found = tail.after(cursor)
                 if found is None:
-                    found = await self._read(feed, cursor)
+                    found = await self._read(tail, cursor)
                 if found:
                     if found[0].id != cursor + 1:
                         await self._cross(ref, cursor, found[0])
                     cursor = found[-1].id
-                    pause = take(found)
-                elif feed.error is not None:
-                    raise feed.error
+                    pause = on_batch(found)
+                elif tail.error is not None:
+                    raise tail.error
                 elif self.closing.is_set():
                     raise Reconnect
-                elif feed.trouble or not await feed.wait(self._settings.heartbeat_seconds, tap):
-                    await self._inspect(feed, cursor)
-                    pause = take([])
+                elif tail.trouble or not await tail.wait(self._settings.heartbeat_seconds, on_events):
+                    await self._inspect(tail, cursor)
+                    pause = on_batch([])
                 if pause is not None:
                     await pause
                     pause = None
@@ -130,73 +130,73 @@ class Readers:
         if turn is None or turn.kept != cursor:
             raise lost()
 
-    async def _read(self, feed: Feed, cursor: int) -> list[Event]:
+    async def _read(self, tail: TailCache, cursor: int) -> list[Event]:
         """From the log; holds on for as long as running turns do while Redis is away."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._settings.store_hold_seconds
         while True:
-            feed.rung = False
+            tail.stale = False
             try:
-                events = await self._store.log.read(feed.ref, cursor)
+                events = await self._store.log.read(tail.ref, cursor)
             except StoreUnavailable:
                 if loop.time() > give_up:
                     raise
                 await asyncio.sleep(_STORE_RETRY_SECONDS)
                 continue
             metrics.events_replayed.inc(len(events))
-            feed.fill(events, whole=len(events) < PAGE)
-            if feed.last is None and not events:
-                feed.last = cursor
+            tail.fill(events, whole=len(events) < PAGE)
+            if tail.last is None and not events:
+                tail.last = cursor
             return events
 
-    async def _turn(self, feed: Feed) -> Turn | None:
+    async def _turn(self, tail: TailCache) -> Turn | None:
         """The turn as it is; while Redis is away, holds on for as long as running turns do.
 
-        One reader of a feed asks for all: if it leaves before it has learnt anything, the next one asks.
+        One reader of a tail asks for all: if it leaves before it has learnt anything, the next one asks.
         """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._settings.store_hold_seconds
-        feed.trouble, learnt = False, False
+        tail.trouble, learnt = False, False
         try:
             while True:
                 try:
-                    turn = await self._store.turns.get(feed.ref)
+                    turn = await self._store.turns.get(tail.ref)
                     learnt = True
                     return turn
                 except StoreUnavailable as error:
                     if loop.time() > give_up:
                         learnt = True
-                        feed.fail(error)
+                        tail.fail(error)
                         raise
                     await asyncio.sleep(_STORE_RETRY_SECONDS)
         finally:
             if not learnt:
-                feed.trouble = True
-                feed.wake()
+                tail.trouble = True
+                tail.wake()
 
-    async def _inspect(self, feed: Feed, cursor: int) -> None:
+    async def _inspect(self, tail: TailCache, cursor: int) -> None:
         """Quiet for long: does the store write, is the turn still there, and is its log?"""
         reason, seconds = self._store.health.refusal
         if seconds > self._settings.store_hold_seconds and not self._store.client.cluster:
             raise StoreRefusesWrites(reason)  # its runner, wherever it is, has given up by now
         now = asyncio.get_running_loop().time()
-        if not feed.trouble and now - feed.checked < _INSPECT_SECONDS:
+        if not tail.trouble and now - tail.checked < _INSPECT_SECONDS:
             return
-        feed.checked = now
-        turn = await self._turn(feed)
+        tail.checked = now
+        turn = await self._turn(tail)
         # What is found is told its other readers, none of whom would ask before the next heartbeat.
         if turn is None:
             error = ServiceError("turn_not_found", "The turn was deleted while it was read.")
-            feed.fail(error)
+            tail.fail(error)
             raise error
         if turn.sealed and turn.last <= cursor:
             # It has ended with other events than those that were shown, and no more will come.
-            feed.forget()
+            tail.forget()
             error = lost()
-            feed.fail(error)
+            tail.fail(error)
             raise error
-        if turn.last > cursor and (feed.last or 0) <= cursor:
-            feed.last = None  # a bell was missed, or the log was lost
-            feed.wake()
-            if turn.sealed and not await self._store.log.read(feed.ref, cursor, 1):
+        if turn.last > cursor and (tail.last or 0) <= cursor:
+            tail.last = None  # a notification was missed, or the log was lost
+            tail.wake()
+            if turn.sealed and not await self._store.log.read(tail.ref, cursor, 1):
                 raise expired()

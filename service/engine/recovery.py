@@ -20,9 +20,9 @@ from service.engine.attempts import origin
 from service.engine.background import Apart, Background
 from service.engine.budgets import Budgets
 from service.engine.live import Live
-from service.engine.tail_cache import Feeds
+from service.engine.tail_cache import TailCaches
 from service.errors import StoreUnavailable
-from service.eventloop.aligned_sleep import beat
+from service.eventloop.aligned_sleep import aligned_sleep
 from service.store import log as codes
 from service.store.store import Store
 from service.store.turns import Claim, Turn, TurnRef
@@ -52,11 +52,11 @@ T = TypeVar("T")
 
 class Recovery:
     def __init__(
-        self, settings: Settings, store: Store, feeds: Feeds, budgets: Budgets, admission: Admission,
+        self, settings: Settings, store: Store, tails: TailCaches, budgets: Budgets, admission: Admission,
         worker: str, lives: dict[str, Live], start: Callable[[Turn], Any],
     ) -> None:  # fmt: skip
         self._store = store
-        self._feeds = feeds
+        self._tails = tails
         self._budgets = budgets
         self._admission = admission
         self._worker = worker
@@ -76,7 +76,7 @@ class Recovery:
         """Every third of a lease, or often enough to notice an orphan in time; each server apart."""
         by_server = self._store.log.by_server
         while True:
-            await beat(min(self._lease / 3, self._orphan / 4))
+            await aligned_sleep(min(self._lease / 3, self._orphan / 4))
             apart.look()
             for server, lives in by_server(list(self._lives.values()), lambda live: live.names[1]).items():
                 turns = [live.turn for live in lives]
@@ -85,9 +85,9 @@ class Recovery:
                 # These are on the servers of their callers, and of the index.
                 apart.start(("hold", server), partial(_in_groups, self._budgets.hold, turns))
                 apart.start(("schedule", server), partial(_in_groups, self._store.leases.schedule, refs))
-            remote = [feed for feed in self._feeds.all() if feed.readers and not self._runs(feed.ref)]
-            for server, feeds in by_server(remote, lambda feed: feed.channel).items():
-                apart.start(("attend", server), partial(self._attend, [feed.ref for feed in feeds]))
+            remote = [tail for tail in self._tails.all() if tail.readers and not self._runs(tail.ref)]
+            for server, tails in by_server(remote, lambda tail: tail.channel).items():
+                apart.start(("attend", server), partial(self._attend, [tail.ref for tail in tails]))
 
     def _runs(self, ref: TurnRef) -> bool:
         return ref.turn_id in self._lives
@@ -95,7 +95,7 @@ class Recovery:
     async def _attend(self, refs: Sequence[TurnRef]) -> None:
         # A shard that went back to before a seal has turns that the index has forgotten.
         for ref in await self._store.leases.attend(refs):
-            await self.look_at(ref)
+            await self.claim_due(ref)
 
     async def end_unread(self, ref: TurnRef) -> None:
         """End the turn of an unnamed session in a moment, where it runs here and nobody reads it by then.
@@ -112,7 +112,7 @@ class Recovery:
     async def _renew_leases(self, lives: Sequence[Live], orphan: float | None = None) -> None:
         """`orphan`: seconds without a reader after which an unnamed session's answer ends."""
         results = await self._store.leases.renew(
-            [(live.turn, self._feeds.has_readers(live.turn.ref)) for live in lives], orphan
+            [(live.turn, self._tails.has_readers(live.turn.ref)) for live in lives], orphan
         )
         for live, result in zip(lives, results, strict=True):
             if isinstance(result, BaseException):
@@ -124,7 +124,7 @@ class Recovery:
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            late = await beat(_TICK_SECONDS)
+            late = await aligned_sleep(_TICK_SECONDS)
             now = loop.time()
             metrics.loop_lag.observe(late)
             self._admission.note_lag(late)
@@ -137,7 +137,7 @@ class Recovery:
 
     async def _sweep(self, apart: Apart) -> None:
         while True:
-            await beat(self._sweep_every)
+            await aligned_sleep(self._sweep_every)
             if self.closed:
                 continue  # asking hides what is due from those who would take it
             apart.look()
@@ -147,9 +147,9 @@ class Recovery:
     async def _sweep_index(self, apart: Apart, index: str) -> None:
         for ref in await self._store.leases.due(index):
             if not self._runs(ref):  # one that fails, or waits for its server, is due again in 1 s
-                apart.start(("look", ref), partial(self.look_at, ref))
+                apart.start(("look", ref), partial(self.claim_due, ref))
 
-    async def look_at(self, ref: TurnRef) -> None:
+    async def claim_due(self, ref: TurnRef) -> None:
         """Whatever a passed deadline turns out to mean."""
         if self.closed:
             return
@@ -181,7 +181,7 @@ class Recovery:
         """
         outcome, following = await self._store.turns.free_session(ref, key)
         if outcome == "ABANDONED":
-            await self.look_at(ref)
+            await self.claim_due(ref)
         elif outcome == "FREED":
             log.warning("session.freed", session=ref.session_id, turn=ref.turn_id, note="the turn is gone")
             if following:
@@ -237,7 +237,7 @@ class Recovery:
             if self.closed:
                 await self._store.leases.schedule([ref], 0)
             else:
-                await self.look_at(ref)
+                await self.claim_due(ref)
         except StoreUnavailable:
             log.warning("promote.postponed", turn=ref.turn_id, action="the sweep starts it")
 

@@ -277,7 +277,7 @@ class Runner:
         loop = asyncio.get_running_loop()
         last = Batch()
 
-        def take(batch: Batch) -> Awaitable[None] | None:
+        def on_batch(batch: Batch) -> Awaitable[None] | None:
             if live.signal is not None:
                 return None  # the attempt is being ended
             if batch.usage:
@@ -298,7 +298,7 @@ class Runner:
         async with self._upstream.call(request) as answer:
             permit.learned(answer.limits)
             live.gate, live.said = answer.gate, answer.said
-            await answer.pour(take)
+            await answer.read_into(on_batch)
             attempt.ended(answer.said, last)
         return last
 

@@ -21,7 +21,7 @@ from service.engine import billing
 from service.engine.attempts import origin
 from service.engine.budgets import Budgets
 from service.engine.live import Answer, Live
-from service.engine.tail_cache import Feeds
+from service.engine.tail_cache import TailCaches
 from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
 from service.store import log as codes
 from service.store.log import Append
@@ -38,10 +38,10 @@ log = get_logger(__name__)
 
 
 class Sealer:
-    def __init__(self, settings: Settings, store: Store, feeds: Feeds, budgets: Budgets) -> None:
+    def __init__(self, settings: Settings, store: Store, tails: TailCaches, budgets: Budgets) -> None:
         self._settings = settings
         self._store = store
-        self._feeds = feeds
+        self._tails = tails
         self._budgets = budgets
 
     async def complete(self, live: Live, reason: str) -> str:

@@ -21,7 +21,7 @@ from service.store.turns import Begin, Shows, TurnRef
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnLimits:
     """A caller's own bounds, in place of the settings'. None is the setting's, 0 is none."""
 
     running: int | None = None
@@ -70,7 +70,7 @@ class Send:
     must_exist: bool = False
     traceparent: str = ""
     request_id: str = ""
-    own: Own = Own()
+    own: OwnLimits = OwnLimits()
     toll: Toll | None = None
     large: bool = False
     instructions: str | None = None

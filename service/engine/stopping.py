@@ -70,7 +70,7 @@ class Stops:
         if live is not None:
             live.interrupt("stop")
         else:
-            await self._store.turns.ring(owner, ref)
+            await self._store.turns.notify(owner, ref)
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 turn = await self._store.turns.get(ref)

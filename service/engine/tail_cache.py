@@ -1,9 +1,9 @@
-"""Feeds: the newest events of the turns that this worker's readers follow.
+"""Tail caches: the newest events of the turns that this worker's readers follow.
 
-One feed per followed turn, however many readers. A turn that this worker runs fills its feed
-after each acknowledged append; any other is read from the log when the doorbell rings, all
-that rang in one round trip. A feed is a cache of the log keyed by event id: whoever is behind
-it reads the log itself, and nothing is in it that is not in the log.
+One per followed turn, however many readers it has. A turn that this worker runs fills its cache after
+each acknowledged append. Any other is read from the log when a notification names it; turns that are
+named within 70 ms are read in one round trip. It is a cache of the log keyed by event id: a reader
+that is further behind reads the log itself, and nothing is in the cache that is not in the log.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Final
 from service.config.settings import Settings
 from service.engine.background import Background
 from service.errors import ServiceError, StoreUnavailable
-from service.eventloop.aligned_sleep import beat
-from service.eventloop.inline_future import Handoff
+from service.eventloop.aligned_sleep import aligned_sleep
+from service.eventloop.inline_future import InlineFuture
 from service.events import Event
-from service.store.connection.notifications import Doorbell
-from service.store.connection.notifications_cluster import ClusterDoorbell
+from service.store.connection.notifications import Notifications
+from service.store.connection.notifications_cluster import ClusterNotifications
 from service.store.store import Store
 from service.store.turns import TurnRef
 from service.telemetry import metrics
@@ -38,20 +38,20 @@ FAREWELL_SECONDS: Final = 3 * _TAIL_SECONDS
 _PULSE_SECONDS: Final = 1.0
 
 #: Takes new events in the callback that brings them; False where its reader has to be woken for them.
-Tap = Callable[[list[Event]], bool]
+OnEvents = Callable[[list[Event]], bool]
 
 
-class _Wait(Handoff[bool]):
+class _Wait(InlineFuture[bool]):
     """A reader that waits at the end of what there is."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, tap: Tap) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, on_events: OnEvents) -> None:
         super().__init__(loop=loop)
         self.seconds = seconds
         self.until = loop.time() + seconds
-        self.tap = tap
+        self.on_events = on_events
 
 
-class Feed:
+class TailCache:
     """Gives its readers what arrives, or wakes them for it. `last` is the id of the newest event known of."""
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Feed:
         "local",
         "readers",
         "ref",
-        "rung",
+        "stale",
         "subscribed",
         "trouble",
     )
@@ -77,10 +77,10 @@ class Feed:
         self._loop = asyncio.get_running_loop()
         self.events: deque[Event] = deque(maxlen=_KEPT_EVENTS)
         self.last: int | None = None
-        self.heard = 0  # the newest id that rang
+        self.heard = 0  # the newest id that a notification named
         self.local = False
         self.readers = 0
-        self.rung = False
+        self.stale = False
         self.subscribed = False  # what rings is heard
         self.trouble = False
         self.checked = 0.0
@@ -105,7 +105,7 @@ class Feed:
             if wait.done():
                 continue
             try:
-                taken = wait.tap(fresh)
+                taken = wait.on_events(fresh)
             except Exception as fault:  # noqa: BLE001 - not caught for good: raised again in the reader's task
                 # From there it goes up to the edge, which logs and counts it. Here it would end the flush
                 # of other turns.
@@ -127,7 +127,7 @@ class Feed:
 
     def after(self, cursor: int) -> list[Event] | None:
         """Events above the cursor; None when only the log can tell."""
-        if self.last is None or self.rung:
+        if self.last is None or self.stale:
             return None
         if cursor >= self.last:
             return []
@@ -157,9 +157,9 @@ class Feed:
             if not wait.done():
                 wait.set_result(True)
 
-    async def wait(self, seconds: float, tap: Tap) -> bool:
-        """False when nothing happened for so long, give or take a pulse. Raises what `tap` raised."""
-        wait = _Wait(self._loop, seconds, tap)
+    async def wait(self, seconds: float, on_events: OnEvents) -> bool:
+        """False when nothing happened for so long, give or take a pulse. Raises what `on_events` raised."""
+        wait = _Wait(self._loop, seconds, on_events)
         self._waiting[wait] = None
         try:
             return await wait
@@ -173,145 +173,147 @@ class Feed:
                 wait.set_result(False)
 
 
-class Feeds:
+class TailCaches:
     def __init__(self, settings: Settings, store: Store, background: Background) -> None:
         self._store = store
         self._pulse_seconds = min(_PULSE_SECONDS, settings.heartbeat_seconds / 10)
         self._cache = settings.local_cache
         self._background = background
-        self._feeds: dict[str, Feed] = {}
+        self._tails: dict[str, TailCache] = {}
         self._dirty: dict[str, None] = {}  # a set that keeps its order
         self._reading: set[str] = set()
-        self._bell = asyncio.Event()
-        self._doorbell: Doorbell | ClusterDoorbell | None = None
+        self._news = asyncio.Event()
+        self._notifications: Notifications | ClusterNotifications | None = None
 
-    def start(self, doorbell: Doorbell | ClusterDoorbell) -> None:
-        self._doorbell = doorbell
+    def start(self, notifications: Notifications | ClusterNotifications) -> None:
+        self._notifications = notifications
         self._background.loop("tail", self._tail)
         self._background.loop("pulse", self._pulse)
 
-    def all(self) -> list[Feed]:
-        return list(self._feeds.values())
+    def all(self) -> list[TailCache]:
+        return list(self._tails.values())
 
-    def local(self, ref: TurnRef) -> Feed | None:
-        """The feed that a runner of this worker fills; None where the cache is switched off."""
+    def local(self, ref: TurnRef) -> TailCache | None:
+        """The tail that a runner of this worker fills; None where the cache is switched off."""
         if not self._cache:
             return None
         channel = self._store.log.name(ref)
-        feed = self._feeds.setdefault(channel, Feed(ref, channel))
-        feed.local = True
-        return feed
+        tail = self._tails.setdefault(channel, TailCache(ref, channel))
+        tail.local = True
+        return tail
 
     def has_readers(self, ref: TurnRef) -> bool:
-        feed = self._feeds.get(self._store.log.name(ref))
-        return feed is not None and feed.readers > 0
+        tail = self._tails.get(self._store.log.name(ref))
+        return tail is not None and tail.readers > 0
 
     async def leave(self, ref: TurnRef) -> None:
-        """The runner has ended: from now on the log's bell is the only source."""
+        """The runner has ended: from now on notifications are the only source."""
         channel = self._store.log.name(ref)
-        feed = self._feeds.get(channel)
-        if feed is None or not feed.local:
+        tail = self._tails.get(channel)
+        if tail is None or not tail.local:
             return
-        feed.local = False
-        if not feed.readers:
-            self._feeds.pop(channel, None)
-        elif not (feed.events and feed.events[-1].terminal):
-            await self._subscribe(feed)
-            self.ring(channel)
+        tail.local = False
+        if not tail.readers:
+            self._tails.pop(channel, None)
+        elif not (tail.events and tail.events[-1].terminal):
+            await self._subscribe(tail)
+            self.notify(channel)
 
     @asynccontextmanager
-    async def watch(self, ref: TurnRef) -> AsyncIterator[Feed]:
+    async def watch(self, ref: TurnRef) -> AsyncIterator[TailCache]:
         channel = self._store.log.name(ref)
-        feed = self._feeds.setdefault(channel, Feed(ref, channel))
-        feed.readers += 1
+        tail = self._tails.setdefault(channel, TailCache(ref, channel))
+        tail.readers += 1
         try:
-            if not feed.local and not feed.subscribed:
+            if not tail.local and not tail.subscribed:
                 # Each reader until it is heard: the one that asked first may leave before that.
-                await self._subscribe(feed)
-                feed.rung = True  # what others have read meanwhile may be out of date already
-            yield feed
+                await self._subscribe(tail)
+                tail.stale = True  # what others have read meanwhile may be out of date already
+            yield tail
         finally:
-            feed.readers -= 1
-            if not feed.readers and not feed.local and self._feeds.get(channel) is feed:
-                del self._feeds[channel]
-                if self._doorbell:
-                    await self._doorbell.unsubscribe(channel)
+            tail.readers -= 1
+            if not tail.readers and not tail.local and self._tails.get(channel) is tail:
+                del self._tails[channel]
+                if self._notifications:
+                    await self._notifications.unsubscribe(channel)
 
-    async def _subscribe(self, feed: Feed) -> None:
-        if self._doorbell:
-            await self._doorbell.subscribe(feed.channel)
-        feed.subscribed = True
+    async def _subscribe(self, tail: TailCache) -> None:
+        if self._notifications:
+            await self._notifications.subscribe(tail.channel)
+        tail.subscribed = True
 
-    def ring(self, channel: str, newest: int | None = None) -> None:
-        """The log of this channel has grown, says the doorbell: up to `newest`, where that is known."""
-        feed = self._feeds.get(channel)
-        if feed is None or feed.local:
+    def notify(self, channel: str, newest: int | None = None) -> None:
+        """A notification: the log of this channel has grown, up to `newest`, where that is known."""
+        tail = self._tails.get(channel)
+        if tail is None or tail.local:
             return
-        if feed.last is None:
-            feed.rung = True
-            feed.wake()
+        if tail.last is None:
+            tail.stale = True
+            tail.wake()
             return
-        feed.heard = max(feed.heard, feed.last + 1 if newest is None else newest)
-        if feed.heard > feed.last:
+        tail.heard = max(tail.heard, tail.last + 1 if newest is None else newest)
+        if tail.heard > tail.last:
             self._dirty[channel] = None
-            self._bell.set()
+            self._news.set()
 
     def reset(self) -> None:
-        """Bells may have been missed: ask for everything."""
-        for channel, feed in self._feeds.items():
-            feed.trouble = True
-            feed.wake()
-            self.ring(channel)
+        """Notifications may have been missed: ask for everything."""
+        for channel, tail in self._tails.items():
+            tail.trouble = True
+            tail.wake()
+            self.notify(channel)
 
     def wake_all(self) -> None:
-        for feed in self._feeds.values():
-            feed.wake()
+        for tail in self._tails.values():
+            tail.wake()
 
     async def _pulse(self) -> None:
         """One timer for all that wait: a timer each would cost more than what they wait for."""
         while True:
-            await beat(self._pulse_seconds)
+            await aligned_sleep(self._pulse_seconds)
             now = asyncio.get_running_loop().time()
-            for feed in self._feeds.values():
-                feed.expire(now)
+            for tail in self._tails.values():
+                tail.expire(now)
 
     async def _tail(self) -> None:
         while True:
-            await self._bell.wait()
-            self._bell.clear()
-            feeds = [
-                feed
+            await self._news.wait()
+            self._news.clear()
+            tails = [
+                tail
                 for channel in self._dirty
-                if (feed := self._feeds.get(channel)) is not None
-                and feed.last is not None
-                and feed.heard > feed.last  # a bell may come behind the read that brought what it rang for
+                if (tail := self._tails.get(channel)) is not None
+                and tail.last is not None
+                and tail.heard > tail.last  # a read may have brought the event before its notification came
                 and channel not in self._reading
             ]
             self._dirty.clear()
-            for together in self._store.log.by_server(feeds, lambda feed: feed.channel).values():
+            for together in self._store.log.by_server(tails, lambda tail: tail.channel).values():
                 self._background.task("tail", self._bring(together))
-            if feeds:  # what rings meanwhile is read together
+            if tails:  # what is named meanwhile is read together
                 await asyncio.sleep(_TAIL_SECONDS)
 
-    async def _bring(self, feeds: Sequence[Feed]) -> None:
-        """New events of feeds whose logs are on one server."""
-        channels = {feed.channel for feed in feeds}
+    async def _bring(self, tails: Sequence[TailCache]) -> None:
+        """New events of tails whose logs are on one server."""
+        channels = {tail.channel for tail in tails}
         self._reading |= channels
         try:
-            pages = await self._store.log.read_many([(feed.channel, feed.last or 0) for feed in feeds])
+            pages = await self._store.log.read_many([(tail.channel, tail.last or 0) for tail in tails])
         except StoreUnavailable:
             await asyncio.sleep(_RETRY_SECONDS)
             pages = None
         finally:
             self._reading -= channels
-        for feed, events in zip(feeds, pages or [[]] * len(feeds), strict=True):
+        for tail, events in zip(tails, pages or [[]] * len(tails), strict=True):
             if events:
-                feed.push(events)
-            elif pages is not None:  # it rang, and there is nothing: the log is gone
-                feed.heard = feed.last or 0
-                feed.trouble = True
-                feed.wake()
+                tail.push(events)
+            elif pages is not None:  # a notification, and no event: the log is gone
+                tail.heard = tail.last or 0
+                tail.trouble = True
+                tail.wake()
         metrics.events_replayed.inc(sum(map(len, pages or [])))
-        if any(feed.heard > (feed.last or 0) for feed in feeds):  # it failed, or rang again meanwhile
-            self._dirty |= dict.fromkeys(feed.channel for feed in feeds)
-            self._bell.set()
+        if any(
+            tail.heard > (tail.last or 0) for tail in tails
+        ):  # the read failed, or there was another notification
+            self._dirty |= dict.fromkeys(tail.channel for tail in tails)
+            self._news.set()

@@ -1,8 +1,8 @@
-"""The beat: what a process does from time to time, it does in one wake-up.
+"""Sleeping until moments that all loops of a process share.
 
-Waking an idle worker costs 0.1 to 0.3 ms of processor time, whatever little it then does, so loops
-sleep until moments that they share. Processes have different moments: they neither wake nor ask
-Redis all at once.
+Waking an idle worker costs 0.1 to 0.3 ms of processor time, however little it then does. Periodic
+loops that wake at the same moment share that cost. Different processes have different moments, so
+that they do not all wake and ask Redis at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SPREAD: Final = 29
 _GRID_MS: Final = 100
 
 
-async def beat(seconds: float) -> float:
+async def aligned_sleep(seconds: float) -> float:
     """Sleep until this process's next multiple of `seconds`. Returns how late the wake-up was, in seconds."""
     loop = asyncio.get_running_loop()
     period = max(1, round(seconds * 1000))

@@ -1,8 +1,9 @@
-"""A handoff: a future whose waiting task goes on inside of the callback that brings the result.
+"""A future whose waiting task continues inside the callback that sets the result.
 
-asyncio wakes a task one turn of the event loop later, behind all else that is ready. On a busy worker
-that is 0.4 ms, and a first token has a dozen such waits before it. For results that connections bring:
-one that comes while another task runs is given out in asyncio's way, since tasks do not nest.
+asyncio continues a waiting task one iteration of the event loop later, behind everything else that is
+ready: 0.4 ms on a busy worker, and a first token has a dozen such waits before it. For results that
+network connections bring. A result that is set while another task runs continues its waiter in
+asyncio's usual way, since tasks do not nest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Handoff(asyncio.Future[T]):
+class InlineFuture(asyncio.Future[T]):
     """One task may await it; other callbacks are run as asyncio runs them."""
 
     _waiting: tuple[Callable[[Any], object], Context] | None = None

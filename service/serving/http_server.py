@@ -34,7 +34,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 
 from service.config.settings import Settings
-from service.eventloop.aligned_sleep import beat
+from service.eventloop.aligned_sleep import aligned_sleep
 from service.serving.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttp
 from service.telemetry.logs import get_logger
 
@@ -139,7 +139,7 @@ class ChatServer(Server):
         counter = 0
         while not await self.on_tick(counter):
             counter = (counter + 2) % 864_000
-            await beat(0.2)
+            await aligned_sleep(0.2)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_leaving()

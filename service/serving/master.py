@@ -188,9 +188,9 @@ def child_exited(settings: Settings, server: Any, worker: Any) -> None:
         for listener in server.LISTENERS:
             listener.close()
         unset_environment(METRICS_DIR)  # it counts nothing, and takes no place from a worker
-        from service.store.expire_leases import lapse
+        from service.store.expire_leases import expire_leases
 
-        count = lapse(settings, worker_name(worker.pid))
+        count = expire_leases(settings, worker_name(worker.pid))
         log.warning("worker.died", pid=worker.pid, leases_lapsed=count)
         done = True
     finally:

@@ -25,7 +25,7 @@ from uvicorn_worker import UvicornWorker
 
 from service.config.settings import load_settings
 from service.serving.balanced_accept import Acceptor, Board
-from service.serving.gc_policy import Collector
+from service.serving.gc_policy import GcPolicy
 from service.serving.http_server import ChatServer, http_options
 from service.telemetry.logs import get_logger
 
@@ -94,7 +94,7 @@ class WorkerServer(ChatServer):
         )
         self.worker = worker
         self._recycled = False
-        self._collector = Collector()
+        self._collector = GcPolicy()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])

@@ -1,7 +1,7 @@
-"""Lapse the leases of a worker that is known to be dead, from Gunicorn's master process.
+"""Expire the leases of a worker that is known to be dead, from Gunicorn's master process.
 
 Synchronous and short: the master must not block, so there are two bounded round trips in a
-thread. Only a shortcut: without it the leases lapse by themselves.
+thread. Only a shortcut: without it the leases expire by themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.store.turns import TurnRef
 
 _TIMEOUT_SECONDS: Final = 0.5
 
-_LAPSE: Final = """
+_EXPIRE: Final = """
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'state') ~= 'running' then
   return 0
 end
@@ -41,15 +41,17 @@ def _connect(url: str) -> Any:
     return redis.Redis.from_url(url, **options)
 
 
-def lapse(settings: Settings, worker: str) -> int:
-    """Returns how many leases were lapsed; 0 when the store cannot be asked."""
+def expire_leases(settings: Settings, worker: str) -> int:
+    """Returns how many leases were expired; 0 when the store cannot be asked."""
     url = settings.redis_url.get_secret_value() if settings.redis_url else ""
     if not url.startswith(("redis://", "rediss://", "unix://")):
         return 0  # Sentinel and Cluster: the lease time is the bound
     keys = Keys(settings.redis_key_prefix)
-    lapsed = 0
+    expired = 0
     # As release.lua does for an owner that lives.
-    lapsing = _LAPSE.replace("{history}", Path(__file__).with_name("lua").joinpath("history.lua").read_text())
+    lapsing = _EXPIRE.replace(
+        "{history}", Path(__file__).with_name("lua").joinpath("history.lua").read_text()
+    )
     try:
         client = _connect(url)
         references = [item.decode() for item in client.smembers(keys.owned_by(worker))]
@@ -58,9 +60,9 @@ def lapse(settings: Settings, worker: str) -> int:
             name = keys.session(ref.principal, ref.session_id).turn(ref.turn_id)
             client.eval(lapsing, 1, name, worker)
             client.zadd(keys.deadlines, {reference: 0})
-            lapsed += 1
+            expired += 1
         client.delete(keys.owned_by(worker))
         client.close()
     except (RedisError, OSError):
-        return lapsed
-    return lapsed
+        return expired
+    return expired

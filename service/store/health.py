@@ -12,7 +12,7 @@ import time
 from typing import Final
 
 from service.errors import StoreRefusesWrites, StoreUnavailable
-from service.eventloop.aligned_sleep import beat
+from service.eventloop.aligned_sleep import aligned_sleep
 from service.store.connection.client import Client
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
@@ -61,7 +61,7 @@ class Health:
     async def run(self) -> None:
         while True:
             await self.look()
-            await beat(_LOOK_SECONDS)
+            await aligned_sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:
         """One look, for `bound` seconds at most."""

@@ -106,7 +106,7 @@ class Keys:
         """On a Cluster, what `deadlines` is: one for the sessions of each part of the slots, in that part."""
         return f"{self.deadlines}:{{{tag}}}"
 
-    def bell(self, worker: str) -> str:
+    def worker_channel(self, worker: str) -> str:
         """Channel: what other workers tell this one (a turn to stop)."""
         return f"{self.prefix}:bell:{worker}"
 

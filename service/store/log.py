@@ -53,7 +53,7 @@ class Log:
         self._lease_ms = lease_ms
 
     def name(self, ref: TurnRef) -> str:
-        """The log's key, which is also the channel that rings when it grows."""
+        """The log's key, which is also the channel that is notified when it grows."""
         return self._keys.session(ref.principal, ref.session_id).log(ref.turn_id)
 
     def names(self, ref: TurnRef) -> Sequence[str]:

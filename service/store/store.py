@@ -8,13 +8,13 @@ from service.store.connection.client import Client
 from service.store.connection.clock import Clock
 from service.store.connection.scripts import Scripts
 from service.store.credentials import Credentials
-from service.store.entry import Entry
 from service.store.health import Health
 from service.store.keys import Keys
 from service.store.leases import Leases
 from service.store.ledger import Ledger
 from service.store.log import Log
 from service.store.pacing import Pacing
+from service.store.send_admission import SendAdmission
 from service.store.sessions import Sessions
 from service.store.turns import Turns
 from service.store.windows import Windows
@@ -35,7 +35,7 @@ class Store:
         self.credentials = Credentials(self.client, self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)
         self.ledger = Ledger(self.client, self.scripts, self.keys, settings, self.account)
-        self.entry = Entry(
+        self.send_admission = SendAdmission(
             self.client, self.scripts, self.sessions, self.leases, self.ledger, self.turns, worker
         )  # fmt: skip
         self.pacing = Pacing(self.client, self.scripts, self.keys, settings, worker)

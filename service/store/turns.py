@@ -36,7 +36,7 @@ _OF_THE_TIMEOUT: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class TurnRef:
-    """Names one turn everywhere; its text form stands in indexes and bells."""
+    """Names one turn everywhere; its text form stands in indexes and notifications."""
 
     principal: str
     session_id: str
@@ -369,9 +369,11 @@ class Turns:
         """Forget what a Response repeats of its request; the turn is no Response any more."""
         await self._scripts.call("withdraw", [self._session(ref).turn(ref.turn_id)], [])
 
-    async def ring(self, worker: str, ref: TurnRef) -> None:
+    async def notify(self, worker: str, ref: TurnRef) -> None:
         """Tell a worker at once that a turn of its own shall stop."""
-        await self._client.run("ring", self._client.redis.publish(self._keys.bell(worker), str(ref)))
+        await self._client.run(
+            "ring", self._client.redis.publish(self._keys.worker_channel(worker), str(ref))
+        )
 
     async def seal(self, turn: Turn, seal: Seal) -> Sealed:
         """Raises StoreUnavailable."""

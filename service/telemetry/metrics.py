@@ -168,7 +168,7 @@ KINDS: Final = (
 )  # fmt: skip
 #: the tops that catch what nobody expected: a request, a turn, a background loop
 PLACES: Final = (
-    "request", "runner", "renew", "tick", "sweep", "tail", "pulse", "vitals", "circuit", "clock",
+    "request", "runner", "renew", "tick", "sweep", "tail", "pulse", "process_stats", "circuit", "clock",
     "health",
 )  # fmt: skip
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors

@@ -1,15 +1,14 @@
-"""One set of counts for all processes of a replica, and its text for Prometheus.
+"""The metrics of all processes of a replica, added up, and their text for Prometheus.
 
-prometheus_client keeps a process's counts in memory-mapped files that are named after it. Here
-the name is not the process id but a *place*: the lowest number that nobody holds by a lock on
-a file, which the kernel frees when its holder ends, in whatever way. Who comes next takes the
-place and goes on counting in its files. So a count is neither lost nor doubled by kill -9,
-nothing has to be merged, and there are never more files than processes have run at once.
-Gauges say what is now: those of a place that nobody holds are not shown, and a new holder
-begins with none.
+prometheus_client keeps the counts of a process in memory-mapped files that are named after it. Here
+the name is not the process id but a *worker slot*: the lowest number whose lock file nobody holds. The
+kernel releases the lock when its holder ends, however it ends. The next process takes the slot and
+goes on counting in its files. So kill -9 neither loses nor doubles a count, nothing has to be merged,
+and there are never more files than processes have run at once. Gauges describe the present: those of a
+slot that nobody holds are not shown, and a new holder begins with none.
 
-What is counted is metrics.py's; who may read it is the caller's. With one process (no
-directory for the counts) all this is prometheus_client's own registry.
+Which metrics there are: metrics.py. Who may read them: metrics_server.py and the route. With one
+process (no directory for the counts) all this is prometheus_client's own registry.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ _REST: Final = 9
 _LONGEST_REST_SECONDS: Final = 1.0
 
 
-class Place:
-    """This process's place in the directory; a fork takes one of its own."""
+class WorkerSlot:
+    """This process's slot in the directory; a fork takes one of its own."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -75,7 +74,7 @@ def count_together() -> None:
     """Before the first metric is made: where processes share a directory, count in it."""
     disable_created_metrics()
     if directory := environment().get(METRICS_DIR):
-        values.ValueClass = values.MultiProcessValue(Place(Path(directory)))
+        values.ValueClass = values.MultiProcessValue(WorkerSlot(Path(directory)))
 
 
 class Exposition:
@@ -111,7 +110,7 @@ class _Files:
 
     def collect(self) -> Iterable[Metric]:
         with _alone(self._directory):
-            held = {place.name.partition("_")[2] for place in self._directory.glob("place_*") if _held(place)}
+            held = {slot.name.partition("_")[2] for slot in self._directory.glob("place_*") if _held(slot)}
         files = [
             str(file)
             for file in sorted(self._directory.glob("*.db"))
@@ -123,7 +122,7 @@ class _Files:
 
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """No place changes hands meanwhile: looking at one locks it for a moment."""
+    """No slot changes its holder meanwhile: looking at one locks it for a moment."""
     descriptor = os.open(directory / "places.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -132,9 +131,9 @@ def _alone(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _hold(place: Path) -> int | None:
-    """The descriptor that holds the place for as long as it is open; None when another does."""
-    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _hold(slot: Path) -> int | None:
+    """The descriptor that holds the slot for as long as it is open; None when another process does."""
+    descriptor = os.open(slot, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -143,8 +142,8 @@ def _hold(place: Path) -> int | None:
     return descriptor
 
 
-def _held(place: Path) -> bool:
-    descriptor = _hold(place)
+def _held(slot: Path) -> bool:
+    descriptor = _hold(slot)
     if descriptor is not None:
         os.close(descriptor)
     return descriptor is None

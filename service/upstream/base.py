@@ -1,6 +1,6 @@
 """What the engine asks of a provider, whichever it is.
 
-One attempt is one `call`: a block that has the answer's head, and in which `pour` gives what comes
+One attempt is one `call`: a block that has the answer's head, and in which `read_into` gives what comes
 until the provider is done. Both raise UpstreamError for every way in which an attempt can fail, a
 clean end without a finish_reason included. Leaving the block closes the connection at once.
 """
@@ -63,7 +63,7 @@ class Request:
 
 
 #: Takes a batch inside of the callback that brought it; what it returns is awaited before the next one.
-Take = Callable[[Batch], Awaitable[None] | None]
+OnBatch = Callable[[Batch], Awaitable[None] | None]
 
 
 class Gate(Protocol):
@@ -87,7 +87,7 @@ class Answer(Protocol):
     @property
     def said(self) -> dict[str, Any]: ...
 
-    async def pour(self, take: Take) -> None: ...
+    async def read_into(self, on_batch: OnBatch) -> None: ...
 
 
 class Upstream(Protocol):

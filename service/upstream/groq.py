@@ -24,7 +24,7 @@ from service.errors import UpstreamError
 from service.telemetry.logs import get_logger
 from service.upstream import whole
 from service.upstream.address import GROQ, roots
-from service.upstream.base import Gate, Limits, Request, Take
+from service.upstream.base import Gate, Limits, OnBatch, Request
 from service.upstream.chunks import Decoder, cut_short, garbled
 from service.upstream.formats import Formats
 from service.upstream.models import Model
@@ -187,15 +187,15 @@ class GroqAnswer:
     def said(self) -> dict[str, Any]:
         return self._decoder.said
 
-    async def pour(self, take: Take) -> None:
+    async def read_into(self, on_batch: OnBatch) -> None:
         """Raises UpstreamError."""
         decoder = self._decoder
         try:
             if self._body is not None:
-                await self._pour(self._body, take)
+                await self._read_into(self._body, on_batch)
             else:
                 async for data in self._response.aiter_raw():
-                    if (pause := take(decoder.feed(data))) is not None:
+                    if (pause := on_batch(decoder.feed(data))) is not None:
                         await pause
                     if decoder.done or decoder.failure is not None:
                         break
@@ -205,7 +205,7 @@ class GroqAnswer:
                 return
             raise cut_short() from error
 
-    async def _pour(self, body: Body, take: Take) -> None:
+    async def _read_into(self, body: Body, on_batch: OnBatch) -> None:
         decoder = self._decoder
         pause: Awaitable[None] | None = None
         failure: UpstreamError | None = None
@@ -213,13 +213,13 @@ class GroqAnswer:
         def push(data: bytes) -> bool:
             nonlocal pause, failure
             try:
-                pause = take(decoder.feed(data))
+                pause = on_batch(decoder.feed(data))
                 failure = decoder.failure
             except UpstreamError as error:  # is for whoever waits, not for the connection
                 failure = error
             return pause is not None or failure is not None or decoder.done
 
-        while await body.pour(push):
+        while await body.read_into(push):
             if failure is not None:
                 raise failure
             if pause is not None:
@@ -239,7 +239,7 @@ class WholeAnswer:
         self.limits = _limits(response.headers)
         self.said: dict[str, Any] = {}
 
-    async def pour(self, take: Take) -> None:
+    async def read_into(self, on_batch: OnBatch) -> None:
         """Raises UpstreamError."""
         body = bytearray()
         try:
@@ -249,7 +249,7 @@ class WholeAnswer:
                     raise garbled()
         except (httpx.TransportError, httpx.StreamError) as error:
             raise cut_short() from error
-        if (pause := take(whole.decode(bytes(body), self.said))) is not None:
+        if (pause := on_batch(whole.decode(bytes(body), self.said))) is not None:
             await pause
 
 

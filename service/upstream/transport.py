@@ -22,7 +22,7 @@ from typing import Final, cast
 import httptools
 import httpx
 
-from service.eventloop.inline_future import Handoff
+from service.eventloop.inline_future import InlineFuture
 
 # Bytes of one response that may wait for a reader that does not come; then the socket waits.
 _MAX_WAITING: Final = 262_144
@@ -45,7 +45,7 @@ class Body(httpx.AsyncByteStream):
         self._loop = asyncio.get_running_loop()
         self._parts: list[bytes] = []
         self._waiting = 0
-        self._waiter: Handoff[bool] | None = None
+        self._waiter: InlineFuture[bool] | None = None
         self._push: Callable[[bytes], bool] | None = None
         self._error: Exception | None = None
         self.complete = False
@@ -59,7 +59,7 @@ class Body(httpx.AsyncByteStream):
                 return b""
         return self._take_parts()
 
-    async def pour(self, push: Callable[[bytes], bool]) -> bool:
+    async def read_into(self, push: Callable[[bytes], bool]) -> bool:
         """Give all to `push` in the callback that brings it, until that has enough. False at the end.
 
         Raises httpx.TransportError. What `push` raises breaks the connection and is raised here.
@@ -77,7 +77,7 @@ class Body(httpx.AsyncByteStream):
             raise self._error
         if self.complete:
             return False
-        self._waiter = Handoff(loop=self._loop)
+        self._waiter = InlineFuture(loop=self._loop)
         try:
             return await self._waiter
         finally:
@@ -161,7 +161,7 @@ class _Connection(asyncio.Protocol):
         self._idle = idle  # of its origin; the one longest idle drops out when it is full
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head: Handoff[httpx.Response] | None = None
+        self._head: InlineFuture[httpx.Response] | None = None
         self._body: Body | None = None
         # What one read has brought, while it is parsed.
         self._response: httpx.Response | None = None
@@ -186,7 +186,7 @@ class _Connection(asyncio.Protocol):
         """Send a request; returns with the head of its response. Raises httpx.TransportError."""
         self._headers = []
         self.heard = False
-        self._head = Handoff(loop=self._loop)
+        self._head = InlineFuture(loop=self._loop)
         self._transport.write(request)
         try:
             return await self._head

@@ -7,6 +7,7 @@ import graphlib
 import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,3 +221,20 @@ def test_make_knows_its_commands() -> None:
     commands = {"help", "setup", "run", "serve", "test", "check", "fmt", "lock", "fault", "bench", "clean"}
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert commands <= set(re.findall(r"^  make (\w+)", listed, re.M))
+
+
+#: Words of the past that nobody outside knew; what stands for each now: docs/architecture.md.
+GONE = {
+    "Tally", "Doorbell", "doorbell", "beat", "Handoff", "Vitals", "LaneRedis", "Lane", "lane", "Feed",
+    "Feeds", "feeds", "tap", "pour", "rung", "Seen", "Entered", "Occupied", "Own", "GLANCE", "lapse",
+}  # fmt: skip
+
+
+def test_words_that_have_gone_stay_away() -> None:
+    back = set()
+    for file in modules():
+        with tokenize.open(file) as source:
+            for token in tokenize.generate_tokens(source.readline):
+                if token.type == tokenize.NAME and token.string in GONE:
+                    back.add(f"{file.relative_to(ROOT)}: {token.string}")
+    assert back == set()

@@ -137,7 +137,7 @@ async def test_every_ending_is_booked_once(served: Served, store: redis.Redis) -
     # A sweep that comes late settles again what is settled: nothing changes.
     engine = served.app.state.edge.engine
     ref = TurnRef("none.anonymous", answer.headers["x-session-id"], answer.headers["x-turn-id"])
-    await engine.recovery.look_at(ref)
+    await engine.recovery.claim_due(ref)
     assert (await usage(served))["data"] == [row]
 
 
@@ -311,7 +311,7 @@ async def test_what_its_worker_could_not_book_is_booked_before_the_session_is_de
         (row,) = (await usage(served))["data"]
         assert (row["turns"], row["completion_tokens"]) == (1, 7)
         assert store.hgetall(RESERVED) == {}
-        await served.app.state.edge.engine.recovery.look_at(TurnRef("none.anonymous", "s", turn))
+        await served.app.state.edge.engine.recovery.claim_due(TurnRef("none.anonymous", "s", turn))
         assert (await usage(served))["data"] == [row]
 
 

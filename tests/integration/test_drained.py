@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.errors import ServiceError
-from service.eventloop.aligned_sleep import beat
+from service.eventloop.aligned_sleep import aligned_sleep
 from service.upstream.models import Catalogue
 from tests.conftest import Start
 from tests.support.sse import Parser
@@ -34,7 +34,7 @@ async def test_a_draining_worker_does_not_ask_for_what_is_due(
             beats += 1
             if beats > 12:  # the loops that beat are four
                 over.set()
-            return await beat(seconds)
+            return await aligned_sleep(seconds)
 
         engine.recovery.closed = True
         monkeypatch.setattr(engine.store.leases, "due", asking)

@@ -218,8 +218,8 @@ async def test_a_session_that_is_deleted_while_it_answers_ends_for_readers_elsew
         begun = await begin(one, "a")
         path = begun.headers["location"].removesuffix("/events")
         readers = [asyncio.create_task(reads(other, path)) for _ in range(8)]
-        feeds = other.app.state.edge.engine.feeds
-        await eventually_async(lambda: any(feed.readers == 8 and feed.last for feed in feeds.all()))
+        tails = other.app.state.edge.engine.tails
+        await eventually_async(lambda: any(tail.readers == 8 and tail.last for tail in tails.all()))
         assert (await one.client.delete("/v1/sessions/a")).status_code == 204
         for text in await asyncio.wait_for(asyncio.gather(*readers), 5):
             assert text.count("event: turn.stopped") == 1
@@ -235,8 +235,8 @@ async def test_a_log_that_has_gone_ends_all_its_readers_at_the_next_bell(
             asyncio.create_task(other.client.get(f"/v1/sessions/a/turns/{ref.turn_id}/events"))
             for _ in range(4)
         ]
-        feeds = other.app.state.edge.engine.feeds
-        await eventually_async(lambda: any(feed.readers == 4 and feed.last for feed in feeds.all()))
+        tails = other.app.state.edge.engine.tails
+        await eventually_async(lambda: any(tail.readers == 4 and tail.last for tail in tails.all()))
         log = one.app.state.edge.engine.store.log.name(ref)
         store.delete(*store.keys("chat:{none.anonymous/a}*"))
         store.publish(log, "99")

@@ -12,7 +12,7 @@ import redis
 from service import events
 from service.config.settings import Settings
 from service.store import log as codes
-from service.store.expire_leases import lapse
+from service.store.expire_leases import expire_leases
 from service.store.ledger import Bounds, Ledger
 from service.store.log import PAGE
 from service.store.store import Store
@@ -132,7 +132,7 @@ async def test_the_death_of_a_worker_lapses_its_own_turns_only(
     other = f"chat:{{{PRINCIPAL}/t2}}:turn:t2"
     store.hset(other, "owner", "host:2")  # taken over meanwhile
     kept = store.hget(other, "lease")
-    assert lapse(settings, "host:1") == 2
+    assert expire_leases(settings, "host:1") == 2
     assert int(str(store.hget(f"chat:{{{PRINCIPAL}/t1}}:turn:t1", "lease"))) <= now(store)
     assert store.hget(other, "lease") == kept
 

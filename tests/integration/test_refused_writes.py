@@ -288,7 +288,7 @@ async def test_readers_of_a_running_turn_are_told_when_the_hold_is_over_and_the_
         turn = (await served.client.get("/v1/sessions/s")).json()["active_turn"]
         path = f"/v1/sessions/s/turns/{turn}"
         elsewhere = asyncio.create_task(other.client.get(f"{path}/events"))
-        await eventually_async(lambda: any(feed.readers for feed in other.app.state.edge.engine.feeds.all()))
+        await eventually_async(lambda: any(tail.readers for tail in other.app.state.edge.engine.tails.all()))
         store.fill()
         with pytest.raises(httpx.RemoteProtocolError):
             await asyncio.wait_for(asking, 20)

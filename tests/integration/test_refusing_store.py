@@ -12,7 +12,7 @@ from structlog.testing import CapturingLogger
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
 from service.store.connection.client import Client
-from service.store.connection.notifications import Doorbell
+from service.store.connection.notifications import Notifications
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually_async
 
@@ -54,13 +54,13 @@ async def test_a_doorbell_without_rights_says_once_why_it_is_not_heard(
     lines = CapturingLogger()
     monkeypatch.setattr("service.store.connection.notifications.log", lines)
     resets: list[None] = []
-    doorbell = Doorbell(refusing, lambda channel, data: None, lambda: resets.append(None))
+    notifications = Notifications(refusing, lambda channel, data: None, lambda: resets.append(None))
     before = failures()
-    doorbell.start("bell")
+    notifications.start("bell")
     try:
         await eventually_async(lambda: failures() >= before + 3)
     finally:
-        await doorbell.close()
+        await notifications.close()
     [told] = lines.calls
     assert (told.method_name, told.args) == ("warning", ("doorbell.lost",))
     assert "NOPERM" in told.kwargs["reason"]

@@ -1,8 +1,9 @@
 """The network between processes and the store: seeded delays, cuts, silences, a server that stands still.
 
-A connection is a transport for service/store/connection/connection.py: real bytes in both directions, in order, each late by
-a seeded time. What has left a process arrives also when the process is dead or has hung up, unless the
-network was cut. Invariant: the server carries out commands one at a time, in the order of their arrival,
+A connection is a transport for service/store/connection/connection.py: real bytes in both directions, in
+order, each late by a seeded time. What has left a process arrives also when the process is dead or has
+hung up, unless the network was cut.
+Invariant: the server carries out commands one at a time, in the order of their arrival,
 and says nothing while it stands still or is down.
 """
 

@@ -21,14 +21,14 @@ from service.store.turns import LIFE
 from tests.simulation.clock import EPOCH, Loop
 from tests.simulation.network import Network
 from tests.simulation.provider import Provider
-from tests.simulation.seen import Asked, Kept, Seen, text_of
+from tests.simulation.seen import Asked, Kept, SessionSnapshot, text_of
 
 _SEALED: Final = (b"completed", b"stopped", b"failed")
 _STATES: Final = {b"completed": events.COMPLETED, b"stopped": events.STOPPED, b"failed": events.FAILED}
 # Scripts by which the owner of a turn, and nobody else, changes it.
 _OWNERS: Final = ("append", "renew", "release", "seal")
 # A reader at another worker is shown an event so long after it was logged, where nothing is in the way: one
-# round trip each for the bell and for the log, and the pause between two reads of a feed.
+# round trip each for the bell and for the log, and the pause between two reads of a tail.
 _SHOWN_SECONDS: Final = 0.5
 
 
@@ -105,7 +105,7 @@ class Oracle:
             self.kept.turns.pop(key, None)
             return
         turn_id = held[b"id"].decode()
-        now = Seen(
+        now = SessionSnapshot(
             held[b"state"], int(held[b"epoch"]), held[b"owner"], held.get(b"claim", b""), int(held[b"last"]),
             int(held[b"lease"]), b"stop" in held,
         )  # fmt: skip
@@ -129,7 +129,7 @@ class Oracle:
         if now.state == b"running" and before.state != b"running":
             self._one_runs(key, turn_id)
 
-    def _claimed(self, turn_id: str, before: Seen, now: Seen) -> None:
+    def _claimed(self, turn_id: str, before: SessionSnapshot, now: SessionSnapshot) -> None:
         self._claims[turn_id] += 1
         if now.epoch != before.epoch + 1:
             self.broken("a claim does not raise the epoch", turn_id, before.epoch, now.epoch)
@@ -142,7 +142,12 @@ class Oracle:
             self.broken("a turn was taken from an owner that lives", turn_id, before.owner)
 
     def _fresh(
-        self, key: bytes, turn_id: str, before: Seen | None, now: Seen, held: dict[bytes, bytes]
+        self,
+        key: bytes,
+        turn_id: str,
+        before: SessionSnapshot | None,
+        now: SessionSnapshot,
+        held: dict[bytes, bytes],
     ) -> int:
         """Check the events that came to the log; returns how many."""
         log = self._redis.log(key.replace(b":turn:", b":log:"))

@@ -10,7 +10,7 @@ from service.events import Event
 
 
 @dataclass
-class Seen:
+class SessionSnapshot:
     """A turn's hash and log as they were after the last command."""
 
     state: bytes = b""
@@ -34,7 +34,7 @@ class Asked:
 
 @dataclass
 class Kept:
-    turns: dict[bytes, Seen] = field(default_factory=dict)
+    turns: dict[bytes, SessionSnapshot] = field(default_factory=dict)
     sessions: dict[bytes, list[Asked]] = field(default_factory=dict)
     bills: dict[str, dict[str, int]] = field(default_factory=dict)
     settled: dict[str, bool] = field(default_factory=dict)  # whether it was booked

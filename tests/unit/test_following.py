@@ -1,4 +1,4 @@
-"""A reader gets every event once and in order, also where its feed has jumped."""
+"""A reader gets every event once and in order, also where its tail has jumped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from service import events
 from service.config.settings import Settings
 from service.engine.reader import Readers
-from service.engine.tail_cache import Feed, Feeds
+from service.engine.tail_cache import TailCache, TailCaches
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.store.store import Store
@@ -29,12 +29,12 @@ def told(number: int) -> Event:
 
 async def test_a_reader_who_was_shown_more_than_a_turn_has_is_told_when_it_has_ended() -> None:
     """Found by seed 10226: the store forgot a takeover whose first event a reader had been shown."""
-    feed = Feed(REF, "log")
-    feed.trouble = True  # the connection to the store was lost: bells may have been missed
+    tail = TailCache(REF, "log")
+    tail.trouble = True  # the connection to the store was lost: bells may have been missed
 
     @asynccontextmanager
-    async def watch(ref: TurnRef) -> AsyncIterator[Feed]:
-        yield feed
+    async def watch(ref: TurnRef) -> AsyncIterator[TailCache]:
+        yield tail
 
     async def read(ref: TurnRef, after: int, count: int = 500) -> list[Event]:
         return []
@@ -44,32 +44,32 @@ async def test_a_reader_who_was_shown_more_than_a_turn_has_is_told_when_it_has_e
 
     health = SimpleNamespace(refusal=("", 0.0))
     parts = SimpleNamespace(log=SimpleNamespace(read=read), turns=SimpleNamespace(get=get), health=health)
-    readers = Readers(Settings(), cast(Store, parts), cast(Feeds, SimpleNamespace(watch=watch)))
+    readers = Readers(Settings(), cast(Store, parts), cast(TailCaches, SimpleNamespace(watch=watch)))
     with pytest.raises(ServiceError, match="lost events"):
         await asyncio.wait_for(readers.follow(REF, 4, lambda _: None), 5)
 
 
 async def test_a_feed_that_jumps_is_made_up_for_from_the_log() -> None:
-    feed = Feed(REF, "log")
+    tail = TailCache(REF, "log")
     log = [told(1), told(2)]
     seen: list[int] = []
 
     @asynccontextmanager
-    async def watch(ref: TurnRef) -> AsyncIterator[Feed]:
-        yield feed
+    async def watch(ref: TurnRef) -> AsyncIterator[TailCache]:
+        yield tail
 
     async def read(ref: TurnRef, after: int, count: int = 500) -> list[Event]:
         return [event for event in log if event.id > after]
 
-    def take(found: list[Event]) -> None:
+    def on_batch(found: list[Event]) -> None:
         seen.extend(event.id for event in found)
 
     store = cast(Store, SimpleNamespace(log=SimpleNamespace(read=read)))
-    readers = Readers(Settings(), store, cast(Feeds, SimpleNamespace(watch=watch)))
-    following: asyncio.Task[Any] = asyncio.create_task(readers.follow(REF, 0, take))
+    readers = Readers(Settings(), store, cast(TailCaches, SimpleNamespace(watch=watch)))
+    following: asyncio.Task[Any] = asyncio.create_task(readers.follow(REF, 0, on_batch))
     await eventually_async(lambda: seen == [1, 2])
     log += [told(3), told(4)]
-    feed.push([told(4)])  # this worker has taken the turn over: what came between is in the log only
+    tail.push([told(4)])  # this worker has taken the turn over: what came between is in the log only
     await eventually_async(lambda: len(seen) >= 3)
     assert seen == [1, 2, 3, 4]
     following.cancel()
@@ -77,10 +77,10 @@ async def test_a_feed_that_jumps_is_made_up_for_from_the_log() -> None:
 
 
 class Missed:
-    """A log of which the feed has heard nothing, and readers at its old end: the bell was missed."""
+    """A log of which the tail has heard nothing, and readers at its old end: the bell was missed."""
 
     def __init__(self, get: Callable[[TurnRef], Awaitable[Turn | None]], **settings: Any) -> None:
-        self.feed = Feed(REF, "log")
+        self.feed = TailCache(REF, "log")
         self.feed.push([told(1)])
         self.log = [told(1), told(2), Event(3, events.structured(events.COMPLETED, {}))]
         self.seen: list[list[int]] = []
@@ -89,13 +89,15 @@ class Missed:
             health=SimpleNamespace(refusal=("", 0.0)), client=SimpleNamespace(cluster=False),
         )  # fmt: skip
         values = Settings(heartbeat_seconds=100, **settings)
-        self.readers = Readers(values, cast(Store, parts), cast(Feeds, SimpleNamespace(watch=self._watch)))
+        self.readers = Readers(
+            values, cast(Store, parts), cast(TailCaches, SimpleNamespace(watch=self._watch))
+        )
 
     async def _read(self, ref: TurnRef, after: int, count: int = 500) -> list[Event]:
         return [event for event in self.log if event.id > after]
 
     @asynccontextmanager
-    async def _watch(self, ref: TurnRef) -> AsyncIterator[Feed]:
+    async def _watch(self, ref: TurnRef) -> AsyncIterator[TailCache]:
         yield self.feed
 
     def follow(self) -> asyncio.Task[None]:
@@ -173,15 +175,15 @@ async def test_a_second_reader_waits_until_its_bell_is_heard_though_the_first_ha
         raise AssertionError("somebody reads it still")
 
     store = cast(Store, SimpleNamespace(log=SimpleNamespace(name=str)))
-    feeds = Feeds(Settings(), store, cast(Any, None))
-    feeds._doorbell = cast(Any, SimpleNamespace(subscribe=subscribe, unsubscribe=unsubscribe))
+    tails = TailCaches(Settings(), store, cast(Any, None))
+    tails._notifications = cast(Any, SimpleNamespace(subscribe=subscribe, unsubscribe=unsubscribe))
     heard = asyncio.Event()
     leave = asyncio.Event()
 
     async def watch() -> None:
-        async with feeds.watch(REF) as feed:
-            assert feed.subscribed
-            assert feed.rung  # what was read before may be out of date
+        async with tails.watch(REF) as tail:
+            assert tail.subscribed
+            assert tail.stale  # what was read before may be out of date
             heard.set()
             await leave.wait()
 

@@ -9,8 +9,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from service.store.connection.connection import Answered, Command, Wire
-from service.store.connection.replicas import Replicas, ReplicatedWire
+from service.store.connection.connection import Answered, Command, RedisConnection
+from service.store.connection.replicas import Replicas, ReplicatedConnection
 
 WAIT = ("WAIT", 2, 500)
 FENCE = ("SET", "fence", "", "PX", 60_000)
@@ -39,12 +39,12 @@ def wire() -> Recorded:
 
 
 @pytest.fixture
-async def replicated(wire: Recorded) -> ReplicatedWire:
-    return ReplicatedWire(cast(Wire, wire), Replicas(2, 0.5), lambda: "fence")
+async def replicated(wire: Recorded) -> ReplicatedConnection:
+    return ReplicatedConnection(cast(RedisConnection, wire), Replicas(2, 0.5), lambda: "fence")
 
 
 async def test_the_wait_leaves_in_the_write_of_what_it_is_for(
-    wire: Recorded, replicated: ReplicatedWire
+    wire: Recorded, replicated: ReplicatedConnection
 ) -> None:
     asked = replicated.ask([("A",), ("B",)])
     assert wire.writes == [[("A",), ("B",), FENCE, WAIT]]
@@ -53,7 +53,7 @@ async def test_the_wait_leaves_in_the_write_of_what_it_is_for(
 
 
 async def test_what_is_asked_for_meanwhile_leaves_together_in_order_with_one_wait(
-    wire: Recorded, replicated: ReplicatedWire
+    wire: Recorded, replicated: ReplicatedConnection
 ) -> None:
     first, second, third = (replicated.ask([(name,)]) for name in "ABC")
     assert len(wire.writes) == 1
@@ -66,7 +66,7 @@ async def test_what_is_asked_for_meanwhile_leaves_together_in_order_with_one_wai
 
 
 async def test_too_few_replicas_are_a_refusal_of_the_whole_group_and_of_no_other(
-    wire: Recorded, replicated: ReplicatedWire
+    wire: Recorded, replicated: ReplicatedConnection
 ) -> None:
     first, second = replicated.ask([("A",)]), replicated.ask([("B",)])
     wire.answer([b"a", b"OK", 1])
@@ -77,7 +77,7 @@ async def test_too_few_replicas_are_a_refusal_of_the_whole_group_and_of_no_other
 
 
 async def test_a_broken_wire_is_told_to_what_was_under_way_and_to_what_waited(
-    wire: Recorded, replicated: ReplicatedWire
+    wire: Recorded, replicated: ReplicatedConnection
 ) -> None:
     first, second = replicated.ask([("A",)]), replicated.ask([("B",)])
     wire.lost = True
@@ -89,7 +89,7 @@ async def test_a_broken_wire_is_told_to_what_was_under_way_and_to_what_waited(
 
 
 async def test_a_server_that_became_a_replica_is_looked_for_anew(
-    wire: Recorded, replicated: ReplicatedWire
+    wire: Recorded, replicated: ReplicatedConnection
 ) -> None:
     asked = replicated.ask([("A",)])
     wire.answer([b"a", b"OK", ResponseError("WAIT cannot be used with replica instances")])
@@ -98,7 +98,7 @@ async def test_a_server_that_became_a_replica_is_looked_for_anew(
 
 
 async def test_without_slots_a_node_has_no_fence(wire: Recorded) -> None:
-    replicated = ReplicatedWire(cast(Wire, wire), Replicas(2, 0.5), lambda: None)
+    replicated = ReplicatedConnection(cast(RedisConnection, wire), Replicas(2, 0.5), lambda: None)
     asked = replicated.ask([("A",)])
     assert wire.writes == [[("A",), WAIT]]
     wire.answer([b"a", 2])

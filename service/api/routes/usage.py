@@ -17,7 +17,7 @@ from service.api.answers import Json
 from service.api.auth.authenticator import forbidden
 from service.api.edge import Edge, edge_of, principal_of
 from service.api.sending import own_bounds
-from service.engine.sends import Own
+from service.engine.sends import OwnLimits
 from service.store.ledger import PERIODS, USAGE_DAYS, Bounds, Usage
 
 router = APIRouter(prefix="/v1/usage")
@@ -47,7 +47,7 @@ async def _reach(edge: Edge, who: str) -> dict[str, int | None]:
     now, budgets = time.time(), edge.engine.budgets
     keys = await edge.engine.store.credentials.all()
     own = [own_bounds(key) for key in keys if key.principal == who and key.state(now) == "active"]
-    found = [_limits(budgets.bounds(bounds)) for bounds in own or [Own()]]
+    found = [_limits(budgets.bounds(bounds)) for bounds in own or [OwnLimits()]]
     return {period: _highest([limits[period] for limits in found]) for period in PERIODS}
 
 

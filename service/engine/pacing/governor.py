@@ -18,7 +18,7 @@ from typing import Final
 from service.engine.background import Background
 from service.engine.pacing.queue import Grant, Pacer
 from service.errors import StoreUnavailable, UpstreamError
-from service.eventloop.aligned_sleep import beat
+from service.eventloop.aligned_sleep import aligned_sleep
 from service.store.pacing import Circuit, Pacing
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
@@ -229,7 +229,7 @@ class Governor:
         while True:
             self._saw(await self._pacing.circuit())
             self._know(await self._pacing.unavailable())
-            await beat(_LOOK_SECONDS)
+            await aligned_sleep(_LOOK_SECONDS)
 
     async def _open_circuit(self, reason: str) -> None:
         try:

@@ -2,7 +2,7 @@
 
 Invariants: no call waits longer than the store timeout; a call that timed out is not sent again
 (it may have been carried out), a connection that turned out to be dead is replaced once. Blocking
-and subscribing connections are not made here but by doorbell.py. What the keys mean belongs to
+and subscribing connections are made by notifications.py. What the keys mean belongs to
 the other modules of store/.
 """
 
@@ -29,8 +29,8 @@ from service.config.redis_url import parts_of
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
 from service.store.connection.connection import Command
-from service.store.connection.multiplexed import LaneRedis
-from service.store.connection.multiplexed_cluster import NAMES, LaneCluster
+from service.store.connection.multiplexed import MultiplexedRedis
+from service.store.connection.multiplexed_cluster import NAMES, MultiplexedCluster
 from service.store.connection.refusals import refusal, unavailable
 from service.store.connection.replicas import Replicas
 from service.store.keys import Keys
@@ -97,7 +97,11 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
         return _memory_client()
     if scheme.endswith("+sentinel"):
         client = _sentinel_client(url, options)
-        return client if timeout is None else LaneRedis(client.connection_pool, timeout, replicas, fence(0))
+        return (
+            client
+            if timeout is None
+            else MultiplexedRedis(client.connection_pool, timeout, replicas, fence(0))
+        )
     if scheme.endswith("+cluster"):
         host, port = _addresses(url, 6379)[0]
         nodes = [ClusterNode(h, p) for h, p in _addresses(url, 6379)]
@@ -108,7 +112,7 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
         start: dict[str, Any] = {"host": host, "port": port, "startup_nodes": nodes, "max_connections": _POOL}
         if timeout is None:
             return RedisCluster(**start, **of_nodes)
-        return LaneCluster(timeout, of_nodes, replicas, fence, **start)
+        return MultiplexedCluster(timeout, of_nodes, replicas, fence, **start)
     if scheme == "unix":
         options.pop("socket_keepalive")
     pool = aioredis.BlockingConnectionPool.from_url(
@@ -116,7 +120,7 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
     )
     if timeout is None:
         return aioredis.Redis.from_pool(pool)
-    return LaneRedis(pool, timeout, replicas, fence(0))
+    return MultiplexedRedis(pool, timeout, replicas, fence(0))
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
@@ -185,7 +189,7 @@ class Client:
         self.timeout = settings.redis_timeout_seconds
         self.redis = make_client(settings, timeout=self.timeout)
         self.cluster = isinstance(self.redis, RedisCluster)
-        self._lane = self.redis.lane if isinstance(self.redis, LaneRedis) else None
+        self._lane = self.redis.multiplexer if isinstance(self.redis, MultiplexedRedis) else None
         self._answers = 0
         self._told = float("-inf")
         self._doubted_until = float("-inf")
@@ -242,7 +246,7 @@ class Client:
 
     def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> dict[str, Sequence[T]]:
         """Items by the server that holds their key: what one server does is waited for apart."""
-        if not isinstance(self.redis, LaneCluster):
+        if not isinstance(self.redis, MultiplexedCluster):
             return {"": items} if items else {}
         found: dict[str, list[T]] = {}
         for item in items:

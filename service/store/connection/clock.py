@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from service.eventloop.aligned_sleep import beat
+from service.eventloop.aligned_sleep import aligned_sleep
 from service.store.connection.client import Client
 
 # A clock that is set anew is noticed after this time.
@@ -32,7 +32,7 @@ class Clock:
         while True:
             if not self._client.cluster:
                 await self.look()
-            await beat(_LOOK_SECONDS)
+            await aligned_sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:
         """Raises StoreUnavailable."""

@@ -1,9 +1,10 @@
-"""A wire: one connection to a Redis, spoken raw, in RESP3.
+"""One connection to a Redis, spoken raw, in RESP3.
 
-Commands leave in one write, replies that arrive together are given out together, in the order of
-the commands; what Redis pushes (published messages) goes to `on_push` as it arrives, without
-a task that waits for it. Invariants: no command waits longer than its bound; a wire that is late
-or garbled is ended, with all that wait on it. Who opens it again is lane.py's and doorbell.py's.
+Commands leave in one write. Replies that arrive together are given out together, in the order of the
+commands; what Redis pushes (published messages) goes to `on_push` as it arrives, without a task that
+waits for it. Invariants: no command waits longer than its bound; a connection that is late or sends no
+RESP is closed, and everything that waits on it fails. Who opens a new one: multiplexed.py and
+notifications.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from service.eventloop.inline_future import Handoff
+from service.eventloop.inline_future import InlineFuture
 
 Command = Sequence[Any]
 #: Called once, from the connection's own callback: all replies, or why there are none.
@@ -68,7 +69,7 @@ class Line:
         raise NotImplementedError
 
     def ask(self, commands: Iterable[Command]) -> asyncio.Future[list[Any]]:
-        replies: Handoff[list[Any]] = Handoff(loop=self._loop)
+        replies: InlineFuture[list[Any]] = InlineFuture(loop=self._loop)
 
         def answered(outcome: list[Any] | RedisError) -> None:
             if replies.done():
@@ -82,7 +83,7 @@ class Line:
         return replies
 
 
-class Wire(Line, asyncio.Protocol):
+class RedisConnection(Line, asyncio.Protocol):
     """`ended` is set, and `lost` is true, once nothing can be asked any more."""
 
     def __init__(self, timeout: float, on_push: Callable[[Sequence[Any]], None] | None = None) -> None:
@@ -126,7 +127,7 @@ class Wire(Line, asyncio.Protocol):
                     if self._on_push is not None:
                         self._on_push(reply)
                     continue
-                if not pending:  # what was told was refused
+                if not pending:  # an error reply to a SUBSCRIBE
                     self._end(reply if isinstance(reply, RedisError) else RedisConnectionError(str(reply)))
                     return
                 batch = pending[0]
@@ -180,21 +181,23 @@ class Wire(Line, asyncio.Protocol):
         self._end(RedisConnectionError("closed"))
 
 
-async def open_wire(pool: aioredis.ConnectionPool, make: Callable[[], Wire], timeout: float) -> Wire:
-    """A wire to where the pool's connections go. Raises RedisError, TimeoutError, OSError."""
+async def open_connection(
+    pool: aioredis.ConnectionPool, make: Callable[[], RedisConnection], timeout: float
+) -> RedisConnection:
+    """A connection to where the pool's connections go. Raises RedisError, TimeoutError, OSError."""
     options = pool.connection_kwargs
-    connection: Any = pool.make_connection  # knows the certificates that the URL names
+    make_sample: Any = pool.make_connection  # knows the certificates that the URL names
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(timeout):
         if "path" in options:
-            _, wire = await loop.create_unix_connection(make, options["path"])
+            _, connection = await loop.create_unix_connection(make, options["path"])
         else:
-            sample = connection()
+            sample = make_sample()
             if isinstance(pool, SentinelConnectionPool):
                 master: Any = pool
                 sample.host, sample.port = await master.get_master_address()
             context = getattr(sample, "ssl_context", None)
-            _, wire = await loop.create_connection(
+            _, connection = await loop.create_connection(
                 make, sample.host, sample.port, ssl=context.get() if context is not None else None
             )
         greeting: list[Command] = [("HELLO", "3")]
@@ -203,13 +206,13 @@ async def open_wire(pool: aioredis.ConnectionPool, make: Callable[[], Wire], tim
         if options.get("db"):
             greeting.append(("SELECT", options["db"]))
         try:
-            for reply in await wire.ask(greeting):
+            for reply in await connection.ask(greeting):
                 if isinstance(reply, RedisError):
                     raise reply
         except BaseException:
-            wire.close()  # whoever asked for it has nothing to close
+            connection.close()  # whoever asked for it has nothing to close
             raise
-        return wire
+        return connection
 
 
 async def close_pool(pool: aioredis.ConnectionPool) -> None:

@@ -1,4 +1,4 @@
-"""A Cluster whose nodes are each asked over a lane of their own.
+"""A Cluster whose nodes are each asked over a multiplexer of their own.
 
 redis-py knows the slots and the nodes, and asks those that no key names. What names a key travels on one
 connection per node, however much of it there is: a burst waits for its turn instead of for a free
@@ -20,7 +20,7 @@ from redis.asyncio.cluster import RedisCluster
 from redis.crc import key_slot
 from redis.exceptions import RedisClusterException, RedisError, ResponseError, SlotNotCoveredError
 
-from service.store.connection.multiplexed import Lane
+from service.store.connection.multiplexed import Multiplexer
 from service.store.connection.replicas import Replicas
 
 # A slot that is being moved has keys at two nodes: a command that names some of both is refused until
@@ -38,8 +38,8 @@ _OF_NO_KEY: Final = frozenset({"PING", "INFO", "TIME", "CLUSTER SLOTS", "COMMAND
 Address = tuple[str, int]
 
 
-class LaneCluster(RedisCluster):
-    """redis-py's commands, carried by lanes. Subscribing commands need another client."""
+class MultiplexedCluster(RedisCluster):
+    """redis-py's commands, carried by multiplexers. Subscribing commands need another client."""
 
     def __init__(
         self, timeout: float, node_options: Mapping[str, Any], replicas: Replicas | None,
@@ -51,7 +51,7 @@ class LaneCluster(RedisCluster):
         self._replicas = replicas
         self._fence = fence
         self._fences: dict[Address, str | None] = {}  # by node, as long as the slots stay where they are
-        self._lanes: dict[Address, Lane] = {}
+        self._lanes: dict[Address, Multiplexer] = {}
         self._refreshing: asyncio.Task[None] | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -102,12 +102,14 @@ class LaneCluster(RedisCluster):
             raise SlotNotCoveredError(f"no node holds slot {slot}")
         return str(nodes[0].host), int(nodes[0].port)
 
-    def _lane(self, address: Address) -> Lane:
-        lane = self._lanes.get(address)
-        if lane is None:
+    def _lane(self, address: Address) -> Multiplexer:
+        multiplexer = self._lanes.get(address)
+        if multiplexer is None:
             fence = partial(self._fence_at, address)
-            lane = self._lanes[address] = Lane(self.pool_at(address), self._timeout, self._replicas, fence)
-        return lane
+            multiplexer = self._lanes[address] = Multiplexer(
+                self.pool_at(address), self._timeout, self._replicas, fence
+            )
+        return multiplexer
 
     def pool_at(self, address: Address) -> aioredis.ConnectionPool:
         """What a connection to a node is made from; it keeps none."""
@@ -152,8 +154,8 @@ class LaneCluster(RedisCluster):
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait([self._refreshing])
-        for lane in self._lanes.values():
-            await lane.close()
+        for multiplexer in self._lanes.values():
+            await multiplexer.close()
         self._lanes.clear()
         await super().aclose()
 
@@ -161,8 +163,8 @@ class LaneCluster(RedisCluster):
 class _Together(Pipeline):
     """Commands that are asked at once, each of the node that holds its key."""
 
-    def __init__(self, client: LaneCluster) -> None:
-        # Without a pool of connections: `execute` asks the lanes.
+    def __init__(self, client: MultiplexedCluster) -> None:
+        # Without a pool of connections: `execute` asks the multiplexers.
         super().__init__(None, client.response_callbacks, False, None)  # type: ignore[arg-type]
         self._client = client
 

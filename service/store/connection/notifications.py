@@ -1,8 +1,8 @@
-"""The doorbell: one subscribed connection per worker that tells which turns have news.
+"""Notifications: one subscribed connection per worker that says which turns have new events.
 
-It carries no data (that is read from the log) and nothing depends on it being complete: when the
-connection is lost, `on_reset` says that any bell may have been missed. A silent connection is
-probed, so that a stalled or vanished Redis is noticed.
+A notification carries no data (events are read from the log), and nothing depends on all of them
+arriving: when the connection was lost, `on_reset` says that any may have been missed. A connection that
+is silent for 5 s is probed with a PING, so that a stalled or vanished Redis is noticed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from service.config.settings import Settings
 from service.store.connection.client import make_client
-from service.store.connection.connection import Wire, close_pool, open_wire
+from service.store.connection.connection import RedisConnection, close_pool, open_connection
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
@@ -30,19 +30,19 @@ _BACKOFF_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 log = get_logger(__name__)
 
 
-class Doorbell:
+class Notifications:
     """To one server: that of the settings, or of a `pool` that leads to it."""
 
     def __init__(
-        self, settings: Settings, on_ring: Callable[[str, bytes], None], on_reset: Callable[[], None],
+        self, settings: Settings, on_notify: Callable[[str, bytes], None], on_reset: Callable[[], None],
         pool: aioredis.ConnectionPool | None = None,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._pool = pool
-        self._on_ring = on_ring
+        self._on_notify = on_notify
         self._on_reset = on_reset
         self._channels: dict[str, None] = {}  # a set that keeps its order
-        self._line: _WireLine | _PubSubLine | None = None
+        self._subscription: _SingleServer | _PubSub | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
@@ -56,24 +56,24 @@ class Doorbell:
         self._task = asyncio.create_task(self._listen(), name="doorbell")
 
     async def subscribe(self, channel: str) -> None:
-        """Returns when bells of the channel are heard, or are bound to be followed by a reset."""
+        """Returns when the channel is subscribed, or when a reset is bound to follow."""
         self._channels[channel] = None
         if not self._connected.is_set():
             return
         confirmed = self._unconfirmed.get(channel)
         if confirmed is None:
             confirmed = self._unconfirmed[channel] = asyncio.get_running_loop().create_future()
-        if self._line is not None:
+        if self._subscription is not None:
             with contextlib.suppress(RedisError, OSError):
-                await self._line.subscribe(channel)
+                await self._subscription.subscribe(channel)
         # A log that is read before this could grow unheard in between.
         await asyncio.wait({confirmed}, timeout=self._settings.redis_timeout_seconds)
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.pop(channel, None)
-        if self._connected.is_set() and self._line is not None:
+        if self._connected.is_set() and self._subscription is not None:
             with contextlib.suppress(RedisError, OSError):
-                await self._line.unsubscribe(channel)
+                await self._subscription.unsubscribe(channel)
 
     @property
     def connected(self) -> bool:
@@ -83,8 +83,8 @@ class Doorbell:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._line is not None:
-            await self._line.close()
+        if self._subscription is not None:
+            await self._subscription.close()
 
     async def _listen(self) -> None:
         while True:
@@ -99,35 +99,35 @@ class Doorbell:
             for confirmed in self._unconfirmed.values():
                 confirmed.cancel()
             self._unconfirmed.clear()
-            if self._line is not None:
-                await self._line.hang_up()
+            if self._subscription is not None:
+                await self._subscription.hang_up()
             await asyncio.sleep(_BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS)) - 1])
 
-    async def _connect(self) -> _WireLine | _PubSubLine:
-        if self._line is None:
-            self._line = self._make_line()
+    async def _connect(self) -> _SingleServer | _PubSub:
+        if self._subscription is None:
+            self._subscription = self._make_subscription()
         async with asyncio.timeout(self._settings.redis_timeout_seconds + 0.25):
-            await self._line.connect()
+            await self._subscription.connect()
             self._connected.set()
             self._resetting = set(self._channels)
             if self._channels:
-                await self._line.subscribe(*self._channels)
-        return self._line
+                await self._subscription.subscribe(*self._channels)
+        return self._subscription
 
-    def _make_line(self) -> _WireLine | _PubSubLine:
+    def _make_subscription(self) -> _SingleServer | _PubSub:
         pool = self._pool
         if pool is None:
             # No socket timeout: silence is normal here, and probed.
             client = make_client(self._settings, timeout=None, retry=Retry(NoBackoff(), 0))
             pool = client.connection_pool
             if not isinstance(pool, aioredis.BlockingConnectionPool):
-                return _PubSubLine(self._settings, client, self._pushed)
-        return _WireLine(self._settings, pool, self._pushed)
+                return _PubSub(self._settings, client, self._pushed)
+        return _SingleServer(self._settings, pool, self._pushed)
 
     def _pushed(self, message: Sequence[Any]) -> None:
         kind, channel, data = message
         if kind == b"message":
-            self._on_ring(channel.decode(), data)
+            self._on_notify(channel.decode(), data)
         elif kind == b"subscribe":
             self._confirm(channel.decode())
 
@@ -144,7 +144,7 @@ class Doorbell:
                 self._on_reset()
 
 
-class _WireLine:
+class _SingleServer:
     """To a single server: what is published is told as it arrives, without a task that waits for it."""
 
     def __init__(
@@ -153,41 +153,43 @@ class _WireLine:
         self._timeout = settings.redis_timeout_seconds
         self._pool = pool
         self._on_push = on_push
-        self._wire: Wire | None = None
+        self._connection: RedisConnection | None = None
 
     async def connect(self) -> None:
-        self._wire = await open_wire(self._pool, lambda: Wire(self._timeout, self._on_push), self._timeout)
+        self._connection = await open_connection(
+            self._pool, lambda: RedisConnection(self._timeout, self._on_push), self._timeout
+        )
 
     async def subscribe(self, *channels: str) -> None:
-        if self._wire is not None:
-            self._wire.tell(("SUBSCRIBE", *channels))
+        if self._connection is not None:
+            self._connection.tell(("SUBSCRIBE", *channels))
 
     async def unsubscribe(self, channel: str) -> None:
-        if self._wire is not None:
-            self._wire.tell(("UNSUBSCRIBE", channel))
+        if self._connection is not None:
+            self._connection.tell(("UNSUBSCRIBE", channel))
 
     async def listen(self) -> None:
         """Raises RedisError once the connection is lost."""
-        assert self._wire is not None
-        while not self._wire.lost:
+        assert self._connection is not None
+        while not self._connection.lost:
             try:
                 async with asyncio.timeout(_PROBE_SECONDS):
-                    await self._wire.ended.wait()
+                    await self._connection.ended.wait()
             except TimeoutError:
-                await self._wire.ask([("PING",)])
-        raise self._wire.error or RedisConnectionError("the connection was closed")
+                await self._connection.ask([("PING",)])
+        raise self._connection.error or RedisConnectionError("the connection was closed")
 
     async def hang_up(self) -> None:
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     async def close(self) -> None:
         await self.hang_up()
         await close_pool(self._pool)
 
 
-class _PubSubLine:
+class _PubSub:
     """To Sentinel or the store in memory, by redis-py's own connections."""
 
     def __init__(self, settings: Settings, client: Any, on_push: Callable[[Sequence[Any]], None]) -> None:

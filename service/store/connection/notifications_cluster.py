@@ -1,4 +1,4 @@
-"""The doorbell of a Cluster: one connection per node, each for the channels of the logs that the node holds.
+"""Notifications on a Cluster: one connection per node, each for the channels of the logs that it holds.
 
 So a node that stands still silences its own logs and no other's. Nodes pass on to each other what is
 published, so a channel is heard where it was subscribed also after its slot has moved; it follows the slot
@@ -15,24 +15,24 @@ from typing import Final
 from redis.exceptions import RedisClusterException, RedisError
 
 from service.config.settings import Settings
-from service.eventloop.aligned_sleep import beat
+from service.eventloop.aligned_sleep import aligned_sleep
 from service.store.connection.client import make_client
-from service.store.connection.multiplexed_cluster import Address, LaneCluster
-from service.store.connection.notifications import Doorbell
+from service.store.connection.multiplexed_cluster import Address, MultiplexedCluster
+from service.store.connection.notifications import Notifications
 
 # Between two looks at where channels are whose node cannot be reached: a failover takes longer.
 _LOOK_SECONDS: Final = 1.0
 
 
-class ClusterDoorbell:
+class ClusterNotifications:
     def __init__(
-        self, settings: Settings, on_ring: Callable[[str, bytes], None], on_reset: Callable[[], None]
+        self, settings: Settings, on_notify: Callable[[str, bytes], None], on_reset: Callable[[], None]
     ) -> None:
         self._settings = settings
-        self._on_ring = on_ring
+        self._on_notify = on_notify
         self._on_reset = on_reset
-        self._slots: LaneCluster = make_client(settings, timeout=settings.redis_timeout_seconds)
-        self._nodes: dict[Address, Doorbell] = {}
+        self._slots: MultiplexedCluster = make_client(settings, timeout=settings.redis_timeout_seconds)
+        self._nodes: dict[Address, Notifications] = {}
         self._places: dict[str, Address | None] = {}  # of channels; None while it is not known
         self._task: asyncio.Task[None] | None = None
 
@@ -66,7 +66,7 @@ class ClusterDoorbell:
             await node.subscribe(channel)
             return
         pool = self._slots.pool_at(address)
-        node = self._nodes[address] = Doorbell(self._settings, self._on_ring, self._on_reset, pool)
+        node = self._nodes[address] = Notifications(self._settings, self._on_notify, self._on_reset, pool)
         node.start(channel)
 
     async def _follow(self) -> None:
@@ -82,7 +82,7 @@ class ClusterDoorbell:
             for address, node in list(self._nodes.items()):
                 if not node.connected and address not in self._places.values():
                     await self._nodes.pop(address).close()
-            await beat(_LOOK_SECONDS)
+            await aligned_sleep(_LOOK_SECONDS)
 
     async def _move(self, channel: str, address: Address | None) -> None:
         """To the node that holds it now, where that is another one."""
@@ -98,8 +98,8 @@ class ClusterDoorbell:
 
 
 def make_doorbell(
-    settings: Settings, on_ring: Callable[[str, bytes], None], on_reset: Callable[[], None]
-) -> Doorbell | ClusterDoorbell:
+    settings: Settings, on_notify: Callable[[str, bytes], None], on_reset: Callable[[], None]
+) -> Notifications | ClusterNotifications:
     url = settings.redis_url.get_secret_value() if settings.redis_url else ""
-    make = ClusterDoorbell if url.partition("://")[0].endswith("+cluster") else Doorbell
-    return make(settings, on_ring, on_reset)
+    make = ClusterNotifications if url.partition("://")[0].endswith("+cluster") else Notifications
+    return make(settings, on_notify, on_reset)

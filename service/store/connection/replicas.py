@@ -17,7 +17,7 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from service.store.connection.connection import Answered, Command, Line, Wire
+from service.store.connection.connection import Answered, Command, Line, RedisConnection
 
 # The word by which refusals.py knows it: to the rest it is what `min-replicas-to-write` does.
 _REFUSED: Final = "NOREPLICAS {} of {} replicas have acknowledged what was written"
@@ -33,12 +33,14 @@ class Replicas:
     seconds: float
 
 
-class ReplicatedWire(Line):
-    """A wire that keeps replies until replicas have acknowledged. `fence` names a key of its server."""
+class ReplicatedConnection(Line):
+    """A connection that keeps replies until replicas have acknowledged. `fence` names a key of its server."""
 
-    def __init__(self, wire: Wire, replicas: Replicas, fence: Callable[[], str | None]) -> None:
+    def __init__(
+        self, connection: RedisConnection, replicas: Replicas, fence: Callable[[], str | None]
+    ) -> None:
         super().__init__()
-        self._wire = wire
+        self._connection = connection
         self._count = replicas.count
         self._wait = ("WAIT", replicas.count, int(replicas.seconds * 1000))
         self._fence = fence
@@ -47,7 +49,7 @@ class ReplicatedWire(Line):
 
     @property
     def lost(self) -> bool:
-        return self._wire.lost
+        return self._connection.lost
 
     def send(self, commands: Iterable[Command], answered: Answered) -> None:
         self._queue.append((list(commands), answered))
@@ -56,8 +58,8 @@ class ReplicatedWire(Line):
 
     def _send_group(self) -> None:
         group, self._queue = self._queue, []
-        if self._wire.lost:
-            error = self._wire.error or RedisConnectionError("the connection was closed")
+        if self._connection.lost:
+            error = self._connection.error or RedisConnectionError("the connection was closed")
             for _, answered in group:
                 answered(error)
             return
@@ -68,7 +70,7 @@ class ReplicatedWire(Line):
             commands.append(("SET", fence, "", "PX", _FENCE_MS))
         commands.append(self._wait)
         self._under_way = True
-        self._wire.send(commands, partial(self._landed, group))
+        self._connection.send(commands, partial(self._landed, group))
 
     def _landed(
         self, group: Sequence[tuple[list[Command], Answered]], outcome: list[Any] | RedisError
@@ -91,4 +93,4 @@ class ReplicatedWire(Line):
         return None
 
     def close(self) -> None:
-        self._wire.close()
+        self._connection.close()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from service.double import Double, expected_text
-from service.store.entry import Seen
+from service.store.send_admission import SessionSnapshot
 from tests.conftest import Start
-from tests.integration.test_entry import ask, called
+from tests.integration.test_send_admission import ask, called
 from tests.support.service import Served
 
 Between = Callable[[Served], Awaitable[Any]]
@@ -58,12 +58,12 @@ async def test_what_happens_between_the_look_and_the_begin_is_in_the_context(
 ) -> None:  # fmt: skip
     async with start(budget_tokens_per_day=budget) as served:
         await ask(served, OLD[0][1], session_id="s")
-        entry = served.app.state.edge.engine.store.entry
-        look = entry.look
+        entry = served.app.state.edge.engine.store.send_admission
+        look = entry.read_snapshot
 
-        async def interrupted(*asked: Any) -> Seen:
-            seen: Seen = await look(*asked)
-            monkeypatch.setattr(entry, "look", look)
+        async def interrupted(*asked: Any) -> SessionSnapshot:
+            seen: SessionSnapshot = await look(*asked)
+            monkeypatch.setattr(entry, "read_snapshot", look)
             await between(served)
             return seen
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.serving.gc_policy import Collector
+from service.serving.gc_policy import GcPolicy
 
 
 class Knot:
-    """Refers to itself: only the garbage collector can free it."""
+    """Refers to itself: only the garbage gc_policy can free it."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -28,10 +28,10 @@ def left_behind(number: int) -> weakref.ref[Knot]:
 
 
 @pytest.fixture
-def collecting() -> Iterator[Collector]:
-    """A collector that has settled, in a process that goes on without it."""
+def collecting() -> Iterator[GcPolicy]:
+    """A gc_policy that has settled, in a process that goes on without it."""
     thresholds = gc.get_threshold()
-    found = Collector()
+    found = GcPolicy()
     found.settle()
     try:
         yield found
@@ -49,7 +49,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float, used: float) -> N
 
 
 def test_a_quiet_worker_frees_what_has_piled_up(
-    collecting: Collector, monkeypatch: pytest.MonkeyPatch
+    collecting: GcPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     knot = left_behind(30_000)
     pass_time(monkeypatch, seconds=3600.0, used=1.0)
@@ -57,14 +57,14 @@ def test_a_quiet_worker_frees_what_has_piled_up(
     assert knot() is None
 
 
-def test_a_busy_worker_is_not_stopped_for_it(collecting: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_worker_is_not_stopped_for_it(collecting: GcPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     knot = left_behind(30_000)
     pass_time(monkeypatch, seconds=10.0, used=1_000.0)
     collecting.tick(connections=0)
     assert knot() is not None
 
 
-def test_a_few_objects_are_not_worth_a_look(collecting: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_objects_are_not_worth_a_look(collecting: GcPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     knot = left_behind(10)
     pass_time(monkeypatch, seconds=3600.0, used=1.0)
     collecting.tick(connections=0)
@@ -72,7 +72,7 @@ def test_a_few_objects_are_not_worth_a_look(collecting: Collector, monkeypatch: 
 
 
 def test_what_open_connections_have_in_use_is_not_looked_at(
-    collecting: Collector, monkeypatch: pytest.MonkeyPatch
+    collecting: GcPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5,000 idle readers are 940,000 objects and half a second of standstill, for nothing."""
     in_use = [Knot() for _ in range(30_000)]
@@ -86,7 +86,7 @@ def test_what_open_connections_have_in_use_is_not_looked_at(
     assert knot() is None
 
 
-def test_looks_take_a_thousandth_of_the_time(collecting: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looks_take_a_thousandth_of_the_time(collecting: GcPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     left_behind(30_000)
     pass_time(monkeypatch, seconds=3600.0, used=0.0)
     collecting.tick(connections=0)
@@ -99,5 +99,5 @@ def test_looks_take_a_thousandth_of_the_time(collecting: Collector, monkeypatch:
     assert early() is None
 
 
-def test_a_worker_that_is_always_busy_looks_in_the_end(collecting: Collector) -> None:
+def test_a_worker_that_is_always_busy_looks_in_the_end(collecting: GcPolicy) -> None:
     assert left_behind(1_100_000)() is None

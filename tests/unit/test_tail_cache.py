@@ -1,4 +1,4 @@
-"""What a feed brings is given to its readers where it arrives."""
+"""What a tail brings is given to its readers where it arrives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from service import events
-from service.engine.tail_cache import Feed
+from service.engine.tail_cache import TailCache
 from service.events import Event
 from service.store.turns import TurnRef
 
@@ -16,22 +16,22 @@ def event(number: int) -> Event:
     return Event(number, events.delta(f"word {number} "))
 
 
-def feed() -> Feed:
-    made = Feed(TurnRef("none.anonymous", "s", "t"), "log")
+def feed() -> TailCache:
+    made = TailCache(TurnRef("none.anonymous", "s", "t"), "log")
     made.push([event(1)])
     return made
 
 
 async def waiting(
-    found: Feed, taken: list[int], until: int = 99, seconds: float = 60.0
+    found: TailCache, taken: list[int], until: int = 99, seconds: float = 60.0
 ) -> asyncio.Task[bool]:
     """A reader that takes events up to `until` where they arrive, and wants to be woken for that one."""
 
-    def tap(fresh: list[Event]) -> bool:
+    def on_events(fresh: list[Event]) -> bool:
         taken.extend(event.id for event in fresh)
         return taken[-1] < until
 
-    task = asyncio.create_task(found.wait(seconds, tap))
+    task = asyncio.create_task(found.wait(seconds, on_events))
     await asyncio.sleep(0)
     return task
 

@@ -1,4 +1,4 @@
-"""The lane against a real Redis: order, refusals, bounds, and connections that break."""
+"""The multiplexer against a real Redis: order, refusals, bounds, and connections that break."""
 
 from __future__ import annotations
 

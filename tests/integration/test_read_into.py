@@ -40,10 +40,10 @@ async def test_what_comes_is_poured_until_there_is_enough_and_the_rest_is_kept(
 
     async with serving(tells) as server, client.stream("GET", server.url) as response:
         body = body_of(response)
-        assert await body.pour(push)
+        assert await body.read_into(push)
         assert got == [b"one", b"two", b"enough"]
         await eventually_async(lambda: body.complete)
-        assert not await body.pour(push)
+        assert not await body.read_into(push)
         assert b"".join(got[3:]) == b"threefour"
 
 
@@ -60,7 +60,7 @@ async def test_a_cut_ends_the_pouring_with_an_error(client: httpx.AsyncClient) -
 
     async with serving(cuts) as server, client.stream("GET", server.url) as response:
         with pytest.raises(httpx.RemoteProtocolError):
-            await body_of(response).pour(push)
+            await body_of(response).read_into(push)
     assert got == [b"hello"]
 
 
@@ -81,7 +81,7 @@ async def test_a_fault_of_whoever_takes_what_comes_is_told_to_whoever_waits(
     seen: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context["exception"]))
     async with serving(says) as server, client.stream("GET", server.url) as response:
-        pouring = asyncio.create_task(body_of(response).pour(faulty))
+        pouring = asyncio.create_task(body_of(response).read_into(faulty))
         await asyncio.sleep(0)
         said.set()
         with pytest.raises(AssertionError, match="hello"):
@@ -104,7 +104,7 @@ async def test_so_is_one_in_the_read_that_ends_the_answer(client: httpx.AsyncCli
 
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     async with serving(says) as server, client.stream("GET", server.url) as response:
-        pouring = asyncio.create_task(body_of(response).pour(faulty))
+        pouring = asyncio.create_task(body_of(response).read_into(faulty))
         await asyncio.sleep(0)
         said.set()
         with pytest.raises(AssertionError, match="hello"):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.eventloop.inline_future import Handoff
+from service.eventloop.inline_future import InlineFuture
 
 
 class Waiting:
@@ -14,7 +14,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.handoff: Handoff[str] = Handoff()
+        self.handoff: InlineFuture[str] = InlineFuture()
         self.task = asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:
@@ -56,7 +56,7 @@ async def test_a_failure_is_handed_over_like_a_result() -> None:
 
 
 async def test_a_wait_that_runs_out_is_a_timeout() -> None:
-    handoff: Handoff[None] = Handoff()
+    handoff: InlineFuture[None] = InlineFuture()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await handoff
