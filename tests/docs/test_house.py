@@ -29,8 +29,8 @@ BELOW = {
     "double": set[str](),
     # The processes around the application. Only a fork of the master imports the store (expire_leases).
     "serving": LEAVES | {"store"},
-    "cli": LEAVES | {"store"},
-    "__main__": LEAVES | {"serving", "cli", "store", "upstream"},
+    "cli": LEAVES | {"serving", "store", "upstream"},
+    "__main__": LEAVES | {"cli"},
 } | dict.fromkeys(LEAVES, LEAVES)
 
 # a foreign package -> the parts that may import it
@@ -44,7 +44,7 @@ ONLY_IN = {
     "prometheus_client": {"telemetry"},
     "opentelemetry": {"telemetry"},
     "gunicorn": {"serving"},
-    "uvicorn": {"serving", "__main__", "double"},
+    "uvicorn": {"serving", "cli", "double"},
     "service.double": {"double"},
 }
 
