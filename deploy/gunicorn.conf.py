@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from service.config.settings import load_settings
+from service.config.loading import load_settings
 from service.serving import http_server, master
 from service.telemetry import logs
 

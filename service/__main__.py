@@ -20,7 +20,8 @@ from service.cli.local import LocalError, surroundings
 from service.cli.run import run
 from service.cli.serve import serve
 from service.config.environment import METRICS_DIR, unset_environment
-from service.config.settings import Settings, SettingsError, load_settings
+from service.config.loading import load_settings
+from service.config.settings import Settings, SettingsError
 from service.telemetry import logs
 
 APP: Final = "service.app:create_app"

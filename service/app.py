@@ -16,7 +16,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from service import __version__
-from service.api import handlers, openapi  # fmt: skip
+from service.api import handlers, openapi
 from service.api.auth.authenticator import Authenticator
 from service.api.edge import Edge
 from service.api.limits import Limits
@@ -38,7 +38,8 @@ from service.api.routes import (
     usage,
 )
 from service.api.streams import Streams
-from service.config.settings import Settings, load_settings
+from service.config.loading import load_settings
+from service.config.settings import Settings
 from service.engine.drain import Drain
 from service.engine.engine import Engine
 from service.store.store import Store
@@ -47,11 +48,21 @@ from service.upstream.groq import Groq
 from service.upstream.models import load_catalogue
 
 EXPOSED = [
-    "Location", "Retry-After", "X-Request-Id", "X-Session-Id", "X-Turn-Id", "RateLimit-Limit",
-    "RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Limit", "X-RateLimit-Remaining",
-    "X-RateLimit-Reset", "x-should-retry", "x-vercel-ai-ui-message-stream",
+    "Location",
+    "Retry-After",
+    "X-Request-Id",
+    "X-Session-Id",
+    "X-Turn-Id",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "x-should-retry",
+    "x-vercel-ai-ui-message-stream",
     "Content-Disposition",
-]  # fmt: skip
+]
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -69,9 +80,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         authenticator = Authenticator(settings, store)
         await authenticator.open()
         app.state.edge = Edge(
-            settings, engine, authenticator, Limits(settings, store.windows),
-            Streams(settings.open_streams_per_principal), Receiving(settings.max_body_bytes), RefusedBodies(),
-        )  # fmt: skip
+            settings,
+            engine,
+            authenticator,
+            Limits(settings, store.windows),
+            Streams(settings.open_streams_per_principal),
+            Receiving(settings.max_body_bytes),
+            RefusedBodies(),
+        )
         drain = Drain(engine, getattr(app.state, "drain", None))
         watching = asyncio.create_task(drain.watch(), name="drain")
         yield {}
@@ -83,16 +99,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
-        title="Chat service", version=__version__, lifespan=lifespan,
+        title="Chat service",
+        version=__version__,
+        lifespan=lifespan,
         # FastAPI's pages run scripts of a CDN: api/routes/docs.py has ours.
-        openapi_url=None, docs_url=None, redoc_url=None,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
         description="Durable, resumable chat answers over text/plain, SSE, OpenAI and the AI SDK.",
         # A redirect would name the scheme and host that a proxy speaks to us, and have no envelope.
         redirect_slashes=False,
-    )  # fmt: skip
+    )
     parts = (
-        health, scrape, chat, sessions, openai, responses, conversations, aisdk, keys, usage, page, docs,
-    )  # fmt: skip
+        health,
+        scrape,
+        chat,
+        sessions,
+        openai,
+        responses,
+        conversations,
+        aisdk,
+        keys,
+        usage,
+        page,
+        docs,
+    )
     for part in parts:
         app.include_router(part.router)
     metrics.prepare(__version__, [model.id for model in catalogue], _routes(parts))

@@ -124,9 +124,14 @@ class UpstreamError(ServiceError):
         provider: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
-            code, message, retry_after=retry_after, retryable=retryable, status=status, param=param,
+            code,
+            message,
+            retry_after=retry_after,
+            retryable=retryable,
+            status=status,
+            param=param,
             provider=provider,
-        )  # fmt: skip
+        )
         self.kind = kind
         self.fail_over = fail_over
         self.circuit = circuit

@@ -15,16 +15,16 @@ Count = dict[str, int]
 
 NAMES: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 # A detail, and where OpenAI's form has it.
-_DETAILS: Final = {
-    "cached_tokens": "prompt_tokens_details", "reasoning_tokens": "completion_tokens_details"
-}  # fmt: skip
+_DETAILS: Final = {"cached_tokens": "prompt_tokens_details", "reasoning_tokens": "completion_tokens_details"}
 
 
 def told(count: Mapping[str, int]) -> dict[str, Any]:
     prompt, completion = count["prompt_tokens"], count["completion_tokens"]
     usage: dict[str, Any] = {
-        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion
-    }  # fmt: skip
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
     for name, details in _DETAILS.items():
         if count.get(name):
             usage[details] = {name: count[name]}

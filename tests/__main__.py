@@ -48,9 +48,12 @@ ON_BOTH: Final = tuple(
 )
 # What notices most within a minute: pure parts, dialects, whole engines, and each script by itself.
 QUICK: Final = (
-    "tests/unit", "tests/contract", "tests/simulation",
-    "tests/integration/test_promises.py", "tests/integration/test_fence.py",
-)  # fmt: skip
+    "tests/unit",
+    "tests/contract",
+    "tests/simulation",
+    "tests/integration/test_promises.py",
+    "tests/integration/test_fence.py",
+)
 REDIS: Final = {"TESTS_REDIS": "redis-server"}
 _INTERRUPTED: Final = 2
 _NOTHING_COLLECTED: Final = 5

@@ -23,9 +23,12 @@ class Json(Response):
 
 
 async def paged(
-    read: Callable[[int | None], Awaitable[Page[T]]], shape: Callable[[T], Any], before: bytes, after: bytes,
+    read: Callable[[int | None], Awaitable[Page[T]]],
+    shape: Callable[[T], Any],
+    before: bytes,
+    after: bytes,
     headers: dict[str, str] | None = None,
-) -> Response:  # fmt: skip
+) -> Response:
     """A list of any length between two pieces of JSON; a worker holds a page of it at a time.
 
     `read` gives the page at a cursor and the next cursor. Raises what it raises for the first page; of a
@@ -37,9 +40,12 @@ async def paged(
 
 
 async def _pieces(
-    page: Page[T], read: Callable[[int | None], Awaitable[Page[T]]], shape: Callable[[T], Any], before: bytes,
+    page: Page[T],
+    read: Callable[[int | None], Awaitable[Page[T]]],
+    shape: Callable[[T], Any],
+    before: bytes,
     after: bytes,
-) -> AsyncIterator[bytes]:  # fmt: skip
+) -> AsyncIterator[bytes]:
     yield before
     comma = b""
     while True:

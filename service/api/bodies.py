@@ -32,9 +32,7 @@ _MAX_KEY: Final = 255
 _CURSOR_DIGITS: Final = 15
 _BEYOND: Final = 10**_CURSOR_DIGITS
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
-_POLICIES: Final[dict[str, OnBusy]] = {
-    "reject": "reject", "interrupt": "interrupt", "queue": "queue"
-}  # fmt: skip
+_POLICIES: Final[dict[str, OnBusy]] = {"reject": "reject", "interrupt": "interrupt", "queue": "queue"}
 
 
 async def read_json(request: Request) -> Any:

@@ -44,43 +44,80 @@ KEY_BODIES: Final = {"key": {"name": "billing app", "limit_sends": "100/minute",
 ROTATE_BODIES: Final = {"grace": {"grace_seconds": 3600}}
 
 SESSION: Final = {
-    "id": "my-chat", "title": "The sky", "model": _MODEL, "system_prompt": None, "created": _AT,
-    "updated": _AT, "turns": 1, "active_turn": None,
-}  # fmt: skip
+    "id": "my-chat",
+    "title": "The sky",
+    "model": _MODEL,
+    "system_prompt": None,
+    "created": _AT,
+    "updated": _AT,
+    "turns": 1,
+    "active_turn": None,
+}
 SESSIONS: Final = {"data": [SESSION], "next": None}
 _QUESTION: Final = {
-    "id": "m_01m82xqzhyhm01djtgpydnpmta", "role": "user", "content": _ASKED, "turn_id": _TURN_ID,
-    "state": "completed", "created": _AT,
-}  # fmt: skip
+    "id": "m_01m82xqzhyhm01djtgpydnpmta",
+    "role": "user",
+    "content": _ASKED,
+    "turn_id": _TURN_ID,
+    "state": "completed",
+    "created": _AT,
+}
 _ANSWER: Final = {
-    **_QUESTION, "id": _ANSWER_ID, "role": "assistant", "content": _SAID, "finish_reason": "stop",
-    "model": _MODEL, "usage": _TOKENS,
-}  # fmt: skip
+    **_QUESTION,
+    "id": _ANSWER_ID,
+    "role": "assistant",
+    "content": _SAID,
+    "finish_reason": "stop",
+    "model": _MODEL,
+    "usage": _TOKENS,
+}
 MESSAGES: Final = {"data": [_QUESTION, _ANSWER], "next": None}
 EXPORT: Final = {"session": SESSION, "messages": [_QUESTION, _ANSWER]}
 TURN: Final = {
-    "id": _TURN_ID, "session_id": "my-chat", "state": "completed", "attempt": 1, "text": _SAID,
-    "model": _MODEL, "usage": _TOKENS, "finish_reason": "stop",
-}  # fmt: skip
+    "id": _TURN_ID,
+    "session_id": "my-chat",
+    "state": "completed",
+    "attempt": 1,
+    "text": _SAID,
+    "model": _MODEL,
+    "usage": _TOKENS,
+    "finish_reason": "stop",
+}
 TICKET: Final = {
     "url": f"/v1/sessions/my-chat/turns/{_TURN_ID}/events?ticket=1795395233~-~key.ann~Zk1fVx",
     "expires": 1_795_395_233,
 }
 MODEL: Final = {
-    "id": _MODEL, "object": "model", "created": 0, "owned_by": "OpenAI", "active": True,
-    "context_window": 131072, "max_completion_tokens": 65536, "capabilities": ["json", "reasoning", "tools"],
-    "reasoning_efforts": ["medium", "low", "high"], "fallbacks": ["openai/gpt-oss-20b"],
-    "aliases": ["llama3-70b-8192"], "default": True,
-}  # fmt: skip
+    "id": _MODEL,
+    "object": "model",
+    "created": 0,
+    "owned_by": "OpenAI",
+    "active": True,
+    "context_window": 131072,
+    "max_completion_tokens": 65536,
+    "capabilities": ["json", "reasoning", "tools"],
+    "reasoning_efforts": ["medium", "low", "high"],
+    "fallbacks": ["openai/gpt-oss-20b"],
+    "aliases": ["llama3-70b-8192"],
+    "default": True,
+}
 MODELS: Final = {"object": "list", "data": [MODEL]}
 COMPLETION: Final = {
-    "id": f"chatcmpl-{_TURN_ID}", "object": "chat.completion", "created": _AT // 1000, "model": _MODEL,
-    "choices": [{
-        "index": 0, "message": {"role": "assistant", "content": _SAID}, "logprobs": None,
-        "finish_reason": "stop",
-    }],
-    "usage": _TOKENS, "x_groq": {"id": f"req_{_TURN_ID}"},
-}  # fmt: skip
+    "id": f"chatcmpl-{_TURN_ID}",
+    "object": "chat.completion",
+    "created": _AT // 1000,
+    "model": _MODEL,
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": _SAID},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": _TOKENS,
+    "x_groq": {"id": f"req_{_TURN_ID}"},
+}
 _RESPONSE_ID: Final = "resp_01m82xqzhyhm01djtgpydnpmtb_my-chat"
 _ITEM_ID: Final = "msg_01m82xqzhyhm01djtgpydnpmtb_my-chat"
 RESPONSE_BODIES: Final[dict[str, Any]] = {
@@ -89,69 +126,132 @@ RESPONSE_BODIES: Final[dict[str, Any]] = {
     "conversation": {"input": [{"role": "user", "content": _ASKED}], "conversation": "my-chat"},
 }
 ITEM: Final = {
-    "id": _ITEM_ID, "type": "message", "status": "completed", "role": "assistant",
+    "id": _ITEM_ID,
+    "type": "message",
+    "status": "completed",
+    "role": "assistant",
     "content": [{"type": "output_text", "text": _SAID, "annotations": [], "logprobs": []}],
-}  # fmt: skip
+}
 ITEMS: Final = {
-    "object": "list", "data": [ITEM], "first_id": _ITEM_ID, "last_id": _ITEM_ID, "has_more": False
-}  # fmt: skip
+    "object": "list",
+    "data": [ITEM],
+    "first_id": _ITEM_ID,
+    "last_id": _ITEM_ID,
+    "has_more": False,
+}
 DELETED: Final = {"id": _RESPONSE_ID, "object": "response", "deleted": True}
 CONVERSATION_BODIES: Final = {"tagged": {"metadata": {"topic": "the sky"}}}
 CONVERSATION: Final = {
-    "id": "conv_01m82xqzhyhm01djtgpydnpmtb", "object": "conversation", "created_at": _AT // 1000,
+    "id": "conv_01m82xqzhyhm01djtgpydnpmtb",
+    "object": "conversation",
+    "created_at": _AT // 1000,
     "metadata": {"topic": "the sky"},
-}  # fmt: skip
+}
 RESPONSE: Final = {
-    "id": _RESPONSE_ID, "object": "response", "created_at": _AT // 1000, "completed_at": None,
-    "status": "completed", "background": False, "error": None, "incomplete_details": None,
-    "instructions": None, "max_output_tokens": None, "max_tool_calls": None, "model": _MODEL,
-    "output": [ITEM], "conversation": None, "parallel_tool_calls": True, "previous_response_id": None,
-    "prompt_cache_key": None, "reasoning": None, "safety_identifier": None, "service_tier": "default",
-    "store": True, "temperature": 1.0, "top_p": 1.0, "presence_penalty": 0, "frequency_penalty": 0,
-    "top_logprobs": 0, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [],
-    "truncation": "disabled", "user": None, "metadata": {},
+    "id": _RESPONSE_ID,
+    "object": "response",
+    "created_at": _AT // 1000,
+    "completed_at": None,
+    "status": "completed",
+    "background": False,
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "model": _MODEL,
+    "output": [ITEM],
+    "conversation": None,
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": None,
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "top_logprobs": 0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "truncation": "disabled",
+    "user": None,
+    "metadata": {},
     "usage": {
-        "input_tokens": 22, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 29,
+        "input_tokens": 22,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": 7,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 29,
     },
-}  # fmt: skip
+}
 HISTORY_MESSAGES: Final = [
     {**_USER, "parts": [{"type": "text", "text": _ASKED, "state": "done"}], "metadata": {"turnId": _TURN_ID}},
     {
-        "id": _ANSWER_ID, "role": "assistant",
+        "id": _ANSWER_ID,
+        "role": "assistant",
         "metadata": {
-            "turnId": _TURN_ID, "state": "completed", "finishReason": "stop", "model": _MODEL,
-            "usage": {"inputTokens": 20, "outputTokens": 9, "totalTokens": 29}, "createdAt": _AT,
+            "turnId": _TURN_ID,
+            "state": "completed",
+            "finishReason": "stop",
+            "model": _MODEL,
+            "usage": {"inputTokens": 20, "outputTokens": 9, "totalTokens": 29},
+            "createdAt": _AT,
         },
         "parts": [{"type": "text", "text": _SAID, "state": "done"}],
     },
-]  # fmt: skip
+]
 _KEY: Final = {
-    "id": "k7f3q9", "name": "billing app", "owner": None, "principal": "key.k7f3q9", "scopes": ["chat"],
-    "state": "active", "created": 1_795_394_633, "expires": 1_797_986_633, "revoked": None, "rotated": None,
-    "last_used": None, "limit_sends": "100/minute", "limit_reads": None, "budget_tokens_per_minute": None,
-    "budget_tokens_per_day": None, "budget_tokens_per_month": None, "max_running_turns": None,
-}  # fmt: skip
+    "id": "k7f3q9",
+    "name": "billing app",
+    "owner": None,
+    "principal": "key.k7f3q9",
+    "scopes": ["chat"],
+    "state": "active",
+    "created": 1_795_394_633,
+    "expires": 1_797_986_633,
+    "revoked": None,
+    "rotated": None,
+    "last_used": None,
+    "limit_sends": "100/minute",
+    "limit_reads": None,
+    "budget_tokens_per_minute": None,
+    "budget_tokens_per_day": None,
+    "budget_tokens_per_month": None,
+    "max_running_turns": None,
+}
 KEYS: Final = {"data": [_KEY]}
 NEW_KEY: Final = {"key": "chat_k7f3q9_...", **_KEY}
 ROTATED_KEY: Final = {"key": "chat_k7f3q9_...", "id": "k7f3q9"}
 USAGE: Final = {
-    "object": "list", "data": [{"date": "2026-11-23", "model": _MODEL, **_TOKENS, "turns": 1}],
+    "object": "list",
+    "data": [{"date": "2026-11-23", "model": _MODEL, **_TOKENS, "turns": 1}],
     "principal": "key.k7f3q9",
     "budgets": {"day": {"limit": 200000, "used": 29, "reserved": 0, "resets_at": 1_795_478_400}},
     "storage": {
-        "sessions": {"limit": 20_000, "used": 3}, "bytes": {"limit": 67_108_864, "used": 9_216},
+        "sessions": {"limit": 20_000, "used": 3},
+        "bytes": {"limit": 67_108_864, "used": 9_216},
     },
-}  # fmt: skip
+}
 PRINCIPALS: Final = {"object": "list", "data": [{"principal": "key.k7f3q9", "last_used": "2026-11-23"}]}
 GREETING: Final = {"message": "AI Chat Backend is running"}
 READY: Final = {"status": "ready", "checks": {"store": "ok", "drain": "ok", "upstream": "ok"}}
 UNREADY: Final = {"status": "unready", "checks": {"store": "ok", "drain": "draining", "upstream": "ok"}}
 HEALTH: Final = {
-    "status": "healthy", "service": "ai-chat-backend", "version": "1.0.0", "env": "production",
-    "checks": READY["checks"], "store": "redis", "upstream": "groq", "model": _MODEL,
-    "models_unavailable": [], "turns_running": 3,
-}  # fmt: skip
+    "status": "healthy",
+    "service": "ai-chat-backend",
+    "version": "1.0.0",
+    "env": "production",
+    "checks": READY["checks"],
+    "store": "redis",
+    "upstream": "groq",
+    "model": _MODEL,
+    "models_unavailable": [],
+    "turns_running": 3,
+}
 METRICS: Final = '# TYPE chat_turns_ended_total counter\nchat_turns_ended_total{outcome="completed"} 41.0\n'
 
 EVENTS: Final = f"""retry: 1042

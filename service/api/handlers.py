@@ -53,9 +53,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(_allowed(request))
     sentence = {404: "There is nothing at this address.", 405: "This address does not take this method."}
     known = ServiceError(
-        code, sentence.get(error.status_code, str(error.detail)), status=error.status_code,
+        code,
+        sentence.get(error.status_code, str(error.detail)),
+        status=error.status_code,
         headers=headers,
-    )  # fmt: skip
+    )
     request.scope["chat.code"] = known.code
     # Below /v1 it is OpenAI's clients that guess at addresses, and they read no other envelope.
     return respond("/openai" if request.url.path.startswith("/v1/") else request.url.path, known)

@@ -126,9 +126,14 @@ class Toll:
     """What one request costs its caller: paid once, by itself or on the way to a turn (engine.sends.Toll)."""
 
     def __init__(
-        self, limits: Limits, request: Request, windows: tuple[RateLimitItem, ...], who: str, kind: str,
+        self,
+        limits: Limits,
+        request: Request,
+        windows: tuple[RateLimitItem, ...],
+        who: str,
+        kind: str,
         once: str | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._limits = limits
         self._request = request
         self._windows = windows
@@ -210,9 +215,10 @@ class Toll:
             metrics.limit_rejections.labels(limit=self._kind).inc()
             wait = max(1, math.ceil(decision.reset))
             raise ServiceError(
-                "rate_limited", f"The limit of {decision.limit} is reached; try again in {wait} s.",
+                "rate_limited",
+                f"The limit of {decision.limit} is reached; try again in {wait} s.",
                 retry_after=wait,
-            )  # fmt: skip
+            )
 
 
 @functools.lru_cache(maxsize=1024)  # distinct limits: the settings' two, and those of single keys
@@ -241,8 +247,11 @@ def _headers(decision: Decision) -> list[tuple[bytes, bytes]]:
     amount, left = str(decision.limit.amount), str(decision.left)
     reset = math.ceil(decision.reset)
     named = {
-        "ratelimit-limit": amount, "ratelimit-remaining": left, "ratelimit-reset": str(reset),
-        "x-ratelimit-limit": amount, "x-ratelimit-remaining": left,
+        "ratelimit-limit": amount,
+        "ratelimit-remaining": left,
+        "ratelimit-reset": str(reset),
+        "x-ratelimit-limit": amount,
+        "x-ratelimit-remaining": left,
         "x-ratelimit-reset": str(int(time.time()) + reset),
-    }  # fmt: skip
+    }
     return [(name.encode(), value.encode()) for name, value in named.items()]

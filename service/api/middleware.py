@@ -145,20 +145,27 @@ class _Visit:
         fields: dict[str, Any] = {
             name: scope[key]
             for name, key in (
-                ("principal", "chat.principal"), ("session", "chat.session"), ("turn", "chat.turn"),
+                ("principal", "chat.principal"),
+                ("session", "chat.session"),
+                ("turn", "chat.turn"),
                 ("code", "chat.code"),
             )
             if key in scope
-        }  # fmt: skip
+        }
         for name in ("session", "turn"):
             given = scope.get("path_params", {}).get(f"{name}_id", "")
             if ids.is_session_id(given):  # a turn's id has the same letters; others are not logged
                 fields.setdefault(name, given)
         self._span.rename(f"{method} {route}")
-        self._span.set({
-            "http.request.method": method, "http.route": route, "http.response.status_code": status,
-            "chat.outcome": self.outcome, **{f"chat.{name}": value for name, value in fields.items()},
-        })  # fmt: skip
+        self._span.set(
+            {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "chat.outcome": self.outcome,
+                **{f"chat.{name}": value for name, value in fields.items()},
+            }
+        )
         if self.status >= 500 or self.outcome in ("error", "broken"):
             self._span.fail(fields.get("code", self.outcome))
         self._span.end()
@@ -167,9 +174,15 @@ class _Visit:
         quiet = route in PROBES and status < 400
         note = log.debug if quiet else log.warning if status >= 500 else log.info
         note(
-            "request.ended", method=method, route=route, status=status, outcome=self.outcome,
-            seconds=seconds, **first, **fields,
-        )  # fmt: skip
+            "request.ended",
+            method=method,
+            route=route,
+            status=status,
+            outcome=self.outcome,
+            seconds=seconds,
+            **first,
+            **fields,
+        )
 
 
 def _route(scope: Scope) -> str:

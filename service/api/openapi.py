@@ -14,7 +14,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from service.api.operations import OPERATIONS, TAGS, Answer, Operation
+from service.api.operation import TAGS, Answer, Operation
+from service.api.operations import OPERATIONS
 from service.api.schemas import NUMBER, SCHEMAS, TEXT, Schema, one_of, ref
 from service.dialects.errors import envelope
 from service.errors import CODES, ServiceError
@@ -35,8 +36,13 @@ _PATTERN: Final = "^[A-Za-z0-9_.:-]{1,128}$"
 
 
 def _path(name: str, description: str, **schema: Any) -> Schema:
-    return {"name": name, "in": "path", "required": True, "description": description,
-            "schema": {**TEXT, **schema}}  # fmt: skip
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": {**TEXT, **schema},
+    }
 
 
 def _given(where: str, name: str, description: str, schema: Schema) -> Schema:
@@ -66,7 +72,9 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "after_item": _given("query", "after", "the id of the last item of the page before", TEXT),
     "stream": _given("query", "stream", "true: as events", one_of("true", "false")),
     "starting_after": _given(
-        "query", "starting_after", "the `sequence_number` of the last event that was seen",
+        "query",
+        "starting_after",
+        "the `sequence_number` of the last event that was seen",
         {**NUMBER, "minimum": 0},
     ),
     "after": _given("query", "after", "like `Last-Event-ID`, which wins", {**NUMBER, "minimum": 0}),
@@ -77,18 +85,24 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "days": _given("query", "days", "days back (30)", {**NUMBER, "minimum": 1, "maximum": USAGE_DAYS}),
     "principal": _given("query", "principal", "somebody else's usage (scope admin)", TEXT),
     "Idempotency-Key": _given(
-        "header", "Idempotency-Key", "a repeat with the same key and body is the same turn",
+        "header",
+        "Idempotency-Key",
+        "a repeat with the same key and body is the same turn",
         {**TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     ),
     "X-On-Busy": _given(
-        "header", "X-On-Busy", "when the session is answering already; a field of the body wins",
+        "header",
+        "X-On-Busy",
+        "when the session is answering already; a field of the body wins",
         one_of("reject", "interrupt", "queue"),
     ),
     "Last-Event-ID": _given(
         "header", "Last-Event-ID", "the id of the last event that was seen", {**NUMBER, "minimum": 0}
     ),
     "Last-Chunk-ID": _given(
-        "header", "Last-Event-ID", "the id of the last chunk that was seen, `<turn>.<event>.<k>`",
+        "header",
+        "Last-Event-ID",
+        "the id of the last chunk that was seen, `<turn>.<event>.<k>`",
         {**TEXT, "pattern": r"^t_[a-z0-9]+\.[0-9]+\.[0-9]+$"},
     ),
     "Prefer": _given("header", "Prefer", "respond-async: the turn instead of its events", TEXT),
@@ -99,7 +113,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
         "header", "X-Accept-Chunks", "reset-step: this version of the AI SDK knows the chunk", TEXT
     ),
     "If-None-Match": _given("header", "If-None-Match", "the ETag that the caller has", TEXT),
-}  # fmt: skip
+}
 
 # Optional to the models that check them, so that one that is missing or null is told as query_empty.
 _NEEDED: Final = {"ChatBody": "user_query", "ChatWithHistoryBody": "user_query"}
@@ -129,10 +143,12 @@ _SECURITY: Final[dict[str, Schema]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a JWT"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "ticket": {
-        "type": "apiKey", "in": "query", "name": "ticket",
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
         "description": "for the events of one turn, from `POST .../ticket`",
     },
-}  # fmt: skip
+}
 
 
 def install(app: FastAPI) -> None:
@@ -183,10 +199,12 @@ def _requests() -> dict[str, Schema]:
 
 def _operation(path: str, own: Schema, operation: Operation) -> Schema:
     found: Schema = {
-        "tags": [operation.tag], "summary": own["summary"], "operationId": own["operationId"],
+        "tags": [operation.tag],
+        "summary": own["summary"],
+        "operationId": own["operationId"],
         **({"description": operation.description} if operation.description else {}),
         "security": _security(operation),
-    }  # fmt: skip
+    }
     if operation.parameters:
         found["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in operation.parameters]
     if operation.body is not None:
@@ -232,8 +250,9 @@ def _errors(path: str, codes: Sequence[str]) -> Schema:
     for status, names in sorted(by_status.items()):
         media = envelope(path, ServiceError(names[0], ""))[1].partition(";")[0]
         schema = {
-            "application/problem+json": ref("Problem"), "application/json": ref("OpenAIError"),
-        }.get(media, TEXT)  # fmt: skip
+            "application/problem+json": ref("Problem"),
+            "application/json": ref("OpenAIError"),
+        }.get(media, TEXT)
         headers = ["WWW-Authenticate"] if status == 401 else []
         if status in _RETRIED:
             headers += ["Retry-After", "x-should-retry"]

@@ -7,104 +7,45 @@ an answer that is not. Statuses of errors follow from their codes (service/error
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
-
-from pydantic import BaseModel
+from typing import Final
 
 from service.api import examples
+from service.api.operation import (
+    ADMIN,
+    GUARDED,
+    HOLDS,
+    READS_BODY,
+    RESUMES,
+    SEND_HEADERS,
+    SENDING,
+    SENDS,
+    STREAMS,
+    Answer,
+    Operation,
+    plain,
+)
 from service.api.routes.conversations import ConversationBody, ConversationPatch
 from service.api.routes.keys import KeyBody, RotateBody
-from service.dialects import aisdk, native, openai, text
+from service.dialects import aisdk, native, openai_request, text
 from service.dialects.responses_request import ResponseBody
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A success. `bodies` are media type -> (name of the schema, example).
-
-    The schema of `text/event-stream` is that of one event (OpenAPI 3.2 calls it itemSchema); the
-    example is a whole stream.
-    """
-
-    description: str
-    bodies: Mapping[str, tuple[str | None, Any]] = field(default_factory=dict)
-    headers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    tag: str
-    answers: dict[int, Answer]
-    errors: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
-    body: type[BaseModel] | None = None
-    body_examples: dict[str, Any] = field(default_factory=dict)
-    body_required: bool = True
-    description: str = ""
-    public: bool = False
-    ticket: bool = False
-
-
-TAGS: Final = {
-    "text": "The original contract: the answer's text and nothing else.",
-    "sessions": "The native API: sessions, messages, turns and their events, which resume exactly.",
-    "openai": "OpenAI's API, for its clients and, below `/openai`, for Groq's.",
-    "aisdk": "Vercel's AI SDK: `useChat` with its DefaultChatTransport.",
-    "usage": "What was used, and what is left of the budgets.",
-    "keys": "API keys, for holders of the scope `admin`.",
-    "operating": "For operators, load balancers and Prometheus.",
-}
-
-# Codes by what a route does; every route that knows its caller has the first group.
-GUARDED: Final = (
-    "unauthenticated",
-    "forbidden",
-    "rate_limited",
-    "misdirected_request",
-    "overloaded",
-    "store_unavailable",
-    "internal",
-)
-READS_BODY: Final = ("invalid_request", "body_too_large", "unsupported_media_type")
-STREAMS: Final = ("concurrency_limited",)
-SENDS: Final = (
-    *GUARDED, *READS_BODY, *STREAMS, "query_empty", "unsupported_parameter", "context_too_long",
-    "model_not_found", "turn_in_progress", "idempotency_mismatch", "turn_not_found", "budget_exhausted",
-    "storage_full", "draining",
-)  # fmt: skip
-# Routes that hold the status line until there is something to show.
-HOLDS: Final = (
-    "upstream_rejected", "upstream_rate_limited", "upstream_unavailable", "upstream_timeout",
-    "events_expired", "events_lost",
-)  # fmt: skip
-RESUMES: Final = ("bad_cursor", "cursor_ahead", "events_expired", "events_lost")
-ADMIN: Final = GUARDED
-
-SEND_HEADERS: Final = ("X-Session-Id", "X-Turn-Id")
-SENDING: Final = ("Idempotency-Key", "X-On-Busy")
-
-
-def plain(schema: str, example: Any, description: str, *headers: str) -> Answer:
-    return Answer(description, {"application/json": (schema, example)}, headers)
-
 
 _SESSION = plain("Session", examples.SESSION, "The session")
 _TURN = plain("Turn", examples.TURN, "The turn")
 _TEXT = Answer(
     "The answer's text as it is generated; a failure breaks the connection",
-    {"text/plain": (None, "Rayleigh scattering: blue light is scattered most.")}, SEND_HEADERS,
-)  # fmt: skip
+    {"text/plain": (None, "Rayleigh scattering: blue light is scattered most.")},
+    SEND_HEADERS,
+)
 _EVENTS = Answer(
     "Server-Sent Events from the cursor on (docs/events.md)",
-    {"text/event-stream": ("TurnEvent", examples.EVENTS)}, (*SEND_HEADERS, "Location"),
-)  # fmt: skip
+    {"text/event-stream": ("TurnEvent", examples.EVENTS)},
+    (*SEND_HEADERS, "Location"),
+)
 _CHUNKS = Answer(
     "The UI message stream; every chunk has an id to resume from",
     {"text/event-stream": ("UIMessageEvent", examples.UI_CHUNKS)},
     (*SEND_HEADERS, "x-vercel-ai-ui-message-stream"),
-)  # fmt: skip
+)
 _COMPLETION = Operation(
     "openai",
     {
@@ -117,18 +58,25 @@ _COMPLETION = Operation(
             SEND_HEADERS,
         )
     },
-    (*SENDS, *HOLDS), (*SENDING, "X-Session-Id"), openai.CompletionBody, examples.COMPLETION_BODIES,
+    (*SENDS, *HOLDS),
+    (*SENDING, "X-Session-Id"),
+    openai_request.CompletionBody,
+    examples.COMPLETION_BODIES,
     description="The messages are the whole context. A session (`session_id` or `X-Session-Id`) keeps the "
     "last message of the user and the answer. What a model cannot do is 400 `unsupported_parameter`. A "
-    "failure in mid-stream is `data: {\"error\": ...}` without `[DONE]`.",
-)  # fmt: skip
+    'failure in mid-stream is `data: {"error": ...}` without `[DONE]`.',
+)
 _MODELS = Operation(
-    "openai", {200: plain("Models", examples.MODELS, "The models")}, GUARDED,
-)  # fmt: skip
+    "openai",
+    {200: plain("Models", examples.MODELS, "The models")},
+    GUARDED,
+)
 _MODEL = Operation(
-    "openai", {200: plain("Model", examples.MODEL, "The model")}, (*GUARDED, "model_not_found"),
+    "openai",
+    {200: plain("Model", examples.MODEL, "The model")},
+    (*GUARDED, "model_not_found"),
     ("model_id",),
-)  # fmt: skip
+)
 _RESPONSE = plain("Response", examples.RESPONSE, "The response")
 _CONVERSATION = plain("Conversation", examples.CONVERSATION, "The conversation")
 _ITEMS = plain("Items", examples.ITEMS, "A page")
@@ -228,16 +176,27 @@ _OF_TURN = (*GUARDED, "invalid_request", "turn_not_found")
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "POST /chat": Operation(
-        "text", {200: _TEXT}, (*SENDS, *HOLDS), SENDING, text.ChatBody, examples.CHAT_BODIES,
+        "text",
+        {200: _TEXT},
+        (*SENDS, *HOLDS),
+        SENDING,
+        text.ChatBody,
+        examples.CHAT_BODIES,
         description="Without `session_id` a new session, whose id is in `X-Session-Id`.",
     ),
     "POST /chat-with-history": Operation(
-        "text", {200: _TEXT}, (*SENDS, *HOLDS, "session_has_history"), SENDING, text.ChatWithHistoryBody,
+        "text",
+        {200: _TEXT},
+        (*SENDS, *HOLDS, "session_has_history"),
+        SENDING,
+        text.ChatWithHistoryBody,
         examples.CHAT_WITH_HISTORY_BODIES,
         description="`history` seeds a new or empty session; one that has messages is 409.",
     ),
     "GET /v1/sessions": Operation(
-        "sessions", {200: plain("Sessions", examples.SESSIONS, "A page")}, (*GUARDED, "invalid_request"),
+        "sessions",
+        {200: plain("Sessions", examples.SESSIONS, "A page")},
+        (*GUARDED, "invalid_request"),
         _PAGE,
     ),
     "POST /v1/sessions": Operation(
@@ -246,39 +205,51 @@ OPERATIONS: Final[dict[str, Operation]] = {
             201: plain("Session", examples.SESSION, "The new session", "Location"),
             200: plain("Session", examples.SESSION, "It exists already, unchanged", "Location"),
         },
-        (*GUARDED, *READS_BODY, "model_not_found", "storage_full"), (), native.SessionBody,
+        (*GUARDED, *READS_BODY, "model_not_found", "storage_full"),
+        (),
+        native.SessionBody,
         examples.SESSION_BODIES,
         body_required=False,
     ),
     "GET /v1/sessions/{session_id}": Operation("sessions", {200: _SESSION}, _OF_SESSION, ("session_id",)),
     "PATCH /v1/sessions/{session_id}": Operation(
-        "sessions", {200: _SESSION}, (*_OF_SESSION, *READS_BODY, "model_not_found", "storage_full"),
-        ("session_id",), native.SessionPatch, examples.SESSION_PATCHES,
+        "sessions",
+        {200: _SESSION},
+        (*_OF_SESSION, *READS_BODY, "model_not_found", "storage_full"),
+        ("session_id",),
+        native.SessionPatch,
+        examples.SESSION_PATCHES,
         description="null takes a value away.",
     ),
     "DELETE /v1/sessions/{session_id}": Operation(
-        "sessions", {204: Answer("Deleted, with all its turns")}, (*_OF_SESSION, "turn_in_progress"),
+        "sessions",
+        {204: Answer("Deleted, with all its turns")},
+        (*_OF_SESSION, "turn_in_progress"),
         ("session_id",),
     ),
     "GET /v1/sessions/{session_id}/messages": Operation(
-        "sessions", {200: plain("Messages", examples.MESSAGES, "A page")}, _OF_SESSION,
+        "sessions",
+        {200: plain("Messages", examples.MESSAGES, "A page")},
+        _OF_SESSION,
         ("session_id", "limit_messages", "cursor", "order"),
     ),
     "GET /v1/sessions/{session_id}/export": Operation(
-        "sessions", {200: plain("Export", examples.EXPORT, "Everything", "Content-Disposition")}, _OF_SESSION,
+        "sessions",
+        {200: plain("Export", examples.EXPORT, "Everything", "Content-Disposition")},
+        _OF_SESSION,
         ("session_id",),
     ),
     "POST /v1/sessions/{session_id}/turns": Operation(
         "sessions",
         {
             200: _EVENTS,
-            202: plain(
-                "Turn", examples.TURN, "With `Prefer: respond-async`", *SEND_HEADERS, "Location"
-            ),
+            202: plain("Turn", examples.TURN, "With `Prefer: respond-async`", *SEND_HEADERS, "Location"),
             204: Answer("A repeat whose `Last-Event-ID` was the last event", {}, SEND_HEADERS),
         },
         (*SENDS, *RESUMES, "session_not_found", "message_not_found"),
-        ("session_id", *SENDING, "Last-Event-ID", "after", "Prefer"), native.TurnBody, examples.TURN_BODIES,
+        ("session_id", *SENDING, "Last-Event-ID", "after", "Prefer"),
+        native.TurnBody,
+        examples.TURN_BODIES,
         description="One of `content`, `regenerate` and `edit`. The stream begins at once and tells failures "
         "by `turn.failed`. Also with `Accept: application/json` the answer is 202 and the turn.",
     ),
@@ -286,21 +257,30 @@ OPERATIONS: Final[dict[str, Operation]] = {
         "sessions", {200: _TURN}, _OF_TURN, ("session_id", "turn_id")
     ),
     "GET /v1/sessions/{session_id}/turns/{turn_id}/events": Operation(
-        "sessions", {200: _EVENTS, 204: Answer("The cursor was the last event: there is nothing more")},
+        "sessions",
+        {200: _EVENTS, 204: Answer("The cursor was the last event: there is nothing more")},
         (*_OF_TURN, *STREAMS, *RESUMES),
-        ("session_id", "turn_id", "Last-Event-ID", "after"), ticket=True,
+        ("session_id", "turn_id", "Last-Event-ID", "after"),
+        ticket=True,
     ),
     "POST /v1/sessions/{session_id}/turns/{turn_id}/ticket": Operation(
-        "sessions", {200: plain("Ticket", examples.TICKET, "The URL")}, _OF_TURN, ("session_id", "turn_id"),
+        "sessions",
+        {200: plain("Ticket", examples.TICKET, "The URL")},
+        _OF_TURN,
+        ("session_id", "turn_id"),
         description="EventSource cannot send credentials; this URL carries its own.",
     ),
     "POST /v1/sessions/{session_id}/turns/{turn_id}/stop": Operation(
-        "sessions", {200: _TURN}, _OF_TURN, ("session_id", "turn_id"),
+        "sessions",
+        {200: _TURN},
+        _OF_TURN,
+        ("session_id", "turn_id"),
         description="What was said so far is kept. A turn that has ended stays as it is.",
     ),
     "POST /v1/chat/completions": _COMPLETION,
     "POST /openai/v1/chat/completions": _COMPLETION,
-    **_STATEFUL, **{name.replace(" /", " /openai/"): one for name, one in _STATEFUL.items()},
+    **_STATEFUL,
+    **{name.replace(" /", " /openai/"): one for name, one in _STATEFUL.items()},
     "GET /v1/models": _MODELS,
     "GET /openai/v1/models": _MODELS,
     "GET /v1/models/{model_id}": _MODEL,
@@ -309,14 +289,17 @@ OPERATIONS: Final[dict[str, Operation]] = {
         "aisdk",
         {200: _CHUNKS, 204: Answer("A repeat whose `Last-Event-ID` was the last chunk", {}, SEND_HEADERS)},
         (*SENDS, *HOLDS, "message_not_found", "bad_cursor", "cursor_ahead"),
-        (*SENDING, "Last-Chunk-ID", "X-Accept-Chunks"), aisdk.UseChatBody, examples.USE_CHAT_BODIES,
+        (*SENDING, "Last-Chunk-ID", "X-Accept-Chunks"),
+        aisdk.UseChatBody,
+        examples.USE_CHAT_BODIES,
         description="The server's texts count: of `messages` it takes the last one of the user, and the "
         "texts before it only where it has nothing. What the list has cut off before it is cut off here. A "
         "running answer is interrupted. Without an `Idempotency-Key` the message's id is the key. Errors are "
         "one plain sentence.",
     ),
     "GET /api/chat/{session_id}/stream": Operation(
-        "aisdk", {200: _CHUNKS, 204: Answer("Nothing is running, and the last end was sent to somebody")},
+        "aisdk",
+        {200: _CHUNKS, 204: Answer("Nothing is running, and the last end was sent to somebody")},
         (*_OF_TURN, *STREAMS, *HOLDS, "bad_cursor", "cursor_ahead", "draining"),
         ("session_id", "Last-Chunk-ID", "X-Accept-Chunks"),
         description="A replay from `start`, or with `Last-Event-ID` exactly what follows that chunk. While a "
@@ -325,11 +308,14 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "POST /api/chat/{session_id}/stop": Operation(
         "aisdk",
         {200: Answer("A sentence for people", {"text/plain": (None, "The answer was stopped.")})},
-        (*_OF_SESSION, "turn_not_found"), ("session_id",),
+        (*_OF_SESSION, "turn_not_found"),
+        ("session_id",),
     ),
     "GET /api/chat/{session_id}/messages": Operation(
-        "aisdk", {200: plain("HistoryMessages", examples.HISTORY_MESSAGES, "What `useChat` begins with")},
-        _OF_SESSION, ("session_id",),
+        "aisdk",
+        {200: plain("HistoryMessages", examples.HISTORY_MESSAGES, "What `useChat` begins with")},
+        _OF_SESSION,
+        ("session_id",),
     ),
     "GET /client/resumable-fetch.js": Operation(
         "aisdk",
@@ -337,10 +323,13 @@ OPERATIONS: Final[dict[str, Operation]] = {
             200: Answer("The module", {"text/javascript": (None, None)}, ("ETag", "Cache-Control")),
             304: Answer("The caller has it", {}, ("ETag", "Cache-Control")),
         },
-        parameters=("If-None-Match",), public=True,
+        parameters=("If-None-Match",),
+        public=True,
     ),
     "GET /v1/usage": Operation(
-        "usage", {200: plain("Usage", examples.USAGE, "Days and budgets")}, (*ADMIN, "invalid_request"),
+        "usage",
+        {200: plain("Usage", examples.USAGE, "Days and budgets")},
+        (*ADMIN, "invalid_request"),
         ("days", "principal"),
     ),
     "GET /v1/usage/principals": Operation(
@@ -348,12 +337,20 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "GET /v1/keys": Operation("keys", {200: plain("Keys", examples.KEYS, "All keys")}, ADMIN),
     "POST /v1/keys": Operation(
-        "keys", {201: plain("NewKey", examples.NEW_KEY, "The key")}, (*ADMIN, *READS_BODY), (), KeyBody,
+        "keys",
+        {201: plain("NewKey", examples.NEW_KEY, "The key")},
+        (*ADMIN, *READS_BODY),
+        (),
+        KeyBody,
         examples.KEY_BODIES,
     ),
     "POST /v1/keys/{key_id}/rotate": Operation(
-        "keys", {200: plain("RotatedKey", examples.ROTATED_KEY, "The new secret")},
-        (*ADMIN, *READS_BODY, "not_found"), ("key_id",), RotateBody, examples.ROTATE_BODIES,
+        "keys",
+        {200: plain("RotatedKey", examples.ROTATED_KEY, "The new secret")},
+        (*ADMIN, *READS_BODY, "not_found"),
+        ("key_id",),
+        RotateBody,
+        examples.ROTATE_BODIES,
         body_required=False,
     ),
     "DELETE /v1/keys/{key_id}": Operation(
@@ -379,15 +376,16 @@ OPERATIONS: Final[dict[str, Operation]] = {
             200: plain("Readiness", examples.READY, "It can begin turns"),
             503: plain("Readiness", examples.UNREADY, "It cannot, and the checks say why", "Retry-After"),
         },
-        parameters=("exclude",), public=True,
+        parameters=("exclude",),
+        public=True,
     ),
-    "GET /health": Operation(
-        "operating", {200: plain("Health", examples.HEALTH, "It serves")}, public=True
-    ),
+    "GET /health": Operation("operating", {200: plain("Health", examples.HEALTH, "It serves")}, public=True),
     "GET /metrics": Operation(
-        "operating", {200: Answer("Prometheus' text format", {"text/plain": (None, examples.METRICS)})},
-        ("unauthenticated", "not_found", "internal"), public=True,
+        "operating",
+        {200: Answer("Prometheus' text format", {"text/plain": (None, examples.METRICS)})},
+        ("unauthenticated", "not_found", "internal"),
+        public=True,
         description="404 where the metrics have a port of their own (`CHAT_METRICS_PORT`), 401 without the "
         "bearer token where one is set (`CHAT_METRICS_TOKEN`).",
     ),
-}  # fmt: skip
+}

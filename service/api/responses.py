@@ -22,7 +22,7 @@ from service.engine.engine import Engine
 from service.engine.reader import Reconnect
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 
 
@@ -35,16 +35,27 @@ class TurnResponse(Response):
     """
 
     def __init__(
-        self, engine: Engine, ref: TurnRef, encoder: Encoder, *, after: int = 0, void: int = 0,
+        self,
+        engine: Engine,
+        ref: TurnRef,
+        encoder: Encoder,
+        *,
+        after: int = 0,
+        void: int = 0,
         headers: dict[str, str] | None = None,
         ended: Callable[[], Awaitable[None]] | None = None,
         left: Callable[[], None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(
-            status_code=200, media_type=encoder.media_type,
-            headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no",
-                     **encoder.headers, **(headers or {})},
-        )  # fmt: skip
+            status_code=200,
+            media_type=encoder.media_type,
+            headers={
+                "Cache-Control": "no-cache, no-transform",
+                "X-Accel-Buffering": "no",
+                **encoder.headers,
+                **(headers or {}),
+            },
+        )
         del self.headers["content-length"]
         self._engine = engine
         self._ref = ref
@@ -135,9 +146,7 @@ class TurnResponse(Response):
         if (rest := _write(send_on, held)) is not None:
             await rest
 
-    async def _hold(
-        self, batch: list[Event], broken: BrokenAnswer | None, send: Send, send_on: Send
-    ) -> None:  # fmt: skip
+    async def _hold(self, batch: list[Event], broken: BrokenAnswer | None, send: Send, send_on: Send) -> None:
         """Until there is something to show."""
         if self._started or any(event.terminal or self._encoder.shows(event) for event in batch):
             await self._show(send, send_on)

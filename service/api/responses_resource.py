@@ -25,8 +25,8 @@ from service.dialects.responses_object import (
 from service.engine.chains import is_response
 from service.engine.engine import Engine
 from service.errors import ServiceError
-from service.store.sessions import Message
-from service.store.turns import Turn, TurnRef
+from service.store.messages import Message
+from service.store.turn_records import Turn, TurnRef
 
 # Items per page: unless asked, and at most, as at OpenAI.
 _PAGE: Final = 20

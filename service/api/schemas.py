@@ -38,9 +38,11 @@ def one_of(*values: str) -> Schema:
 def fields(description: str = "", /, optional: Schema | None = None, **required: Schema) -> Schema:
     """An object with these fields and no other."""
     found: Schema = {
-        "type": "object", "properties": {**required, **(optional or {})}, "required": list(required),
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
         "additionalProperties": False,
-    }  # fmt: skip
+    }
     return {**found, "description": description} if description else found
 
 
@@ -59,18 +61,28 @@ def event(data: Schema, *, name: str | None = None, number: Schema | None = None
 
 STATE: Final = one_of("queued", "running", "completed", "stopped", "failed")
 _LIMITS: Final = {
-    "limit_sends": maybe(TEXT), "limit_reads": maybe(TEXT), "budget_tokens_per_minute": maybe(NUMBER),
-    "budget_tokens_per_day": maybe(NUMBER), "budget_tokens_per_month": maybe(NUMBER),
+    "limit_sends": maybe(TEXT),
+    "limit_reads": maybe(TEXT),
+    "budget_tokens_per_minute": maybe(NUMBER),
+    "budget_tokens_per_day": maybe(NUMBER),
+    "budget_tokens_per_month": maybe(NUMBER),
     "max_running_turns": maybe(NUMBER),
-}  # fmt: skip
+}
 _KEY: Final = {
-    "id": TEXT, "name": TEXT, "owner": maybe(TEXT), "principal": TEXT, "scopes": many(TEXT), "state": TEXT,
-    "created": SECONDS, "expires": maybe(SECONDS), "revoked": maybe(SECONDS), "rotated": maybe(SECONDS),
-    "last_used": maybe(SECONDS), **_LIMITS,
-}  # fmt: skip
-_CALL: Final = fields(
-    id=TEXT, type=one_of("function"), function=fields(name=TEXT, arguments=TEXT)
-)  # fmt: skip
+    "id": TEXT,
+    "name": TEXT,
+    "owner": maybe(TEXT),
+    "principal": TEXT,
+    "scopes": many(TEXT),
+    "state": TEXT,
+    "created": SECONDS,
+    "expires": maybe(SECONDS),
+    "revoked": maybe(SECONDS),
+    "rotated": maybe(SECONDS),
+    "last_used": maybe(SECONDS),
+    **_LIMITS,
+}
+_CALL: Final = fields(id=TEXT, type=one_of("function"), function=fields(name=TEXT, arguments=TEXT))
 _BUDGET: Final = fields(
     limit=maybe(NUMBER), used=NUMBER, reserved=NUMBER, resets_at={"type": ["integer", "number", "null"]}
 )
@@ -108,12 +120,18 @@ _REASON: Final = {"type": ["string", "null"], "description": "stop, length, tool
 SCHEMAS: Final[dict[str, Schema]] = {
     "Problem": fields(
         "RFC 9457",
-        type=TEXT, title=TEXT, status=NUMBER, detail=TEXT,
+        type=TEXT,
+        title=TEXT,
+        status=NUMBER,
+        detail=TEXT,
         code={**TEXT, "description": "stable; clients switch on it"},
     ),
     "OpenAIError": fields(
         error=fields(
-            message=TEXT, type=TEXT, param=maybe(TEXT), code={**TEXT, "description": "stable"},
+            message=TEXT,
+            type=TEXT,
+            param=maybe(TEXT),
+            code={**TEXT, "description": "stable"},
             optional={
                 "failed_generation": {**TEXT, "description": "what the model made, by Groq's word"},
                 "status_code": NUMBER,
@@ -123,19 +141,31 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Tokens": fields(**_COUNTS, optional=_DETAILS),
     "CallTokens": fields(
         "The times are Groq's, in s, and only for its own clients (below /openai).",
-        **_COUNTS, optional={**_DETAILS, **_TIMES},
+        **_COUNTS,
+        optional={**_DETAILS, **_TIMES},
     ),
     "Session": fields(
-        id=TEXT, title=maybe(TEXT), model=maybe(TEXT), system_prompt=maybe(TEXT), created=MILLISECONDS,
-        updated=MILLISECONDS, turns=NUMBER, active_turn=maybe({**TEXT, "description": "the running turn"}),
+        id=TEXT,
+        title=maybe(TEXT),
+        model=maybe(TEXT),
+        system_prompt=maybe(TEXT),
+        created=MILLISECONDS,
+        updated=MILLISECONDS,
+        turns=NUMBER,
+        active_turn=maybe({**TEXT, "description": "the running turn"}),
     ),
     "Sessions": fields(data=many(ref("Session")), next=maybe({**TEXT, "description": "the next cursor"})),
     "Message": fields(
-        id=TEXT, role=one_of("user", "assistant"), content=TEXT, turn_id=maybe(TEXT),
-        state=one_of("completed", "stopped", "failed"), created=MILLISECONDS,
+        id=TEXT,
+        role=one_of("user", "assistant"),
+        content=TEXT,
+        turn_id=maybe(TEXT),
+        state=one_of("completed", "stopped", "failed"),
+        created=MILLISECONDS,
         optional={
             "reasoning": {**TEXT, "description": "what the model thought, where it says so"},
-            "finish_reason": _REASON, "model": {**TEXT, "description": "who answered"},
+            "finish_reason": _REASON,
+            "model": {**TEXT, "description": "who answered"},
             "usage": ref("Tokens"),
         },
     ),
@@ -145,87 +175,152 @@ SCHEMAS: Final[dict[str, Schema]] = {
         code=TEXT, message=TEXT, retryable=FLAG, optional={"retry_after": {"type": "number"}, "param": TEXT}
     ),
     "Turn": fields(
-        id=TEXT, session_id=TEXT, state=STATE,
+        id=TEXT,
+        session_id=TEXT,
+        state=STATE,
         attempt={**NUMBER, "description": "upstream calls made so far"},
-        text={**TEXT, "description": "the answer so far, or the whole of it"}, model=TEXT,
-        usage=ref("Tokens"), finish_reason=_REASON, optional={"error": ref("Failure")},
+        text={**TEXT, "description": "the answer so far, or the whole of it"},
+        model=TEXT,
+        usage=ref("Tokens"),
+        finish_reason=_REASON,
+        optional={"error": ref("Failure")},
     ),
     "Ticket": fields(url={**TEXT, "description": "of the events, for ten minutes"}, expires=SECONDS),
     "Model": fields(
-        id=TEXT, object=one_of("model"), created=NUMBER, owned_by=TEXT, active=FLAG, context_window=NUMBER,
-        max_completion_tokens=NUMBER, capabilities=many(TEXT), reasoning_efforts=many(TEXT),
-        fallbacks=many(TEXT), aliases=many(TEXT), default=FLAG,
+        id=TEXT,
+        object=one_of("model"),
+        created=NUMBER,
+        owned_by=TEXT,
+        active=FLAG,
+        context_window=NUMBER,
+        max_completion_tokens=NUMBER,
+        capabilities=many(TEXT),
+        reasoning_efforts=many(TEXT),
+        fallbacks=many(TEXT),
+        aliases=many(TEXT),
+        default=FLAG,
     ),
     "Models": fields(object=one_of("list"), data=many(ref("Model"))),
     "WholeToolCall": _CALL,
     "ChatCompletion": fields(
-        id=TEXT, object=one_of("chat.completion"), created=SECONDS, model=TEXT,
-        choices=many(fields(
-            index=NUMBER, logprobs={"type": "null"}, finish_reason=TEXT,
-            message=fields(
-                role=one_of("assistant"), content=maybe(TEXT),
-                optional={"reasoning": TEXT, "tool_calls": many(ref("WholeToolCall"))},
-            ),
-        )),
-        usage=ref("CallTokens"), x_groq=fields(id=TEXT, optional={"seed": NUMBER}),
+        id=TEXT,
+        object=one_of("chat.completion"),
+        created=SECONDS,
+        model=TEXT,
+        choices=many(
+            fields(
+                index=NUMBER,
+                logprobs={"type": "null"},
+                finish_reason=TEXT,
+                message=fields(
+                    role=one_of("assistant"),
+                    content=maybe(TEXT),
+                    optional={"reasoning": TEXT, "tool_calls": many(ref("WholeToolCall"))},
+                ),
+            )
+        ),
+        usage=ref("CallTokens"),
+        x_groq=fields(id=TEXT, optional={"seed": NUMBER}),
         optional={"system_fingerprint": maybe(TEXT), "service_tier": maybe(TEXT)},
     ),
     "ChatCompletionChunk": fields(
         "One `data:` line; the role comes first, `[DONE]` last.",
-        id=TEXT, object=one_of("chat.completion.chunk"), created=SECONDS, model=TEXT,
-        choices=many(fields(
-            index=NUMBER, logprobs={"type": "null"}, finish_reason=_REASON,
-            delta=fields(optional={
-                "role": TEXT, "content": TEXT, "reasoning": TEXT, "tool_calls": many(OBJECT),
-            }),
-        )),
+        id=TEXT,
+        object=one_of("chat.completion.chunk"),
+        created=SECONDS,
+        model=TEXT,
+        choices=many(
+            fields(
+                index=NUMBER,
+                logprobs={"type": "null"},
+                finish_reason=_REASON,
+                delta=fields(
+                    optional={
+                        "role": TEXT,
+                        "content": TEXT,
+                        "reasoning": TEXT,
+                        "tool_calls": many(OBJECT),
+                    }
+                ),
+            )
+        ),
         optional={
-            "usage": ref("CallTokens"), "system_fingerprint": TEXT, "service_tier": maybe(TEXT),
+            "usage": ref("CallTokens"),
+            "system_fingerprint": TEXT,
+            "service_tier": maybe(TEXT),
             "x_groq": fields(id=TEXT, usage=ref("CallTokens"), optional={"seed": NUMBER}),
         },
     ),
     "Item": {
-        "type": "object", "required": ["id", "type"], "description": "An item as OpenAI has it.",
+        "type": "object",
+        "required": ["id", "type"],
+        "description": "An item as OpenAI has it.",
         "properties": {"id": TEXT, "type": one_of("message", "reasoning", "function_call")},
     },
     "Items": fields(
-        object=one_of("list"), data=many(ref("Item")), first_id=maybe(TEXT), last_id=maybe(TEXT),
+        object=one_of("list"),
+        data=many(ref("Item")),
+        first_id=maybe(TEXT),
+        last_id=maybe(TEXT),
         has_more=FLAG,
     ),
-    "Deleted": fields(
-        id=TEXT, object=one_of("response", "conversation.deleted"), deleted={"const": True}
-    ),
-    "Conversation": fields(
-        id=TEXT, object=one_of("conversation"), created_at=SECONDS, metadata=OBJECT
-    ),
+    "Deleted": fields(id=TEXT, object=one_of("response", "conversation.deleted"), deleted={"const": True}),
+    "Conversation": fields(id=TEXT, object=one_of("conversation"), created_at=SECONDS, metadata=OBJECT),
     "Response": fields(
         "OpenAI's Response; what its request did not ask for has OpenAI's default.",
-        id=TEXT, object=one_of("response"), created_at=SECONDS, completed_at=maybe(SECONDS),
+        id=TEXT,
+        object=one_of("response"),
+        created_at=SECONDS,
+        completed_at=maybe(SECONDS),
         status=one_of("queued", "in_progress", "completed", "incomplete", "cancelled", "failed"),
-        background=FLAG, error=maybe(fields(code=TEXT, message=TEXT, type=TEXT)),
+        background=FLAG,
+        error=maybe(fields(code=TEXT, message=TEXT, type=TEXT)),
         incomplete_details=maybe(fields(reason=one_of("max_output_tokens", "content_filter"))),
-        instructions=maybe(TEXT), max_output_tokens=maybe(NUMBER), max_tool_calls={"type": "null"},
-        model=TEXT, output=many(ref("Item")), conversation=maybe(fields(id=TEXT)),
-        parallel_tool_calls=FLAG, previous_response_id=maybe(TEXT), prompt_cache_key=maybe(TEXT),
-        reasoning=maybe(OBJECT), safety_identifier=maybe(TEXT), service_tier=TEXT, store=FLAG,
-        temperature=_FLOAT, top_p=_FLOAT, presence_penalty=_FLOAT, frequency_penalty=_FLOAT,
-        top_logprobs=NUMBER, text=fields(format=OBJECT), tool_choice={"type": ["string", "object"]},
-        tools=many(OBJECT), truncation=one_of("auto", "disabled"), user=maybe(TEXT), metadata=OBJECT,
-        usage=maybe(fields(
-            input_tokens=NUMBER, output_tokens=NUMBER, total_tokens=NUMBER,
-            input_tokens_details=fields(cached_tokens=NUMBER, cache_write_tokens=NUMBER),
-            output_tokens_details=fields(reasoning_tokens=NUMBER),
-        )),
+        instructions=maybe(TEXT),
+        max_output_tokens=maybe(NUMBER),
+        max_tool_calls={"type": "null"},
+        model=TEXT,
+        output=many(ref("Item")),
+        conversation=maybe(fields(id=TEXT)),
+        parallel_tool_calls=FLAG,
+        previous_response_id=maybe(TEXT),
+        prompt_cache_key=maybe(TEXT),
+        reasoning=maybe(OBJECT),
+        safety_identifier=maybe(TEXT),
+        service_tier=TEXT,
+        store=FLAG,
+        temperature=_FLOAT,
+        top_p=_FLOAT,
+        presence_penalty=_FLOAT,
+        frequency_penalty=_FLOAT,
+        top_logprobs=NUMBER,
+        text=fields(format=OBJECT),
+        tool_choice={"type": ["string", "object"]},
+        tools=many(OBJECT),
+        truncation=one_of("auto", "disabled"),
+        user=maybe(TEXT),
+        metadata=OBJECT,
+        usage=maybe(
+            fields(
+                input_tokens=NUMBER,
+                output_tokens=NUMBER,
+                total_tokens=NUMBER,
+                input_tokens_details=fields(cached_tokens=NUMBER, cache_write_tokens=NUMBER),
+                output_tokens_details=fields(reasoning_tokens=NUMBER),
+            )
+        ),
     ),
     "ResponseStreamEvent": {
-        "type": "object", "required": ["type", "sequence_number"],
+        "type": "object",
+        "required": ["type", "sequence_number"],
         "description": "An event of OpenAI's, by its name; the number is the cursor to read on from.",
         "properties": {"type": TEXT, "sequence_number": NUMBER},
     },
     "ResponseEvent": {"anyOf": [event(ref("ResponseStreamEvent")), event(_DONE)]},
     "HistoryMessage": fields(
         "A UIMessage of the AI SDK; an answer's id equals its `start.messageId`.",
-        id=TEXT, role=one_of("user", "assistant"),
+        id=TEXT,
+        role=one_of("user", "assistant"),
         parts=many(fields(type=one_of("text", "reasoning"), text=TEXT, state=one_of("done"))),
         optional={"metadata": ref("AnswerMetadata")},
     ),
@@ -235,16 +330,20 @@ SCHEMAS: Final[dict[str, Schema]] = {
         optional={
             "state": one_of("running", "completed", "stopped", "failed"),
             "finishReason": one_of("stop", "length", "content-filter", "tool-calls", "error", "other"),
-            "model": TEXT, "createdAt": MILLISECONDS,
+            "model": TEXT,
+            "createdAt": MILLISECONDS,
             "usage": fields(
-                inputTokens=NUMBER, outputTokens=NUMBER, totalTokens=NUMBER,
+                inputTokens=NUMBER,
+                outputTokens=NUMBER,
+                totalTokens=NUMBER,
                 optional={"reasoningTokens": NUMBER, "cachedInputTokens": NUMBER},
             ),
         },
     ),
     "HistoryMessages": many(ref("HistoryMessage")),
     "UIMessageChunk": {
-        "type": "object", "required": ["type"],
+        "type": "object",
+        "required": ["type"],
         "description": "One `data:` line of the UI message stream: start, start-step, text-start, text-delta,"
         " text-end, reasoning-*, tool-input-*, reset-step (on request), finish-step, message-metadata,"
         " finish, abort or error; `[DONE]` last.",
@@ -265,22 +364,36 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "RotatedKey": fields(key={**TEXT, "description": "shown here and never again"}, id=TEXT),
     "Keys": fields(data=many(ref("Key"))),
     "Usage": fields(
-        object=one_of("list"), principal=TEXT,
-        data=many(fields(
-            date=TEXT, model=TEXT, prompt_tokens=NUMBER, completion_tokens=NUMBER, total_tokens=NUMBER,
-            turns=NUMBER, optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER},
-        )),
+        object=one_of("list"),
+        principal=TEXT,
+        data=many(
+            fields(
+                date=TEXT,
+                model=TEXT,
+                prompt_tokens=NUMBER,
+                completion_tokens=NUMBER,
+                total_tokens=NUMBER,
+                turns=NUMBER,
+                optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER},
+            )
+        ),
         budgets={"type": "object", "additionalProperties": _BUDGET},
         storage=fields(sessions=_QUOTA, bytes=_QUOTA),
     ),
-    "Principals": fields(
-        object=one_of("list"), data=many(fields(principal=TEXT, last_used=TEXT))
-    ),
+    "Principals": fields(object=one_of("list"), data=many(fields(principal=TEXT, last_used=TEXT))),
     "Greeting": fields(message=TEXT),
     "Alive": fields(status=one_of("alive")),
     "Readiness": fields(status=one_of("ready", "unready"), checks=_CHECKS),
     "Health": fields(
-        status=one_of("healthy"), service=TEXT, version=TEXT, env=TEXT, checks=_CHECKS, store=TEXT,
-        upstream=TEXT, model=TEXT, models_unavailable=many(TEXT), turns_running=NUMBER,
+        status=one_of("healthy"),
+        service=TEXT,
+        version=TEXT,
+        env=TEXT,
+        checks=_CHECKS,
+        store=TEXT,
+        upstream=TEXT,
+        model=TEXT,
+        models_unavailable=many(TEXT),
+        turns_running=NUMBER,
     ),
-}  # fmt: skip
+}

@@ -21,7 +21,7 @@ from service.api.limits import Toll
 from service.engine.sends import Attached, OwnLimits, Send
 from service.errors import ServiceError, StoreUnavailable
 from service.store.credentials import Credential
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 
 
 class Sending:

@@ -131,17 +131,26 @@ def _number(value: str) -> int:
 
 async def _create(store: Credentials, wishes: argparse.Namespace) -> int:
     text, credential = new_key(
-        wishes.name, owner=wishes.owner, scopes=wishes.scopes,
+        wishes.name,
+        owner=wishes.owner,
+        scopes=wishes.scopes,
         expires=int(time.time()) + wishes.expires if wishes.expires else None,
-        limit_sends=wishes.limit_sends, limit_reads=wishes.limit_reads,
-        budget_tokens_per_minute=wishes.budget_minute, budget_tokens_per_day=wishes.budget_day,
-        budget_tokens_per_month=wishes.budget_month, max_running_turns=wishes.max_turns,
-    )  # fmt: skip
+        limit_sends=wishes.limit_sends,
+        limit_reads=wishes.limit_reads,
+        budget_tokens_per_minute=wishes.budget_minute,
+        budget_tokens_per_day=wishes.budget_day,
+        budget_tokens_per_month=wishes.budget_month,
+        max_running_turns=wishes.max_turns,
+    )
     await store.create(credential)
     audit.info(
-        "audit.key_created", key=credential.id, name=credential.name, owner=credential.owner,
-        scopes=list(credential.scopes), by=_operator(),
-    )  # fmt: skip
+        "audit.key_created",
+        key=credential.id,
+        name=credential.name,
+        owner=credential.owner,
+        scopes=list(credential.scopes),
+        by=_operator(),
+    )
     print(text)
     print(f"Keep it: it is not shown again. Its id is {credential.id}.", file=sys.stderr)
     return 0
@@ -179,16 +188,24 @@ async def _list(store: Credentials, wishes: argparse.Namespace) -> int:
 
 def _row(credential: Credential) -> tuple[str, ...]:
     own = {
-        "sends": credential.limit_sends, "reads": credential.limit_reads,
-        "tokens/minute": credential.budget_tokens_per_minute, "tokens/day": credential.budget_tokens_per_day,
-        "tokens/month": credential.budget_tokens_per_month, "turns": credential.max_running_turns,
-    }  # fmt: skip
+        "sends": credential.limit_sends,
+        "reads": credential.limit_reads,
+        "tokens/minute": credential.budget_tokens_per_minute,
+        "tokens/day": credential.budget_tokens_per_day,
+        "tokens/month": credential.budget_tokens_per_month,
+        "turns": credential.max_running_turns,
+    }
     return (
-        credential.id, credential.name, credential.owner or "-", ",".join(credential.scopes),
-        credential.state(time.time()), _date(credential.created), _date(credential.expires),
+        credential.id,
+        credential.name,
+        credential.owner or "-",
+        ",".join(credential.scopes),
+        credential.state(time.time()),
+        _date(credential.created),
+        _date(credential.expires),
         _date(credential.last_used),
         " ".join(f"{name}={value or 'none'}" for name, value in own.items() if value is not None) or "-",
-    )  # fmt: skip
+    )
 
 
 def _date(value: int | None) -> str:

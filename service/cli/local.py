@@ -16,7 +16,8 @@ import sys
 from collections.abc import Iterator
 
 from service.config.environment import set_environment
-from service.config.settings import Settings, load_settings
+from service.config.loading import load_settings
+from service.config.settings import Settings
 from service.store import embedded
 from service.telemetry.logs import get_logger
 

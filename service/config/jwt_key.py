@@ -37,8 +37,18 @@ Keys = dict[str | None, dict[str, jwt.PyJWK]]
 
 _LARGEST_FILE: Final = 262_144  # a JWKS with some certificates has 10 KiB
 _SUFFIXES: Final = (
-    ".pem", ".pub", ".crt", ".cer", ".cert", ".der", ".key", ".json", ".jwk", ".jwks", ".txt",
-)  # fmt: skip
+    ".pem",
+    ".pub",
+    ".crt",
+    ".cer",
+    ".cert",
+    ".der",
+    ".key",
+    ".json",
+    ".jwk",
+    ".jwks",
+    ".txt",
+)
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _ARMOUR: Final = re.compile(r"-{4,5} ?BEGIN ")  # of PEM, and of SSH2 with four dashes
 _SSH: Final = re.compile(r"(ssh-|ecdsa-sha2-|sk-)[a-z0-9@.-]+ +[A-Za-z0-9+/=]+")

@@ -7,13 +7,12 @@ raises `SettingsError` with one sentence that says what to change.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.config.hosts import check_hosts, check_origins, is_loopback
 from service.config.identity import check_jwt
@@ -25,9 +24,7 @@ from service.config.validators import (
     check_lifetimes,
     check_limit,
     check_networks,
-    check_readable,
     check_waits,
-    files_in,
     split_commas,
 )
 
@@ -142,22 +139,46 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = None
 
     @field_validator(
-        "hosts", "trusted_proxies", "auth", "jwt_algorithms", "jwt_issuer", "jwt_audience",
-        "jwt_scope_claim", mode="before",
-    )  # fmt: skip
+        "hosts",
+        "trusted_proxies",
+        "auth",
+        "jwt_algorithms",
+        "jwt_issuer",
+        "jwt_audience",
+        "jwt_scope_claim",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return split_commas(value)
 
     @field_validator(
-        "log_format", "drain_delay_seconds", "redis_url", "redis_password", "model", "models_file",
-        "groq_api_key", "groq_base_url", "demo_url", "metrics_port", "metrics_token", "secret", "jwt_key",
-        "jwt_jwks_url", "jwt_required_scope", "jwt_admin_scope",
-        "max_running_turns_per_principal", "max_open_streams_per_principal", "max_sessions_per_principal",
+        "log_format",
+        "drain_delay_seconds",
+        "redis_url",
+        "redis_password",
+        "model",
+        "models_file",
+        "groq_api_key",
+        "groq_base_url",
+        "demo_url",
+        "metrics_port",
+        "metrics_token",
+        "secret",
+        "jwt_key",
+        "jwt_jwks_url",
+        "jwt_required_scope",
+        "jwt_admin_scope",
+        "max_running_turns_per_principal",
+        "max_open_streams_per_principal",
+        "max_sessions_per_principal",
         "max_stored_bytes_per_principal",
-        "budget_tokens_per_minute", "budget_tokens_per_day", "budget_tokens_per_month",
-        "otlp_endpoint", mode="before",
-    )  # fmt: skip
+        "budget_tokens_per_minute",
+        "budget_tokens_per_day",
+        "budget_tokens_per_month",
+        "otlp_endpoint",
+        mode="before",
+    )
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
@@ -253,13 +274,19 @@ class Settings(BaseSettings):
             )
         if self.redis_wait_replicas:
             check_waits(
-                self.redis_wait_seconds, redis=self.redis_url is not None, timeout=self.redis_timeout_seconds,
-                lease=self.lease_seconds, hold=self.store_hold_seconds,
-            )  # fmt: skip
+                self.redis_wait_seconds,
+                redis=self.redis_url is not None,
+                timeout=self.redis_timeout_seconds,
+                lease=self.lease_seconds,
+                hold=self.store_hold_seconds,
+            )
         check_lifetimes(
-            turn=self.turn_timeout_seconds, idempotency=self.idempotency_ttl_seconds,
-            log=self.log_ttl_seconds, session=self.session_ttl_seconds, ephemeral=self.ephemeral_ttl_seconds,
-        )  # fmt: skip
+            turn=self.turn_timeout_seconds,
+            idempotency=self.idempotency_ttl_seconds,
+            log=self.log_ttl_seconds,
+            session=self.session_ttl_seconds,
+            ephemeral=self.ephemeral_ttl_seconds,
+        )
         return self
 
     @property
@@ -332,63 +359,3 @@ class Settings(BaseSettings):
         if self.max_stored_bytes_per_principal is not None:
             return self.max_stored_bytes_per_principal
         return 0 if self.anonymous else 67_108_864
-
-
-def _environment_names() -> dict[str, str]:
-    names = {}
-    for name, field in Settings.model_fields.items():
-        names[name] = str(field.validation_alias or f"CHAT_{name.upper()}")
-    return names
-
-
-#: field name -> environment variable
-NAMES: Final = _environment_names()
-
-
-def unknown_names(environment: dict[str, str] | None = None) -> list[str]:
-    """CHAT_ variables that no setting reads: probably typing errors, worth a warning."""
-    known = set(NAMES.values())
-    source = {*os.environ, *_of_dotenv()} if environment is None else environment
-    return sorted(name for name in source if name.startswith("CHAT_") and name not in known)
-
-
-def _of_dotenv() -> set[str]:
-    """The names in `.env`, which are read whatever their case."""
-    return {name.upper() for name in DotEnvSettingsSource(Settings).env_vars}
-
-
-def load_settings(**overrides: Any) -> Settings:
-    """Read and check the settings. Raises SettingsError with one sentence per wrong value."""
-    secrets = Path(os.environ.get("CHAT_SECRETS_DIR") or Settings.model_fields["secrets_dir"].default)
-    _check_files(secrets, overrides.get("_env_file", ".env"))
-    if secrets.is_dir():
-        overrides.setdefault("_secrets_dir", secrets)
-    try:
-        return Settings(**overrides)
-    except ValidationError as error:
-        raise SettingsError(_sentences(error)) from None
-
-
-def _check_files(secrets: Path, env_file: str | None) -> None:
-    """That what the settings are read from can be read; pydantic's errors do not say which file it is."""
-    known = {name.lower() for name in NAMES.values()}
-    try:
-        if env_file is not None:
-            check_readable(Path(env_file))
-        for file in files_in(secrets):
-            if file.name.lower() in known:
-                check_readable(file)
-    except ValueError as error:
-        raise SettingsError(f"{error}.") from None
-
-
-def _sentences(error: ValidationError) -> str:
-    sentences = []
-    for item in error.errors(include_url=False, include_input=False, include_context=False):
-        message = item["msg"].removeprefix("Value error, ")
-        if not item["loc"]:
-            sentences.append(message + ".")
-            continue
-        name = str(item["loc"][0])
-        sentences.append(f"{NAMES.get(name, name)}: {message[0].lower()}{message[1:]}.")
-    return " ".join(sentences)

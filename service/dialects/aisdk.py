@@ -33,8 +33,11 @@ from service.usage import detail
 _CURSOR: Final = re.compile(r"(t_[a-z0-9]{1,60})\.(\d{1,15})\.(\d{1,6})", re.ASCII)
 _DETAILS: Final = ("reasoningTokens", "cachedInputTokens")
 _REASONS: Final = {
-    "stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"
-}  # fmt: skip
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content-filter",
+    "tool_calls": "tool-calls",
+}
 
 
 # A page sends its whole chat each time; of a longer one the newest are looked at, the message among them.
@@ -102,17 +105,24 @@ def parse(body: Any, principal: str) -> Send:
     if last.has_files:
         raise ServiceError("unsupported_parameter", "Files are not supported; send text.", param="messages")
     return Send(
-        route="aisdk", principal=principal, content=query(last.text, "The message"), session_id=chat.id,
-        mode="regenerate" if again else "edit" if edited else "append", message_id=last.id,
-        model=chat.model, on_busy=chat.on_busy or "interrupt", on_busy_asked=chat.on_busy is not None,
+        route="aisdk",
+        principal=principal,
+        content=query(last.text, "The message"),
+        session_id=chat.id,
+        mode="regenerate" if again else "edit" if edited else "append",
+        message_id=last.id,
+        model=chat.model,
+        on_busy=chat.on_busy or "interrupt",
+        on_busy_asked=chat.on_busy is not None,
         key=None if again or edited else last.id,
         seeds=[
             {"id": message.id, "role": message.role, "content": message.text}
             for message in before
             if message.seeds
         ],
-        seeds_required=False, before=_lineage(before, body),
-    )  # fmt: skip
+        seeds_required=False,
+        before=_lineage(before, body),
+    )
 
 
 def _lineage(before: list[UIMessage], body: dict[str, Any]) -> list[str]:
@@ -184,9 +194,11 @@ class AiSdkEncoder(Encoder):
             started = event.data
             self._model = started["model"]
             metadata = {
-                "turnId": started["turn_id"], "state": "running", "model": self._model,
+                "turnId": started["turn_id"],
+                "state": "running",
+                "model": self._model,
                 "createdAt": started["created"],
-            }  # fmt: skip
+            }
             message_id = ids.answer_id(started["turn_id"])
             return [_chunk("start", messageId=message_id, messageMetadata=metadata), _chunk("start-step")]
         if name == events.ATTEMPT:
@@ -196,9 +208,12 @@ class AiSdkEncoder(Encoder):
         if name == events.COMPLETED:
             told = self._ended("completed", event.data)
             return [
-                *self._close(), *self._finish_calls(), _chunk("finish-step"),
-                _chunk("finish", finishReason=told["finishReason"], messageMetadata=told), b"[DONE]",
-            ]  # fmt: skip
+                *self._close(),
+                *self._finish_calls(),
+                _chunk("finish-step"),
+                _chunk("finish", finishReason=told["finishReason"], messageMetadata=told),
+                b"[DONE]",
+            ]
         if name in (events.STOPPED, events.FAILED):
             stopped = name == events.STOPPED
             told = self._ended("stopped" if stopped else "failed", event.data)

@@ -112,7 +112,7 @@ def _path(error: ErrorDetails, body: Any) -> tuple[list[str], bool]:
         missing = error["type"] == "missing" and place == len(loc) - 1
         known = (isinstance(value, dict) and part in value) or (
             isinstance(value, list) and isinstance(part, int)
-        )  # fmt: skip
+        )
         is_type = not known and not missing
         if not is_type:
             path.append(str(part))

@@ -19,8 +19,12 @@ _OPENAI: Final = ("/v1/chat", "/v1/models", "/v1/responses", "/v1/conversations"
 _AISDK: Final = ("/api/chat",)
 
 # code -> OpenAI's `type`; everything else goes by status.
-_OPENAI_TYPES: Final = {401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-                        429: "rate_limit_error"}  # fmt: skip
+_OPENAI_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 
 
 def _below(path: str, roots: tuple[str, ...]) -> bool:
@@ -82,6 +86,10 @@ def from_event(body: dict[str, Any]) -> ServiceError:
     """The error that a `turn.failed` event stands for."""
     code = body.get("code", "internal")
     return ServiceError(
-        code if code in CODES else "internal", body.get("message", ""), retryable=body.get("retryable"),
-        retry_after=body.get("retry_after"), param=body.get("param"), provider=provider(body),
-    )  # fmt: skip
+        code if code in CODES else "internal",
+        body.get("message", ""),
+        retryable=body.get("retryable"),
+        retry_after=body.get("retry_after"),
+        param=body.get("param"),
+        provider=provider(body),
+    )

@@ -23,7 +23,7 @@ from service.dialects.base import (
     Temperature,
     query,
     validate,
-)  # fmt: skip
+)
 from service.dialects.prompts import SystemPrompt
 from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
@@ -87,10 +87,16 @@ def parse(body: Any, principal: str, session_id: str) -> Send:
         raise ServiceError("invalid_request", "Give one of content, regenerate and edit.")
     params = turn.params.model_dump(exclude_none=True) if turn.params else {}
     send = Send(
-        route="turns", principal=principal, content="", session_id=session_id, model=turn.model,
-        params=params, on_busy=turn.on_busy or "reject",
-        on_busy_asked=turn.on_busy is not None, message_id=turn.message_id,
-    )  # fmt: skip
+        route="turns",
+        principal=principal,
+        content="",
+        session_id=session_id,
+        model=turn.model,
+        params=params,
+        on_busy=turn.on_busy or "reject",
+        on_busy_asked=turn.on_busy is not None,
+        message_id=turn.message_id,
+    )
     if turn.edit is not None:
         send.mode, send.must_exist = "edit", True
         send.message_id, send.content = turn.edit.message_id, query(turn.edit.content, "edit.content")

@@ -8,215 +8,21 @@ Groq's clients are served by the same chunks, with what Groq said of the call (p
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, NotRequired
+from typing import Any, Final
 
 import orjson
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr
-from typing_extensions import TypedDict
 
-from service import events, ids
+from service import events
 from service.dialects.base import (
-    MAX_HISTORY,
-    MAX_MESSAGES,
-    MAX_TOOLS,
-    Body,
-    Completion,
     Encoder,
-    Label,
-    SessionId,
-    StopText,
-    Temperature,
-    at_most,
-    query,
-    validate,
-)  # fmt: skip
+)
 from service.dialects.errors import from_event, openai_error
 from service.dialects.passed_on import PassedOn
-from service.dialects.prompts import kept
-from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
 
 # Ours -> OpenAI's; everything else has the same name on both sides.
 _REASONS: Final = {"abandoned": "stop"}
-
-# What would change the answer and cannot be had, with the values that ask for nothing.
-_UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
-    "n": (None, 1),
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "logit_bias": (None, {}),
-    "audio": (None,),
-    "modalities": (None, [], ["text"]),
-    "functions": (None, []),
-    "function_call": (None, "none", "auto"),
-}
-_PASSED_ON: Final = (
-    "temperature", "top_p", "seed", "stop", "tools", "tool_choice", "parallel_tool_calls",
-    "response_format", "reasoning_effort", "user",
-)  # fmt: skip
-
-
-# What is said of tools, and refused by Groq where there are none.
-_OF_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls")
-# Parts of an assistant's message that are not of what it said: Groq takes none of them.
-_THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking")
-
-
-# Bytes of what is kept with a turn until it ends. Tools and formats count as tokens of the prompt as well;
-# of a choice Groq takes one name.
-_Tools = Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS, fail_fast=True), at_most(262_144)]
-_Format = Annotated[dict[str, Any], at_most(65_536)]
-_Choice = Annotated[StrictStr | dict[str, Any], at_most(1_024)]
-
-
-# Dicts, since a call may hold thousands of them: an object each would be dear.
-class Function(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]  # pydantic's own way to say it
-    name: Label
-    arguments: StrictStr
-
-
-class ToolCall(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]  # see above
-    id: Label
-    type: NotRequired[Literal["function"]]
-    function: Function
-
-
-class ChatMessage(Body):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Any = Field(None, description="a text, or a list of parts of type text")
-    refusal: StrictStr | None = Field(None, description="an assistant's words where it has no content")
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
-    tool_call_id: Label | None = None
-
-
-class StreamOptions(Body):
-    include_usage: StrictBool | None = None
-
-
-class CompletionBody(Body):
-    """`POST /v1/chat/completions`; fields that are not listed are ignored."""
-
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
-    model: StrictStr | None = None
-    stream: StrictBool | None = None
-    stream_options: StreamOptions | None = None
-    temperature: Temperature | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    seed: StrictInt | None = None
-    stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
-    max_completion_tokens: Completion | None = None
-    max_tokens: Completion | None = None
-    tools: _Tools | None = None
-    tool_choice: _Choice | None = None
-    parallel_tool_calls: StrictBool | None = None
-    response_format: _Format | None = None
-    reasoning_effort: Label | None = None
-    reasoning_format: Label | None = None
-    include_reasoning: StrictBool | None = None
-    user: Label | None = None
-    session_id: SessionId | None = None
-    on_busy: OnBusy | None = None
-
-
-def parse(
-    body: Any, principal: str, session_header: str | None, *, groq: bool = False
-) -> tuple[Send, Encoder]:
-    """The send and how its answer is to be written; `groq`: at the address of Groq's clients.
-
-    Raises invalid_request, unsupported_parameter, query_empty.
-    """
-    for name, harmless in _UNSUPPORTED.items():
-        if isinstance(body, dict) and body.get(name) not in harmless:
-            raise _unsupported(name, f"{name} is not supported.")
-    call = validate(CompletionBody, body)
-    if session_header:
-        ids.check_session_id(session_header)
-    messages = [_message(message, i) for i, message in enumerate(call.messages)]
-    last = _asked(messages)
-    params = {
-        name: value
-        for name in _PASSED_ON
-        if (value := getattr(call, name)) is not None and (call.tools or name not in _OF_TOOLS)
-    }
-    if completion := call.max_completion_tokens or call.max_tokens:
-        params["max_completion_tokens"] = completion
-    system = [message["content"] for message in messages if message["role"] == "system"]
-    send = Send(
-        route="openai", principal=principal, content=query(messages[last]["content"], "messages"),
-        session_id=call.session_id or session_header or None, model=call.model or None,
-        system=kept(next((text for text in system if text.strip()), None)), params=params, messages=messages,
-        seeds=[
-            {"role": message["role"], "content": message["content"]}
-            for message in messages[:last]
-            if message["role"] in ("user", "assistant") and message["content"]
-        ][-MAX_HISTORY:],
-        seeds_required=False, on_busy=call.on_busy or "reject", on_busy_asked=call.on_busy is not None,
-    )  # fmt: skip
-    reasoning = call.include_reasoning is not False and call.reasoning_format != "hidden"
-    send.shows = "end" if not call.stream else "all" if reasoning else "text"
-    if not call.stream:
-        return send, CompletionEncoder(reasoning=reasoning, groq=groq)
-    usage = bool(call.stream_options and call.stream_options.include_usage)
-    return send, StreamEncoder(include_usage=usage, reasoning=reasoning, groq=groq)
-
-
-def _asked(messages: list[dict[str, Any]]) -> int:
-    """The message that the session keeps as what was asked: the user's last one.
-
-    Without any of the user's Groq takes a system message for one. Raises query_empty.
-    """
-    for role in ("user", "system"):
-        found = [i for i, one in enumerate(messages) if one["role"] == role]
-        if found:
-            return found[-1]
-    raise ServiceError("query_empty", "messages has no message of the user.", param="messages")
-
-
-def _unsupported(param: str, sentence: str) -> ServiceError:
-    return ServiceError("unsupported_parameter", sentence, param=param)
-
-
-def _message(message: ChatMessage, index: int) -> dict[str, Any]:
-    """Only what Groq's closed schemas take: role, content, tool_calls, tool_call_id."""
-    assistant = message.role == "assistant"
-    text = _text(message.content, f"messages.{index}.content", assistant=assistant)
-    if assistant and message.content is None:
-        text = message.refusal or ""
-    kept: dict[str, Any] = {"role": message.role, "content": text}
-    if message.role == "developer":
-        kept["role"] = "system"
-    elif message.role == "tool":
-        kept["tool_call_id"] = message.tool_call_id or ""
-    elif assistant and message.tool_calls:
-        kept["content"] = text or None
-        kept["tool_calls"] = [
-            {"id": call["id"], "type": "function", "function": call["function"]}
-            for call in message.tool_calls
-        ]
-    return kept
-
-
-def _text(content: Any, where: str, *, assistant: bool = False) -> str:
-    if isinstance(content, str):
-        return content
-    if content is None:
-        return ""
-    if not isinstance(content, list):
-        raise ServiceError("invalid_request", f"{where}: has to be a text or a list of parts.", param=where)
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if assistant and kind in _THOUGHTS:
-            continue
-        if kind != "text" and not (assistant and kind == "refusal"):
-            raise _unsupported(where, f"{where}: only parts of type text are supported.")
-        if not isinstance(part.get(kind), str):
-            raise ServiceError("invalid_request", f"{where}: a part's text has to be a string.", param=where)
-        texts.append(part[kind])
-    return "".join(texts)
 
 
 def restarted() -> ServiceError:
@@ -343,9 +149,13 @@ class CompletionEncoder(Encoder):
             message["tool_calls"] = calls
         told = PassedOn(event, self._head.groq_id, groq=self._groq)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _reason(event)}
-        return orjson.dumps({
-            **self._head.describe("chat.completion"), "choices": [choice], **told.completion(),
-        })  # fmt: skip
+        return orjson.dumps(
+            {
+                **self._head.describe("chat.completion"),
+                "choices": [choice],
+                **told.completion(),
+            }
+        )
 
 
 def _content(event: Event) -> bytes:

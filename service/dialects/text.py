@@ -20,7 +20,7 @@ from service.dialects.base import (
     Temperature,
     query,
     validate,
-)  # fmt: skip
+)
 from service.dialects.prompts import SystemPrompt
 from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError

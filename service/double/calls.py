@@ -20,10 +20,20 @@ from service.double.request import read_body
 
 End = Literal["", "finished", "client_closed", "faulted", "refused"]
 _BYTES_KEPT: Final = 128 * 1024 * 1024
-_HEADERS: Final = frozenset({
-    "traceparent", "tracestate", "x-request-id", "idempotency-key", "user-agent", "x-stainless-retry-count",
-    "x-stainless-read-timeout", "accept", "accept-encoding", "content-type",
-})  # fmt: skip
+_HEADERS: Final = frozenset(
+    {
+        "traceparent",
+        "tracestate",
+        "x-request-id",
+        "idempotency-key",
+        "user-agent",
+        "x-stainless-retry-count",
+        "x-stainless-read-timeout",
+        "accept",
+        "accept-encoding",
+        "content-type",
+    }
+)
 
 
 @dataclass(slots=True)

@@ -19,12 +19,35 @@ from service.double.models import Model
 from service.double.refusals import Refusal
 from service.double.settings import Settings
 
-_PARAMETERS: Final = frozenset({
-    "messages", "model", "stream", "stream_options", "max_completion_tokens", "max_tokens", "temperature",
-    "top_p", "n", "stop", "seed", "user", "tools", "tool_choice", "parallel_tool_calls", "response_format",
-    "reasoning_effort", "reasoning_format", "include_reasoning", "service_tier", "frequency_penalty",
-    "presence_penalty", "disable_tool_validation", "documents", "citation_options",
-})  # fmt: skip
+_PARAMETERS: Final = frozenset(
+    {
+        "messages",
+        "model",
+        "stream",
+        "stream_options",
+        "max_completion_tokens",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "n",
+        "stop",
+        "seed",
+        "user",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "reasoning_effort",
+        "reasoning_format",
+        "include_reasoning",
+        "service_tier",
+        "frequency_penalty",
+        "presence_penalty",
+        "disable_tool_validation",
+        "documents",
+        "citation_options",
+    }
+)
 _UNSUPPORTED: Final = ("logprobs", "logit_bias", "top_logprobs", "metadata", "store")
 _MESSAGE_KEYS: Final[dict[str, frozenset[str]]] = {
     "system": frozenset({"role", "content"}),

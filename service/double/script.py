@@ -30,11 +30,33 @@ from service.double.wire import ToolCall
 
 _DIRECTIVE: Final = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 _SAY: Final = re.compile(r"(?:^|\s)say=(.*)\Z", re.DOTALL)
-_KEYS: Final = frozenset({
-    "tokens", "seed", "vary", "echo", "reasoning", "tool", "args", "rate", "first_delay", "header_delay",
-    "chunk", "finish", "cached", "continue", "say", "fault", "times", "after", "seconds", "retry_after",
-    "code", "size", "pause",
-})  # fmt: skip
+_KEYS: Final = frozenset(
+    {
+        "tokens",
+        "seed",
+        "vary",
+        "echo",
+        "reasoning",
+        "tool",
+        "args",
+        "rate",
+        "first_delay",
+        "header_delay",
+        "chunk",
+        "finish",
+        "cached",
+        "continue",
+        "say",
+        "fault",
+        "times",
+        "after",
+        "seconds",
+        "retry_after",
+        "code",
+        "size",
+        "pause",
+    }
+)
 _FAULT_KEYS: Final = ("times", "after", "seconds", "retry_after", "code", "size", "pause")
 _LINE_ENDS: Final = " a\u2028b\u2029c\u0085d\u000be\u000cf\u001cg\u001dh\u001ei"
 _HUGE: Final = 300_000

@@ -95,6 +95,7 @@ class Admission:
 def _overloaded() -> ServiceError:
     metrics.limit_rejections.labels(limit="admission").inc()
     return ServiceError(
-        "overloaded", "This replica has as many answers running as it can take; try again in 1 s.",
+        "overloaded",
+        "This replica has as many answers running as it can take; try again in 1 s.",
         retry_after=1,
-    )  # fmt: skip
+    )

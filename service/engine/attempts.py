@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from service.errors import UpstreamError
-from service.store.turns import Turn
+from service.store.turn_records import Turn
 from service.telemetry import metrics, tracing
 from service.telemetry.tracing import Span
 from service.upstream.base import Batch, Request
@@ -25,12 +25,15 @@ def begin_turn(turn: Turn) -> Span:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**story)
     return tracing.start(
-        "turn", "internal", turn.trace,
+        "turn",
+        "internal",
+        turn.trace,
         {
-            "gen_ai.conversation.id": ref.session_id, "chat.turn.id": ref.turn_id,
+            "gen_ai.conversation.id": ref.session_id,
+            "chat.turn.id": ref.turn_id,
             "chat.turn.epoch": turn.epoch,
         },
-    )  # fmt: skip
+    )
 
 
 def origin(turn: Turn) -> dict[str, str]:
@@ -49,13 +52,17 @@ class Attempt:
         self._first = 0.0
         self._tokens = 0
         self._span = tracing.start(
-            f"chat {self._model}", "client", turn.traceparent,
+            f"chat {self._model}",
+            "client",
+            turn.traceparent,
             {
-                "gen_ai.operation.name": "chat", "gen_ai.provider.name": "groq",
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": "groq",
                 "gen_ai.request.model": self._model,
-                "gen_ai.request.max_tokens": request.max_completion_tokens, "chat.attempt": number,
+                "gen_ai.request.max_tokens": request.max_completion_tokens,
+                "chat.attempt": number,
             },
-        )  # fmt: skip
+        )
         request.traceparent = self._span.traceparent
         metrics.upstream_attempts.labels(model=self._model).inc()
 
@@ -77,12 +84,14 @@ class Attempt:
     def ended(self, said: dict[str, Any], last: Batch) -> None:
         """The provider has said all; `last` has its finish_reason and usage."""
         usage = last.usage or {}
-        self._span.set({
-            "gen_ai.response.id": said.get("id"),
-            "gen_ai.response.finish_reasons": [last.finish_reason] if last.finish_reason else None,
-            "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
-            "gen_ai.usage.output_tokens": usage.get("completion_tokens"),
-        })  # fmt: skip
+        self._span.set(
+            {
+                "gen_ai.response.id": said.get("id"),
+                "gen_ai.response.finish_reasons": [last.finish_reason] if last.finish_reason else None,
+                "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
+                "gen_ai.usage.output_tokens": usage.get("completion_tokens"),
+            }
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

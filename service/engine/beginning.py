@@ -25,10 +25,10 @@ from service.engine.tolls import paying
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.store.connection.scripts import Call
+from service.store.messages import Page
 from service.store.send_admission import SessionSnapshot
-from service.store.sessions import Page
 from service.store.store import Store
-from service.store.turns import Begin, Begun, Turn, TurnRef
+from service.store.turn_records import Begin, Begun, Turn, TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.models import Catalogue, Model
@@ -38,9 +38,12 @@ from service.upstream.models import Catalogue, Model
 # the first has begun, since until then the first's charge is marked: there is nothing to wait for.
 _TWIN_PAUSES: Final = (0.02, 0.08, 0.2)
 _GATES: Final = {
-    "concurrency_limited": _TWIN_PAUSES, "budget_exhausted": _TWIN_PAUSES, "storage_full": _TWIN_PAUSES,
-    "overloaded": _TWIN_PAUSES, "rate_limited": (0.0,),
-}  # fmt: skip
+    "concurrency_limited": _TWIN_PAUSES,
+    "budget_exhausted": _TWIN_PAUSES,
+    "storage_full": _TWIN_PAUSES,
+    "overloaded": _TWIN_PAUSES,
+    "rate_limited": (0.0,),
+}
 
 
 # Between two tries to note what has begun while the store does not answer.
@@ -51,10 +54,19 @@ log = get_logger(__name__)
 
 class Beginning:
     def __init__(
-        self, store: Store, catalogue: Catalogue, contexts: Contexts, budgets: Budgets, admission: Admission,
-        worker: str, stoppable: int, run: Callable[[Turn], None], stop: Callable[[TurnRef], Awaitable[bool]],
-        free: Callable[..., Awaitable[bool]], background: Background,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        contexts: Contexts,
+        budgets: Budgets,
+        admission: Admission,
+        worker: str,
+        stoppable: int,
+        run: Callable[[Turn], None],
+        stop: Callable[[TurnRef], Awaitable[bool]],
+        free: Callable[..., Awaitable[bool]],
+        background: Background,
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._contexts = contexts
@@ -235,12 +247,26 @@ class Beginning:
         metrics.turns_started.inc()
         created = _created(begin.started)
         turn = Turn(
-            ref=ref, state=begun.state, epoch=1, attempt=0, model=model, user=begun.message_id,
-            pos=begun.pos, last=1, created=created, params=params, started=begin.started,
-            claim=begin.claim, idem=self._store.turns.idempotency(ref, send.key),
-            trace=send.traceparent, request=send.request_id, reserved=begin.fields["reserved"],
-            shows=send.shows, question=send.content, history=_unchanged(seen, begun, send),
-        )  # fmt: skip
+            ref=ref,
+            state=begun.state,
+            epoch=1,
+            attempt=0,
+            model=model,
+            user=begun.message_id,
+            pos=begun.pos,
+            last=1,
+            created=created,
+            params=params,
+            started=begin.started,
+            claim=begin.claim,
+            idem=self._store.turns.idempotency(ref, send.key),
+            trace=send.traceparent,
+            request=send.request_id,
+            reserved=begin.fields["reserved"],
+            shows=send.shows,
+            question=send.content,
+            history=_unchanged(seen, begun, send),
+        )
         if begun.state == "running":
             self._run(turn)
         try:
@@ -286,16 +312,18 @@ class Beginning:
             raise _mismatch()
         if begun.outcome == "BUSY":
             raise ServiceError(
-                "turn_in_progress", f"The session is answering already, in turn {begun.turn_id}.",
-                retry_after=1, headers={
+                "turn_in_progress",
+                f"The session is answering already, in turn {begun.turn_id}.",
+                retry_after=1,
+                headers={
                     "Location": f"/v1/sessions/{ref.session_id}/turns/{begun.turn_id}/events",
                     "X-Turn-Id": begun.turn_id,
                 },
-            )  # fmt: skip
+            )
         if begun.outcome == "HAS_HISTORY":
             raise ServiceError(
                 "session_has_history", "The session has messages already; send without history."
-            )  # fmt: skip
+            )
         if begun.outcome == "NO_SESSION":
             raise session_not_found()
         raise ServiceError("message_not_found", "There is no user message of that id in this session.")
@@ -319,9 +347,10 @@ def turn_not_found() -> ServiceError:
 
 def _mismatch() -> ServiceError:
     return ServiceError(
-        "idempotency_mismatch", "The idempotency key was used for another request; take a new one.",
+        "idempotency_mismatch",
+        "The idempotency key was used for another request; take a new one.",
         headers={"x-should-retry": "false"},
-    )  # fmt: skip
+    )
 
 
 def _created(started: bytes) -> int:

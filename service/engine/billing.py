@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.store.turns import Turn
+from service.store.turn_records import Turn
 from service.usage import NAMES, Count, told
 
 

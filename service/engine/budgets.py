@@ -23,7 +23,7 @@ from service.errors import ServiceError
 from service.store.connection.scripts import Call
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.send_admission import AdmitResult, SendAdmission, SessionSnapshot
-from service.store.turns import Begin, Begun, Turn, TurnRef
+from service.store.turn_records import Begin, Begun, Turn, TurnRef
 from service.telemetry import metrics
 from service.upstream.models import Model
 
@@ -144,9 +144,10 @@ def _refusal(reserved: Reserved, bounds: Bounds) -> ServiceError:
     if reserved.by == "turns":
         metrics.limit_rejections.labels(limit="turns").inc()
         return SlotsBusy(
-            "concurrency_limited", f"{bounds.running} answers are running, which is the limit; wait for one.",
+            "concurrency_limited",
+            f"{bounds.running} answers are running, which is the limit; wait for one.",
             retry_after=1,
-        )  # fmt: skip
+        )
     metrics.limit_rejections.labels(limit="budget").inc()
     period = reserved.by
     budget = f"The budget of {getattr(bounds, period)} tokens a {period}"
@@ -165,6 +166,9 @@ def _exhausted(sentence: str, wait: int | None, *, retryable: bool | None = None
     if retryable is None:
         retryable = wait is not None
     return ServiceError(
-        "budget_exhausted", sentence, retry_after=wait, retryable=retryable,
+        "budget_exhausted",
+        sentence,
+        retry_after=wait,
+        retryable=retryable,
         headers={} if retryable else {"x-should-retry": "false"},
-    )  # fmt: skip
+    )

@@ -12,9 +12,9 @@ from typing import Final
 
 from service import ids
 from service.errors import ServiceError
-from service.store.sessions import Message
+from service.store.messages import Message
 from service.store.store import Store
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 
 # Messages that a new session may begin with: they are stored by one script, 3 us each.
 _MOST_COPIED: Final = 1_000

@@ -16,9 +16,10 @@ import orjson
 
 from service.engine.sends import Send
 from service.errors import ServiceError
+from service.store.messages import Page, Said
 from service.store.send_admission import SessionSnapshot
-from service.store.sessions import Page, Said, Sessions
-from service.store.turns import Turn, TurnRef
+from service.store.sessions import Sessions
+from service.store.turn_records import Turn, TurnRef
 from service.upstream.models import Model
 
 DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
@@ -128,9 +129,15 @@ class Contexts:
         return model.context_window - self.completion_of(model, params) - _PRIMING
 
     def check(
-        self, principal: str, model: Model, params: dict[str, Any], system: str, content: str,
-        messages: list[dict[str, Any]] | None = None, history: int = 0,
-    ) -> int:  # fmt: skip
+        self,
+        principal: str,
+        model: Model,
+        params: dict[str, Any],
+        system: str,
+        content: str,
+        messages: list[dict[str, Any]] | None = None,
+        history: int = 0,
+    ) -> int:
         """Tokens of the smallest context there is. Raises context_too_long where it never fits.
 
         `history`: messages that a new session is to begin with; what no context can hold is not stored.

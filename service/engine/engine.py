@@ -34,7 +34,7 @@ from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.store.connection.notifications_cluster import make_doorbell
 from service.store.store import Store
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.base import Upstream
@@ -71,20 +71,34 @@ class Engine:
         self.sealer = Sealer(settings, store, self.tails, self.budgets)
         self._flusher = Flusher(settings, store.log, self._background)
         self._runner = Runner(
-            settings, catalogue, upstream, self.contexts, self.tokens, self._flusher, self.governor,
+            settings,
+            catalogue,
+            upstream,
+            self.contexts,
+            self.tokens,
+            self._flusher,
+            self.governor,
             self.sealer,
-        )  # fmt: skip
+        )
         self.recovery = Recovery(
             settings, store, self.tails, self.budgets, self.admission, worker, self._lives, self.run
-        )  # fmt: skip
+        )
         self._stops = Stops(store, self.readers, self.sealer, self.recovery, worker, self._lives)
         # The queued turns of a session begin one after the other, while it is emptied.
         self._stoppable = settings.max_queued_turns + _LATE_TURNS
         self._beginning = Beginning(
-            store, catalogue, self.contexts, self.budgets, self.admission, worker, self._stoppable,
-            self.run, self._stops.carry_out, self.recovery.free,
+            store,
+            catalogue,
+            self.contexts,
+            self.budgets,
+            self.admission,
+            worker,
+            self._stoppable,
+            self.run,
+            self._stops.carry_out,
+            self.recovery.free,
             self._background,
-        )  # fmt: skip
+        )
         self._notifications = make_doorbell(settings, self._notified, self.tails.reset)
         self._channel = store.keys.worker_channel(worker)
         self.draining = False
@@ -160,9 +174,7 @@ class Engine:
         session_not_found, idempotency_mismatch, store_unavailable.
         """
         if self.draining:
-            raise ServiceError(
-                "draining", "This replica is shutting down; send it again.", retry_after=1
-            )  # fmt: skip
+            raise ServiceError("draining", "This replica is shutting down; send it again.", retry_after=1)
         return await self._beginning.begin(send)
 
     # Run

@@ -20,7 +20,7 @@ from service import events
 from service.engine import billing
 from service.engine.tail_cache import TailCache
 from service.events import Event
-from service.store.turns import Turn
+from service.store.turn_records import Turn
 from service.telemetry import metrics
 from service.telemetry.tracing import NOTHING, Span
 from service.upstream.base import Gate
@@ -128,9 +128,12 @@ class Live:
         turn.prompt_tokens = prompt_tokens
         self.said = {}
         self.add_event(
-            events.ATTEMPT, {"attempt": turn.attempt, "model": model.id},
-            attempt=turn.attempt, answered_by=model.id, prompt_tokens=prompt_tokens,
-        )  # fmt: skip
+            events.ATTEMPT,
+            {"attempt": turn.attempt, "model": model.id},
+            attempt=turn.attempt,
+            answered_by=model.id,
+            prompt_tokens=prompt_tokens,
+        )
 
     def asked(self, *, billable: bool) -> None:
         """The call is over, and this is what it has cost."""

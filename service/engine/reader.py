@@ -19,7 +19,7 @@ from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.events import FAILED, RESTARTED, Event
 from service.store.log import PAGE
 from service.store.store import Store
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
 
 _STORE_RETRY_SECONDS: Final = 0.25

@@ -25,7 +25,7 @@ from service.errors import StoreUnavailable
 from service.eventloop.aligned_sleep import aligned_sleep
 from service.store import log as codes
 from service.store.store import Store
-from service.store.turns import Claim, Turn, TurnRef
+from service.store.turn_records import Claim, Turn, TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.usage import detail
@@ -41,9 +41,7 @@ _RENEWED_TOGETHER: Final = 128
 _LEFT_SECONDS: Final = 1.0
 # A sealer that lives books within a round trip of the seal, and writes the turn's line itself.
 _SEALER_SECONDS: Final = 0.1
-_SIGNALS: Final = {
-    codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone", codes.ORPHAN: "orphan"
-}  # fmt: skip
+_SIGNALS: Final = {codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone", codes.ORPHAN: "orphan"}
 
 log = get_logger(__name__)
 
@@ -52,9 +50,16 @@ T = TypeVar("T")
 
 class Recovery:
     def __init__(
-        self, settings: Settings, store: Store, tails: TailCaches, budgets: Budgets, admission: Admission,
-        worker: str, lives: dict[str, Live], start: Callable[[Turn], Any],
-    ) -> None:  # fmt: skip
+        self,
+        settings: Settings,
+        store: Store,
+        tails: TailCaches,
+        budgets: Budgets,
+        admission: Admission,
+        worker: str,
+        lives: dict[str, Live],
+        start: Callable[[Turn], Any],
+    ) -> None:
         self._store = store
         self._tails = tails
         self._budgets = budgets
@@ -214,21 +219,35 @@ class Recovery:
         usage, model = turn.usage or {}, turn.answered_by or turn.model
         if await self._budgets.settle(turn.ref, model, usage, turn.stored):
             log.info(
-                "turn.ended", **origin(turn), turn=turn.ref.turn_id, session=turn.ref.session_id,
-                principal=turn.ref.principal, outcome=turn.state, model=model, attempt=turn.attempt,
-                epoch=turn.epoch, input_tokens=usage.get("prompt_tokens", 0),
-                output_tokens=usage.get("completion_tokens", 0), cached_tokens=detail(usage, "cached_tokens"),
-                reasoning_tokens=detail(usage, "reasoning_tokens"), settled_by=by,
-            )  # fmt: skip
+                "turn.ended",
+                **origin(turn),
+                turn=turn.ref.turn_id,
+                session=turn.ref.session_id,
+                principal=turn.ref.principal,
+                outcome=turn.state,
+                model=model,
+                attempt=turn.attempt,
+                epoch=turn.epoch,
+                input_tokens=usage.get("prompt_tokens", 0),
+                output_tokens=usage.get("completion_tokens", 0),
+                cached_tokens=detail(usage, "cached_tokens"),
+                reasoning_tokens=detail(usage, "reasoning_tokens"),
+                settled_by=by,
+            )
 
     def _take(self, claim: Claim, turn: Turn) -> None:
         if not claim.promoted:
             metrics.takeovers.inc()
             metrics.takeover_delay.observe(claim.milliseconds_lapsed / 1000)
             log.warning(
-                "turn.taken_over", turn=turn.ref.turn_id, session=turn.ref.session_id, epoch=turn.epoch,
-                attempt=turn.attempt, shown=turn.shown, previous_owner=claim.previous_owner,
-            )  # fmt: skip
+                "turn.taken_over",
+                turn=turn.ref.turn_id,
+                session=turn.ref.session_id,
+                epoch=turn.epoch,
+                attempt=turn.attempt,
+                shown=turn.shown,
+                previous_owner=claim.previous_owner,
+            )
         self._start(turn)
 
     async def promote(self, ref: TurnRef) -> None:

@@ -22,7 +22,7 @@ from service.engine.live import Interrupted, Live
 from service.engine.pacing.governor import Governor, Permit
 from service.engine.sealing import Sealer
 from service.errors import ServiceError, StoreUnavailable, UpstreamError
-from service.store.turns import Turn
+from service.store.turn_records import Turn
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.base import REASONING, TEXT, Batch, Request, Upstream
@@ -42,9 +42,16 @@ log = get_logger(__name__)
 
 class Runner:
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, upstream: Upstream, contexts: Contexts,
-        tokens: Tokens, flusher: Flusher, governor: Governor, sealer: Sealer,
-    ) -> None:  # fmt: skip
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        upstream: Upstream,
+        contexts: Contexts,
+        tokens: Tokens,
+        flusher: Flusher,
+        governor: Governor,
+        sealer: Sealer,
+    ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._upstream = upstream
@@ -136,9 +143,13 @@ class Runner:
             return None
         metrics.upstream_errors.labels(kind=failure.kind).inc()
         log.warning(
-            "attempt.failed", turn=turn.ref.turn_id, session=turn.ref.session_id, attempt=turn.attempt,
-            model=(live.model or model).id, kind=failure.kind,
-        )  # fmt: skip
+            "attempt.failed",
+            turn=turn.ref.turn_id,
+            session=turn.ref.session_id,
+            attempt=turn.attempt,
+            model=(live.model or model).id,
+            kind=failure.kind,
+        )
         return failure
 
     def _left(self, since: float) -> float:
@@ -207,10 +218,13 @@ class Runner:
         live.model = model
         context = await self._context(turn, model)
         permit = await self._governor.admit(
-            turn.ref.principal, chain[chain.index(model) :], context.prompt_tokens,
-            self._contexts.completion_of(model, turn.params), max(0.0, self._left(since)),
+            turn.ref.principal,
+            chain[chain.index(model) :],
+            context.prompt_tokens,
+            self._contexts.completion_of(model, turn.params),
+            max(0.0, self._left(since)),
             asked="max_completion_tokens" in turn.params,
-        )  # fmt: skip
+        )
         with permit:
             if permit.model is not model:
                 live.model = permit.model
@@ -236,15 +250,24 @@ class Runner:
             raise
         params = _params(model, turn.params)
         request = Request(
-            model, messages, permit.completion, params, turn.ref.turn_id, patience=self._left(since),
+            model,
+            messages,
+            permit.completion,
+            params,
+            turn.ref.turn_id,
+            patience=self._left(since),
             whole=not self._upstream.streams(model, params),
-        )  # fmt: skip
+        )
         total = live.deadline[0] if live.deadline else loop.time() + self._settings.turn_timeout_seconds
         if request.whole:
             log.info(
-                "attempt.whole", turn=turn.ref.turn_id, session=turn.ref.session_id, attempt=turn.attempt,
-                model=model.id, note="the format of the answer is not streamed",
-            )  # fmt: skip
+                "attempt.whole",
+                turn=turn.ref.turn_id,
+                session=turn.ref.session_id,
+                attempt=turn.attempt,
+                model=model.id,
+                note="the format of the answer is not streamed",
+            )
         else:
             live.deadline = (
                 min(total, loop.time() + self._settings.first_token_timeout_seconds),
@@ -263,16 +286,18 @@ class Runner:
             live.asked(billable=request.billable)
         if live.answer.empty and live.answer.reasoning and last.finish_reason != "length":
             raise UpstreamError(
-                "upstream_rejected", "The model ended with its reasoning and gave no answer.",
-                kind="empty", retryable=True,
-            )  # fmt: skip
+                "upstream_rejected",
+                "The model ended with its reasoning and gave no answer.",
+                kind="empty",
+                retryable=True,
+            )
         if last.usage and "prompt_tokens" in last.usage:
             self._tokens.learn(turn.ref.principal, context, last.usage["prompt_tokens"])
         return last.finish_reason or "stop"
 
     async def _relay(
         self, live: Live, permit: Permit, request: Request, total: float, attempt: Attempt
-    ) -> Batch:  # fmt: skip
+    ) -> Batch:
         """From upstream into the log. Returns finish_reason and usage."""
         loop = asyncio.get_running_loop()
         last = Batch()

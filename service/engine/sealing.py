@@ -25,9 +25,9 @@ from service.engine.tail_cache import TailCaches
 from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
 from service.store import log as codes
 from service.store.log import Append
-from service.store.sessions import Message
+from service.store.messages import Message
 from service.store.store import Store
-from service.store.turns import Seal, Sealed, Turn
+from service.store.turn_records import Seal, Sealed, Turn
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.usage import detail
@@ -58,8 +58,11 @@ class Sealer:
     async def fail(self, live: Live, error: ServiceError, *, new_life: bool = False) -> str:
         usage = live.usage
         body: dict[str, Any] = {
-            "code": error.code, "message": error.message, "retryable": error.retryable, "usage": usage
-        }  # fmt: skip
+            "code": error.code,
+            "message": error.message,
+            "retryable": error.retryable,
+            "usage": usage,
+        }
         if error.retry_after is not None:
             body["retry_after"] = round(error.retry_after, 3)
         if error.param is not None:
@@ -159,10 +162,15 @@ class Sealer:
         else:
             fields["finish"] = body["finish_reason"]
         seal = self._seal(
-            turn, state, payloads, live.answer, usage, fields,
+            turn,
+            state,
+            payloads,
+            live.answer,
+            usage,
+            fields,
             first_id=0 if new_life else live.acknowledged + 1,
             frees_key=state == "failed" and not _shown(live),
-        )  # fmt: skip
+        )
         sealed = await self._write(live, seal)
         if sealed.outcome == "LOST":
             return await self.lose(live)
@@ -174,15 +182,21 @@ class Sealer:
                 first = sealed.last - len(payloads) + 1
                 live.feed.push([events.Event(first + i, payload) for i, payload in enumerate(payloads)])
             await self._ended(
-                turn, state, usage, live.model.id if live.model else turn.model,
-                code=body.get("code"), finish_reason=body.get("finish_reason"),
+                turn,
+                state,
+                usage,
+                live.model.id if live.model else turn.model,
+                code=body.get("code"),
+                finish_reason=body.get("finish_reason"),
                 first_token_seconds=_rounded(live.first_shown),
-            )  # fmt: skip
-            live.span.set({
-                "chat.turn.outcome": state,
-                "gen_ai.usage.input_tokens": usage["prompt_tokens"],
-                "gen_ai.usage.output_tokens": usage["completion_tokens"],
-            })  # fmt: skip
+            )
+            live.span.set(
+                {
+                    "chat.turn.outcome": state,
+                    "gen_ai.usage.input_tokens": usage["prompt_tokens"],
+                    "gen_ai.usage.output_tokens": usage["completion_tokens"],
+                }
+            )
             if state == "failed":
                 live.span.fail(body["code"])
         elif sealed.outcome == "GONE":
@@ -215,25 +229,39 @@ class Sealer:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     def _seal(
-        self, turn: Turn, state: str, payloads: Sequence[bytes], answer: Answer, usage: dict[str, Any],
-        fields: dict[str, Any], *, first_id: int, frees_key: bool = False,
-    ) -> Seal:  # fmt: skip
+        self,
+        turn: Turn,
+        state: str,
+        payloads: Sequence[bytes],
+        answer: Answer,
+        usage: dict[str, Any],
+        fields: dict[str, Any],
+        *,
+        first_id: int,
+        frees_key: bool = False,
+    ) -> Seal:
         answer_id = ids.answer_id(turn.ref.turn_id)
         message = b""
         # What was shown is kept, thoughts alone too; where the key is free a repeat takes the answer's place.
         if not answer.empty or state == "completed" or (answer.reasoning and not frees_key):
             message = Message(
-                id=answer_id, role="assistant", content="".join(answer.text), turn_id=turn.ref.turn_id,
-                state=state, created=int(time.time() * 1000), reasoning="".join(answer.reasoning),
-                tool_calls=tuple(answer.tool_calls), finish_reason=fields.get("finish", ""),
-                model=turn.answered_by or turn.model, usage=usage, begun=_begun(turn),
-            ).dump()  # fmt: skip
+                id=answer_id,
+                role="assistant",
+                content="".join(answer.text),
+                turn_id=turn.ref.turn_id,
+                state=state,
+                created=int(time.time() * 1000),
+                reasoning="".join(answer.reasoning),
+                tool_calls=tuple(answer.tool_calls),
+                finish_reason=fields.get("finish", ""),
+                model=turn.answered_by or turn.model,
+                usage=usage,
+                begun=_begun(turn),
+            ).dump()
         fields = {**fields, "usage": orjson.dumps(usage), "ended": int(time.time() * 1000)}
         return Seal(state, first_id, payloads, fields, answer_id, message, frees_key)
 
-    async def _ended(
-        self, turn: Turn, state: str, usage: dict[str, Any], model: str, **told: object
-    ) -> None:  # fmt: skip
+    async def _ended(self, turn: Turn, state: str, usage: dict[str, Any], model: str, **told: object) -> None:
         """Counted before anything is awaited: whoever reads the last event finds it counted."""
         seconds = max(0.0, time.time() - turn.created / 1000)
         metrics.turns_ended.labels(outcome=state).inc()
@@ -246,12 +274,22 @@ class Sealer:
         metrics.cached_tokens.labels(model=model).inc(cached)
         metrics.reasoning_tokens.labels(model=model).inc(reasoning)
         log.info(
-            "turn.ended", **origin(turn), turn=turn.ref.turn_id, session=turn.ref.session_id,
-            principal=turn.ref.principal, outcome=state, model=model, attempt=turn.attempt, epoch=turn.epoch,
-            seconds=round(seconds, 3), input_tokens=usage["prompt_tokens"],
-            output_tokens=usage["completion_tokens"], cached_tokens=cached, reasoning_tokens=reasoning,
+            "turn.ended",
+            **origin(turn),
+            turn=turn.ref.turn_id,
+            session=turn.ref.session_id,
+            principal=turn.ref.principal,
+            outcome=state,
+            model=model,
+            attempt=turn.attempt,
+            epoch=turn.epoch,
+            seconds=round(seconds, 3),
+            input_tokens=usage["prompt_tokens"],
+            output_tokens=usage["completion_tokens"],
+            cached_tokens=cached,
+            reasoning_tokens=reasoning,
             **{name: value for name, value in told.items() if value is not None},
-        )  # fmt: skip
+        )
         try:
             await self._budgets.settle(turn.ref, model, usage, turn.stored)
             await self._store.leases.settle(turn.ref)

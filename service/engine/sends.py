@@ -16,8 +16,8 @@ import orjson
 
 from service import events, ids
 from service.engine.tolls import Toll
-from service.store.sessions import Message
-from service.store.turns import Begin, Shows, TurnRef
+from service.store.messages import Message
+from service.store.turn_records import Begin, Shows, TurnRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,21 @@ class Send:
     def _digest(self) -> str:
         if self.identity is not None:
             return _hash([self.route, self.identity])
-        return _hash([
-            self.route, self.session_id, self.mode, self.content, self.message_id, self.model,
-            self.system, self.params, self.seeds if self.seeds_required else [], self.messages,
-            self.on_busy if self.on_busy_asked else None,
-        ])  # fmt: skip
+        return _hash(
+            [
+                self.route,
+                self.session_id,
+                self.mode,
+                self.content,
+                self.message_id,
+                self.model,
+                self.system,
+                self.params,
+                self.seeds if self.seeds_required else [],
+                self.messages,
+                self.on_busy if self.on_busy_asked else None,
+            ]
+        )
 
 
 def _hash(body: list[Any]) -> str:
@@ -137,17 +147,31 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
     if send.model:
         defaults["model"] = model
     fields: dict[str, Any] = {
-        "model": model, "reserved": reserved, "params": orjson.dumps(params), "trace": send.traceparent,
-        "request": send.request_id, "route": send.route,
-    }  # fmt: skip
+        "model": model,
+        "reserved": reserved,
+        "params": orjson.dumps(params),
+        "trace": send.traceparent,
+        "request": send.request_id,
+        "route": send.route,
+    }
     if send.shows != "all":
         fields["shows"] = send.shows
     if send.response:
         fields["response"] = orjson.dumps(send.response)
     return Begin(
-        ref=ref, mode=send.mode, message_id=message_id, message=message, fields=fields,
-        started=events.structured(events.STARTED, started), defaults=defaults, seeds=seeds,
-        on_busy=send.on_busy, named=send.session_id is not None, must_exist=send.must_exist,
-        seeds_required=send.seeds_required, before=send.before,
-        key=send.key, fingerprint=send.fingerprint() if send.key else "",
-    )  # fmt: skip
+        ref=ref,
+        mode=send.mode,
+        message_id=message_id,
+        message=message,
+        fields=fields,
+        started=events.structured(events.STARTED, started),
+        defaults=defaults,
+        seeds=seeds,
+        on_busy=send.on_busy,
+        named=send.session_id is not None,
+        must_exist=send.must_exist,
+        seeds_required=send.seeds_required,
+        before=send.before,
+        key=send.key,
+        fingerprint=send.fingerprint() if send.key else "",
+    )

@@ -19,7 +19,7 @@ from service.engine.recovery import Recovery
 from service.engine.sealing import Sealer
 from service.errors import StoreUnavailable
 from service.store.store import Store
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
@@ -34,9 +34,14 @@ log = get_logger(__name__)
 
 class Stops:
     def __init__(
-        self, store: Store, readers: Readers, sealer: Sealer, recovery: Recovery, worker: str,
+        self,
+        store: Store,
+        readers: Readers,
+        sealer: Sealer,
+        recovery: Recovery,
+        worker: str,
         lives: Mapping[str, Live],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store = store
         self._readers = readers
         self._sealer = sealer

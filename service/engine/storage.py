@@ -12,7 +12,8 @@ from typing import Final
 from service.config.settings import Settings
 from service.errors import ServiceError
 from service.store.account import Account, Kept, session_bytes
-from service.store.sessions import Session, Sessions
+from service.store.messages import Session
+from service.store.sessions import Sessions
 from service.telemetry import metrics
 
 # What of a session is of a caller's length.

@@ -23,7 +23,7 @@ from service.events import Event
 from service.store.connection.notifications import Notifications
 from service.store.connection.notifications_cluster import ClusterNotifications
 from service.store.store import Store
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 
 # A reader further behind than this many events reads the log: about 10 s at a window of 40 ms.

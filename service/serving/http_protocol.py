@@ -247,9 +247,12 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 async def _until_the_end(
-    cycle: RequestResponseCycle, app: ASGI3Application, scope: Scope, receive: ASGIReceiveCallable,
+    cycle: RequestResponseCycle,
+    app: ASGI3Application,
+    scope: Scope,
+    receive: ASGIReceiveCallable,
     send: ASGISendCallable,
-) -> None:  # fmt: skip
+) -> None:
     """For HTTP/1.0: a body without a length is what comes until the connection ends.
 
     Until it is whole, whatever ends the connection resets it, the death of this process too, so that no

@@ -31,7 +31,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from service.config.environment import METRICS_DIR, environment, set_environment, unset_environment
-from service.config.settings import Settings, SettingsError, load_settings
+from service.config.loading import load_settings
+from service.config.settings import Settings, SettingsError
 from service.serving.http_server import readable_url
 from service.serving.worker import Flag
 from service.telemetry.logs import get_logger, warn_of, worker_name

@@ -23,7 +23,7 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
-from service.config.settings import load_settings
+from service.config.loading import load_settings
 from service.serving.balanced_accept import Acceptor, Board
 from service.serving.gc_policy import GcPolicy
 from service.serving.http_server import ChatServer, http_options

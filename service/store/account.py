@@ -72,10 +72,19 @@ class Account:
         """So many bytes more for a session, or what refuses; `new`: only where it is not there yet."""
         if not self.bounded:
             return None
-        answer = await self._scripts.call("charge", self.names(principal), [
-            session_id, size, self._most_sessions, self._most_bytes, self._session_seconds, self._ttl,
-            int(new),
-        ])  # fmt: skip
+        answer = await self._scripts.call(
+            "charge",
+            self.names(principal),
+            [
+                session_id,
+                size,
+                self._most_sessions,
+                self._most_bytes,
+                self._session_seconds,
+                self._ttl,
+                int(new),
+            ],
+        )
         refusals: dict[bytes, Full] = {b"SESSIONS": "sessions", b"BYTES": "bytes"}
         return refusals.get(answer)
 

@@ -32,10 +32,17 @@ _KEPT_SECONDS: Final = 30 * 86_400  # for the list, and for questions about old 
 _FORMAT: Final = 1
 
 _NUMBERS: Final = (
-    "created", "expires", "revoked", "rotated", "last_used", "previous_until",
-    "budget_tokens_per_minute", "budget_tokens_per_day", "budget_tokens_per_month",
+    "created",
+    "expires",
+    "revoked",
+    "rotated",
+    "last_used",
+    "previous_until",
+    "budget_tokens_per_minute",
+    "budget_tokens_per_day",
+    "budget_tokens_per_month",
     "max_running_turns",
-)  # fmt: skip
+)
 _TEXTS: Final = ("name", "owner", "limit_sends", "limit_reads", "digest", "previous")
 
 

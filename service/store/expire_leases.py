@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from service.config.settings import Settings
 from service.store.keys import Keys
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 
 _TIMEOUT_SECONDS: Final = 0.5
 

@@ -15,7 +15,7 @@ from service.config.settings import Settings
 from service.store.connection.client import Client
 from service.store.connection.scripts import Call, Scripts
 from service.store.keys import Keys, part_of, part_tags
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 
 # A sweeper that dies with a turn in its hands leaves it to the next one after this time.
 _SWEEP_HOLD_MS: Final = 1_000
@@ -124,11 +124,13 @@ class Leases:
         calls: list[Call] = []
         for turn, has_reader in turns:
             keys = self._keys.session(turn.ref.principal, turn.ref.session_id)
-            calls.append((
-                "renew",
-                (keys.turn(turn.ref.turn_id), keys.session),
-                (turn.epoch, turn.claim, self.lease_ms, int(has_reader), orphan_ms),
-            ))  # fmt: skip
+            calls.append(
+                (
+                    "renew",
+                    (keys.turn(turn.ref.turn_id), keys.session),
+                    (turn.epoch, turn.claim, self.lease_ms, int(has_reader), orphan_ms),
+                )
+            )
         return await self._scripts.batch("renew", calls) if calls else []
 
     async def attend(self, refs: Sequence[TurnRef]) -> list[TurnRef]:

@@ -20,7 +20,7 @@ from service.store.account import Account
 from service.store.connection.client import Client
 from service.store.connection.scripts import Call, Scripts
 from service.store.keys import Keys
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 from service.usage import detail
 
@@ -83,7 +83,7 @@ class Standing:
 class Ledger:
     def __init__(
         self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, account: Account
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._client = client
         self._redis = client.redis
         self._scripts = scripts
@@ -106,12 +106,25 @@ class Ledger:
     ) -> Call:
         """The call that reserves for a turn that stores `size` bytes; `reserved` reads what it returns."""
         keys = [
-            *self._places(ref.principal), *self._budgets(ref.principal), *self._account.names(ref.principal)
-        ]  # fmt: skip
-        return "reserve", keys, [
-            ref.turn_id, self.lease_ms, bounds.running, prompt, completion, self._ttl, _LEAST_COMPLETION,
-            *bounds.budgets, *self._account.reserving(ref.session_id, size, named=named),
-        ]  # fmt: skip
+            *self._places(ref.principal),
+            *self._budgets(ref.principal),
+            *self._account.names(ref.principal),
+        ]
+        return (
+            "reserve",
+            keys,
+            [
+                ref.turn_id,
+                self.lease_ms,
+                bounds.running,
+                prompt,
+                completion,
+                self._ttl,
+                _LEAST_COMPLETION,
+                *bounds.budgets,
+                *self._account.reserving(ref.session_id, size, named=named),
+            ],
+        )
 
     async def reserve(
         self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds, size: int = 0, *, named: bool = True
@@ -148,13 +161,24 @@ class Ledger:
         today = datetime.now(UTC).date().isoformat()
         booked = await self._scripts.call(
             "settle",
-            [*self._places(ref.principal), *self._budgets(ref.principal),
-             self._keys.usage(ref.principal, today), *self._account.names(ref.principal),
-             self._keys.sessions_of(ref.principal)],
-            [ref.turn_id, model, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0),
-             USAGE_DAYS * 86_400, *self._account.settling(ref.session_id, stored),
-             detail(usage, "cached_tokens"), detail(usage, "reasoning_tokens")],
-        )  # fmt: skip
+            [
+                *self._places(ref.principal),
+                *self._budgets(ref.principal),
+                self._keys.usage(ref.principal, today),
+                *self._account.names(ref.principal),
+                self._keys.sessions_of(ref.principal),
+            ],
+            [
+                ref.turn_id,
+                model,
+                usage.get("prompt_tokens", 0),
+                usage.get("completion_tokens", 0),
+                USAGE_DAYS * 86_400,
+                *self._account.settling(ref.session_id, stored),
+                detail(usage, "cached_tokens"),
+                detail(usage, "reasoning_tokens"),
+            ],
+        )
         if booked and model:
             metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))
             await self._note(ref.principal, today)
@@ -226,11 +250,16 @@ def _by_model(date: str, fields: dict[bytes, bytes]) -> list[Usage]:
         counts.setdefault(model, {})[what] = int(value)
     return [
         Usage(
-            date, model, count.get("prompt_tokens", 0), count.get("completion_tokens", 0),
-            count.get("cached_tokens", 0), count.get("reasoning_tokens", 0), count.get("turns", 0),
+            date,
+            model,
+            count.get("prompt_tokens", 0),
+            count.get("completion_tokens", 0),
+            count.get("cached_tokens", 0),
+            count.get("reasoning_tokens", 0),
+            count.get("turns", 0),
         )
         for model, count in sorted(counts.items())
-    ]  # fmt: skip
+    ]
 
 
 def _ends(now: datetime) -> dict[str, int]:

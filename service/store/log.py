@@ -17,7 +17,7 @@ from service.events import Event
 from service.store.connection.client import Client
 from service.store.connection.scripts import Call, Scripts
 from service.store.keys import Keys
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 
 T = TypeVar("T")

@@ -19,8 +19,13 @@ from service.store.keys import Keys
 
 #: kinds of limits and the milliseconds in which each refills
 PERIODS: Final = {
-    "rpm": 60_000, "tpm": 60_000, "itpm": 60_000, "otpm": 60_000, "rpd": 86_400_000, "tpd": 86_400_000,
-}  # fmt: skip
+    "rpm": 60_000,
+    "tpm": 60_000,
+    "itpm": 60_000,
+    "otpm": 60_000,
+    "rpd": 86_400_000,
+    "tpd": 86_400_000,
+}
 
 # A day's bucket has to outlive its day; what is older teaches nothing.
 _TTL_SECONDS: Final = 90_000
@@ -109,9 +114,7 @@ class Circuit:
 
 
 class Pacing:
-    def __init__(
-        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, worker: str
-    ) -> None:  # fmt: skip
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, worker: str) -> None:
         self._client = client
         self._scripts = scripts
         self._keys = keys
@@ -123,17 +126,26 @@ class Pacing:
     async def pace(self, model: str, report: Report, asks: Sequence[tuple[int, int, float]]) -> Pace:
         """Report and ask in one round trip; an ask is (prompt, completion, seconds without a turn)."""
         given = {
-            "worker": self._worker, "ttl": _TTL_SECONDS, "period": PERIODS, "hold": _HOLD_MS,
-            "cold": _COLD_MS, "probes": _PROBES, "near": NEAR, "keep": _KEEP_MS,
+            "worker": self._worker,
+            "ttl": _TTL_SECONDS,
+            "period": PERIODS,
+            "hold": _HOLD_MS,
+            "cold": _COLD_MS,
+            "probes": _PROBES,
+            "near": NEAR,
+            "keep": _KEEP_MS,
             "per_call": _TOKENS_PER_CALL,
-            "calls": report.calls, "heard": report.heard, "ended": report.ended,
+            "calls": report.calls,
+            "heard": report.heard,
+            "ended": report.ended,
             "back": {"requests": report.requests, "prompt": report.prompt, "completion": report.completion},
-            "heads": report.heads, "refusals": report.refusals,
+            "heads": report.heads,
+            "refusals": report.refusals,
             "asks": [
                 {"prompt": prompt, "completion": completion, "waited": int(waited * 1000)}
                 for prompt, completion, waited in asks
             ],
-        }  # fmt: skip
+        }
         answer = orjson.loads(
             await self._client.unless_silent(
                 self._scripts.call("pace", [self._keys.pace(model)], [orjson.dumps(given)])

@@ -19,8 +19,10 @@ from service.store.connection.client import Client
 from service.store.connection.scripts import Call, Scripts
 from service.store.leases import Leases
 from service.store.ledger import Bounds, Ledger, Reserved
-from service.store.sessions import Page, Session, Sessions
-from service.store.turns import Begin, Begun, Turns
+from service.store.messages import Page, Session
+from service.store.sessions import Sessions
+from service.store.turn_records import Begin, Begun
+from service.store.turns import Turns
 
 # If Redis reaches this later than 0.5 s it must do nothing, since we ask again after 0.25 s of silence.
 _WITH_TOLL_SECONDS: Final = 0.5
@@ -57,9 +59,15 @@ class AdmitResult:
 
 class SendAdmission:
     def __init__(
-        self, client: Client, scripts: Scripts, sessions: Sessions, leases: Leases, ledger: Ledger,
-        turns: Turns, worker: str,
-    ) -> None:  # fmt: skip
+        self,
+        client: Client,
+        scripts: Scripts,
+        sessions: Sessions,
+        leases: Leases,
+        ledger: Ledger,
+        turns: Turns,
+        worker: str,
+    ) -> None:
         self._client = client
         self._scripts = scripts
         self._sessions = sessions

@@ -10,10 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-
-import orjson
+from typing import Any, Final
 
 from service.config.settings import Settings
 from service.errors import ServiceError
@@ -21,6 +18,7 @@ from service.store.account import Account
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
 from service.store.keys import Keys, SessionKeys
+from service.store.messages import Message, Page, Session, _page, _session
 
 _TIME: Final = re.compile(r"[0-9]{1,15}")  # ms
 # Characters of system prompts in a page of the list: what a worker reads and writes without a pause
@@ -39,121 +37,6 @@ _FIRST_BODIES: Final = 8
 _MOST_BODIES: Final = 256
 # Turns whose keys are removed in one round trip: 1 ms of Redis.
 _TURNS_AT_ONCE: Final = 250
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    id: str
-    title: str | None
-    model: str | None
-    system_prompt: str | None
-    created: int
-    updated: int
-    turns: int
-    active_turn: str | None
-    named: bool
-    metadata: str | None = None  # JSON, of a conversation (OpenAI's)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """`content` is exact; `created` in ms.
-
-    `id` is the field under which the message is stored. The body names one too, which is another where a
-    send is repeated after a failure and its question keeps its first id: scripts write bodies as they come.
-    An answer has the model and the usage of its turn, when that began (`begun`, ms), and a `finish_reason`
-    unless it failed.
-    """
-
-    id: str
-    role: str
-    content: str
-    turn_id: str
-    state: str
-    created: int
-    reasoning: str = ""
-    tool_calls: tuple[dict[str, Any], ...] = ()
-    finish_reason: str = ""
-    model: str = ""
-    usage: dict[str, Any] | None = None
-    begun: int = 0
-
-    def dump(self) -> bytes:
-        body: dict[str, Any] = {
-            "id": self.id, "role": self.role, "content": self.content, "turn_id": self.turn_id,
-            "state": self.state, "created": self.created,
-        }  # fmt: skip
-        if self.reasoning:
-            body["reasoning"] = self.reasoning
-        if self.tool_calls:
-            body["tool_calls"] = list(self.tool_calls)
-        if self.model:
-            body |= {
-                "finish_reason": self.finish_reason, "model": self.model, "usage": self.usage,
-                "begun": self.begun,
-            }  # fmt: skip
-        return orjson.dumps(body)
-
-    @classmethod
-    def load(cls, message_id: str, raw: bytes) -> Message:
-        body = orjson.loads(raw)
-        return cls(
-            id=message_id, role=body["role"], content=body["content"], turn_id=body.get("turn_id", ""),
-            state=body.get("state", "completed"), created=body.get("created", 0),
-            reasoning=body.get("reasoning", ""), tool_calls=tuple(body.get("tool_calls", ())),
-            finish_reason=body.get("finish_reason", ""), model=body.get("model", ""), usage=body.get("usage"),
-            begun=body.get("begun", 0),
-        )  # fmt: skip
-
-
-class Said(NamedTuple):
-    """What a model is told of a message, and its place: even for a question, the next one for its answer."""
-
-    place: int
-    role: str
-    content: str
-    turn_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The newest messages below a place, newest first; `more`: there are older ones."""
-
-    said: list[Said]
-    more: bool
-
-    def below(self, place: int) -> Page:
-        return Page([one for one in self.said if one.place < place], self.more)
-
-    def followed_by(self, older: Page) -> Page:
-        return Page([*self.said, *older.said], older.more)
-
-
-def _page(answer: list[Any]) -> Page:
-    more, *flat = answer
-    said = []
-    for place, raw in zip(flat[::2], flat[1::2], strict=True):
-        body = orjson.loads(raw)
-        said.append(Said(int(place), body["role"], body["content"], body.get("turn_id", "")))
-    return Page(said, bool(more))
-
-
-def _session(session_id: str, fields: dict[bytes, bytes]) -> Session:
-    def text(name: bytes) -> str | None:
-        return fields[name].decode() if name in fields else None
-
-    return Session(
-        id=session_id,
-        title=text(b"title"),
-        model=text(b"model"),
-        system_prompt=text(b"system_prompt"),
-        created=int(fields.get(b"created", 0)),
-        updated=int(fields.get(b"updated", 0)),
-        turns=int(fields.get(b"turns", 0)),
-        active_turn=text(b"active"),
-        named=fields.get(b"named") == b"1",
-        metadata=text(b"metadata"),
-    )
 
 
 class Sessions:
@@ -294,10 +177,16 @@ class Sessions:
         entries = await self._client.run(
             "messages",
             self._redis.zrange(
-                keys.order, start if after is None else f"({after}", end, desc=newest_first, byscore=True,
-                offset=0, num=limit + 1, withscores=True,
+                keys.order,
+                start if after is None else f"({after}",
+                end,
+                desc=newest_first,
+                byscore=True,
+                offset=0,
+                num=limit + 1,
+                withscores=True,
             ),
-        )  # fmt: skip
+        )
         page = entries[:limit]
         bodies, read = await self._bodies(keys, [raw for raw, _ in page])
         return bodies, int(page[read - 1][1]) if len(entries) > read else None

@@ -42,9 +42,15 @@ class Windows:
         self._keys = keys
 
     def taking(
-        self, who: str, kind: str, windows: Sequence[Window], *, shape: Literal["fixed", "moving"],
-        once: str | None = None, by: str = "",
-    ) -> Call:  # fmt: skip
+        self,
+        who: str,
+        kind: str,
+        windows: Sequence[Window],
+        *,
+        shape: Literal["fixed", "moving"],
+        once: str | None = None,
+        by: str = "",
+    ) -> Call:
         """The call that takes one more request from all windows; `taken` reads what it returns.
 
         Requests with the same `once` shortly after one another take one place together; `by` says which of

@@ -27,7 +27,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from service.config.settings import Settings, unknown_names
+from service.config.loading import unknown_names
+from service.config.settings import Settings
 
 MASK: Final = "***"
 
@@ -109,15 +110,17 @@ def warn_of(settings: Settings) -> None:
         log.warning("settings.unknown", name=name)
     if settings.production and (settings.groq_base_url or "").lower().startswith("http://"):
         log.warning(
-            "settings.plain_http", name="GROQ_BASE_URL",
+            "settings.plain_http",
+            name="GROQ_BASE_URL",
             note="the key and all messages go there unencrypted; use https:// unless the way is private.",
-        )  # fmt: skip
+        )
     if settings.production and settings.metrics_port is None and settings.metrics_token is None:
         log.warning(
-            "settings.open_metrics", name="CHAT_METRICS_TOKEN",
+            "settings.open_metrics",
+            name="CHAT_METRICS_TOKEN",
             note="/metrics is open to whoever reaches CHAT_PORT; set CHAT_METRICS_TOKEN, or CHAT_METRICS_PORT"
             " to a port that only Prometheus reaches.",
-        )  # fmt: skip
+        )
     if settings.jwks_in_plain:  # production refuses it
         log.warning(
             "settings.plain_http",

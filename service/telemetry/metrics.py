@@ -32,9 +32,7 @@ http_first_byte = Histogram(
 turns_started = Counter("chat_turns_started_total", "Turns begun; attached repeats begin none.")
 turns_ended = Counter("chat_turns_ended_total", "Turns sealed.", ["outcome"])
 turns_running = Gauge("chat_turns_running", "Turns that a worker runs now.", multiprocess_mode="livesum")
-turn_duration = Histogram(
-    "chat_turn_duration_seconds", "From begin to seal.", ["outcome"], buckets=_TURN
-)  # fmt: skip
+turn_duration = Histogram("chat_turn_duration_seconds", "From begin to seal.", ["outcome"], buckets=_TURN)
 first_token = Histogram(
     "chat_time_to_first_token_seconds", "From begin to the first logged delta.", buckets=_ANSWER
 )
@@ -58,9 +56,7 @@ logs_lost = Counter(
     "chat_logs_lost_total", "Turns ended because the store had lost acknowledged events of their logs."
 )
 stops = Counter("chat_stops_total", "Stops that users asked for.")
-stop_duration = Histogram(
-    "chat_stop_duration_seconds", "From the call to the sealed turn.", buckets=_FAST
-)  # fmt: skip
+stop_duration = Histogram("chat_stop_duration_seconds", "From the call to the sealed turn.", buckets=_FAST)
 orphans = Counter("chat_turns_orphaned_total", "Stateless answers stopped because nobody read them.")
 idempotent_repeats = Counter("chat_idempotent_repeats_total", "Sends that attached to a known turn.")
 
@@ -97,9 +93,11 @@ governor_failovers = Counter(
     "chat_governor_failovers_total", "Attempts moved to a fallback model.", ["model"]
 )
 circuit_open = Gauge(
-    "chat_upstream_circuit_open", "1 while no call to the provider can succeed.", ["reason"],
+    "chat_upstream_circuit_open",
+    "1 while no call to the provider can succeed.",
+    ["reason"],
     multiprocess_mode="livemostrecent",
-)  # fmt: skip
+)
 
 # Limits
 auth_refusals = Counter("chat_auth_refusals_total", "Credentials refused.", ["reason"])
@@ -113,17 +111,21 @@ bypassed = Counter("chat_control_bypassed_total", "Controls that let a request p
 redis_operations = Counter("chat_redis_operations_total", "Scripts and commands sent.", ["operation"])
 redis_errors = Counter("chat_redis_errors_total", "Scripts and commands that failed.", ["operation"])
 redis_memory = Gauge(
-    "chat_redis_memory_bytes", "Memory that Redis uses; of a Cluster, its fullest node.",
+    "chat_redis_memory_bytes",
+    "Memory that Redis uses; of a Cluster, its fullest node.",
     multiprocess_mode="livemostrecent",
-)  # fmt: skip
+)
 redis_memory_limit = Gauge(
-    "chat_redis_memory_limit_bytes", "The maxmemory of that Redis, 0 for none.",
+    "chat_redis_memory_limit_bytes",
+    "The maxmemory of that Redis, 0 for none.",
     multiprocess_mode="livemostrecent",
-)  # fmt: skip
+)
 store_refuses_writes = Gauge(
-    "chat_store_refuses_writes", "1 while Redis answers and refuses to write.", ["reason"],
+    "chat_store_refuses_writes",
+    "1 while Redis answers and refuses to write.",
+    ["reason"],
     multiprocess_mode="livemostrecent",
-)  # fmt: skip
+)
 store_holds = Counter("chat_store_holds_total", "Times that running turns had to hold their deltas.")
 
 # Process
@@ -133,12 +135,10 @@ drains = Counter("chat_drains_total", "Workers that began to drain.")
 released = Counter("chat_turns_released_total", "Turns left for takeover when a drain ended.")
 workers = Gauge("chat_workers", "Worker processes that serve.", multiprocess_mode="livesum")
 cpu = Counter("chat_process_cpu_seconds_total", "Processor time of the workers.")
-resident = Gauge(
-    "chat_process_resident_bytes", "Memory that the workers hold.", multiprocess_mode="livesum"
-)  # fmt: skip
+resident = Gauge("chat_process_resident_bytes", "Memory that the workers hold.", multiprocess_mode="livesum")
 build_info = Gauge(
     "chat_build_info", "1, labelled with the version.", ["version"], multiprocess_mode="livemax"
-)  # fmt: skip
+)
 
 DIRECTIONS: Final = ("input", "output")
 CIRCUITS: Final = ("auth", "blocked")
@@ -161,26 +161,114 @@ LIMITS: Final = (
 CONTROLS: Final = ("limits", "governor")
 #: why an attempt failed; `held` and `circuit` are attempts that the governor did not let go
 KINDS: Final = (
-    "auth", "blocked", "bad_output", "capacity", "circuit", "connect", "cut", "empty", "forbidden",
-    "garbled", "held", "model_gone", "rejected", "server_error", "streaming", "timeout", "too_large",
-    "too_long", "unknown_url", "first_token_timeout", "idle_timeout", "turn_timeout", "limit_rpm",
-    "limit_rpd", "limit_tpm", "limit_tpd", "limit_itpm", "limit_otpm",
-)  # fmt: skip
+    "auth",
+    "blocked",
+    "bad_output",
+    "capacity",
+    "circuit",
+    "connect",
+    "cut",
+    "empty",
+    "forbidden",
+    "garbled",
+    "held",
+    "model_gone",
+    "rejected",
+    "server_error",
+    "streaming",
+    "timeout",
+    "too_large",
+    "too_long",
+    "unknown_url",
+    "first_token_timeout",
+    "idle_timeout",
+    "turn_timeout",
+    "limit_rpm",
+    "limit_rpd",
+    "limit_tpm",
+    "limit_tpd",
+    "limit_itpm",
+    "limit_otpm",
+)
 #: the tops that catch what nobody expected: a request, a turn, a background loop
 PLACES: Final = (
-    "request", "runner", "renew", "tick", "sweep", "tail", "pulse", "process_stats", "circuit", "clock",
+    "request",
+    "runner",
+    "renew",
+    "tick",
+    "sweep",
+    "tail",
+    "pulse",
+    "process_stats",
+    "circuit",
+    "clock",
     "health",
-)  # fmt: skip
+)
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
 OPERATIONS: Final = (
-    "account", "append", "attend", "attended", "begin", "change_key", "charge", "check", "circuit", "claim",
-    "create_key", "create_session", "delete_session", "deliver", "disown", "due", "enter", "forget", "free",
-    "free_session", "get_key", "get_session", "get_turn", "history", "hold", "info", "known", "limit_fixed",
-    "limit_moving", "list", "list_keys", "look", "message", "messages", "note", "own", "pace", "ping",
-    "probe", "read", "refund", "release", "renew", "reserve", "ring", "rotate_key", "schedule", "seal",
-    "secret", "settle", "silence", "stop", "subscribe", "tail", "time", "turns", "unavailable",
-    "update_session", "usage", "weigh", "window", "withdraw",
-)  # fmt: skip
+    "account",
+    "append",
+    "attend",
+    "attended",
+    "begin",
+    "change_key",
+    "charge",
+    "check",
+    "circuit",
+    "claim",
+    "create_key",
+    "create_session",
+    "delete_session",
+    "deliver",
+    "disown",
+    "due",
+    "enter",
+    "forget",
+    "free",
+    "free_session",
+    "get_key",
+    "get_session",
+    "get_turn",
+    "history",
+    "hold",
+    "info",
+    "known",
+    "limit_fixed",
+    "limit_moving",
+    "list",
+    "list_keys",
+    "look",
+    "message",
+    "messages",
+    "note",
+    "own",
+    "pace",
+    "ping",
+    "probe",
+    "read",
+    "refund",
+    "release",
+    "renew",
+    "reserve",
+    "ring",
+    "rotate_key",
+    "schedule",
+    "seal",
+    "secret",
+    "settle",
+    "silence",
+    "stop",
+    "subscribe",
+    "tail",
+    "time",
+    "turns",
+    "unavailable",
+    "update_session",
+    "usage",
+    "weigh",
+    "window",
+    "withdraw",
+)
 #: statuses that a route's series begin with; others appear when they happen
 STATUSES: Final = ("200", "500", "503")
 

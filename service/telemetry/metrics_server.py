@@ -29,9 +29,14 @@ _CLIENT_SECONDS: Final = 5.0  # for a scraper to send its request, and to take i
 _LOOK_SECONDS: Final = 0.5  # between looks at whether the master lives: killed, it tells nobody
 # Ctrl-C goes to the whole group, and the master may still have answers to drain.
 _OF_THE_MASTER: Final = (
-    signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGTTIN,
     signal.SIGTTOU,
-)  # fmt: skip
+)
 
 
 def allows(settings: Settings, authorization: str) -> bool:

@@ -43,9 +43,7 @@ class OtelTracer:
         url = endpoint if endpoint.endswith("/v1/traces") else f"{endpoint.rstrip('/')}/v1/traces"
         return cls(BatchSpanProcessor(OTLPSpanExporter(endpoint=url)), version)
 
-    def start(
-        self, name: str, kind: Kind, parent: str, attributes: Mapping[str, Value | None]
-    ) -> OtelSpan:  # fmt: skip
+    def start(self, name: str, kind: Kind, parent: str, attributes: Mapping[str, Value | None]) -> OtelSpan:
         context = set_span_in_context(NonRecordingSpan(_context(parent))) if parent else None
         span = OtelSpan(self._tracer.start_span(name, context, _KINDS[kind]))
         span.set(attributes)

@@ -74,7 +74,7 @@ def _refused(url: str, status: int) -> Verdict:
         )
     return Verdict(
         f"The provider has a problem: {url} answered {status}.", wrong=status < 500 and status != 429
-    )  # fmt: skip
+    )
 
 
 def _compared(root: str, offered: Collection[str], wanted: Collection[str], default: str) -> Verdict:

@@ -125,7 +125,7 @@ def garbled() -> UpstreamError:
 def cut_short() -> UpstreamError:
     return UpstreamError(
         "upstream_unavailable", "The model's answer was cut off.", kind="cut", retryable=True
-    )  # fmt: skip
+    )
 
 
 def plain(text: str) -> str:

@@ -38,9 +38,13 @@ class Formats:
             return False
         self._learned[model.id, name] = (whole, monotonic() + _SECONDS)
         log.warning(
-            "format.learned", model=model.id, format=name, streams=whole, seconds=_SECONDS,
+            "format.learned",
+            model=model.id,
+            format=name,
+            streams=whole,
+            seconds=_SECONDS,
             note="the models' file says otherwise: see whole_formats",
-        )  # fmt: skip
+        )
         return True
 
 

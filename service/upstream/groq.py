@@ -47,9 +47,17 @@ log = get_logger(__name__)
 
 #: what callers may set and Groq takes under the same name
 PASSED_ON: Final = (
-    "temperature", "top_p", "seed", "stop", "tools", "tool_choice", "parallel_tool_calls",
-    "response_format", "reasoning_effort", "user",
-)  # fmt: skip
+    "temperature",
+    "top_p",
+    "seed",
+    "stop",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning_effort",
+    "user",
+)
 
 
 class _NoCookies(httpx.Cookies):
@@ -98,9 +106,11 @@ class Groq:
     async def call(self, request: Request) -> AsyncIterator[GroqAnswer | WholeAnswer]:
         """One attempt. Raises UpstreamError; leaving the block closes a response that has not ended."""
         params: dict[str, Any] = {
-            "model": request.model.id, "messages": request.messages, "stream": not request.whole,
+            "model": request.model.id,
+            "messages": request.messages,
+            "stream": not request.whole,
             "max_completion_tokens": request.max_completion_tokens,
-        }  # fmt: skip
+        }
         if not request.whole:
             params["stream_options"] = {"include_usage": True}
         params |= {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
@@ -146,9 +156,7 @@ class Groq:
         headers = self._headers
         if request.traceparent:
             headers = httpx.Headers({**headers, "traceparent": request.traceparent})
-        call = httpx.Request(
-            "POST", url, headers=headers, content=content, extensions=self._extensions
-        )  # fmt: skip
+        call = httpx.Request("POST", url, headers=headers, content=content, extensions=self._extensions)
         try:
             return await self._sent(call, asyncio.get_running_loop().time() + request.patience)
         finally:
@@ -297,15 +305,13 @@ def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClien
 
 def _other_way(sentence: str) -> UpstreamError:
     """Refused for being streamed, or for not being: the next call is the other."""
-    return UpstreamError(
-        "upstream_rejected", sentence, kind="streaming", retryable=True, retry_after=0
-    )  # fmt: skip
+    return UpstreamError("upstream_rejected", sentence, kind="streaming", retryable=True, retry_after=0)
 
 
 def _unreachable() -> UpstreamError:
     return UpstreamError(
         "upstream_unavailable", "The model cannot be reached.", kind="connect", retryable=True
-    )  # fmt: skip
+    )
 
 
 async def _document(response: httpx.Response) -> dict[str, Any]:

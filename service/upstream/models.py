@@ -88,7 +88,7 @@ class Catalogue:
                 "model_not_found",
                 f"There is no model of that name; the models are {', '.join(self._models)}.",
                 param="model",
-            )  # fmt: skip
+            )
         return model
 
     def chain(self, model: Model) -> list[Model]:

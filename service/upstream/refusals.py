@@ -32,9 +32,12 @@ _PATH: Final = re.compile(r"\S*/\S*")
 _ORGANISATION: Final = re.compile(r"`?\borg_\w+`?")
 # What is about one model: it has died, or our organisation or project may not use it.
 _GONE: Final = (
-    "model_decommissioned", "model_not_found", "model_permission_blocked_org",
-    "model_permission_blocked_project", "model_terms_required",
-)  # fmt: skip
+    "model_decommissioned",
+    "model_not_found",
+    "model_permission_blocked_org",
+    "model_permission_blocked_project",
+    "model_terms_required",
+)
 _BLOCKED: Final = "model_permission_blocked"  # whatever other levels there will be
 
 
@@ -66,16 +69,21 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
 
     if status == 413:
         return UpstreamError(
-            "context_too_long", "The conversation is too large for the model's limits; make it shorter.",
-            kind="too_large", retryable=False, **_window(message),
-        )  # fmt: skip
+            "context_too_long",
+            "The conversation is too large for the model's limits; make it shorter.",
+            kind="too_large",
+            retryable=False,
+            **_window(message),
+        )
     if status == 429 or code == "rate_limit_exceeded":
         return _limited(message, retry_after)
     if is_unknown_url(status, body):
         return UpstreamError(
-            "upstream_unavailable", "The provider is not where this service looks for it.",
-            kind="unknown_url", retryable=False,
-        )  # fmt: skip
+            "upstream_unavailable",
+            "The provider is not where this service looks for it.",
+            kind="unknown_url",
+            retryable=False,
+        )
     forbidden = _forbidden(status, code)
     if forbidden is not None:
         return forbidden
@@ -90,20 +98,27 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
         return _bad_output(error, code)
     if status == 498 or status == 503 or code == "capacity_exceeded":
         return UpstreamError(
-            "upstream_unavailable", "The model is over capacity; try again in a moment.", kind="capacity",
-            retry_after=retry_after, fail_over=True, retryable=True,
-        )  # fmt: skip
+            "upstream_unavailable",
+            "The model is over capacity; try again in a moment.",
+            kind="capacity",
+            retry_after=retry_after,
+            fail_over=True,
+            retryable=True,
+        )
     if status == 408:
         return UpstreamError(
             "upstream_timeout", "The model did not answer in time.", kind="timeout", retryable=True
-        )  # fmt: skip
+        )
     if 400 <= status < 500:
         told = status in (400, 422)  # what else it says is between us and the provider
         return _rejected(message if told else "", error.get("param") if told else None)
     return UpstreamError(
-        "upstream_unavailable", "The model had an internal error.", kind="server_error",
-        retry_after=retry_after, retryable=True,
-    )  # fmt: skip
+        "upstream_unavailable",
+        "The model had an internal error.",
+        kind="server_error",
+        retry_after=retry_after,
+        retryable=True,
+    )
 
 
 def is_unknown_url(status: int, body: Mapping[str, Any]) -> bool:
@@ -115,24 +130,36 @@ def _forbidden(status: int, code: str) -> UpstreamError | None:
     """What we may not do: with this model, this account, or this key."""
     if code in _GONE or code.startswith(_BLOCKED) or status == 404:  # no unknown URL: the model
         return UpstreamError(
-            "upstream_unavailable", "The model is not offered to this service.", kind="model_gone",
-            fail_over=True, retryable=False,
-        )  # fmt: skip
+            "upstream_unavailable",
+            "The model is not offered to this service.",
+            kind="model_gone",
+            fail_over=True,
+            retryable=False,
+        )
     if code == "blocked_api_access":
         return UpstreamError(
-            "upstream_unavailable", "The provider has blocked this service; its operators are told.",
-            kind="blocked", circuit="blocked", retryable=False,
-        )  # fmt: skip
+            "upstream_unavailable",
+            "The provider has blocked this service; its operators are told.",
+            kind="blocked",
+            circuit="blocked",
+            retryable=False,
+        )
     if status == 401:
         return UpstreamError(
-            "upstream_unavailable", "The provider refuses this service's key; its operators are told.",
-            kind="auth", circuit="auth", retryable=False,
-        )  # fmt: skip
+            "upstream_unavailable",
+            "The provider refuses this service's key; its operators are told.",
+            kind="auth",
+            circuit="auth",
+            retryable=False,
+        )
     if status == 403:  # of the model, the key or a proxy before them: what others meet will tell
         return UpstreamError(
-            "upstream_unavailable", "The provider refuses this model to this service.", kind="forbidden",
-            fail_over=True, retryable=False,
-        )  # fmt: skip
+            "upstream_unavailable",
+            "The provider refuses this model to this service.",
+            kind="forbidden",
+            fail_over=True,
+            retryable=False,
+        )
     return None
 
 
@@ -147,9 +174,12 @@ def _bad_output(error: Mapping[str, Any], code: str) -> UpstreamError:
         "failed_generation": generation[:_GENERATION_LENGTH] if isinstance(generation, str) else None,
     }
     return UpstreamError(
-        "upstream_rejected", f"{sentence} ({words['code']})." if code else f"{sentence}.", kind="bad_output",
-        retryable=True, provider={name: word for name, word in words.items() if word is not None},
-    )  # fmt: skip
+        "upstream_rejected",
+        f"{sentence} ({words['code']})." if code else f"{sentence}.",
+        kind="bad_output",
+        retryable=True,
+        provider={name: word for name, word in words.items() if word is not None},
+    )
 
 
 def _plain(text: str) -> str:
@@ -165,9 +195,12 @@ def _rejected(message: str, param: Any) -> UpstreamError:
     end = "" if not reason or reason.endswith(".") else "."
     plain = "The model refused the request."
     error = UpstreamError(
-        "upstream_rejected", f"{plain[:-1]}: {reason}{end}" if reason else plain, kind="rejected",
-        retryable=False, param=_plain(param) if isinstance(param, str) else None,
-    )  # fmt: skip
+        "upstream_rejected",
+        f"{plain[:-1]}: {reason}{end}" if reason else plain,
+        kind="rejected",
+        retryable=False,
+        param=_plain(param) if isinstance(param, str) else None,
+    )
     error.args = (plain,)  # what a traceback in the log shows
     return error
 
@@ -193,6 +226,9 @@ def _limited(message: str, retry_after: float | None) -> UpstreamError:
     return UpstreamError(
         "upstream_rate_limited",
         f"The model is at its rate limit; try again in {max(1, round(retry_after))} s.",
-        kind=f"limit_{window.lower()}", retry_after=retry_after, fail_over=window in _DAILY, retryable=True,
+        kind=f"limit_{window.lower()}",
+        retry_after=retry_after,
+        fail_over=window in _DAILY,
+        retryable=True,
         **_window(message),
-    )  # fmt: skip
+    )

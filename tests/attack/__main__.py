@@ -31,10 +31,15 @@ def line(row: Row) -> str:
     memory = " / ".join(f"{row.peaks[name] >> 20}" for name in limits())
     wrong = row.verdict()
     cells = (
-        row.attacker.sentence, f"{row.made:,}", f"{row.refused:,}", milliseconds(row, 0.5),
-        milliseconds(row, 0.99), f"{len(row.failed)} of {len(row.during)}", memory,
+        row.attacker.sentence,
+        f"{row.made:,}",
+        f"{row.refused:,}",
+        milliseconds(row, 0.5),
+        milliseconds(row, 0.99),
+        f"{len(row.failed)} of {len(row.during)}",
+        memory,
         "holds" if not wrong else "; ".join(wrong[:2]).replace("|", "/")[:200],
-    )  # fmt: skip
+    )
     return f"| {' | '.join(cells)} |"
 
 

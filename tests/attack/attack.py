@@ -142,9 +142,14 @@ class Attack:
             yield line
 
     async def flood(
-        self, make: Callable[[int], bytes], *, connections: int = 10, per_second: float = 200.0,
-        ports: tuple[int, ...] = (), look: Look | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        make: Callable[[int], bytes],
+        *,
+        connections: int = 10,
+        per_second: float = 200.0,
+        ports: tuple[int, ...] = (),
+        look: Look | None = None,
+    ) -> None:
         """Request after request on kept connections, so many a second together, to the end of the attack."""
         numbers = itertools.count()
         begin = asyncio.get_running_loop().time()

@@ -166,10 +166,15 @@ async def _asked(attack: Attack, contains: str) -> list[dict[str, int]]:
 async def guesses(attack: Attack) -> None:
     key = await attack.key("guesses")
     paths = (
-        "/v1/sessions/tenant-s0", "/v1/sessions/tenant-s0/messages", "/v1/sessions/tenant-s0/export",
-        "/v1/sessions/tenant-s0/turns/t_x/events", "/v1/keys", "/v1/usage?principal=tenant",
-        "/v1/usage/principals", "/api/chat/tenant-s0/messages",
-    )  # fmt: skip
+        "/v1/sessions/tenant-s0",
+        "/v1/sessions/tenant-s0/messages",
+        "/v1/sessions/tenant-s0/export",
+        "/v1/sessions/tenant-s0/turns/t_x/events",
+        "/v1/keys",
+        "/v1/usage?principal=tenant",
+        "/v1/usage/principals",
+        "/api/chat/tenant-s0/messages",
+    )
 
     def look(number: int, answer: Answer) -> None:
         attack.tally.check(

@@ -34,10 +34,13 @@ async def many_parts(attack: Attack) -> None:
         request("POST", "/api/chat", key=key, body={"id": "parts", "messages": pages}),
         request("POST", "/api/chat", key=key, body={"id": "parts", "messages": [one]}),
         request("POST", "/v1/chat/completions", key=key, body={"messages": items}),
-        request("POST", "/v1/chat/completions", key=key, body={
-            "messages": [{"role": "user", "content": [part] * 30_000}]
-        }),
-    )  # fmt: skip
+        request(
+            "POST",
+            "/v1/chat/completions",
+            key=key,
+            body={"messages": [{"role": "user", "content": [part] * 30_000}]},
+        ),
+    )
     await attack.flood(lambda number: requests[number % 4], connections=20, per_second=50)
 
 
@@ -103,9 +106,10 @@ async def _fill(attack: Attack, key: str, session: str) -> None:
     """A session with a history of 900 kB."""
     item = {"role": "user", "content": "h" * 90_000}
     body = {
-        "session_id": session, "user_query": "[[tokens=5 rate=0]]",
+        "session_id": session,
+        "user_query": "[[tokens=5 rate=0]]",
         "history": [item, {**item, "role": "assistant"}] * 5,
-    }  # fmt: skip
+    }
     await attack.ask(request("POST", "/chat-with-history", key=key, body=body))
 
 

@@ -178,9 +178,14 @@ class Arena:
         row = Row(attacker, self._plan)
         seconds = self._plan.patient if attacker.patient else self._plan.attack
         context = Context(
-            stand.nginx.port, [replica.port for replica in stand.replicas], stand.double.url, stand.admin,
-            f"127.0.10.{place + 1}", seconds, self._plan.pace,
-        )  # fmt: skip
+            stand.nginx.port,
+            [replica.port for replica in stand.replicas],
+            stand.double.url,
+            stand.admin,
+            f"127.0.10.{place + 1}",
+            seconds,
+            self._plan.pace,
+        )
         with _attacking(attacker, context) as process:
             quiet = time.monotonic()
             time.sleep(self._plan.quiet)  # what is measured
@@ -232,9 +237,12 @@ def _line(process: subprocess.Popen[str], seconds: float) -> str:
 
 def _python(module: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, text=True, stdin=subprocess.PIPE,
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    )  # fmt: skip
+    )
 
 
 def chosen(parts: str = "") -> list[Attacker]:

@@ -70,9 +70,13 @@ class Stand:
             self.double = DoubleProcess()
             stack.callback(self.double.close)
             settings = {
-                "redis_url": self.redis.url, "GROQ_BASE_URL": self.double.url, "auth": "keys",
-                "workers": size.workers, "trusted_proxies": "127.0.0.1", **_quotas(size.share),
-            }  # fmt: skip
+                "redis_url": self.redis.url,
+                "GROQ_BASE_URL": self.double.url,
+                "auth": "keys",
+                "workers": size.workers,
+                "trusted_proxies": "127.0.0.1",
+                **_quotas(size.share),
+            }
             self.replicas = []
             for place in range(2):
                 self.replicas.append(Replica(directory / f"replica-{place}", **settings))
@@ -184,9 +188,14 @@ def _quotas(share: float) -> dict[str, Any]:
 def admin_key(redis_url: str) -> str:
     made = subprocess.run(
         [sys.executable, "-m", "service", "keys", "create", "--name", "operator", "--scopes", "chat,admin"],
-        cwd=ROOT, env=clean_environment(CHAT_REDIS_URL=redis_url), check=True, timeout=60, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=clean_environment(CHAT_REDIS_URL=redis_url),
+        check=True,
+        timeout=60,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     return made.stdout.strip()
 
 

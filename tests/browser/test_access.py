@@ -111,10 +111,21 @@ def test_everything_can_be_reached_by_the_tab_key_in_the_order_of_the_page(ui: U
             break
         names.append(str(name))
     order = [
-        "Skip to the message field", "New chat", "[[say=ok]]", "Options of [[say=ok]]", "Theme: system",
-        "Shortcuts", "List of chats", "Settings of this chat", "Conversation", "Edit this message",
-        "Copy this message", "Copy this answer", "Answer again", "Message",
-    ]  # fmt: skip
+        "Skip to the message field",
+        "New chat",
+        "[[say=ok]]",
+        "Options of [[say=ok]]",
+        "Theme: system",
+        "Shortcuts",
+        "List of chats",
+        "Settings of this chat",
+        "Conversation",
+        "Edit this message",
+        "Copy this message",
+        "Copy this answer",
+        "Answer again",
+        "Message",
+    ]
     assert [name for name in names if name in order] == order, names
 
 

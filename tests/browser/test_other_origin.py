@@ -51,11 +51,21 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, node: Node) -> Iterator[
     """The origin of an app: one page and one bundle with React, useChat and the AI SDK."""
     folder = tmp_path_factory.mktemp("elsewhere")
     subprocess.run(
-        [FOLDER / "node_modules" / ".bin" / "esbuild", "page.jsx", "--bundle", "--format=esm",
-         "--jsx=automatic", "--define:process.env.NODE_ENV=\"production\"", "--target=es2022",
-         "--log-level=warning", f"--outfile={folder / 'page.js'}"],
-        cwd=FOLDER, check=True, timeout=60,
-    )  # fmt: skip
+        [
+            FOLDER / "node_modules" / ".bin" / "esbuild",
+            "page.jsx",
+            "--bundle",
+            "--format=esm",
+            "--jsx=automatic",
+            '--define:process.env.NODE_ENV="production"',
+            "--target=es2022",
+            "--log-level=warning",
+            f"--outfile={folder / 'page.js'}",
+        ],
+        cwd=FOLDER,
+        check=True,
+        timeout=60,
+    )
     (folder / "index.html").write_text(
         '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><body>'
         '<script type="module" src="page.js"></script>'
@@ -172,9 +182,11 @@ def test_an_origin_that_is_not_allowed_can_read_nothing(
     app: Open, redis_server: RedisServer, double_server: tuple[Double, str], tmp_path: Path
 ) -> None:
     strict = Replica(
-        tmp_path, redis_url=redis_server.url, GROQ_BASE_URL=double_server[1],
+        tmp_path,
+        redis_url=redis_server.url,
+        GROQ_BASE_URL=double_server[1],
         cors_origins="https://app.example.com",
-    )  # fmt: skip
+    )
     try:
         page = app(service=strict.url, way="stock", id="x", text="hi")
         expect(page.locator("body")).to_have_text("TypeError: Failed to fetch")

@@ -22,8 +22,11 @@ README: Final = ROOT / "docs" / "images"
 RAINBOW, INTERVALS, STREAMS, LISBON = ANSWERS
 DESKTOP: Final = {"viewport": {"width": 1280, "height": 820}}
 PHONE: Final = {
-    "viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2,
-}  # fmt: skip
+    "viewport": {"width": 390, "height": 844},
+    "is_mobile": True,
+    "has_touch": True,
+    "device_scale_factor": 2,
+}
 
 
 def picture(ui: Ui, name: str) -> None:

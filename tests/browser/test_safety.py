@@ -129,15 +129,29 @@ def test_the_policy_of_the_page_forbids_what_is_inline_or_from_elsewhere(ui: Ui)
 
 
 def test_harmless_markdown_is_rendered(ui: Ui) -> None:
-    ui.ask(saying(
-        "# One\n\n**b** *e* ~~d~~ `c` <b>h</b> H<sub>2</sub>O a<br>b\n\n- [x] done\n- [ ] open\n\n> q\n\n"
-        "3. three\n\n| a | b |\n|:-:|--:|\n| 1 | 2 |\n\n[l](https://ok.example/)\n\n---\n"
-    ))  # fmt: skip
+    ui.ask(
+        saying(
+            "# One\n\n**b** *e* ~~d~~ `c` <b>h</b> H<sub>2</sub>O a<br>b\n\n- [x] done\n- [ ] open\n\n> q\n\n"
+            "3. three\n\n| a | b |\n|:-:|--:|\n| 1 | 2 |\n\n[l](https://ok.example/)\n\n---\n"
+        )
+    )
     html = ui.answer.locator(".text").inner_html()
     for part in (
-        "<h1>One</h1>", "<strong>b</strong>", "<em>e</em>", "<del>d</del>", "<code>c</code>", "<b>h</b>",
-        "<sub>2</sub>", "<br>",
-        "☑ done", "☐ open", "<blockquote>", '<ol start="3">', '<th align="center">a</th>',
-        '<td align="right">2</td>', 'href="https://ok.example/"', "<hr>",
-    ):  # fmt: skip
+        "<h1>One</h1>",
+        "<strong>b</strong>",
+        "<em>e</em>",
+        "<del>d</del>",
+        "<code>c</code>",
+        "<b>h</b>",
+        "<sub>2</sub>",
+        "<br>",
+        "☑ done",
+        "☐ open",
+        "<blockquote>",
+        '<ol start="3">',
+        '<th align="center">a</th>',
+        '<td align="right">2</td>',
+        'href="https://ok.example/"',
+        "<hr>",
+    ):
         assert part in html, part

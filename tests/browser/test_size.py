@@ -16,12 +16,13 @@ pytestmark = pytest.mark.alone
 
 #: 53 kB of Markdown in 106 sections, each with a list, code and a table.
 LONG: Final = "\n\n".join(
-    f"## Section {number}\n\n" + "Unmistakably longwinded explanations continue. " * 6
+    f"## Section {number}\n\n"
+    + "Unmistakably longwinded explanations continue. " * 6
     + "\n\n- **considerations**\n- `implementation`\n\n```python\nfor consideration in considerations:\n"
     "    acknowledge(consideration)\n```\n\n| characteristic | interpretation |\n|---|---|\n"
     "| responsiveness | satisfactory |"
     for number in range(106)
-)  # fmt: skip
+)
 
 
 def seeded(site: Replica, messages: int) -> str:

@@ -60,10 +60,14 @@ async def test_the_module_waits_for_a_line_that_is_dead_for_a_while(served: Serv
     with Line(port(served)) as line:
         playing = asyncio.create_task(
             node.play(
-                "chat", "talk", url=line.url, versions=["react"], resumable=True,
+                "chat",
+                "talk",
+                url=line.url,
+                versions=["react"],
+                resumable=True,
                 texts=["[[tokens=40 rate=20]]"],
             )
-        )  # fmt: skip
+        )
         await all_show(served, 30, ["react"])
         line.cut()
 
@@ -141,10 +145,15 @@ async def test_the_module_without_reset_step_reports_a_restart_as_a_drop(start: 
     async with start(lease_seconds=0.5) as served:
         playing = asyncio.create_task(
             node.play(
-                "chat", "recover", url=served.url, versions=["react"], text=asked, how="resume",
+                "chat",
+                "recover",
+                url=served.url,
+                versions=["react"],
+                text=asked,
+                how="resume",
                 resumable=True,
             )
-        )  # fmt: skip
+        )
         await all_show(served, 60, ["react"])
         await lose_the_workers(served)
         chat = (await playing)["react"]

@@ -47,9 +47,11 @@ async def test_groq_s_clients_are_told_all_that_groq_said_of_a_call(
 
 async def test_and_in_a_stream(client: groq.AsyncGroq, double: Double) -> None:
     stream = await client.chat.completions.create(
-        model=MODEL, messages=said("[[tokens=9]]"), stream=True,
+        model=MODEL,
+        messages=said("[[tokens=9]]"),
+        stream=True,
         extra_body={"stream_options": {"include_usage": True}},
-    )  # fmt: skip
+    )
     chunks = [chunk async for chunk in stream]
     for chunk in chunks:
         type(chunk).model_validate(chunk.model_dump(exclude_unset=True), strict=True)

@@ -72,9 +72,11 @@ async def read(stream: Any, seen: list[str] | None = None) -> str:
 async def test_python_streams(served: Served) -> None:
     for client in clients(served):
         stream = await client.chat.completions.create(
-            model=MODEL, messages=said("[[tokens=60 reasoning=4]]"), stream=True,
+            model=MODEL,
+            messages=said("[[tokens=60 reasoning=4]]"),
+            stream=True,
             extra_body={"stream_options": {"include_usage": True}},
-        )  # fmt: skip
+        )
         chunks = [chunk async for chunk in stream]
         for chunk in chunks:
             type(chunk).model_validate(chunk.model_dump(exclude_unset=True), strict=True)
@@ -157,9 +159,10 @@ async def test_a_retry_of_the_sdk_s_own_attaches_to_the_turn(served: Served, dou
             raise httpx2.ReadError("the line broke")
 
     client = openai.AsyncOpenAI(
-        base_url=f"{served.url}/v1", api_key="none",
+        base_url=f"{served.url}/v1",
+        api_key="none",
         http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [lose_the_first]}),
-    )  # fmt: skip
+    )
     _made.append(client)
     stream = await client.chat.completions.create(
         model=MODEL, messages=said("[[tokens=60]]"), stream=True, extra_headers={"Idempotency-Key": "k"}

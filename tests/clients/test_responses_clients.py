@@ -33,13 +33,15 @@ async def test_node_reads_a_response_raw_and_on(served: Served, node: Node) -> N
     [
         ("[[tokens=60]]", {}, "completed", ["message"]),
         (
-            "[[tokens=60 reasoning=5]]", {"reasoning": {"summary": "auto"}}, "completed",
+            "[[tokens=60 reasoning=5]]",
+            {"reasoning": {"summary": "auto"}},
+            "completed",
             ["reasoning", "message"],
         ),
         ("[[tool=weather]]", {"tools": [TOOL]}, "completed", ["function_call"]),
         ("[[tokens=60]]", {"max_output_tokens": 20}, "incomplete", ["message"]),
     ],
-)  # fmt: skip
+)
 async def test_node_s_checking_helper_finds_nothing_wrong(
     served: Served, node: Node, message: str, options: Any, status: str, kinds: list[str]
 ) -> None:
@@ -58,15 +60,20 @@ async def test_node_s_helper_is_told_of_a_failure(served: Served, node: Node) ->
 
 async def test_node_chains_three_and_cancels(served: Served, node: Node) -> None:
     assert await node.play("responses", "chain", url=served.url) == {
-        "said": ["one", "two", "three"], "status": "cancelled",
-    }  # fmt: skip
+        "said": ["one", "two", "three"],
+        "status": "cancelled",
+    }
 
 
 async def test_langchain_streams_and_chains_by_itself(served: Served, double: Double) -> None:
     model = ChatOpenAI(
-        model=MODEL, base_url=f"{served.url}/v1", api_key=SecretStr("none"), max_retries=0,
-        use_responses_api=True, use_previous_response_id=True,
-    )  # fmt: skip
+        model=MODEL,
+        base_url=f"{served.url}/v1",
+        api_key=SecretStr("none"),
+        max_retries=0,
+        use_responses_api=True,
+        use_previous_response_id=True,
+    )
     whole: Any = AIMessageChunk(content="")
     async for chunk in model.astream([HumanMessage("[[tokens=60]]")]):
         whole += chunk

@@ -72,7 +72,7 @@ LONG = b"x" * 65_537
         ("/v1/sessions", b'{"id":"a/b"}', 400, "invalid_request"),
         ("/v1/sessions", b'{"system_prompt":"%b"}' % LONG, 400, "invalid_request"),
     ],
-)  # fmt: skip
+)
 async def test_a_bad_body_is_refused_and_nothing_is_stored(
     served: Served, store: redis.Redis, path: str, body: bytes, status: int, code: str
 ) -> None:
@@ -235,9 +235,10 @@ async def test_a_request_id_is_taken_over_only_when_it_is_clean(served: Served) 
 
 async def test_cors_lets_the_dev_origins_in_with_credentials(served: Served) -> None:
     asked = {
-        "Origin": "http://localhost:5173", "Access-Control-Request-Method": "POST",
+        "Origin": "http://localhost:5173",
+        "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type,last-event-id,idempotency-key,authorization",
-    }  # fmt: skip
+    }
     allowed = await served.client.options("/chat", headers=asked)
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == "http://localhost:5173"

@@ -32,8 +32,9 @@ async def test_the_text_is_exact_and_so_is_the_history(served: Served, dialect: 
     assert (answer.status, answer.end) == (200, "completed")
     assert answer.text == expected_text(150, 5)
     assert await messages(served) == [
-        ("user", asked, "completed"), ("assistant", answer.text, "completed"),
-    ]  # fmt: skip
+        ("user", asked, "completed"),
+        ("assistant", answer.text, "completed"),
+    ]
 
 
 async def test_line_ends_and_signs_of_the_wire_are_text(served: Served, dialect: Dialect) -> None:

@@ -35,8 +35,9 @@ async def test_the_head_comes_when_it_was_held_long_enough_and_the_answer_later(
             body = "".join([piece async for piece in answer.aiter_text()])
         whole = time.monotonic() - begin
     assert (answer.status_code, dialect.read(body)) == (
-        200, (expected_text(20), "" if dialect.name == "text" else "completed"),
-    )  # fmt: skip
+        200,
+        (expected_text(20), "" if dialect.name == "text" else "completed"),
+    )
     assert 0.3 <= head < 1.9 < whole
     quiet = QUIET.get(dialect.name, QUIET["aisdk"])
     assert body.count(quiet) >= 2 if quiet.strip() else body.startswith(2 * quiet)
@@ -93,8 +94,9 @@ async def test_thoughts_that_nobody_is_shown_are_no_reason_to_be_silent(start: S
     """They keep the turn alive; a proxy that sees no byte for its idle timeout gives up."""
     body: dict[str, Any] = {
         "messages": [{"role": "user", "content": "[[reasoning=100 rate=50 tokens=5]]"}],
-        "stream": stream, "include_reasoning": False,
-    }  # fmt: skip
+        "stream": stream,
+        "include_reasoning": False,
+    }
     arrived: list[float] = []
     async with start(hold_seconds=0.2, heartbeat_seconds=0.2) as served:
         begin = time.monotonic()
@@ -110,5 +112,6 @@ async def test_thoughts_that_nobody_is_shown_are_no_reason_to_be_silent(start: S
     assert max(gaps) < 1.5
     if not stream:
         assert json.loads(text)["choices"][0]["message"] == {
-            "role": "assistant", "content": expected_text(5),
-        }  # fmt: skip
+            "role": "assistant",
+            "content": expected_text(5),
+        }

@@ -224,9 +224,13 @@ def target(double_server: tuple[Double, str], tmp_path_factory: Any) -> Iterator
     # Of its own: tests in between, in whatever order, empty the run's.
     redis_server = RedisServer(folder / "redis")
     replica = Replica(
-        folder, redis_url=redis_server.url, GROQ_BASE_URL=double_server[1], auth="keys",
-        limit_sends="100000/minute", limit_reads="100000/minute",
-    )  # fmt: skip
+        folder,
+        redis_url=redis_server.url,
+        GROQ_BASE_URL=double_server[1],
+        auth="keys",
+        limit_sends="100000/minute",
+        limit_reads="100000/minute",
+    )
     made = call(
         "keys", "create", "--name", "x", "--scopes", "chat,admin", cwd=folder, CHAT_REDIS_URL=redis_server.url
     )

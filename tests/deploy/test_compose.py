@@ -14,7 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
-from service.config.settings import NAMES, Settings
+from service.config.loading import NAMES
+from service.config.settings import Settings
 from service.serving.http_server import grace_seconds
 from tests.support.running import ROOT
 
@@ -79,14 +80,19 @@ def test_only_nginx_is_published_to_the_outside_and_only_on_demand() -> None:
     for name in NAMED:
         for port in service(name).get("ports", []):
             assert port.startswith("127.0.0.1:")
-    opened = [name for name in NAMED for port in service(name, HTTP_BIND="0.0.0.0").get("ports", [])
-              if not port.startswith("127.0.0.1:")]  # fmt: skip
+    opened = [
+        name
+        for name in NAMED
+        for port in service(name, HTTP_BIND="0.0.0.0").get("ports", [])
+        if not port.startswith("127.0.0.1:")
+    ]
     assert opened == ["nginx"]
 
 
 def test_opening_tls_to_the_outside_does_not_open_the_plain_port() -> None:
-    tls = document(ROOT / "deploy/compose/tls.yml", TLS_CERTIFICATE_FILE="a", TLS_KEY_FILE="b",
-                   HTTPS_BIND="0.0.0.0")["services"]["nginx"]["ports"]  # fmt: skip
+    tls = document(
+        ROOT / "deploy/compose/tls.yml", TLS_CERTIFICATE_FILE="a", TLS_KEY_FILE="b", HTTPS_BIND="0.0.0.0"
+    )["services"]["nginx"]["ports"]
     assert tls == ["0.0.0.0:8443:8443"]
     assert service("nginx", HTTPS_BIND="0.0.0.0")["ports"] == ["127.0.0.1:8080:8080"]
 
@@ -113,8 +119,10 @@ def test_what_is_mounted_exists_and_the_local_secrets_are_none() -> None:
         for mount in service(name).get("volumes", []):
             source = mount.split(":")[0]
             assert not source.startswith(".") or (ROOT / source).exists(), source
-    contents = {Path(item["file"]).name: (ROOT / item["file"]).read_text().strip()
-                for item in document()["secrets"].values()}  # fmt: skip
+    contents = {
+        Path(item["file"]).name: (ROOT / item["file"]).read_text().strip()
+        for item in document()["secrets"].values()
+    }
     assert contents == {"redis_password": "local-only", "groq_api_key": "", "grafana_password": "local-only"}
 
 
@@ -147,9 +155,13 @@ def test_production_demands_a_key_and_has_auth() -> None:
 def test_the_double_ends_at_once_in_production() -> None:
     [shell, flag, script] = service("double")["command"]
     done = subprocess.run(
-        [shutil.which(shell) or shell, flag, script], env={"CHAT_ENV": "production", "PATH": "/nowhere"},
-        capture_output=True, text=True, timeout=10, check=False,
-    )  # fmt: skip
+        [shutil.which(shell) or shell, flag, script],
+        env={"CHAT_ENV": "production", "PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "The demo model is not for production.\n")
     assert service("double")["restart"] == "on-failure"
 
@@ -183,8 +195,11 @@ def test_prometheus_finds_the_replicas_where_their_metrics_are() -> None:
 def test_the_example_of_env_has_only_settings_that_exist() -> None:
     text = (ROOT / ".env.example").read_text()
     given = set(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", text, re.M))
-    used = {found[1] for file in (FILE, ROOT / "deploy/compose/tls.yml")
-            for found in VARIABLE.finditer(file.read_text())}  # fmt: skip
+    used = {
+        found[1]
+        for file in (FILE, ROOT / "deploy/compose/tls.yml")
+        for found in VARIABLE.finditer(file.read_text())
+    }
     assert given <= set(NAMES.values()) | used | {"COMPOSE_FILE"}
     not_shown = {"IMAGE_TAG", "CHAT_REDIS_URL"}
     assert used - not_shown <= given

@@ -74,14 +74,23 @@ def test_the_base_is_pinned_and_both_stages_have_the_same() -> None:
 
 def test_what_is_copied_is_in_the_context_and_little_else_is() -> None:
     assert {source for source, _ in copied()} == {
-        "service", "deploy/gunicorn.conf.py", "deploy/requirements.txt", "deploy/requirements-tracing.txt",
-    }  # fmt: skip
+        "service",
+        "deploy/gunicorn.conf.py",
+        "deploy/requirements.txt",
+        "deploy/requirements-tracing.txt",
+    }
     for source, _ in copied():
         assert not ignored(source), source
     outside = (
-        ".env", ".git/config", "tests/conftest.py", "secrets/key", "docs/metrics.md", ".venv/bin/python",
-        "deploy/compose/local-secrets/redis_password", "service/engine/__pycache__/x.pyc",
-    )  # fmt: skip
+        ".env",
+        ".git/config",
+        "tests/conftest.py",
+        "secrets/key",
+        "docs/metrics.md",
+        ".venv/bin/python",
+        "deploy/compose/local-secrets/redis_password",
+        "service/engine/__pycache__/x.pyc",
+    )
     for path in outside:
         assert ignored(path), path
 
@@ -150,16 +159,23 @@ class Image:
     def start(self, command: list[str], log: Path, **settings: str) -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
             return subprocess.Popen(
-                [*as_user(), *command], cwd=self.root / "opt/chat", env=self.environment(**settings),
-                stdout=output, stderr=output,
-            )  # fmt: skip
+                [*as_user(), *command],
+                cwd=self.root / "opt/chat",
+                env=self.environment(**settings),
+                stdout=output,
+                stderr=output,
+            )
 
     def healthy(self, **settings: str) -> bool:
         command = json.loads(instruction("HEALTHCHECK").partition("CMD ")[2])
         done = subprocess.run(
-            [*as_user(), *command], cwd=self.root / "opt/chat", env=self.environment(**settings),
-            capture_output=True, timeout=10, check=False,
-        )  # fmt: skip
+            [*as_user(), *command],
+            cwd=self.root / "opt/chat",
+            env=self.environment(**settings),
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
         return done.returncode == 0
 
 
@@ -178,9 +194,18 @@ def as_user() -> list[str]:
     if os.getuid() != 0:
         return []
     return [
-        "setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs",
-        "--inh-caps=-all", "--bounding-set=-all", "sh", "-c", 'exec "$@"', "sh",
-    ]  # fmt: skip
+        "setpriv",
+        f"--reuid={USER}",
+        f"--regid={USER}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+        "sh",
+        "-c",
+        'exec "$@"',
+        "sh",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -199,14 +224,20 @@ def image() -> Iterator[Image]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # whichever comes first builds the image
 def test_the_image_serves_as_its_user_from_files_that_cannot_be_written(
-    image: Image, tmp_path: Path, redis_server: RedisServer, store: redis.Redis,
+    image: Image,
+    tmp_path: Path,
+    redis_server: RedisServer,
+    store: redis.Redis,
     double_server: tuple[Double, str],
-) -> None:  # fmt: skip
+) -> None:
     log = tmp_path / "log"
     settings = {
-        "CHAT_PORT": str(free_port()), "CHAT_REDIS_URL": redis_server.url, "GROQ_BASE_URL": double_server[1],
-        "CHAT_WORKERS": "2", "CHAT_HOST": "127.0.0.1",
-    }  # fmt: skip
+        "CHAT_PORT": str(free_port()),
+        "CHAT_REDIS_URL": redis_server.url,
+        "GROQ_BASE_URL": double_server[1],
+        "CHAT_WORKERS": "2",
+        "CHAT_HOST": "127.0.0.1",
+    }
     tini = shutil.which("tini")
     files = set(image.root.rglob("*"))
     assert not image.healthy(**settings)

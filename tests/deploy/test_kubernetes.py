@@ -9,7 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.config.settings import NAMES, Settings
+from service.config.loading import NAMES
+from service.config.settings import Settings
 from service.serving.http_server import grace_seconds
 from tests.support.running import ROOT
 
@@ -107,9 +108,7 @@ def test_settings_exist_and_secrets_are_files(config: dict[str, str]) -> None:
     secrets = load("secret.example.yaml")["stringData"]
     assert {name.upper() for name in secrets} <= names
     assert not {name.upper() for name in secrets} & config.keys()
-    values: dict[str, Any] = {
-        name.removeprefix("CHAT_").lower(): value for name, value in config.items()
-    }  # fmt: skip
+    values: dict[str, Any] = {name.removeprefix("CHAT_").lower(): value for name, value in config.items()}
     assert Settings(_env_file=None, groq_api_key="gsk", **values).production
 
 

@@ -50,9 +50,10 @@ class Balancer:
         text = text.replace("server service:8000", "server localhost:9")
         (directory / "nginx.conf").write_text(text)
         environment = {
-            "PATH": f"{path}:{os.environ['PATH']}:/usr/sbin", "NGINX_CONF": str(directory / "nginx.conf"),
+            "PATH": f"{path}:{os.environ['PATH']}:/usr/sbin",
+            "NGINX_CONF": str(directory / "nginx.conf"),
             "NGINX_FOLDER": str(directory),
-        }  # fmt: skip
+        }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 ["sh", str(DEPLOY / "nginx/start.sh")], env=environment, stdout=log, stderr=log
@@ -120,8 +121,9 @@ def start_redis(tmp_path: Path) -> Iterator[Run]:
         process = subprocess.Popen(
             ["sh", "-c", script, "start.sh", *arguments],
             env={"PATH": os.environ["PATH"], "REDIS_CONF": str(conf), **environment},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         started.append(process)
         return process
 
@@ -144,8 +146,10 @@ def test_redis_has_the_password_of_the_file_and_no_one_sees_it(start_redis: Run)
 
     eventually(answers, within=10)
     assert store.config_get("maxmemory", "maxmemory-policy", "appendonly") == {
-        "maxmemory": str(64 * 2**20), "maxmemory-policy": "noeviction", "appendonly": "yes",
-    }  # fmt: skip
+        "maxmemory": str(64 * 2**20),
+        "maxmemory-policy": "noeviction",
+        "appendonly": "yes",
+    }
     with pytest.raises(redis.AuthenticationError):
         redis.Redis(port=port, socket_timeout=2).ping()
     assert b"pass word" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()

@@ -30,8 +30,10 @@ def test_both_tables_are_the_scripts() -> None:
 def test_what_it_assumes_of_the_settings_are_their_defaults() -> None:
     settings = Settings(_env_file=None)
     assert (settings.flush_window_seconds, settings.log_ttl_seconds, settings.session_ttl_seconds) == (
-        0.04, 86_400, 30 * 86_400,
-    )  # fmt: skip
+        0.04,
+        86_400,
+        30 * 86_400,
+    )
 
 
 def test_twice_the_answers_need_twice_as_much() -> None:

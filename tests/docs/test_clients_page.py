@@ -43,9 +43,13 @@ def ready(block: Block, served: Served) -> str:
 )
 async def test_the_python_examples_print_the_answer(served: Served, mark: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", ready(example(mark), served), cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        sys.executable,
+        "-c",
+        ready(example(mark), served),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     out, err = await asyncio.wait_for(process.communicate(), 40)
     assert process.returncode == 0, err.decode()
     assert out.decode() == expected_text(60)
@@ -92,10 +96,17 @@ async def test_the_use_chat_example_shows_an_error(start: Start, node: Node) -> 
 def test_every_example_is_run() -> None:
     """Each test above takes its example by a text in it; here, that none is left out."""
     marks = (
-        "from openai import", "import openai", "from groq import", "from langchain_openai import",
-        "/chat\", {\n  method", "new EventSource", "from \"openai\"",
-        "from \"groq-sdk\"", "TextStreamChatTransport", "useChat({",
-    )  # fmt: skip
+        "from openai import",
+        "import openai",
+        "from groq import",
+        "from langchain_openai import",
+        '/chat", {\n  method',
+        "new EventSource",
+        'from "openai"',
+        'from "groq-sdk"',
+        "TextStreamChatTransport",
+        "useChat({",
+    )
     assert {example(mark).line for mark in marks} == {block.line for block in EXAMPLES}
 
 
@@ -104,11 +115,20 @@ async def test_what_open_webui_sends_is_answered(served: Served) -> None:
     headers = {"X-OpenWebUI-User-Id": "u1", "X-OpenWebUI-Chat-Id": "c1", "Authorization": "Bearer none"}
     models = (await served.client.get("/v1/models", headers=headers)).json()
     body = {
-        "stream": True, "model": models["data"][0]["id"], "params": {}, "tool_servers": [], "metadata": {},
-        "messages": [{"role": "user", "content": ASKED}], "features": {"web_search": False},
-        "variables": {"{{USER_NAME}}": "Ann"}, "session_id": "Q2gTz4kPq8vV3mXhAAAB", "chat_id": "c1",
-        "id": "m1", "background_tasks": {"title_generation": True}, "stream_options": {"include_usage": True},
-    }  # fmt: skip
+        "stream": True,
+        "model": models["data"][0]["id"],
+        "params": {},
+        "tool_servers": [],
+        "metadata": {},
+        "messages": [{"role": "user", "content": ASKED}],
+        "features": {"web_search": False},
+        "variables": {"{{USER_NAME}}": "Ann"},
+        "session_id": "Q2gTz4kPq8vV3mXhAAAB",
+        "chat_id": "c1",
+        "id": "m1",
+        "background_tasks": {"title_generation": True},
+        "stream_options": {"include_usage": True},
+    }
     answer = await served.client.post("/v1/chat/completions", json=body, headers=headers)
     assert answer.status_code == 200
     assert answer.text.endswith("data: [DONE]\n\n")

@@ -51,15 +51,23 @@ class Terminal:
         self.port = free_port()
         self.log = directory / "service.log"
         environment = clean_environment(
-            CHAT_PORT=str(self.port), CHAT_HOST="127.0.0.1", CHAT_DATA_DIR=str(directory / "data"),
-            CHAT_LOG_FORMAT="console", TMPDIR=str(directory),
-        )  # fmt: skip
+            CHAT_PORT=str(self.port),
+            CHAT_HOST="127.0.0.1",
+            CHAT_DATA_DIR=str(directory / "data"),
+            CHAT_LOG_FORMAT="console",
+            TMPDIR=str(directory),
+        )
         self._environment = environment
         self._servers: list[subprocess.Popen[bytes]] = []
         self._shell = subprocess.Popen(
-            ["bash", "--noprofile", "--norc"], cwd=ROOT, env=environment, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            ["bash", "--noprofile", "--norc"],
+            cwd=ROOT,
+            env=environment,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def typed(self, text: str) -> str:
         return re.sub(r"(?<=localhost:)8000\b|(?<=127\.0\.0\.1:)8000\b|(?<=tcp:)8000\b", str(self.port), text)
@@ -90,9 +98,14 @@ class Terminal:
         """Start a service as in a terminal of its own; returns when it is ready."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                ["bash", "-c", self.typed(command)], cwd=ROOT, env=self._environment,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                ["bash", "-c", self.typed(command)],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self._servers.append(process)
         eventually(self._ready, within=_READY_SECONDS, what=f"the service of `{command}` is ready")
 

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from service import events
-from service.config.settings import NAMES, Settings
+from service.config.loading import NAMES
+from service.config.settings import Settings
 from service.errors import CODES
 from tests.conftest import Start
 from tests.docs import reference

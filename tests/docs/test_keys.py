@@ -105,9 +105,16 @@ async def _use(served: Served, store: redis.Redis, key: str) -> None:
     await eventually_async(lambda: _active(served, key))
     queued = asyncio.create_task(ask(turns, {"content": "next", "on_busy": "queue"}))
     await eventually_async(lambda: bool(list(store.scan_iter("*:queue"))))
-    assert await ask("/api/chat", {"id": "u", "messages": [
-        {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "three"}]}
-    ]}) == 200  # fmt: skip
+    assert (
+        await ask(
+            "/api/chat",
+            {
+                "id": "u",
+                "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "three"}]}],
+            },
+        )
+        == 200
+    )
     assert await ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "four"}]}) == 200
     assert (
         await client.post(f"{turns}/{await _active(served, key)}/ticket", headers=mine)
@@ -136,9 +143,13 @@ async def test_what_a_busy_service_keeps_is_documented_and_ends_or_is_permanent(
                 seen[key] = (kind, store.pttl(key))  # -1: none, -2: gone since, 0: in its last ms
 
     async with start(
-        auth="keys", limit_sends="100/minute", limit_reads="1000/minute", limit_window=window,
-        budget_tokens_per_day=1_000_000, max_running_turns_per_principal=10,
-    ) as served:  # fmt: skip
+        auth="keys",
+        limit_sends="100/minute",
+        limit_reads="1000/minute",
+        limit_window=window,
+        budget_tokens_per_day=1_000_000,
+        max_running_turns_per_principal=10,
+    ) as served:
         key = await make_key(served)
         using = asyncio.create_task(_use(served, store, key))
         while not using.done():

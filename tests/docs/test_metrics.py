@@ -26,9 +26,21 @@ FIRM = {
 }
 #: labels that have few values, all of them ours
 BOUNDED = {
-    "route", "method", "status", "outcome", "direction", "model", "dialect", "kind", "reason", "limit",
-    "control", "operation", "where", "version",
-}  # fmt: skip
+    "route",
+    "method",
+    "status",
+    "outcome",
+    "direction",
+    "model",
+    "dialect",
+    "kind",
+    "reason",
+    "limit",
+    "control",
+    "operation",
+    "where",
+    "version",
+}
 
 
 def defined() -> dict[str, MetricWrapperBase]:

@@ -25,12 +25,31 @@ from tests.double.asking import (
 )
 
 STATUSES = {
-    "400": 400, "model_decommissioned": 400, "context_length_exceeded": 400, "tool_use_failed": 400,
-    "json_validate_failed": 400, "output_parse_failed": 400, "blocked_api_access": 400,
-    "unsupported_property": 400, "401": 401, "403": 403, "404": 404, "unknown_url": 404, "413": 413,
-    "413_bytes": 413, "413_otpm": 413, "422": 422, "424": 424, "429": 429, "429_rpm": 429, "498": 498,
-    "500": 500, "502": 502, "503": 503, "524": 524,
-}  # fmt: skip
+    "400": 400,
+    "model_decommissioned": 400,
+    "context_length_exceeded": 400,
+    "tool_use_failed": 400,
+    "json_validate_failed": 400,
+    "output_parse_failed": 400,
+    "blocked_api_access": 400,
+    "unsupported_property": 400,
+    "401": 401,
+    "403": 403,
+    "404": 404,
+    "unknown_url": 404,
+    "413": 413,
+    "413_bytes": 413,
+    "413_otpm": 413,
+    "422": 422,
+    "424": 424,
+    "429": 429,
+    "429_rpm": 429,
+    "498": 498,
+    "500": 500,
+    "502": 502,
+    "503": 503,
+    "524": 524,
+}
 
 
 class TestRefusalsOnDemand:

@@ -37,9 +37,13 @@ def launch(tmp_path: Path, redis_process: RedisServer, upstream: DoubleProcess) 
 
     def begin(**settings: Any) -> Replica:
         values: dict[str, Any] = {
-            "redis_url": redis_process.url, "GROQ_BASE_URL": upstream.url, "workers": 2, "lease_seconds": 3,
-            "max_attempts": 20, "drain_seconds": 20,
-        }  # fmt: skip
+            "redis_url": redis_process.url,
+            "GROQ_BASE_URL": upstream.url,
+            "workers": 2,
+            "lease_seconds": 3,
+            "max_attempts": 20,
+            "drain_seconds": 20,
+        }
         replica = Replica(tmp_path / f"replica{len(replicas)}", **{**values, **settings})
         replicas.append(replica)
         return replica

@@ -27,7 +27,7 @@ import httpx
 from service import ids
 from service.double import expected_text
 from service.engine.context import Contexts, Tokens
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 from tests.support.processes import Replica
 from tests.support.readers import follow, start_turn
 from tests.support.upstream import DoubleProcess
@@ -35,9 +35,15 @@ from tests.support.waiting import eventually_async
 
 #: of the replicas: failures that heal by waiting do so within a test, orphans are found at once
 SETTINGS: Final[dict[str, Any]] = {
-    "first_token_timeout_seconds": 8, "idle_timeout_seconds": 6, "orphan_seconds": 1, "lease_seconds": 2,
-    "max_attempts": 4, "retry_budget_seconds": 30, "budget_tokens_per_day": 500_000_000, "log_level": "info",
-}  # fmt: skip
+    "first_token_timeout_seconds": 8,
+    "idle_timeout_seconds": 6,
+    "orphan_seconds": 1,
+    "lease_seconds": 2,
+    "max_attempts": 4,
+    "retry_budget_seconds": 30,
+    "budget_tokens_per_day": 500_000_000,
+    "log_level": "info",
+}
 SAFEGUARD: Final = "openai/gpt-oss-safeguard-20b"
 _AT_ONCE: Final = 30
 _NUMBER: Final = re.compile(r"turn n(\d+)\.")

@@ -48,9 +48,12 @@ class Stand:
         self.redis = RedisServer(directory / "redis")
         self.upstream = DoubleProcess()
         values: dict[str, Any] = {
-            "redis_url": self.redis.url, "GROQ_BASE_URL": self.upstream.url, "workers": 2,
-            "max_attempts": 20, "drain_delay_seconds": 0.5,
-        }  # fmt: skip
+            "redis_url": self.redis.url,
+            "GROQ_BASE_URL": self.upstream.url,
+            "workers": 2,
+            "max_attempts": 20,
+            "drain_delay_seconds": 0.5,
+        }
         self.replicas = [Replica(directory / f"replica{n}", **{**values, **settings}) for n in range(3)]
         self.urls = [replica.url for replica in self.replicas]
 
@@ -190,9 +193,10 @@ async def same_key(directory: Path) -> tuple[str, str]:
 
             async def send(number: int) -> str:
                 answer = await http.post(
-                    f"{stand.urls[number % 3]}/chat", json={"user_query": "[[tokens=80 rate=100]]"},
+                    f"{stand.urls[number % 3]}/chat",
+                    json={"user_query": "[[tokens=80 rate=100]]"},
                     headers={"Idempotency-Key": "same"},
-                )  # fmt: skip
+                )
                 return answer.text
 
             texts = await asyncio.gather(*(send(n) for n in range(50)))
@@ -272,8 +276,9 @@ async def shared_limits(directory: Path) -> tuple[str, str]:
         )
     return (
         f"Groq's limits, {flood} clients of one principal beside {singles} of one each, {seconds} s, "
-        "2 replicas", "; ".join(found)
-    )  # fmt: skip
+        "2 replicas",
+        "; ".join(found),
+    )
 
 
 async def ledger(directory: Path) -> tuple[str, str]:
@@ -331,10 +336,20 @@ async def store_loss_on_a_cluster(directory: Path) -> tuple[str, str]:
 
 
 RUNS = (
-    cut_readers, killed_workers, lost_hosts, stops, same_key, rolling_restart, stalled_redis, restarted_redis,
-    shared_limits, ledger, store_loss, store_loss_with_replicas,
+    cut_readers,
+    killed_workers,
+    lost_hosts,
+    stops,
+    same_key,
+    rolling_restart,
+    stalled_redis,
+    restarted_redis,
+    shared_limits,
+    ledger,
+    store_loss,
+    store_loss_with_replicas,
     store_loss_on_a_cluster,
-)  # fmt: skip
+)
 
 
 def main() -> None:

@@ -186,8 +186,12 @@ async def _lose_writes_once(
     store = Sentinels(directory, replicas=1 + settings.get("redis_wait_replicas", 0))
     upstream = DoubleProcess()
     values = {
-        "redis_url": store.url, "GROQ_BASE_URL": upstream.url, "workers": 2, "lease_seconds": 2, **settings
-    }  # fmt: skip
+        "redis_url": store.url,
+        "GROQ_BASE_URL": upstream.url,
+        "workers": 2,
+        "lease_seconds": 2,
+        **settings,
+    }
     replicas: list[Replica] = []
     try:
         replicas += [Replica(directory / f"service{one}", **values) for one in range(2)]

@@ -41,9 +41,7 @@ async def test_use_chat_with_the_module_sees_the_text_replaced_and_nothing_else(
     launch: Launch, node: Node, redis_process: RedisServer
 ) -> None:
     replica = launch()
-    playing = asyncio.create_task(
-        node.play("chat", "hook", url=replica.url, text=ASKED, resumable=True)
-    )  # fmt: skip
+    playing = asyncio.create_task(node.play("chat", "hook", url=replica.url, text=ASKED, resumable=True))
     await kill_the_workers_in_mid_answer(redis_process)
     page = await playing
     assert (page["status"], page["error"]) == ("ready", None)
@@ -99,9 +97,11 @@ async def test_openai_s_sdk_raises_and_repeats_with_the_key_have_the_answer(
 
     async def ask() -> None:
         stream = await client.chat.completions.create(
-            model="openai/gpt-oss-120b", messages=[{"role": "user", "content": ASKED}], stream=True,
+            model="openai/gpt-oss-120b",
+            messages=[{"role": "user", "content": ASKED}],
+            stream=True,
             extra_headers={"Idempotency-Key": "k"},
-        )  # fmt: skip
+        )
         async for chunk in stream:
             seen.extend(choice.delta.content or "" for choice in chunk.choices)
 

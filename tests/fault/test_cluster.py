@@ -21,7 +21,7 @@ from service.store.connection.client import Client
 from service.store.keys import Keys, part_of, part_tags
 from service.store.log import Append
 from service.store.store import Store
-from service.store.turns import Begin, TurnRef
+from service.store.turn_records import Begin, TurnRef
 from tests.support.cluster import Cluster
 from tests.support.lag import waited
 from tests.support.redis import RedisServer

@@ -41,11 +41,20 @@ class Stack:
         server.client().config_set("requirepass", PASSWORD)
         url = server.url.replace("//", f"//:{PASSWORD}@")
         settings: dict[str, Any] = {
-            "redis_url": url, "GROQ_BASE_URL": double.url, "GROQ_API_KEY": PROVIDER, "auth": "keys,jwt",
-            "jwt_key": SECRET, "jwt_algorithms": "HS256", "workers": 2, "lease_seconds": 3,
-            "drain_seconds": 5, "metrics_token": METRICS, "secret": TICKETS, "log_level": "debug",
+            "redis_url": url,
+            "GROQ_BASE_URL": double.url,
+            "GROQ_API_KEY": PROVIDER,
+            "auth": "keys,jwt",
+            "jwt_key": SECRET,
+            "jwt_algorithms": "HS256",
+            "workers": 2,
+            "lease_seconds": 3,
+            "drain_seconds": 5,
+            "metrics_token": METRICS,
+            "secret": TICKETS,
+            "log_level": "debug",
             "trusted_proxies": "127.0.0.1",
-        }  # fmt: skip
+        }
         self.replicas = []
         for name in ("one", "two"):
             self.replicas.append(Replica(directory / name, **settings))
@@ -80,17 +89,27 @@ async def new_key(http: httpx.AsyncClient, stack: Stack) -> str:
 async def ask_in_every_way(http: httpx.AsyncClient, stack: Stack, good: str) -> None:
     """Good and bad credentials, in each place where one may stand, to routes that answer and that refuse."""
     texts = [
-        good, token("alice"), token("bob", lives=-60), token("carol", key="another secret of 32 characters!"),
-        f"chat_{'0' * 16}_{'canary' * 7}", good[:-1] + "_", "canary-no-key", "sk-canary-0123456789abcdef",
+        good,
+        token("alice"),
+        token("bob", lives=-60),
+        token("carol", key="another secret of 32 characters!"),
+        f"chat_{'0' * 16}_{'canary' * 7}",
+        good[:-1] + "_",
+        "canary-no-key",
+        "sk-canary-0123456789abcdef",
         "eyJhbGciOiJub25lIn0.canary.canary",
-    ]  # fmt: skip
+    ]
     stack.carried.update(texts)
     body = {"user_query": "[[tokens=2]]"}
     for text in texts:
         for headers in (
-            {"Authorization": f"Bearer {text}"}, {"Authorization": text}, {"X-API-Key": text},
-            {"Authorization": f"Basic {text}"}, {"Cookie": f"session={text}"}, {"X-Request-Id": f"a {text}"},
-        ):  # fmt: skip
+            {"Authorization": f"Bearer {text}"},
+            {"Authorization": text},
+            {"X-API-Key": text},
+            {"Authorization": f"Basic {text}"},
+            {"Cookie": f"session={text}"},
+            {"X-Request-Id": f"a {text}"},
+        ):
             await http.post("/chat", json=body, headers=headers)
         for path in ("/v1/sessions", "/chat", "/v1/sessions/s/turns/t/events", "/none", "/metrics"):
             for name in ("ticket", "api_key", "key", "access_token", "token"):
@@ -130,8 +149,10 @@ async def test_no_credential_is_in_any_log(stack: Stack) -> None:
             await http.get(f"{replica.url}/metrics", headers={"Authorization": f"Bearer {METRICS}"})
             await http.get(f"{replica.url}/metrics", headers={"Authorization": f"Bearer {METRICS}x"})
         with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=int(str(stack.replicas[0].settings["redis_url"]).rpartition(":")[2][:-2]),
-                        password=f"{PASSWORD}x").ping()  # fmt: skip
+            redis.Redis(
+                port=int(str(stack.replicas[0].settings["redis_url"]).rpartition(":")[2][:-2]),
+                password=f"{PASSWORD}x",
+            ).ping()
         for replica in stack.replicas:
             replica.signal(signal.SIGTERM)
             await asyncio.to_thread(replica.wait, 30)

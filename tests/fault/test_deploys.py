@@ -153,6 +153,8 @@ async def test_a_drain_refuses_sends_finishes_what_runs_and_releases_the_rest(la
         finished, released = await asyncio.wait_for(asyncio.gather(*reading), 60)
         assert text_of(finished) == expected_text(100, 0)
         assert text_of(released) == expected_text(500, 1)
-        attempts = [[event.data["attempt"] for event in events if event.event == "attempt.started"]
-                    for events in (finished, released)]  # fmt: skip
+        attempts = [
+            [event.data["attempt"] for event in events if event.event == "attempt.started"]
+            for events in (finished, released)
+        ]
         assert attempts == [[1], [1, 2]]

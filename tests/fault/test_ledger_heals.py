@@ -26,9 +26,12 @@ LEASE_SECONDS = 2
 RUNNING = "chat:{none.anonymous}:running"
 RESERVED = "chat:{none.anonymous}:reserved"
 BOUNDS: dict[str, Any] = {
-    "lease_seconds": LEASE_SECONDS, "max_running_turns_per_principal": 50, "retry_budget_seconds": 30,
-    "budget_tokens_per_day": 5_000_000, "budget_tokens_per_month": 9_000_000,
-}  # fmt: skip
+    "lease_seconds": LEASE_SECONDS,
+    "max_running_turns_per_principal": 50,
+    "retry_budget_seconds": 30,
+    "budget_tokens_per_day": 5_000_000,
+    "budget_tokens_per_month": 9_000_000,
+}
 
 
 def logged(replicas: list[Replica]) -> dict[str, dict[str, Any]]:

@@ -35,8 +35,13 @@ LIMIT = 100
 async def test_two_keys_get_exactly_their_limit_from_all_workers_together(
     launch: Launch, redis_process: RedisServer, tmp_path: Path, window: str
 ) -> None:
-    settings = {"auth": "keys", "limit_sends": f"{LIMIT}/minute", "limit_window": window, "workers": WORKERS,
-                "max_running_turns_per_principal": 0}  # fmt: skip
+    settings = {
+        "auth": "keys",
+        "limit_sends": f"{LIMIT}/minute",
+        "limit_window": window,
+        "workers": WORKERS,
+        "max_running_turns_per_principal": 0,
+    }
     replicas = [launch(**settings) for _ in range(2)]
     keys = [
         call("keys", "create", "--name", name, cwd=tmp_path, CHAT_REDIS_URL=redis_process.url).stdout.strip()
@@ -50,8 +55,9 @@ async def test_two_keys_get_exactly_their_limit_from_all_workers_together(
         took = time.monotonic() - begin
         assert took < 55, f"{took:.0f} s: the window has moved on, so that the figures say nothing"
         statuses = Counter((key, status) for key, status, _ in answers)
-        assert statuses == {(key, status): count for key in keys
-                            for status, count in ((200, LIMIT), (429, SENDS - LIMIT))}  # fmt: skip
+        assert statuses == {
+            (key, status): count for key in keys for status, count in ((200, LIMIT), (429, SENDS - LIMIT))
+        }
         assert all(1 <= wait <= 60 for _, status, wait in answers if status == 429)
 
 

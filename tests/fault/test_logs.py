@@ -24,9 +24,10 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(180)]
 
 QUESTION, ANSWER, PROMPT, TITLE = "canary-question", "canary-answer", "canary-prompt", "canary-title"
 SECRETS = {
-    "GROQ_API_KEY": "gsk_canary0123456789abcdef", "secret": "canary-secret-" + "x" * 32,
+    "GROQ_API_KEY": "gsk_canary0123456789abcdef",
+    "secret": "canary-secret-" + "x" * 32,
     "metrics_token": "canary-metrics-token",
-}  # fmt: skip
+}
 BEARER = "sk-canary-bearer-0123456789"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -50,8 +51,9 @@ async def everything_goes_wrong(
         with contextlib.suppress(httpx.TransportError):
             return await http.post(
                 f"{urls[number % 2]}/v1/sessions/s{number}/turns",
-                json={"content": f"[[{directives}]] {QUESTION}"}, headers={"Prefer": "respond-async"},
-            )  # fmt: skip
+                json={"content": f"[[{directives}]] {QUESTION}"},
+                headers={"Prefer": "respond-async"},
+            )
         return None
 
     faults = (
@@ -107,9 +109,10 @@ async def test_a_run_full_of_faults_tells_each_story_once_and_no_secret(
         http.headers["traceparent"] = f"00-{TRACE}-00f067aa0ba902b7-01"
         await everything_goes_wrong(http, urls, replicas, redis_process)
         last = await http.post(
-            f"{urls[1]}/v1/sessions/last/turns", json={"content": "[[tokens=3]]"},
+            f"{urls[1]}/v1/sessions/last/turns",
+            json={"content": "[[tokens=3]]"},
             headers={"X-Request-Id": "the.last", "Prefer": "respond-async"},
-        )  # fmt: skip
+        )
         turn = last.headers["x-turn-id"]
         await follow(http, urls, f"/v1/sessions/last/turns/{turn}")
     replicas[0].signal(signal.SIGTERM)
@@ -125,17 +128,38 @@ async def test_a_run_full_of_faults_tells_each_story_once_and_no_secret(
     [request] = [
         line for line in found if line.get("request") == "the.last" and line["event"] == "request.ended"
     ]
-    assert request | {
-        "method": "POST", "route": "/v1/sessions/{session_id}/turns", "status": 202, "outcome": "ended",
-        "session": "last", "turn": turn, "trace": TRACE, "level": "info",
-    } == request  # fmt: skip
+    assert (
+        request
+        | {
+            "method": "POST",
+            "route": "/v1/sessions/{session_id}/turns",
+            "status": 202,
+            "outcome": "ended",
+            "session": "last",
+            "turn": turn,
+            "trace": TRACE,
+            "level": "info",
+        }
+        == request
+    )
     assert request["principal"]
     assert 0 < request["seconds"] < 60
     [story] = [line for line in found if line["event"] == "turn.ended" and line["turn"] == turn]
-    assert story | {
-        "request": "the.last", "session": "last", "trace": TRACE, "outcome": "completed", "attempt": 1,
-        "output_tokens": 3, "principal": request["principal"], "finish_reason": "stop", "level": "info",
-    } == story  # fmt: skip
+    assert (
+        story
+        | {
+            "request": "the.last",
+            "session": "last",
+            "trace": TRACE,
+            "outcome": "completed",
+            "attempt": 1,
+            "output_tokens": 3,
+            "principal": request["principal"],
+            "finish_reason": "stop",
+            "level": "info",
+        }
+        == story
+    )
     assert 0 <= story["first_token_seconds"] <= story["seconds"] < 60
     assert story["model"]
 

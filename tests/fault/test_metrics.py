@@ -73,9 +73,10 @@ class Driver:
         session = self._name()
         for _ in range(1 + repeats):
             answer = await self.http.post(
-                f"{self.url}/v1/sessions/{session}/turns", json={"content": f"[[{directive}]]"},
+                f"{self.url}/v1/sessions/{session}/turns",
+                json={"content": f"[[{directive}]]"},
                 headers={"Prefer": "respond-async", "Idempotency-Key": session},
-            )  # fmt: skip
+            )
             self._seen(SEND, answer)
             assert answer.status_code == 202, answer.text
         path: str = answer.headers["location"]
@@ -106,8 +107,12 @@ class Driver:
     async def follow(self, path: str) -> None:
         """To the end, resuming whenever the connection breaks."""
         events = await self.read(path)
-        while not (events and events[-1].event.startswith("turn.") and events[-1].event.endswith("ed")
-                   and events[-1].event not in ("turn.started", "turn.restarted")):  # fmt: skip
+        while not (
+            events
+            and events[-1].event.startswith("turn.")
+            and events[-1].event.endswith("ed")
+            and events[-1].event not in ("turn.started", "turn.restarted")
+        ):
             events += await self.read(path, after=events[-1].id if events else 0)
         self.outcomes[events[-1].event.removeprefix("turn.")] += 1
 
@@ -205,8 +210,11 @@ def dashboard_queries() -> list[tuple[str, str, str]]:
 def evaluated(expression: str) -> str:
     """As Grafana sends it, for a minute that ends now."""
     for name, value in {
-        "$__rate_interval": "1m", "$__range": "1m", "$input_price": "0.15", "$output_price": "0.6",
-    }.items():  # fmt: skip
+        "$__rate_interval": "1m",
+        "$__range": "1m",
+        "$input_price": "0.15",
+        "$output_price": "0.6",
+    }.items():
         expression = expression.replace(name, value)
     assert "$" not in expression, expression
     return expression

@@ -40,25 +40,37 @@ def paced(directory: Path) -> dict[str, Any]:
         "default_completion = 400\n"
     )
     return {
-        "workers": 1, "auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "HS256",
-        "limit_sends": "", "models_file": path,
-        "max_running_turns_per_principal": 0, "max_open_streams_per_principal": 0, "max_attempts": 3,
-    }  # fmt: skip
+        "workers": 1,
+        "auth": "jwt",
+        "jwt_key": SECRET,
+        "jwt_algorithms": "HS256",
+        "limit_sends": "",
+        "models_file": path,
+        "max_running_turns_per_principal": 0,
+        "max_open_streams_per_principal": 0,
+        "max_attempts": 3,
+    }
 
 
 async def ask_all_the_time(
-    http: httpx.AsyncClient, urls: list[str], who: str, number: int, until: float, done: Counter[str],
+    http: httpx.AsyncClient,
+    urls: list[str],
+    who: str,
+    number: int,
+    until: float,
+    done: Counter[str],
     refusals: set[tuple[int, str]],
-) -> None:  # fmt: skip
+) -> None:
     headers = bearer(token(who))
     loop = asyncio.get_running_loop()
     count = 0
     while loop.time() < until:
         count += 1
         answer = await http.post(
-            f"{urls[(number + count) % 2]}/chat", headers=headers,
+            f"{urls[(number + count) % 2]}/chat",
+            headers=headers,
             json={"user_query": f"[[tokens=50 rate=200]] {number} {count}"},
-        )  # fmt: skip
+        )
         if answer.status_code == 200:
             done[who] += 1
             continue
@@ -93,9 +105,13 @@ class Seen:
 
 
 async def ask_together(
-    urls: list[str], upstream: DoubleProcess, seconds: float, flood: int, singles: int,
+    urls: list[str],
+    upstream: DoubleProcess,
+    seconds: float,
+    flood: int,
+    singles: int,
     refusals: set[tuple[int, str]] = GROQS,
-) -> Seen:  # fmt: skip
+) -> Seen:
     """`flood` clients of one principal beside `singles` with one principal each, all the time."""
     who = ["flood"] * flood + [f"single{n}" for n in range(singles)]
     done = Counter(dict.fromkeys(who, 0))

@@ -171,9 +171,10 @@ async def test_the_same_key_at_all_replicas_at_once_is_one_turn(
 
         async def send(number: int) -> tuple[str, str]:
             answer = await http.post(
-                f"{replicas[number % 2].url}/chat", json={"user_query": "[[tokens=50 rate=100]]"},
+                f"{replicas[number % 2].url}/chat",
+                json={"user_query": "[[tokens=50 rate=100]]"},
                 headers={"Idempotency-Key": "same"},
-            )  # fmt: skip
+            )
             assert answer.status_code == 200, answer.text
             return answer.text, answer.headers["x-turn-id"]
 
@@ -192,9 +193,10 @@ async def test_contexts_are_exact_over_many_workers(launch: Launch) -> None:
             for turn in range(5):
                 query = f"[[echo]] {number}.{turn}"
                 answer = await http.post(
-                    f"{replica.url}/chat", json={"user_query": query, "session_id": f"s{number}"},
+                    f"{replica.url}/chat",
+                    json={"user_query": query, "session_id": f"s{number}"},
                     headers={"Connection": "close"},
-                )  # fmt: skip
+                )
                 expected.append({"role": "user", "content": query})
                 assert json.loads(answer.text) == expected
                 expected.append({"role": "assistant", "content": answer.text})

@@ -87,8 +87,11 @@ async def test_a_question_goes_with_its_answer_of_which_a_page_may_know_nothing(
     held = await three_exchanges(served)
     await say(served, submit(held[0], *between, user("new", "[[say=other]]")))
     assert [text for _, text in await history(served)] == [
-        "[[say=answer 1]]", "answer 1", "[[say=other]]", "other",
-    ]  # fmt: skip
+        "[[say=answer 1]]",
+        "answer 1",
+        "[[say=other]]",
+        "other",
+    ]
 
 
 async def test_a_history_that_a_page_has_seeded_is_cut_like_any_other(served: Served) -> None:
@@ -106,8 +109,11 @@ async def test_an_answer_that_runs_and_is_cut_off_is_stopped(served: Served, dou
     await begin(served, submit(*held, user(2, SLOW)))
     assert await say(served, submit(*held, user("new", "[[say=other]]"), **ASSISTANT_UI)) == "other"
     assert [text for _, text in await history(served)] == [
-        "[[say=answer 1]]", "answer 1", "[[say=other]]", "other",
-    ]  # fmt: skip
+        "[[say=answer 1]]",
+        "answer 1",
+        "[[say=other]]",
+        "other",
+    ]
     assert [call.end for call in double.calls.find(contains=SLOW)] == ["client_closed"]
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from service.api.routes.aisdk import ui_message
-from service.store.sessions import Message
+from service.store.messages import Message
 from tests.integration.test_aisdk import history, say, submit, user
 from tests.support.service import Served
 

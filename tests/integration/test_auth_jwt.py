@@ -249,9 +249,11 @@ async def test_symmetric_and_foreign_keys_in_a_jwks_are_passed_over(start: Start
     key = private_key("RS256")
     secret = base64.urlsafe_b64encode(SECRET.encode()).rstrip(b"=").decode()
     issuer.publish(
-        {"kty": "oct", "k": secret, "kid": "oct"}, {"kty": "what", "kid": "what"},
-        public_jwk(private_key("RS256", 1), "enc", use="enc"), public_jwk(key, "a"),
-    )  # fmt: skip
+        {"kty": "oct", "k": secret, "kid": "oct"},
+        {"kty": "what", "kid": "what"},
+        public_jwk(private_key("RS256", 1), "enc", use="enc"),
+        public_jwk(key, "a"),
+    )
     async with start(**PINNED, jwt_jwks_url=issuer.url) as served:
         assert await status(served, token(key=key, algorithm="RS256", key_id="a")) == 200
         assert await status(served, token(key_id="oct")) == 401
@@ -356,13 +358,26 @@ async def test_keys_that_nobody_confirms_are_believed_for_a_bounded_time(
 @pytest.mark.parametrize(
     "what",
     [
-        {"body": b"not json"}, {"body": b"[]"}, {"body": b'{"keys": 7}'}, {"body": b'{"keys": [7, null]}'},
-        {"body": b"x" * 300_000}, {"status": 302}, {"status": 404}, {"body": b"[" * 100_000},
+        {"body": b"not json"},
+        {"body": b"[]"},
+        {"body": b'{"keys": 7}'},
+        {"body": b'{"keys": [7, null]}'},
+        {"body": b"x" * 300_000},
+        {"status": 302},
+        {"status": 404},
+        {"body": b"[" * 100_000},
     ],
     ids=[
-        "no json", "a list", "a number", "odd entries", "too long", "a redirect", "not found", "too deep",
+        "no json",
+        "a list",
+        "a number",
+        "odd entries",
+        "too long",
+        "a redirect",
+        "not found",
+        "too deep",
     ],
-)  # fmt: skip
+)
 async def test_an_odd_jwks_is_no_jwks(start: Start, issuer: Issuer, what: dict[str, Any]) -> None:
     for name, value in what.items():
         setattr(issuer, name, value)

@@ -48,10 +48,19 @@ async def test_every_refusal_looks_the_same(start: Start) -> None:
         wrong = good[:-1] + ("a" if good[-1] != "a" else "b")
         seen = set()
         for headers in (
-            {}, bearer(wrong), bearer(expired), bearer(revoked), bearer("chat_000000000000_" + "x" * 43),
-            bearer("nonsense"), bearer("a.b.c"), {"X-API-Key": "nonsense"}, {"Authorization": "Basic dTpw"},
-            {"Authorization": good}, {"Authorization": "Bearer"}, {"X-API-Key": ""},
-        ):  # fmt: skip
+            {},
+            bearer(wrong),
+            bearer(expired),
+            bearer(revoked),
+            bearer("chat_000000000000_" + "x" * 43),
+            bearer("nonsense"),
+            bearer("a.b.c"),
+            {"X-API-Key": "nonsense"},
+            {"Authorization": "Basic dTpw"},
+            {"Authorization": good},
+            {"Authorization": "Bearer"},
+            {"X-API-Key": ""},
+        ):
             answer = await served.client.get("/v1/sessions", headers=headers)
             kept = {
                 name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")
@@ -62,10 +71,12 @@ async def test_every_refusal_looks_the_same(start: Start) -> None:
         assert code == 401
         assert json.loads(headers_seen)["www-authenticate"] == "Bearer"
         assert json.loads(text) == {
-            "type": "urn:chat:error:unauthenticated", "title": "Credentials are missing or not valid",
-            "status": 401, "detail": "Send a valid API key or token: `Authorization: Bearer ...`.",
+            "type": "urn:chat:error:unauthenticated",
+            "title": "Credentials are missing or not valid",
+            "status": 401,
+            "detail": "Send a valid API key or token: `Authorization: Bearer ...`.",
             "code": "unauthenticated",
-        }  # fmt: skip
+        }
         assert await status(served, good) == 200
 
 
@@ -235,8 +246,11 @@ async def test_refusals_are_counted_by_reason(start: Start) -> None:
         await status(served, await make_key(served, expires=-1))
         await status(served, await make_key(served, scopes=("admin",)))
         assert {reason: _refusals(reason) - count for reason, count in before.items()} == {
-            "missing": 1, "unknown": 1, "expired": 1, "scope": 1,
-        }  # fmt: skip
+            "missing": 1,
+            "unknown": 1,
+            "expired": 1,
+            "scope": 1,
+        }
 
 
 async def test_the_openai_routes_refuse_in_their_own_envelope(start: Start) -> None:

@@ -23,18 +23,32 @@ from tests.support.issuer import SECRET, token
 from tests.support.service import Served
 
 OPEN = {
-    ("GET", "/"), ("GET", "/health"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics"),
+    ("GET", "/"),
+    ("GET", "/health"),
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
     ("GET", "/client/resumable-fetch.js"),
-}  # fmt: skip
+}
 # Not in the document, and open: the page, the document itself and its viewer, probes asked by HEAD.
 HIDDEN = {
-    "/openapi.json", "/docs", "/ui", "/ui/", "/ui/{name:path}",
-    "/", "/livez", "/readyz", "/health",
-}  # fmt: skip
+    "/openapi.json",
+    "/docs",
+    "/ui",
+    "/ui/",
+    "/ui/{name:path}",
+    "/",
+    "/livez",
+    "/readyz",
+    "/health",
+}
 ADMIN = {
-    ("GET", "/v1/keys"), ("POST", "/v1/keys"), ("POST", "/v1/keys/{key_id}/rotate"),
-    ("DELETE", "/v1/keys/{key_id}"), ("GET", "/v1/usage/principals"),
-}  # fmt: skip
+    ("GET", "/v1/keys"),
+    ("POST", "/v1/keys"),
+    ("POST", "/v1/keys/{key_id}/rotate"),
+    ("DELETE", "/v1/keys/{key_id}"),
+    ("GET", "/v1/usage/principals"),
+}
 
 # Bodies that are good enough for a caller who may; who may not never gets so far.
 BODIES: dict[str, Any] = {
@@ -45,10 +59,12 @@ BODIES: dict[str, Any] = {
     "/v1/sessions/{session_id}/turns": {"content": "hi"},
     "/v1/chat/completions": {"model": "openai/gpt-oss-120b", "messages": [{"role": "user", "content": "hi"}]},
     "/openai/v1/chat/completions": {
-        "model": "openai/gpt-oss-120b", "messages": [{"role": "user", "content": "hi"}],
+        "model": "openai/gpt-oss-120b",
+        "messages": [{"role": "user", "content": "hi"}],
     },
     "/api/chat": {
-        "id": "ui", "trigger": "submit-message",
+        "id": "ui",
+        "trigger": "submit-message",
         "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}],
     },
     "/v1/responses": {"input": "hi"},
@@ -58,7 +74,7 @@ BODIES: dict[str, Any] = {
     "/v1/conversations/{conversation_id}": {"metadata": {}},
     "/openai/v1/conversations/{conversation_id}": {"metadata": {}},
     "/v1/keys": {"name": "made"},
-}  # fmt: skip
+}
 
 Route = tuple[str, str]
 

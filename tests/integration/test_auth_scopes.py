@@ -29,9 +29,16 @@ async def rights(served: Served, **claims: Any) -> tuple[bool, bool]:
 async def test_a_valid_token_may_chat_and_no_word_of_the_issuers_makes_it_an_admin(start: Start) -> None:
     async with start(auth="jwt,keys", **HMAC) as served:
         for claims in (
-            {}, {"scope": "openid profile email"}, {"scope": ""}, {"scope": "admin chat"}, {"scp": ["admin"]},
-            {"permissions": ["admin"]}, {"roles": ["admin"]}, {"scope": None}, {"scope": 7},
-        ):  # fmt: skip
+            {},
+            {"scope": "openid profile email"},
+            {"scope": ""},
+            {"scope": "admin chat"},
+            {"scp": ["admin"]},
+            {"permissions": ["admin"]},
+            {"roles": ["admin"]},
+            {"scope": None},
+            {"scope": 7},
+        ):
             assert await rights(served, **claims) == (True, False), claims
 
 

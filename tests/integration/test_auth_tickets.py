@@ -19,9 +19,10 @@ TEXT = "[[tokens=20 seed=5]]"
 async def turn(served: Served, key: str, session: str = "s", content: str = TEXT) -> str:
     """A turn's path."""
     answer = await served.client.post(
-        f"/v1/sessions/{session}/turns", json={"content": content},
+        f"/v1/sessions/{session}/turns",
+        json={"content": content},
         headers={**bearer(key), "Prefer": "respond-async"},
-    )  # fmt: skip
+    )
     assert answer.status_code == 202, answer.text
     return str(answer.headers["location"])
 
@@ -88,10 +89,14 @@ async def test_a_ticket_is_for_one_turn_and_for_its_events_only(start: Start) ->
         permission = (await ticket(served, key, first)).partition("?")[2]
         assert await status(served, f"{first}/events?{permission}") == 200
         for url in (
-            f"{second}/events?{permission}", f"{elsewhere}/events?{permission}", f"{first}?{permission}",
-            f"/v1/sessions/s?{permission}", f"/v1/sessions/s/messages?{permission}",
-            f"/v1/sessions?{permission}", f"/v1/models?{permission}",
-        ):  # fmt: skip
+            f"{second}/events?{permission}",
+            f"{elsewhere}/events?{permission}",
+            f"{first}?{permission}",
+            f"/v1/sessions/s?{permission}",
+            f"/v1/sessions/s/messages?{permission}",
+            f"/v1/sessions?{permission}",
+            f"/v1/models?{permission}",
+        ):
             assert await status(served, url) == 401, url
         assert (await served.client.post(f"{first}/stop?{permission}")).status_code == 401
         assert (await served.client.post(f"{first}/ticket?{permission}")).status_code == 401
@@ -104,13 +109,19 @@ async def test_a_ticket_that_was_changed_is_refused(start: Start) -> None:
         path = await turn(served, key)
         expires, key_id, principal, mac = (await ticket(served, key, path)).partition("ticket=")[2].split("~")
         for changed in (
-            f"{int(expires) + 1}~{key_id}~{principal}~{mac}", f"{expires}~{id_in(other)}~{principal}~{mac}",
-            f"{expires}~{key_id}~key.{id_in(other)}~{mac}", f"{expires}~~{principal}~{mac}",
-            f"{expires}~{key_id}~{principal}~{mac[:-1]}", f"{expires}~{key_id}~{principal}~",
-            f"{expires}~{key_id}~{principal}", f"-{expires}~{key_id}~{principal}~{mac}", "~~~", "~" * 600,
+            f"{int(expires) + 1}~{key_id}~{principal}~{mac}",
+            f"{expires}~{id_in(other)}~{principal}~{mac}",
+            f"{expires}~{key_id}~key.{id_in(other)}~{mac}",
+            f"{expires}~~{principal}~{mac}",
+            f"{expires}~{key_id}~{principal}~{mac[:-1]}",
+            f"{expires}~{key_id}~{principal}~",
+            f"{expires}~{key_id}~{principal}",
+            f"-{expires}~{key_id}~{principal}~{mac}",
+            "~~~",
+            "~" * 600,
             f"{expires}~{key_id}~{principal}~\N{LATIN SMALL LETTER E WITH ACUTE}",
             f"²~{key_id}~{principal}~{mac}",
-        ):  # fmt: skip
+        ):
             assert await status(served, f"{path}/events?ticket={changed}") == 401, changed
         assert await status(served, f"{path}/events?ticket={expires}~{key_id}~{principal}~{mac}") == 200
 

@@ -38,11 +38,19 @@ def test_a_url_that_ends_in_a_version_is_the_api_s_own() -> None:
 @pytest.mark.parametrize(
     ("root", "base"),
     [
-        ("/openai/v1", ""), ("/openai/v1", "/"), ("/openai/v1", "/openai/v1"), ("/openai/v1", "/openai"),
-        ("/v1", "/v1"), ("/v1", "/v1/"), ("/v1", ""), ("/gateway/openai/v1", "/gateway"),
-        ("/gateway/v1", "/gateway/v1"), ("/gateway/v1", "/gateway"), ("/v1beta/openai", "/v1beta/openai"),
+        ("/openai/v1", ""),
+        ("/openai/v1", "/"),
+        ("/openai/v1", "/openai/v1"),
+        ("/openai/v1", "/openai"),
+        ("/v1", "/v1"),
+        ("/v1", "/v1/"),
+        ("/v1", ""),
+        ("/gateway/openai/v1", "/gateway"),
+        ("/gateway/v1", "/gateway/v1"),
+        ("/gateway/v1", "/gateway"),
+        ("/v1beta/openai", "/v1beta/openai"),
     ],
-)  # fmt: skip
+)
 async def test_the_api_is_found_and_looked_for_once(start: Start, root: str, base: str) -> None:
     with serving(root) as (double, url):
         async with start(groq_base_url=f"{url}{base}") as served:
@@ -106,16 +114,23 @@ def test_check_says_what_is_wrong_with_url_and_status(tmp_path: Path, redis_serv
     with serving("/elsewhere/v1") as (double, url):
         status, line = checked(tmp_path, redis_server.url, GROQ_BASE_URL=url)
         places = [f"{url}{place}/models answered 404" for place in ("/openai/v1", "/v1", "")]
-        assert (status, line) == (1, (
-            f"chat: There is no API where GROQ_BASE_URL says: {', '.join(places)}."
-            " Set it to the URL below which /models is, or to Groq's without /openai/v1."
-        ))  # fmt: skip
+        assert (status, line) == (
+            1,
+            (
+                f"chat: There is no API where GROQ_BASE_URL says: {', '.join(places)}."
+                " Set it to the URL below which /models is, or to Groq's without /openai/v1."
+            ),
+        )
         double.configure(double.settings.changed({"require_key": True, "api_keys": ["good"]}))
         base = url.replace("//", "//user:secret@") + "/elsewhere/v1"
         status, line = checked(tmp_path, redis_server.url, GROQ_BASE_URL=base, GROQ_API_KEY="gsk_bad")
-        assert (status, line) == (1, (
-            f"chat: The provider refuses us: {url}/elsewhere/v1/models answered 401. Is GROQ_API_KEY right?"
-        ))  # fmt: skip
+        assert (status, line) == (
+            1,
+            (
+                f"chat: The provider refuses us: {url}/elsewhere/v1/models answered 401."
+                " Is GROQ_API_KEY right?"
+            ),
+        )
         base = f"{url}/elsewhere/v1"
         assert checked(tmp_path, redis_server.url, GROQ_BASE_URL=base, GROQ_API_KEY="good")[0] == 0
 

@@ -13,7 +13,7 @@ import redis
 from service.double import Double, expected_text
 from service.errors import StoreUnavailable
 from service.store.ledger import Bounds
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 from tests.conftest import Start
 from tests.support.identity import bearer, id_in, make_key
 from tests.support.service import Served
@@ -75,14 +75,16 @@ async def test_usage_is_the_sum_of_what_the_turns_said(served: Served) -> None:
         told.append((await served.client.get(path)).json()["usage"])
     found = await settled(served, 3)
     assert found["object"] == "list"
-    assert found["data"] == [{
-        "date": datetime.now(UTC).date().isoformat(),
-        "model": MODEL,
-        "prompt_tokens": sum(item["prompt_tokens"] for item in told),
-        "completion_tokens": 58,
-        "total_tokens": sum(item["total_tokens"] for item in told),
-        "turns": 3,
-    }]  # fmt: skip
+    assert found["data"] == [
+        {
+            "date": datetime.now(UTC).date().isoformat(),
+            "model": MODEL,
+            "prompt_tokens": sum(item["prompt_tokens"] for item in told),
+            "completion_tokens": 58,
+            "total_tokens": sum(item["total_tokens"] for item in told),
+            "turns": 3,
+        }
+    ]
     assert found["budgets"]["day"]["limit"] is None
 
 
@@ -157,8 +159,11 @@ async def test_a_day_that_is_used_up_refuses_with_its_name_and_its_end(start: St
         assert abs(int(answer.headers["retry-after"]) - left) <= 2
         after = await usage(served)
         assert after["budgets"]["day"] == {
-            "limit": 1000, "used": used, "reserved": 0, "resets_at": after["budgets"]["day"]["resets_at"],
-        }  # fmt: skip
+            "limit": 1000,
+            "used": used,
+            "reserved": 0,
+            "resets_at": after["budgets"]["day"]["resets_at"],
+        }
         assert after["budgets"]["minute"]["limit"] == 100_000
         assert after["budgets"]["month"]["limit"] is None
         assert [row["turns"] for row in after["data"]] == [1]

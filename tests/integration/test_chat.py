@@ -63,8 +63,10 @@ async def test_history_is_sent_in_order_between_system_prompt_and_query(served: 
         json={"user_query": "[[echo]]", "system_prompt": "Be brief.", "history": history},
     )
     assert json.loads(answer.text) == [
-        {"role": "system", "content": "Be brief."}, *history, {"role": "user", "content": "[[echo]]"},
-    ]  # fmt: skip
+        {"role": "system", "content": "Be brief."},
+        *history,
+        {"role": "user", "content": "[[echo]]"},
+    ]
 
 
 async def test_history_for_a_session_that_has_messages_is_refused(served: Served) -> None:

@@ -116,10 +116,14 @@ async def test_a_body_that_drips_is_cut_even_if_nobody_waits_for_it(
 @pytest.mark.parametrize(
     ("line", "status"),
     [
-        (b"POST /v1/sessions", 401), (b"POST /v1/nothing", 404), (b"PUT /chat", 405), (b"GET /livez", 200),
-        (b"POST /v1/sessions/s/turns/t/stop", 401), (b"GET /v1/sessions", 401),
+        (b"POST /v1/sessions", 401),
+        (b"POST /v1/nothing", 404),
+        (b"PUT /chat", 405),
+        (b"GET /livez", 200),
+        (b"POST /v1/sessions/s/turns/t/stop", 401),
+        (b"GET /v1/sessions", 401),
     ],
-)  # fmt: skip
+)
 async def test_the_rest_of_a_body_that_nobody_reads_is_bounded_in_time(
     start: Start, short: None, line: bytes, status: int
 ) -> None:

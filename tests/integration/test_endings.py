@@ -17,7 +17,7 @@ from service.engine.live import Live
 from service.errors import StoreUnavailable
 from service.store.ledger import Bounds
 from service.store.store import Store
-from service.store.turns import Turn
+from service.store.turn_records import Turn
 from tests.conftest import Start
 from tests.support.redis import RedisServer
 from tests.support.service import Served
@@ -90,9 +90,10 @@ async def test_whoever_takes_a_turn_over_has_the_attempts_that_are_left(
 ) -> None:
     await left_behind(hands, store, attempt=1)
     store.hset(
-        f"chat:{{{PRINCIPAL}/s}}:messages", "m_t1",
+        f"chat:{{{PRINCIPAL}/s}}:messages",
+        "m_t1",
         json.dumps({"id": "m_t1", "role": "user", "content": "[[tokens=3 fault=500 times=9]]"}),
-    )  # fmt: skip
+    )
     async with start(max_attempts=3, retry_budget_seconds=50):
         assert (await ended(hands)).state == "failed"
     assert len(double.calls.find()) == 2

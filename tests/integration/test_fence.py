@@ -13,7 +13,7 @@ from service.config.settings import Settings
 from service.store import log as codes
 from service.store.log import Append
 from service.store.store import Store
-from service.store.turns import LIFE, Begin, Claim, Seal, Turn, TurnRef
+from service.store.turn_records import LIFE, Begin, Claim, Seal, Turn, TurnRef
 from tests.support.redis import RedisServer
 from tests.support.rollback import Snapshot
 

@@ -24,12 +24,20 @@ DATA = "default-src 'none'; frame-ancestors 'none'"
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/health", 200), ("GET", "/v1/sessions", 200), ("GET", "/v1/nothing", 404),
-        ("PUT", "/chat", 405), ("POST", "/chat", 400), ("GET", "/v1/models", 200), ("GET", "/metrics", 200),
-        ("POST", "/v1/chat/completions", 400), ("POST", "/api/chat", 400), ("OPTIONS", "/chat", 405),
-        ("GET", "/v1/sessions/nobodys", 404), ("GET", "/openapi.json", 200),
+        ("GET", "/health", 200),
+        ("GET", "/v1/sessions", 200),
+        ("GET", "/v1/nothing", 404),
+        ("PUT", "/chat", 405),
+        ("POST", "/chat", 400),
+        ("GET", "/v1/models", 200),
+        ("GET", "/metrics", 200),
+        ("POST", "/v1/chat/completions", 400),
+        ("POST", "/api/chat", 400),
+        ("OPTIONS", "/chat", 405),
+        ("GET", "/v1/sessions/nobodys", 404),
+        ("GET", "/openapi.json", 200),
     ],
-)  # fmt: skip
+)
 async def test_every_answer_is_data_and_carries_no_banner(
     served: Served, method: str, path: str, status: int
 ) -> None:
@@ -144,9 +152,10 @@ async def test_origins_that_are_not_configured_get_no_leave(start: Start) -> Non
 
         async def leave(origin: str) -> str | None:
             headers = {
-                "Origin": origin, "Access-Control-Request-Method": "POST",
+                "Origin": origin,
+                "Access-Control-Request-Method": "POST",
                 "Access-Control-Request-Headers": "authorization,content-type",
-            }  # fmt: skip
+            }
             answer = await served.client.options("/chat", headers=headers)
             allowed: str | None = answer.headers.get("access-control-allow-origin")
             return allowed
@@ -171,16 +180,26 @@ def test_no_secret_shows_in_logs_errors_metrics_or_process_titles(
 ) -> None:
     server = RedisServer(tmp_path / "redis")
     server.client().acl_setuser(
-        "chat", enabled=True, passwords=[f"+{SECRETS['redis password']}"], keys=["*"], channels=["*"],
+        "chat",
+        enabled=True,
+        passwords=[f"+{SECRETS['redis password']}"],
+        keys=["*"],
+        channels=["*"],
         categories=["+@all"],
-    )  # fmt: skip
+    )
     url = f"redis://chat:{SECRETS['redis password']}@127.0.0.1:{server.port}/0"
     settings: dict[str, Any] = {
-        "redis_url": url, "GROQ_API_KEY": SECRETS["groq key"], "GROQ_BASE_URL": double_server[1],
-        "auth": "keys,jwt", "secret": SECRETS["ticket secret"], "jwt_key": SECRETS["jwt key"],
+        "redis_url": url,
+        "GROQ_API_KEY": SECRETS["groq key"],
+        "GROQ_BASE_URL": double_server[1],
+        "auth": "keys,jwt",
+        "secret": SECRETS["ticket secret"],
+        "jwt_key": SECRETS["jwt key"],
         "metrics_token": SECRETS["metrics token"],
-        "jwt_algorithms": "HS256", "log_level": "debug", "workers": 2,
-    }  # fmt: skip
+        "jwt_algorithms": "HS256",
+        "log_level": "debug",
+        "workers": 2,
+    }
     replica = Replica(tmp_path, **settings)
     try:
         made = call("keys", "create", "--name", "x", cwd=tmp_path, CHAT_REDIS_URL=url)
@@ -192,8 +211,12 @@ def test_no_secret_shows_in_logs_errors_metrics_or_process_titles(
             Path(f"/proc/{pid}/cmdline").read_bytes().decode()
             for pid in (replica.process.pid if replica.process else 0, *replica.workers())
         ]
-        where = {"log": replica.log(), "answers": "\n".join(texts), "titles": "\n".join(titles),
-                 "keys": made.stderr}  # fmt: skip
+        where = {
+            "log": replica.log(),
+            "answers": "\n".join(texts),
+            "titles": "\n".join(titles),
+            "keys": made.stderr,
+        }
         for secret in (*SECRETS.values(), key.rpartition("_")[2], token(key=SECRETS["jwt key"])[:40]):
             assert [place for place, text in where.items() if secret in text] == [], secret
         assert '"event":"request.ended"' in where["log"]

@@ -21,8 +21,9 @@ from tests.support.waiting import eventually_async
 async def test_a_replica_is_ready_when_it_can_begin_turns(served: Served) -> None:
     answer = await served.client.get("/readyz")
     assert (answer.status_code, answer.json()["checks"]) == (
-        200, {"store": "ok", "drain": "ok", "upstream": "ok"},
-    )  # fmt: skip
+        200,
+        {"store": "ok", "drain": "ok", "upstream": "ok"},
+    )
 
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/health"])

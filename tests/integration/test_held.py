@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from service.store.ledger import Bounds, Ledger
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from tests.conftest import Start
 
 PRINCIPAL = "none.anonymous"

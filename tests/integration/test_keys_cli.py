@@ -67,19 +67,44 @@ def test_only_a_digest_is_stored(keys: Keys, store: redis.Redis) -> None:
 
 def test_create_takes_all_that_a_key_can_have(keys: Keys, store: redis.Redis) -> None:
     key = keys(
-        "create", "--name", "web", "--owner", "team", "--scopes", "chat, admin", "--expires", "30d",
-        "--limit-sends", "100/minute", "--limit-reads", "9/second;100/hour", "--budget-minute", "1000",
-        "--budget-day", "20000", "--budget-month", "0", "--max-turns", "3",
-    ).strip()  # fmt: skip
+        "create",
+        "--name",
+        "web",
+        "--owner",
+        "team",
+        "--scopes",
+        "chat, admin",
+        "--expires",
+        "30d",
+        "--limit-sends",
+        "100/minute",
+        "--limit-reads",
+        "9/second;100/hour",
+        "--budget-minute",
+        "1000",
+        "--budget-day",
+        "20000",
+        "--budget-month",
+        "0",
+        "--max-turns",
+        "3",
+    ).strip()
     found = record(store, key)
     assert 30 * 86_400 - 5 < int(found.pop("expires")) - time.time() <= 30 * 86_400
     assert 0 <= time.time() - int(found.pop("created")) < 5
     del found["digest"]
     assert found == {
-        "v": "1", "name": "web", "owner": "team", "scopes": "chat,admin", "limit_sends": "100/minute",
-        "limit_reads": "9/second;100/hour", "budget_tokens_per_minute": "1000",
-        "budget_tokens_per_day": "20000", "budget_tokens_per_month": "0", "max_running_turns": "3",
-    }  # fmt: skip
+        "v": "1",
+        "name": "web",
+        "owner": "team",
+        "scopes": "chat,admin",
+        "limit_sends": "100/minute",
+        "limit_reads": "9/second;100/hour",
+        "budget_tokens_per_minute": "1000",
+        "budget_tokens_per_day": "20000",
+        "budget_tokens_per_month": "0",
+        "max_running_turns": "3",
+    }
     # The record ends a month after the key: a list does not grow for ever.
     assert 59 * 86_400 < int(store.ttl(f"chat:{{credentials}}:{id_in(key)}")) <= 60 * 86_400
 
@@ -87,14 +112,24 @@ def test_create_takes_all_that_a_key_can_have(keys: Keys, store: redis.Redis) ->
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["create"], ["create", "--name", ""], ["create", "--name", "a\nb"], ["create", "--name", "x" * 201],
-        ["create", "--name", "x", "--scopes", "root"], ["create", "--name", "x", "--scopes", ","],
-        ["create", "--name", "x", "--expires", "soon"], ["create", "--name", "x", "--expires", "0d"],
-        ["create", "--name", "x", "--limit-sends", "lots"], ["create", "--name", "x", "--budget-day", "-1"],
-        ["rotate"], ["revoke"], ["rotate", "x", "--grace", "1"], ["burn"], [],
+        ["create"],
+        ["create", "--name", ""],
+        ["create", "--name", "a\nb"],
+        ["create", "--name", "x" * 201],
+        ["create", "--name", "x", "--scopes", "root"],
+        ["create", "--name", "x", "--scopes", ","],
+        ["create", "--name", "x", "--expires", "soon"],
+        ["create", "--name", "x", "--expires", "0d"],
+        ["create", "--name", "x", "--limit-sends", "lots"],
+        ["create", "--name", "x", "--budget-day", "-1"],
+        ["rotate"],
+        ["revoke"],
+        ["rotate", "x", "--grace", "1"],
+        ["burn"],
+        [],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_wrong_wishes_are_refused_before_anything_is_stored(
     keys: Keys, store: redis.Redis, wrong: list[str]
 ) -> None:
@@ -153,8 +188,10 @@ def test_every_change_is_an_audit_line_without_the_secret(keys: Keys) -> None:
     text = raw.getvalue().decode()
     entries = [json.loads(line) for line in text.splitlines()]
     assert [entry["event"] for entry in entries] == [
-        "audit.key_created", "audit.key_rotated", "audit.key_revoked",
-    ]  # fmt: skip
+        "audit.key_created",
+        "audit.key_rotated",
+        "audit.key_revoked",
+    ]
     assert {entry["key"] for entry in entries} == {id_in(key)}
     assert all(entry["by"].startswith("user.") for entry in entries)
     assert (entries[0]["name"], entries[0]["owner"], entries[0]["scopes"]) == ("web", "team", ["chat"])

@@ -20,9 +20,10 @@ async def test_a_key_made_over_http_works_and_is_shown_once(start: Start) -> Non
     async with start(auth="keys") as served:
         admin = bearer(await make_key(served, scopes=ADMIN))
         made = await served.client.post(
-            "/v1/keys", headers=admin,
+            "/v1/keys",
+            headers=admin,
             json={"name": "web", "owner": "team", "expires_seconds": 60, "limit_sends": "7/minute"},
-        )  # fmt: skip
+        )
         assert made.status_code == 201
         resource = made.json()
         key = resource.pop("key")
@@ -59,13 +60,21 @@ async def test_rotate_and_revoke_over_http(start: Start) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {}, {"name": ""}, {"name": 7}, {"name": "a\nb"}, {"name": "x", "scopes": []},
-        {"name": "x", "scopes": ["root"]}, {"name": "x", "expires_seconds": 0},
-        {"name": "x", "expires_seconds": "60"}, {"name": "x", "limit_sends": "lots"},
-        {"name": "x", "budget_tokens_per_day": -1}, {"name": "x", "max_running_turns": 1.5}, [],
+        {},
+        {"name": ""},
+        {"name": 7},
+        {"name": "a\nb"},
+        {"name": "x", "scopes": []},
+        {"name": "x", "scopes": ["root"]},
+        {"name": "x", "expires_seconds": 0},
+        {"name": "x", "expires_seconds": "60"},
+        {"name": "x", "limit_sends": "lots"},
+        {"name": "x", "budget_tokens_per_day": -1},
+        {"name": "x", "max_running_turns": 1.5},
+        [],
     ],
     ids=str,
-)  # fmt: skip
+)
 async def test_a_bad_wish_makes_no_key(start: Start, body: Any) -> None:
     async with start(auth="keys") as served:
         admin = bearer(await make_key(served, scopes=ADMIN))

@@ -49,10 +49,12 @@ async def test_the_limit_is_told_with_every_send_and_refuses_what_is_beyond(
         assert 58 <= wait <= 60
         assert left(refused) == 0
         assert refused.json() == {
-            "type": "urn:chat:error:rate_limited", "title": "Too many requests", "status": 429,
+            "type": "urn:chat:error:rate_limited",
+            "title": "Too many requests",
+            "status": 429,
             "detail": f"The limit of 3 per 1 minute is reached; try again in {wait} s.",
             "code": "rate_limited",
-        }  # fmt: skip
+        }
 
 
 @pytest.mark.parametrize(("limit", "told"), [("1/minute", None), ("1/hour", "false")])
@@ -86,12 +88,14 @@ async def test_each_dialect_is_refused_in_its_own_envelope(start: Start) -> None
             "/v1/chat/completions", json={"model": "openai/gpt-oss-120b", "messages": [message]}, headers=key
         )
         aisdk = await served.client.post(
-            "/api/chat", headers=key,
+            "/api/chat",
+            headers=key,
             json={
-                "id": "c", "trigger": "submit-message",
+                "id": "c",
+                "trigger": "submit-message",
                 "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}],
             },
-        )  # fmt: skip
+        )
         for answer in (native, openai, aisdk):
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "60"), answer.text
             assert answer.headers["ratelimit-limit"] == "0"
@@ -208,8 +212,11 @@ async def test_keys_of_one_owner_count_together(start: Start) -> None:
     async with start(auth="keys", limit_sends="2/minute") as served:
         first, second = [bearer(await make_key(served, owner="team")) for _ in range(2)]
         assert [(await send(served, key)).status_code for key in (first, second, first, second)] == [
-            200, 200, 429, 429,
-        ]  # fmt: skip
+            200,
+            200,
+            429,
+            429,
+        ]
 
 
 @WINDOWS

@@ -9,11 +9,18 @@ from tests.integration.test_auth_matrix import ADMIN, GUARDED, doors
 from tests.support.identity import bearer, make_key
 
 SENDS = {
-    ("POST", "/chat"), ("POST", "/chat-with-history"), ("POST", "/v1/sessions/{session_id}/turns"),
-    ("POST", "/v1/chat/completions"), ("POST", "/openai/v1/chat/completions"), ("POST", "/api/chat"),
-    ("POST", "/v1/sessions"), ("POST", "/v1/responses"), ("POST", "/openai/v1/responses"),
-    ("POST", "/v1/conversations"), ("POST", "/openai/v1/conversations"),
-}  # fmt: skip
+    ("POST", "/chat"),
+    ("POST", "/chat-with-history"),
+    ("POST", "/v1/sessions/{session_id}/turns"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/openai/v1/chat/completions"),
+    ("POST", "/api/chat"),
+    ("POST", "/v1/sessions"),
+    ("POST", "/v1/responses"),
+    ("POST", "/openai/v1/responses"),
+    ("POST", "/v1/conversations"),
+    ("POST", "/openai/v1/conversations"),
+}
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED, ids=lambda value: value)

@@ -27,7 +27,7 @@ async def send(served: Served, content: str = "[[tokens=3]]", **more: Any) -> ht
     headers = {**ASYNC, **more.pop("headers", {})}
     return await served.client.post(
         "/v1/sessions/s/turns", json={"content": content, **more}, headers=headers
-    )  # fmt: skip
+    )
 
 
 async def ended(served: Served, turn: str, state: str = "completed") -> None:

@@ -141,9 +141,10 @@ async def test_a_send_that_meets_a_dying_replica_is_made_at_the_next_one_with_th
     assert len(replicas[0].calls) >= 1
     for call in replicas[0].calls:
         [again] = [
-            other for other in replicas[1].calls
+            other
+            for other in replicas[1].calls
             if other.headers["idempotency-key"] == call.headers["idempotency-key"]
-        ]  # fmt: skip
+        ]
         assert again.body == call.body == body
         assert again.headers["x-request-id"] == call.headers["x-request-id"]
     assert len({call.headers["idempotency-key"] for call in replicas[1].calls}) == 4

@@ -138,13 +138,21 @@ async def test_what_nginx_answers_has_the_services_form_on_every_route(
 @pytest.mark.parametrize(
     ("method", "path", "times"),
     [
-        ("POST", "/v1/keys", 1), ("POST", "/v1/keys/k/rotate", 1), ("POST", "/v1/sessions", 1),
-        ("PATCH", "/v1/sessions/s", 1), ("POST", "/v1/sessions/s/fork", 1), ("POST", "/v1/unknown", 1),
-        ("POST", "/v1/sessions/s/turns", 2), ("POST", "/chat", 2), ("POST", "/api/chat", 2),
-        ("POST", "/v1/sessions/s/turns/t/stop", 2), ("POST", "/v1/chat/completions", 2),
-        ("GET", "/v1/keys", 2), ("DELETE", "/v1/sessions/s", 2),
+        ("POST", "/v1/keys", 1),
+        ("POST", "/v1/keys/k/rotate", 1),
+        ("POST", "/v1/sessions", 1),
+        ("PATCH", "/v1/sessions/s", 1),
+        ("POST", "/v1/sessions/s/fork", 1),
+        ("POST", "/v1/unknown", 1),
+        ("POST", "/v1/sessions/s/turns", 2),
+        ("POST", "/chat", 2),
+        ("POST", "/api/chat", 2),
+        ("POST", "/v1/sessions/s/turns/t/stop", 2),
+        ("POST", "/v1/chat/completions", 2),
+        ("GET", "/v1/keys", 2),
+        ("DELETE", "/v1/sessions/s", 2),
     ],
-)  # fmt: skip
+)
 async def test_only_what_may_be_done_twice_is_repeated(
     http: httpx.AsyncClient, replicas: list[FakeReplica], method: str, path: str, times: int
 ) -> None:
@@ -223,9 +231,20 @@ async def test_with_tls_the_plain_port_serves_nothing(replicas: list[FakeReplica
     port = free_port()
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     make = (
-        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
-        "-keyout", str(key), "-out", str(certificate),
-    )  # fmt: skip
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    )
     command = [program("openssl"), *make]
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=60)
     conf = (ROOT / "deploy/nginx/tls.conf").read_text().replace("listen 8443", f"listen 127.0.0.1:{port}")

@@ -78,16 +78,34 @@ async def test_parameters_are_passed_on_and_messages_reduced_to_what_groq_takes(
             {"role": "developer", "content": [part("Be "), part("kind.")]},
             {"role": "user", "content": "Weather?", "name": "ann", "timestamp": 1},
             {
-                "role": "assistant", "content": None, "refusal": None, "annotations": [],
+                "role": "assistant",
+                "content": None,
+                "refusal": None,
+                "annotations": [],
                 "tool_calls": [{**CALL, "x": 1}],
             },
             {"role": "tool", "tool_call_id": "c1", "content": "Rain.", "name": "weather"},
         ],
-        "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ["END"], "max_tokens": 99, "user": "ann",
-        "tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": True, "reasoning_effort": "low",
-        "n": 1, "store": False, "metadata": {"a": "b"}, "frequency_penalty": 0, "service_tier": "auto",
-        "response_format": {"type": "text"}, "logit_bias": {}, "logprobs": None, "nobody_knows": [1],
-    }  # fmt: skip
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 7,
+        "stop": ["END"],
+        "max_tokens": 99,
+        "user": "ann",
+        "tools": [TOOL],
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "reasoning_effort": "low",
+        "n": 1,
+        "store": False,
+        "metadata": {"a": "b"},
+        "frequency_penalty": 0,
+        "service_tier": "auto",
+        "response_format": {"type": "text"},
+        "logit_bias": {},
+        "logprobs": None,
+        "nobody_knows": [1],
+    }
     await ask(served, body)
     [call] = [call.describe() for call in double.calls]
     assert call["messages"] == [
@@ -102,11 +120,20 @@ async def test_parameters_are_passed_on_and_messages_reduced_to_what_groq_takes(
     ]
     assert call["model"] == "qwen/qwen3.8-27b"
     assert call["params"] == {
-        "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ["END"], "max_completion_tokens": 99,
-        "user": "ann", "tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": True,
-        "reasoning_effort": "low", "response_format": {"type": "text"}, "stream": True,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 7,
+        "stop": ["END"],
+        "max_completion_tokens": 99,
+        "user": "ann",
+        "tools": [TOOL],
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "reasoning_effort": "low",
+        "response_format": {"type": "text"},
+        "stream": True,
         "stream_options": {"include_usage": True},
-    }  # fmt: skip
+    }
 
 
 async def test_without_a_system_message_none_is_invented(served: Served, double: Double) -> None:
@@ -266,8 +293,9 @@ async def test_a_tool_call_and_its_result(served: Served) -> None:
     assert choice["message"]["content"] is None
     [call] = choice["message"]["tool_calls"]
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == (
-        "weather", {"location": "Berlin"},
-    )  # fmt: skip
+        "weather",
+        {"location": "Berlin"},
+    )
     result = {"role": "tool", "tool_call_id": call["id"], "content": "Rain."}
     body["messages"] += [choice["message"], result]
     answer = await ask(served, body)

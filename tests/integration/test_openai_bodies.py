@@ -32,29 +32,37 @@ async def test_a_conversation_of_system_messages_alone_is_asked_as_it_is(
     call: Any
     [call] = [call.describe() for call in double.calls]
     assert [(one["role"], one["content"]) for one in call["messages"]] == [
-        ("system", "Be brief."), ("system", "Say hello."),
-    ]  # fmt: skip
+        ("system", "Be brief."),
+        ("system", "Say hello."),
+    ]
     kept = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
     assert [(one["role"], one["content"]) for one in kept] == [
-        ("user", "Say hello."), ("assistant", answer.json()["choices"][0]["message"]["content"]),
-    ]  # fmt: skip
+        ("user", "Say hello."),
+        ("assistant", answer.json()["choices"][0]["message"]["content"]),
+    ]
 
 
 async def test_of_an_assistant_s_parts_what_it_said_is_passed_on(served: Served, double: Double) -> None:
     said = {
         "role": "assistant",
         "content": [
-            {"type": "reasoning", "text": "Hm."}, {"type": "thinking", "thinking": "Hm.", "signature": "x"},
-            {"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "I can "},
+            {"type": "reasoning", "text": "Hm."},
+            {"type": "thinking", "thinking": "Hm.", "signature": "x"},
+            {"type": "redacted_thinking", "data": "x"},
+            {"type": "text", "text": "I can "},
             {"type": "refusal", "refusal": "not."},
         ],
-        "reasoning": "Hm.", "reasoning_content": "Hm.", "annotations": [], "audio": None,
-    }  # fmt: skip
+        "reasoning": "Hm.",
+        "reasoning_content": "Hm.",
+        "annotations": [],
+        "audio": None,
+    }
     refused = {"role": "assistant", "content": None, "refusal": "No."}
     call = await sent(served, double, {"messages": [ASKED, said, ASKED, refused, ASKED]})
     assert [one for one in call["messages"] if one["role"] == "assistant"] == [
-        {"role": "assistant", "content": "I can not."}, {"role": "assistant", "content": "No."},
-    ]  # fmt: skip
+        {"role": "assistant", "content": "I can not."},
+        {"role": "assistant", "content": "No."},
+    ]
 
 
 @pytest.mark.parametrize("tools", [{"tools": []}, {"tools": None}, {}])

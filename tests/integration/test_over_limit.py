@@ -41,9 +41,17 @@ def code(answer: httpx.Response) -> str:
 def commands() -> float:
     """What this process has asked Redis for in the name of requests."""
     operations = (
-        "look", "enter", "limit_fixed", "limit_moving", "own", "reserve", "begin", "get_session", "known",
+        "look",
+        "enter",
+        "limit_fixed",
+        "limit_moving",
+        "own",
+        "reserve",
+        "begin",
+        "get_session",
+        "known",
         "refund",
-    )  # fmt: skip
+    )
     found = [
         REGISTRY.get_sample_value("chat_redis_operations_total", {"operation": one}) for one in operations
     ]
@@ -52,8 +60,15 @@ def commands() -> float:
 
 def head(served: Served, path: str, length: int, *lines: str) -> bytes:
     host = served.url.removeprefix("http://")
-    given = [f"POST {path} HTTP/1.1", f"Host: {host}", "Content-Type: application/json",
-             f"Content-Length: {length}", *lines, "", ""]  # fmt: skip
+    given = [
+        f"POST {path} HTTP/1.1",
+        f"Host: {host}",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+        *lines,
+        "",
+        "",
+    ]
     return "\r\n".join(given).encode()
 
 
@@ -83,9 +98,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
     "/openai/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
     "/api/chat": {
-        "id": "s", "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}],
+        "id": "s",
+        "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}],
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -190,9 +206,10 @@ async def test_no_refusal_takes_a_large_body_to_redis(
 ) -> None:
     async with start(**bound) as served:
         running = await served.client.post(
-            "/v1/sessions/r/turns", json={"content": "[[tokens=2000 rate=20]]"},
+            "/v1/sessions/r/turns",
+            json={"content": "[[tokens=2000 rate=20]]"},
             headers={"Prefer": "respond-async"},
-        )  # fmt: skip
+        )
         assert running.status_code == 202
         before = int(store.info("stats")["total_net_input_bytes"])
         refused = await ask(served, LARGE, **({"session_id": session} if session else {}))
@@ -220,12 +237,24 @@ async def test_a_refusal_from_memory_takes_less_than_a_millisecond_of_the_proces
         took = []
         for _ in range(200):
             scope = {
-                "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/chat",
-                "raw_path": b"/chat", "query_string": b"", "root_path": "", "client": ("127.0.0.1", 1),
-                "server": ("127.0.0.1", 80), "state": {},
-                "headers": [(b"authorization", key["Authorization"].encode()), (b"host", b"localhost"),
-                            (b"content-type", b"application/json"), (b"content-length", b"332000")],
-            }  # fmt: skip
+                "type": "http",
+                "http_version": "1.1",
+                "method": "POST",
+                "scheme": "http",
+                "path": "/chat",
+                "raw_path": b"/chat",
+                "query_string": b"",
+                "root_path": "",
+                "client": ("127.0.0.1", 1),
+                "server": ("127.0.0.1", 80),
+                "state": {},
+                "headers": [
+                    (b"authorization", key["Authorization"].encode()),
+                    (b"host", b"localhost"),
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"332000"),
+                ],
+            }
             begin = time.thread_time()
             await served.app(scope, receive, send)
             took.append(time.thread_time() - begin)
@@ -282,9 +311,13 @@ async def test_clients_see_the_refusal_of_a_body_that_nobody_reads(
                 assert (answer.status_code, code(answer)) == (429, "rate_limited")
             assert await asyncio.to_thread(_by_standard_library, url, body) == [429] * 5 + [200]
             done = await asyncio.to_thread(
-                subprocess.run, [node, "--input-type=module", "-e", _NODE, url, "5"], capture_output=True,
-                text=True, timeout=30, check=False,
-            )  # fmt: skip
+                subprocess.run,
+                [node, "--input-type=module", "-e", _NODE, url, "5"],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
             assert done.returncode == 0, done.stderr
             assert json.loads(done.stdout) == [[429, "rate_limited"]] * 5 + [[200, ""]]
         finally:

@@ -35,13 +35,21 @@ async def test_browsers_get_the_page_and_programs_the_sign_of_life(served: Serve
 @pytest.mark.parametrize(
     ("accept", "page"),
     [
-        (BROWSER, True), ("text/html", True), ("text/*", True),
+        (BROWSER, True),
+        ("text/html", True),
+        ("text/*", True),
         ("text/html;q=0.5, application/json;q=0.1", True),
-        ("", False), ("*/*", False), ("application/json", False), ("text/html, application/json", False),
-        ("text/html;q=0.1, application/json", False), ("text/html;q=0", False), ("text/html;q=x", False),
-        ("application/json, text/plain, */*", False), ("TEXT/HTML", True),
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("text/html, application/json", False),
+        ("text/html;q=0.1, application/json", False),
+        ("text/html;q=0", False),
+        ("text/html;q=x", False),
+        ("application/json, text/plain, */*", False),
+        ("TEXT/HTML", True),
     ],
-)  # fmt: skip
+)
 def test_the_accept_header_decides(accept: str, page: bool) -> None:
     assert prefers_html(accept) is page
 

@@ -9,7 +9,7 @@ import httpx
 import redis
 
 from service.store.ledger import Bounds
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from tests.conftest import Start
 from tests.support.identity import bearer, make_key
 from tests.support.service import Served
@@ -104,9 +104,10 @@ async def test_what_no_stop_makes_room_for_interrupts_nothing(start: Start) -> N
     async with start(budget_tokens_per_day=5_000) as served:
         await served.client.post("/chat", json={"user_query": "[[tokens=3000]]"})
         running = await served.client.post(
-            "/v1/sessions/a/turns", json={"content": SLOW, "params": {"max_completion_tokens": 20}},
+            "/v1/sessions/a/turns",
+            json={"content": SLOW, "params": {"max_completion_tokens": 20}},
             headers={"Prefer": "respond-async"},
-        )  # fmt: skip
+        )
         assert running.status_code == 202
         large = {"content": "word " * 2_000, "on_busy": "interrupt"}
         refused = await served.client.post("/v1/sessions/a/turns", json=large)

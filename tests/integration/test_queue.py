@@ -52,6 +52,8 @@ async def test_a_queued_turn_that_is_stopped_ends_at_once_is_never_asked_and_let
     assert events[-1].event == "turn.completed"
     messages = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
     assert [(message["role"], message["content"]) for message in messages[2:]] == [
-        ("user", "[[say=answer 0]]"), ("user", "[[say=answer 1]]"), ("assistant", "answer 1"),
-    ]  # fmt: skip
+        ("user", "[[say=answer 0]]"),
+        ("user", "[[say=answer 1]]"),
+        ("assistant", "answer 1"),
+    ]
     assert len(double.calls.find()) == 2

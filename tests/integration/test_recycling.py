@@ -18,9 +18,13 @@ from tests.support.waiting import eventually
 def recycling(tmp_path: Path, redis_server: RedisServer) -> Iterator[Running]:
     """One worker with the stand-in application, replaced after 20 requests or so; a drain has 1 s."""
     with Running(
-        "serve", tmp_path, CHAT_REDIS_URL=redis_server.url, GROQ_BASE_URL="http://127.0.0.1:9",
-        CHAT_MAX_REQUESTS="20", CHAT_DRAIN_SECONDS="1",
-    ) as running:  # fmt: skip
+        "serve",
+        tmp_path,
+        CHAT_REDIS_URL=redis_server.url,
+        GROQ_BASE_URL="http://127.0.0.1:9",
+        CHAT_MAX_REQUESTS="20",
+        CHAT_DRAIN_SECONDS="1",
+    ) as running:
         yield running
 
 

@@ -21,17 +21,55 @@ def url(tmp_path: Path) -> Iterator[str]:
     """A server that speaks TLS only, with a certificate that signs itself."""
     server_program, openssl = program("redis-server"), program("openssl")
     subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"],
-        cwd=tmp_path, check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            openssl,
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
     port = free_port()
     server = subprocess.Popen(
-        [server_program, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1",
-         "--requirepass", "p@ss/word", "--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem",
-         "--tls-ca-cert-file", "cert.pem", "--tls-auth-clients", "no", "--save", ""],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            server_program,
+            "--port",
+            "0",
+            "--tls-port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--requirepass",
+            "p@ss/word",
+            "--tls-cert-file",
+            "cert.pem",
+            "--tls-key-file",
+            "key.pem",
+            "--tls-ca-cert-file",
+            "cert.pem",
+            "--tls-auth-clients",
+            "no",
+            "--save",
+            "",
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     url = f"rediss://:p%40ss%2Fword@127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/cert.pem"
 
     def answers() -> bool:

@@ -39,9 +39,15 @@ async def circuit(served: Served) -> str:
 
 @pytest.mark.parametrize(
     "fault",
-    ["model_permission_blocked_org", "model_permission_blocked_project", "403", "403_html",
-     "model_decommissioned", "model_not_found"],
-)  # fmt: skip
+    [
+        "model_permission_blocked_org",
+        "model_permission_blocked_project",
+        "403",
+        "403_html",
+        "model_decommissioned",
+        "model_not_found",
+    ],
+)
 async def test_a_refused_model_is_left_out_and_nothing_else_is(
     start: Start, double: Double, fault: str
 ) -> None:

@@ -75,7 +75,8 @@ CASES: dict[str, tuple[int, Any]] = {
     "a wrong header": (400, lambda served: post(served, "/chat", {"user_query": "a"}, **{"X-On-Busy": "x"})),
     "a wrong session id": (400, lambda served: post(served, "/v1/sessions/a%20b/turns", {"content": "a"})),
     "a wrong cursor": (
-        400, lambda served: post(served, "/v1/sessions/s/turns", {"content": "a"}, **{"Last-Event-ID": "x"})
+        400,
+        lambda served: post(served, "/v1/sessions/s/turns", {"content": "a"}, **{"Last-Event-ID": "x"}),
     ),
     "a parameter that nobody has": (
         400,
@@ -86,22 +87,18 @@ CASES: dict[str, tuple[int, Any]] = {
     "a model that is not there": (404, nobody),
     "an edit in no session": (
         404,
-        lambda served: post(
-            served, "/v1/sessions/none/turns", {"edit": {"message_id": "m", "content": "a"}}
-        ),
+        lambda served: post(served, "/v1/sessions/none/turns", {"edit": {"message_id": "m", "content": "a"}}),
     ),
     "an edit of no message": (
         404,
-        lambda served: post(
-            served, "/v1/sessions/done/turns", {"edit": {"message_id": "m", "content": "a"}}
-        ),
+        lambda served: post(served, "/v1/sessions/done/turns", {"edit": {"message_id": "m", "content": "a"}}),
     ),
     "a message that fits no model": (413, too_long),
     "a stop of no turn": (404, lambda served: post(served, "/v1/sessions/done/turns/t_none/stop", None)),
     "a stop in no session": (404, lambda served: post(served, "/v1/sessions/none/turns/t_none/stop", None)),
     "a stop of no answer": (200, lambda served: post(served, "/api/chat/done/stop", None)),
     "a stop of no chat": (404, lambda served: post(served, "/api/chat/none/stop", None)),
-}  # fmt: skip
+}
 
 
 @WINDOWS

@@ -33,10 +33,15 @@ class Store:
 
     def give(self, *rights: str) -> None:
         self.admin.acl_setuser(
-            "chat", enabled=True, reset=True, passwords=["+pw"], keys=["*"], channels=["*"],
+            "chat",
+            enabled=True,
+            reset=True,
+            passwords=["+pw"],
+            keys=["*"],
+            channels=["*"],
             categories=["+@all", *(right for right in rights if "@" in right)],
             commands=[right for right in rights if "@" not in right],
-        )  # fmt: skip
+        )
 
     def writes(self) -> bool:
         """Some of an answer is in a log."""
@@ -110,9 +115,12 @@ def store(server: RedisServer) -> Iterator[Store]:
 
 
 WAYS: dict[str, Callable[[Store], None]] = {
-    "full": Store.fill, "read_only": Store.become_replica, "no_replicas": Store.lose_replicas,
-    "disk": Store.break_disk, "forbidden": Store.forbid,
-}  # fmt: skip
+    "full": Store.fill,
+    "read_only": Store.become_replica,
+    "no_replicas": Store.lose_replicas,
+    "disk": Store.break_disk,
+    "forbidden": Store.forbid,
+}
 
 
 @asynccontextmanager
@@ -174,8 +182,9 @@ async def test_a_store_that_refuses_writes_refuses_sends_before_anybody_is_paid_
         async def told() -> bool:
             unready = await served.client.get("/readyz")
             return (unready.status_code, unready.json()["checks"]["store"]) == (
-                503, f"refuses writes: {reason}"
-            )  # fmt: skip
+                503,
+                f"refuses writes: {reason}",
+            )
 
         await eventually_async(told)
         assert gauge(reason) == 1

@@ -53,8 +53,11 @@ async def test_a_repeat_after_another_question_of_any_id_leaves_both(served: Ser
     assert (again.status_code, again.text) == (200, expected_text(4, 0))
     said = await history(served, session)
     assert [message["content"] for message in said] == [
-        body["user_query"], "[[fault=400]] other", body["user_query"], expected_text(4, 0)
-    ]  # fmt: skip
+        body["user_query"],
+        "[[fault=400]] other",
+        body["user_query"],
+        expected_text(4, 0),
+    ]
     assert said[1]["id"] == message_id
     assert (await served.client.get(f"/api/chat/{session}/messages")).status_code == 200
 

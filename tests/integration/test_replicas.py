@@ -28,9 +28,13 @@ class Pair:
     def __init__(self, directory: Path) -> None:
         self.master = RedisServer(directory / "master")
         self.replica = RedisServer(
-            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port),
-            "--repl-diskless-sync-delay", "0",
-        )  # fmt: skip
+            directory / "replica",
+            "--replicaof",
+            "127.0.0.1",
+            str(self.master.port),
+            "--repl-diskless-sync-delay",
+            "0",
+        )
         link = self.replica.client()
         eventually(lambda: link.info("replication")["master_link_status"] == "up", within=20)
 

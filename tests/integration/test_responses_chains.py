@@ -20,16 +20,24 @@ async def test_a_chain_is_one_session_and_an_older_response_goes_on_in_a_copy(
     second = await ask(served, "[[say=two]]", previous_response_id=first["id"])
     third = await ask(served, "[[say=three]]", previous_response_id=second["id"])
     assert [message["content"] for message in sent(double)[1:]] == [
-        "[[say=one]]", "one", "[[say=two]]", "two", "[[say=three]]",
-    ]  # fmt: skip
+        "[[say=one]]",
+        "one",
+        "[[say=two]]",
+        "two",
+        "[[say=three]]",
+    ]
     assert "Only now." not in json.dumps(sent(double))
     assert third["previous_response_id"] == second["id"]
     session = third["id"].split("_", 2)[2]
     assert first["id"].endswith(session)
     branch = await ask(served, "[[say=other]]", previous_response_id=second["id"])
     assert [message["content"] for message in sent(double)[1:]] == [
-        "[[say=one]]", "one", "[[say=two]]", "two", "[[say=other]]",
-    ]  # fmt: skip
+        "[[say=one]]",
+        "one",
+        "[[say=two]]",
+        "two",
+        "[[say=other]]",
+    ]
     assert not branch["id"].endswith(session)
     again = await ask(served, "[[say=four]]", previous_response_id=third["id"])
     assert again["id"].endswith(session)
@@ -89,8 +97,10 @@ async def test_references_to_items_of_earlier_answers_are_resolved(served: Serve
     ]
     await ask(served, again)
     assert [message["content"] for message in sent(double)] == [
-        "[[say=one]]", "one", "[[say=two]]",
-    ]  # fmt: skip
+        "[[say=one]]",
+        "one",
+        "[[say=two]]",
+    ]
     await ask(served, again[1:], previous_response_id=first["id"])
     unknown = await served.client.post(PATH, json={"input": [{"type": "item_reference", "id": "msg_x"}]})
     assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "input[0].id")

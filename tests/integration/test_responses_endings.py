@@ -76,9 +76,11 @@ async def test_a_drain_ends_background_streams_without_an_end_and_others_with_an
         served.app.state.edge.engine.readers.close()
         quiet = background[1] + b"".join([piece async for piece in background[0]])
         assert kinds(datas(quiet.decode())) == [
-            "response.created", "response.in_progress", "response.output_item.added",
+            "response.created",
+            "response.in_progress",
+            "response.output_item.added",
             "response.content_part.added",
-        ]  # fmt: skip
+        ]
         assert b"[DONE]" not in quiet
         told = plain[1] + b"".join([piece async for piece in plain[0]])
         assert datas(told.decode())[-1]["error"]["code"] == "draining"
@@ -108,8 +110,10 @@ async def test_a_response_is_deleted_with_a_session_of_its_own_and_hidden_in_any
     alone = await ask(served, "[[say=one]]")
     session = alone["id"].split("_", 2)[2]
     assert (await served.client.delete(f"{PATH}/{alone['id']}")).json() == {
-        "id": alone["id"], "object": "response", "deleted": True,
-    }  # fmt: skip
+        "id": alone["id"],
+        "object": "response",
+        "deleted": True,
+    }
     assert (await served.client.get(f"/v1/sessions/{session}")).status_code == 404
     first = await ask(served, "[[say=one]]", conversation="c", metadata={"secret": "x"})
     await ask(served, "[[say=two]]", previous_response_id=first["id"])

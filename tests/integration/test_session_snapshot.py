@@ -53,9 +53,13 @@ CASES: list[tuple[Between, list[tuple[str, str]]]] = [
 @pytest.mark.parametrize("budget", [0, 1_000_000])
 @pytest.mark.parametrize(("between", "expected"), CASES, ids=[between.__name__ for between, _ in CASES])
 async def test_what_happens_between_the_look_and_the_begin_is_in_the_context(
-    start: Start, double: Double, monkeypatch: pytest.MonkeyPatch,
-    between: Between, expected: list[tuple[str, str]], budget: int,
-) -> None:  # fmt: skip
+    start: Start,
+    double: Double,
+    monkeypatch: pytest.MonkeyPatch,
+    between: Between,
+    expected: list[tuple[str, str]],
+    budget: int,
+) -> None:
     async with start(budget_tokens_per_day=budget) as served:
         await ask(served, OLD[0][1], session_id="s")
         entry = served.app.state.edge.engine.store.send_admission
@@ -89,8 +93,9 @@ async def test_of_a_long_history_the_rest_is_read_afterwards(
         assert reads == {"look": 1, "enter": 1, "window": 1}  # for the estimate or for the context
         assert context_of(double, "[[tokens=1]] second") == [
             *((item["role"], item["content"]) for item in history),
-            ("user", "[[tokens=1]] first"), ("assistant", expected_text(1, 0)),
-        ]  # fmt: skip
+            ("user", "[[tokens=1]] first"),
+            ("assistant", expected_text(1, 0)),
+        ]
 
 
 async def test_what_was_seen_of_the_history_ends_with_the_first_context(start: Start, double: Double) -> None:

@@ -52,9 +52,15 @@ async def test_a_session_is_made_once_and_listed_newest_first(served: Served) ->
     )
     assert made.status_code == 201
     assert made.json() | {"created": 0, "updated": 0} == {
-        "id": "a", "title": "First", "model": None, "system_prompt": "Hi.", "created": 0, "updated": 0,
-        "turns": 0, "active_turn": None,
-    }  # fmt: skip
+        "id": "a",
+        "title": "First",
+        "model": None,
+        "system_prompt": "Hi.",
+        "created": 0,
+        "updated": 0,
+        "turns": 0,
+        "active_turn": None,
+    }
     again = await served.client.post("/v1/sessions", json={"id": "a", "title": "Other"})
     assert (again.status_code, again.json()["title"]) == (200, "First")
     for name in ("b", "c", "d"):
@@ -91,10 +97,17 @@ async def test_asking_for_a_turn_names_its_session(served: Served, method: str, 
 async def test_what_can_be_no_session_id_is_400_on_every_route(served: Served, session: str) -> None:
     path = f"/v1/sessions/{session.replace('..', '%2E%2E')}"
     for method, rest in (
-        ("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/messages"), ("GET", "/export"),
-        ("POST", "/turns"), ("GET", "/turns/t_x"), ("GET", "/turns/t_x/events"),
-        ("POST", "/turns/t_x/stop"), ("POST", "/turns/t_x/ticket"),
-    ):  # fmt: skip
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("GET", "/messages"),
+        ("GET", "/export"),
+        ("POST", "/turns"),
+        ("GET", "/turns/t_x"),
+        ("GET", "/turns/t_x/events"),
+        ("POST", "/turns/t_x/stop"),
+        ("POST", "/turns/t_x/ticket"),
+    ):
         body = {"content": "Hi", "title": "Hi"} if rest in ("", "/turns") else None
         reply = await served.client.request(method, path + rest, json=body)
         assert (reply.status_code, reply.json()["code"]) == (400, "invalid_request"), f"{method} {rest}"

@@ -38,12 +38,20 @@ class Connection:
             return {"type": "http.disconnect"}
 
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "scheme": "http",
             "method": "POST",
-            "path": "/chat", "raw_path": b"/chat", "query_string": b"", "root_path": "", "state": {},
+            "path": "/chat",
+            "raw_path": b"/chat",
+            "query_string": b"",
+            "root_path": "",
+            "state": {},
             "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
-            "client": ("127.0.0.1", 1), "server": ("x", 1),
-        }  # fmt: skip
+            "client": ("127.0.0.1", 1),
+            "server": ("x", 1),
+        }
         send: Callable[[dict[str, Any]], Awaitable[None]] = self.send
         await served.app(scope, receive, send)  # type: ignore[arg-type]  # Starlette's are mutable mappings
 

@@ -19,7 +19,7 @@ import redis
 from service.dialects.base import MAX_HISTORY, MAX_MESSAGES, MAX_TOOLS
 from service.events import COMPLETED, STARTED, structured
 from service.store.keys import Keys
-from service.store.sessions import Message
+from service.store.messages import Message
 from tests.integration.test_auth_matrix import ROUTES
 from tests.support.redis import RedisServer
 from tests.support.running import Running

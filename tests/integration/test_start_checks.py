@@ -27,13 +27,18 @@ def test_ctrl_c_while_redis_is_awaited_ends_without_a_word(tmp_path: Path, comma
         silent.settimeout(20)
         settings = {
             "CHAT_REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}",
-            "GROQ_BASE_URL": "http://127.0.0.1:9", "CHAT_PORT": "0",
-        }  # fmt: skip
+            "GROQ_BASE_URL": "http://127.0.0.1:9",
+            "CHAT_PORT": "0",
+        }
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", command], cwd=tmp_path, env=clean_environment(**settings),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            [sys.executable, "-m", "service", command],
+            cwd=tmp_path,
+            env=clean_environment(**settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
             preexec_fn=_hears_ctrl_c,
-        )  # fmt: skip
+        )
         try:
             silent.accept()[0].close()  # the check asks
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
@@ -51,9 +56,12 @@ def test_a_store_that_may_drop_what_it_keeps_is_not_fit(
     store.config_set("maxmemory-policy", "allkeys-lru")
     try:
         ended = call(
-            command, cwd=tmp_path, CHAT_REDIS_URL=redis_server.url, GROQ_BASE_URL="http://127.0.0.1:9",
+            command,
+            cwd=tmp_path,
+            CHAT_REDIS_URL=redis_server.url,
+            GROQ_BASE_URL="http://127.0.0.1:9",
             CHAT_PORT="0",
-        )  # fmt: skip
+        )
     finally:
         store.config_set("maxmemory-policy", "noeviction")
     assert ended.returncode == 1
@@ -67,7 +75,7 @@ def test_a_full_store_is_told_and_does_not_keep_the_service_from_reading(
     try:
         ended = call(
             "check", cwd=tmp_path, CHAT_REDIS_URL=redis_server.url, GROQ_BASE_URL="http://127.0.0.1:9"
-        )  # fmt: skip
+        )
     finally:
         store.config_set("maxmemory", 0)
     assert ended.returncode == 0, ended.stderr

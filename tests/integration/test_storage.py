@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from service.store.ledger import Bounds
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from tests.conftest import Start
 from tests.support.identity import bearer, make_key
 from tests.support.service import Served
@@ -96,8 +96,10 @@ async def test_whatever_ends_a_turn_leaves_only_what_its_history_needs(
 ) -> None:
     body = {
         "messages": [{"role": "system", "content": TEXT}, {"role": "user", "content": ending}],
-        "stream": True, "session_id": "s", "user": "u" * 512,
-    }  # fmt: skip
+        "stream": True,
+        "session_id": "s",
+        "user": "u" * 512,
+    }
     async with served.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         if "rate" in ending:
             await anext(answer.aiter_raw())
@@ -133,12 +135,13 @@ async def test_beyond_the_sessions_nothing_new_begins_and_what_is_there_goes_on(
         ("/chat", {"user_query": "hi"}),
         ("/v1/sessions/new/turns", {"content": "hi"}),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
-        ("/api/chat", {"id": "n", "messages": [
-            {"id": "m", "role": "user", "parts": [{"type": "text", "text": "hi"}]}
-        ]}),
+        (
+            "/api/chat",
+            {"id": "n", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "hi"}]}]},
+        ),
         ("/v1/sessions", {}),
     ],
-)  # fmt: skip
+)
 async def test_every_dialect_says_it_in_its_own_form(start: Start, path: str, body: dict[str, Any]) -> None:
     async with start(max_sessions_per_principal=1) as served:
         await served.client.post("/v1/sessions", json={"id": "a"})
@@ -150,8 +153,11 @@ async def test_every_dialect_says_it_in_its_own_form(start: Start, path: str, bo
             assert answer.text == sentence
         elif path == "/v1/chat/completions":
             assert answer.json()["error"] == {
-                "message": sentence, "type": "rate_limit_error", "param": None, "code": "storage_full"
-            }  # fmt: skip
+                "message": sentence,
+                "type": "rate_limit_error",
+                "param": None,
+                "code": "storage_full",
+            }
         else:
             assert answer.headers["content-type"] == "application/problem+json"
             assert (answer.json()["code"], answer.json()["detail"]) == ("storage_full", sentence)
@@ -327,8 +333,9 @@ async def test_on_cluster_every_call_of_the_account_goes_to_one_slot_and_says_th
         assert all(found == {"none.anonymous"} for found in of_the_account.values()), of_the_account
         assert all(len(found) == 1 for name, found in slots.items()), slots
     assert sorted(map(str, store.keys("*}:stored*"))) == [
-        "chat:{none.anonymous}:stored", "chat:{none.anonymous}:stored_until"
-    ]  # fmt: skip
+        "chat:{none.anonymous}:stored",
+        "chat:{none.anonymous}:stored_until",
+    ]
 
 
 async def test_quotas_are_off_for_nobody_and_on_for_keys(start: Start) -> None:

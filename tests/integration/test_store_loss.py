@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from service.double import expected_text
-from service.store.turns import LIFE
+from service.store.turn_records import LIFE
 from tests.conftest import Start
 from tests.support import sse
 from tests.support.dialects import DIALECTS, Dialect, Outcome

@@ -43,7 +43,8 @@ def calling(**changed: Any) -> dict[str, Any]:
         ("/v1/chat/completions", {**USER, "reasoning_effort": LONG}, "reasoning_effort"),
         ("/v1/chat/completions", calling(id=LONG), "messages.0.tool_calls.0.id"),
         (
-            "/v1/chat/completions", calling(function={"name": LONG, "arguments": ""}),
+            "/v1/chat/completions",
+            calling(function={"name": LONG, "arguments": ""}),
             "messages.0.tool_calls.0.function.name",
         ),
         (
@@ -51,11 +52,16 @@ def calling(**changed: Any) -> dict[str, Any]:
             {"messages": [{"role": "tool", "content": "x", "tool_call_id": LONG}, *USER["messages"]]},
             "messages.0.tool_call_id",
         ),
-        ("/api/chat", {"id": "s", "messages": [
-            {"id": "x" * 201, "role": "user", "parts": [{"type": "text", "text": "hi"}]}
-        ]}, "messages.0.id"),
+        (
+            "/api/chat",
+            {
+                "id": "s",
+                "messages": [{"id": "x" * 201, "role": "user", "parts": [{"type": "text", "text": "hi"}]}],
+            },
+            "messages.0.id",
+        ),
     ],
-)  # fmt: skip
+)
 async def test_what_is_stored_is_bounded_in_bytes_with_a_sentence(
     served: Served, store: redis.Redis, path: str, body: dict[str, Any], field: str
 ) -> None:

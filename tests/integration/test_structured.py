@@ -81,9 +81,11 @@ async def test_it_is_logged_as_such(served: Served, monkeypatch: pytest.MonkeyPa
 
 async def test_a_client_that_streams_it_is_sent_all_at_once(served: Served, double: Double) -> None:
     body = {
-        "messages": [{"role": "user", "content": "[[tokens=40 rate=400]]"}], "response_format": SCHEMA,
-        "stream": True, "stream_options": {"include_usage": True},
-    }  # fmt: skip
+        "messages": [{"role": "user", "content": "[[tokens=40 rate=400]]"}],
+        "response_format": SCHEMA,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     chunks = datas((await served.client.post(PATH, json=body)).text)
     said = [chunk["choices"][0]["delta"].get("content") for chunk in chunks if chunk["choices"]]
     assert len([text for text in said if text]) == 1
@@ -103,9 +105,14 @@ async def test_a_whole_answer_has_no_first_token_to_wait_for(start: Start, doubl
 async def test_a_refusal_is_learned_and_the_call_made_the_other_way(
     start: Start, double: Double, models: Any, monkeypatch: pytest.MonkeyPatch, name: str, streams: bool
 ) -> None:
-    double.configure(double.settings.changed({
-        "unstreamed": [] if streams else [name], "streamed_only": [name] if streams else [],
-    }))  # fmt: skip
+    double.configure(
+        double.settings.changed(
+            {
+                "unstreamed": [] if streams else [name],
+                "streamed_only": [name] if streams else [],
+            }
+        )
+    )
     catalogue = models(*([name] if streams else []))
     async with start(models_file=catalogue) as served:
         for _ in range(2):

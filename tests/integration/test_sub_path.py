@@ -91,7 +91,7 @@ async def test_proxies_one_behind_the_other_and_slashes_at_the_end(start: Start)
 @pytest.mark.parametrize(
     "prefix",
     ["//evil.example", "https://evil.example", "sub", "/a/../b", "/a//b", "/a b", "/" + "a" * 65, "/\\e"],
-)  # fmt: skip
+)
 async def test_a_prefix_that_is_no_path_is_none(start: Start, prefix: str) -> None:
     async with start(trusted_proxies="127.0.0.1") as served:
         assert await located(served, prefix) == "/v1/sessions/s"

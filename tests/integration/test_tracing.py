@@ -40,7 +40,7 @@ def spans(served: Served) -> Iterator[InMemorySpanExporter]:
 async def ask(served: Served, message: str, **headers: str) -> None:
     answer = await served.client.post(
         "/chat", json={"user_query": message, "session_id": "s"}, headers=headers
-    )  # fmt: skip
+    )
     assert answer.status_code in (200, 502), answer.text
 
 
@@ -108,10 +108,15 @@ async def test_without_a_tracer_the_callers_trace_goes_through_with_a_new_span_f
 @pytest.mark.parametrize(
     "given",
     [
-        "", "rubbish", f"01-{TRACE}-{PARENT}-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01",
-        GIVEN.upper(), f"{GIVEN}-more",
+        "",
+        "rubbish",
+        f"01-{TRACE}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        GIVEN.upper(),
+        f"{GIVEN}-more",
     ],
-)  # fmt: skip
+)
 async def test_what_is_no_trace_context_is_not_passed_on(served: Served, double: Double, given: str) -> None:
     await ask(served, "[[tokens=1]] none", traceparent=given)
     [call] = double.calls.find(contains="none")
@@ -127,9 +132,14 @@ recorders = ("service.telemetry.otel", "opentelemetry.sdk.trace", "opentelemetry
 print([name for name in sys.modules if name.startswith(recorders)])
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], env=clean_environment(), cwd=ROOT, capture_output=True, text=True,
-        timeout=60, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        env=clean_environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"
 
 

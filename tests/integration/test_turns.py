@@ -47,8 +47,10 @@ async def test_a_turn_is_a_gapless_log_from_started_to_completed(served: Served)
     turn = answer.headers["x-turn-id"]
     assert location == f"/v1/sessions/s/turns/{turn}/events"
     assert [events[0].event, events[1].event, events[-1].event] == [
-        "turn.started", "attempt.started", "turn.completed",
-    ]  # fmt: skip
+        "turn.started",
+        "attempt.started",
+        "turn.completed",
+    ]
     assert events[0].data["turn_id"] == turn
     assert events[0].data["session_id"] == "s"
     assert set(events[0].data) == {"turn_id", "session_id", "model", "created"}

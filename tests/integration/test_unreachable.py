@@ -39,9 +39,9 @@ async def test_a_connection_lost_before_the_answer_is_made_good_within_two_secon
 
 async def test_where_it_goes_on_it_is_a_502_that_names_no_time(start: Start, double: Double) -> None:
     async with start(retry_budget_seconds=2) as served:
-        answer = await served.client.post("/v1/chat/completions", json={
-            "messages": [{"role": "user", "content": "[[fault=drop]]"}]
-        })  # fmt: skip
+        answer = await served.client.post(
+            "/v1/chat/completions", json={"messages": [{"role": "user", "content": "[[fault=drop]]"}]}
+        )
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_unavailable")
     assert "retry-after" not in answer.headers
     assert len(list(double.calls)) == 3

@@ -64,5 +64,9 @@ if __name__ == "__main__":
     print("ready", flush=True)
     uvicorn.run(
         create_app(os.environ["GROQ_BASE_URL"], os.environ["BENCH_REDIS_URL"]),
-        fd=listener.fileno(), loop="uvloop", http="httptools", access_log=False, log_level="warning",
-    )  # fmt: skip
+        fd=listener.fileno(),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+    )

@@ -22,9 +22,10 @@ _ROUNDS: Final = 5
 
 def _http(cases: Cases) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{cases.bench.service}", timeout=60,
+        base_url=f"http://127.0.0.1:{cases.bench.service}",
+        timeout=60,
         headers={"Authorization": f"Bearer {cases.bench.key}"},
-    )  # fmt: skip
+    )
 
 
 async def idle_readers(cases: Cases) -> None:
@@ -37,9 +38,10 @@ async def idle_readers(cases: Cases) -> None:
         for place in range(_SILENT_TURNS):
             session = f"silent-{place}"
             made = await http.post(
-                f"/v1/sessions/{session}/turns", json={"content": wire.wish(2, 100, _SILENCE_SECONDS)},
+                f"/v1/sessions/{session}/turns",
+                json={"content": wire.wish(2, 100, _SILENCE_SECONDS)},
                 headers={"Prefer": "respond-async"},
-            )  # fmt: skip
+            )
             paths.append(f"/v1/sessions/{session}/turns/{made.raise_for_status().json()['id']}/events")
         quiet = sample(pid)
         await asyncio.sleep(3)  # the time measured without readers
@@ -84,8 +86,11 @@ async def long_history(cases: Cases) -> None:
             ]
             session = f"history-{size}"
             body: dict[str, Any] = {
-                "session_id": session, "model": SMALL_MODEL, "user_query": wire.wish(1, 0), "history": history
-            }  # fmt: skip
+                "session_id": session,
+                "model": SMALL_MODEL,
+                "user_query": wire.wish(1, 0),
+                "history": history,
+            }
             (await http.post("/chat-with-history", json=body)).raise_for_status()
         again = {"regenerate": True, "model": SMALL_MODEL}
         loop = asyncio.get_running_loop()

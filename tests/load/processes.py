@@ -84,8 +84,10 @@ class Started(contextlib.ExitStack):
         """Start `tests.load.<name>`; returns when it says that it is ready."""
         process = subprocess.Popen(
             [sys.executable, "-m", f"tests.load.{name}", *map(str, arguments)],
-            cwd=_ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            cwd=_ROOT,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+        )
         self.callback(_stop, process)
         return process
 
@@ -108,9 +110,15 @@ def _key(store: RedisServer) -> str:
     """An API key, made as operators make theirs."""
     command = [sys.executable, "-m", "service", "keys", "create", "--name", "bench"]
     made = subprocess.run(
-        command, cwd=_ROOT, env={**os.environ, "CHAT_REDIS_URL": store.url}, check=True, timeout=60,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        command,
+        cwd=_ROOT,
+        env={**os.environ, "CHAT_REDIS_URL": store.url},
+        check=True,
+        timeout=60,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     return made.stdout.strip()
 
 
@@ -137,18 +145,25 @@ def running(directory: Path, replicas: int = 2, *, follower: bool = False, **mor
             "baseline": stack.module("baseline", baseline, GROQ_BASE_URL=url, BENCH_REDIS_URL=store.url),
         }
         settings: dict[str, Any] = {
-            "redis_url": store.url, "GROQ_API_KEY": "gsk_bench", "GROQ_BASE_URL": url,
-            "models_file": str(_models(directory)), "auth": "keys",
+            "redis_url": store.url,
+            "GROQ_API_KEY": "gsk_bench",
+            "GROQ_BASE_URL": url,
+            "models_file": str(_models(directory)),
+            "auth": "keys",
             # Every control is on, and none of them may bind.
-            "limit_sends": "100000000/minute", "limit_reads": "100000000/minute",
-            "max_running_turns_per_principal": 100_000, "max_open_streams_per_principal": 100_000,
+            "limit_sends": "100000000/minute",
+            "limit_reads": "100000000/minute",
+            "max_running_turns_per_principal": 100_000,
+            "max_open_streams_per_principal": 100_000,
             "budget_tokens_per_day": 10**12,
             "max_body_bytes": 8 * 1_048_576,  # a history of 10,000 messages comes in one request
             # A million turns in one Redis.
-            "log_ttl_seconds": 120, "ephemeral_ttl_seconds": 120, "idempotency_ttl_seconds": 120,
+            "log_ttl_seconds": 120,
+            "ephemeral_ttl_seconds": 120,
+            "idempotency_ttl_seconds": 120,
             "turn_timeout_seconds": 60,
             **more,
-        }  # fmt: skip
+        }
         served: list[Replica] = []
         for place in range(replicas):
             replica = Replica(directory / f"replica-{place}", "serve", **settings)

@@ -75,10 +75,19 @@ async def _profile(directory: Path, load: Load) -> tuple[Counter[str], float]:
         offered = asyncio.create_task(Cases(bench, Scale()).load("service", load))
         await asyncio.sleep(load.length + 1)  # until all of them flow
         command = [
-            str(Path(sys.prefix, "bin", "py-spy")), "record", "--rate", "100", "--format", "raw",
-            "--duration", str(int(load.seconds) - 2), "--output", str(raw),
-            "--pid", str(bench.pids["service"]),
-        ]  # fmt: skip
+            str(Path(sys.prefix, "bin", "py-spy")),
+            "record",
+            "--rate",
+            "100",
+            "--format",
+            "raw",
+            "--duration",
+            str(int(load.seconds) - 2),
+            "--output",
+            str(raw),
+            "--pid",
+            str(bench.pids["service"]),
+        ]
         spy = await asyncio.create_subprocess_exec(
             *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -20,7 +20,7 @@ def surroundings(started: float) -> dict[str, Any]:
     """What the figures depend on. Others at work on the machine show as load."""
     revision = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=False
-    )  # fmt: skip
+    )
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "revision": revision.stdout.strip() or "unknown",
@@ -51,10 +51,13 @@ def markdown(found: Findings, about: dict[str, Any]) -> str:
         f"{about['date']}, revision {about['revision']}, Python {about['python']}, Linux {about['kernel']}, "
         f"{about['cores']} cores, load {' '.join(map(str, about['load']))} at the end, "
         f"{about['minutes']} minutes.",
-        "", f"Answers compared with the exact text: {found.exact} right, {len(found.wrong)} wrong; "
-        f"{found.shed} requests shed.", "",
-        "| case | figure | value | target | |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+        "",
+        f"Answers compared with the exact text: {found.exact} right, {len(found.wrong)} wrong; "
+        f"{found.shed} requests shed.",
+        "",
+        "| case | figure | value | target | |",
+        "|---|---|---|---|---|",
+    ]
     before = ""
     for figure in found.figures:
         case = figure.case if figure.case != before else ""
@@ -69,13 +72,22 @@ def markdown(found: Findings, about: dict[str, Any]) -> str:
 def write(found: Findings, about: dict[str, Any], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     figures = [
-        {"case": f.case, "figure": f.what, "value": round(f.value, 4), "unit": f.unit, "target": f.target,
-         "met": f.met}
+        {
+            "case": f.case,
+            "figure": f.what,
+            "value": round(f.value, 4),
+            "unit": f.unit,
+            "target": f.target,
+            "met": f.met,
+        }
         for f in found.figures
-    ]  # fmt: skip
+    ]
     document = {
-        "about": about, "exact": found.exact, "wrong": found.wrong[:20], "shed": found.shed,
+        "about": about,
+        "exact": found.exact,
+        "wrong": found.wrong[:20],
+        "shed": found.shed,
         "figures": figures,
-    }  # fmt: skip
+    }
     (directory / "performance.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
     (directory / "performance.md").write_text(markdown(found, about))

@@ -88,12 +88,20 @@ def tail_on_wire(tokens: int) -> bytes:
 
 def groq_request(question: str) -> bytes:
     """What the SDK sends, as bytes: for clients that talk to the model, or to the bare relay."""
-    return post("/openai/v1/chat/completions", "gsk_bench", {
-        "messages": [{"role": "system", "content": "You are a helpful AI assistant."},
-                     {"role": "user", "content": question}],
-        "model": "openai/gpt-oss-120b", "max_completion_tokens": 8192, "stream": True,
-        "stream_options": {"include_usage": True},
-    })  # fmt: skip
+    return post(
+        "/openai/v1/chat/completions",
+        "gsk_bench",
+        {
+            "messages": [
+                {"role": "system", "content": "You are a helpful AI assistant."},
+                {"role": "user", "content": question},
+            ],
+            "model": "openai/gpt-oss-120b",
+            "max_completion_tokens": 8192,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+    )
 
 
 def chat_request(key: str, question: str, **more: str) -> bytes:

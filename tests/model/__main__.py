@@ -36,10 +36,19 @@ PRINCIPALS: Final = ("ann", "bob", "cem")
 CALLERS_EACH: Final = 2
 _QUIET_SECONDS: Final = 90
 SETTINGS: Final[dict[str, Any]] = {
-    "workers": 2, "lease_seconds": LEASE_SECONDS, "max_attempts": 20, "drain_seconds": 5, "limit_sends": "",
-    "auth": "jwt", "jwt_key": SECRET, "jwt_algorithms": "HS256", "retry_budget_seconds": 10,
-    "first_token_timeout_seconds": 2, "max_running_turns_per_principal": 20, "limit_reads": "",
-}  # fmt: skip
+    "workers": 2,
+    "lease_seconds": LEASE_SECONDS,
+    "max_attempts": 20,
+    "drain_seconds": 5,
+    "limit_sends": "",
+    "auth": "jwt",
+    "jwt_key": SECRET,
+    "jwt_algorithms": "HS256",
+    "retry_budget_seconds": 10,
+    "first_token_timeout_seconds": 2,
+    "max_running_turns_per_principal": 20,
+    "limit_reads": "",
+}
 
 
 class Model:

@@ -38,9 +38,15 @@ _FAULTS: Final = (
 
 class Caller:
     def __init__(
-        self, name: str, http: httpx.AsyncClient, urls: Sequence[str], oracle: Oracle, chance: Random,
-        numbers: itertools.count[int], done: Counter[str],
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        http: httpx.AsyncClient,
+        urls: Sequence[str],
+        oracle: Oracle,
+        chance: Random,
+        numbers: itertools.count[int],
+        done: Counter[str],
+    ) -> None:
         self._name = name
         self._http = http
         self._urls = urls

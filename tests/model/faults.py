@@ -32,9 +32,15 @@ class Faults:
     async def cause(self, until: float) -> None:
         """One after the other until the time is over. When it returns everything is up."""
         kinds: list[Callable[[], Awaitable[None]]] = [
-            self._kill, self._kill, self._freeze, self._stall, self._restart, self._forget_scripts,
-            self._cut_connections, self._reload,
-        ]  # fmt: skip
+            self._kill,
+            self._kill,
+            self._freeze,
+            self._stall,
+            self._restart,
+            self._forget_scripts,
+            self._cut_connections,
+            self._reload,
+        ]
         while asyncio.get_running_loop().time() < until:
             await asyncio.sleep(self._chance.uniform(*_APART_SECONDS))  # the load of faults
             kind = self._chance.choice(kinds)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from service.double import expected_text
-from service.store.turns import LIFE
+from service.store.turn_records import LIFE
 from tests.support.readers import TERMINAL
 from tests.support.sse import Frame, text_of
 

@@ -17,7 +17,7 @@ import orjson
 from service import events
 from service.config.settings import Settings
 from service.events import Event
-from service.store.turns import LIFE
+from service.store.turn_records import LIFE
 from tests.simulation.clock import EPOCH, Loop
 from tests.simulation.network import Network
 from tests.simulation.provider import Provider
@@ -106,9 +106,14 @@ class Oracle:
             return
         turn_id = held[b"id"].decode()
         now = SessionSnapshot(
-            held[b"state"], int(held[b"epoch"]), held[b"owner"], held.get(b"claim", b""), int(held[b"last"]),
-            int(held[b"lease"]), b"stop" in held,
-        )  # fmt: skip
+            held[b"state"],
+            int(held[b"epoch"]),
+            held[b"owner"],
+            held.get(b"claim", b""),
+            int(held[b"last"]),
+            int(held[b"lease"]),
+            b"stop" in held,
+        )
         self.kept.turns[key] = now
         if name in _OWNERS and _accepted(name, reply):
             if held[b"owner"] != worker:

@@ -18,9 +18,22 @@ _Step = tuple[str, float, dict[str, Any]]
 
 # Scripts after which something happens to whoever asked for them, before the answer is there.
 _SCRIPTS: Final = (
-    "enter", "append", "append", "seal", "seal", "seal", "claim", "claim", "settle", "renew", "release",
-    "free_session", "stop", "begin", "hold",
-)  # fmt: skip
+    "enter",
+    "append",
+    "append",
+    "seal",
+    "seal",
+    "seal",
+    "claim",
+    "claim",
+    "settle",
+    "renew",
+    "release",
+    "free_session",
+    "stop",
+    "begin",
+    "hold",
+)
 _TRIPS: Final = ("crash", "crash", "crash", "cut", "freeze", "lose")
 
 
@@ -83,9 +96,15 @@ def make(seed: int) -> Plan:
         add(chance.choice(_FAULTS)(chance, main, workers), chance.uniform(0, 1.6), 100 + 20 * way)
     events.sort(key=lambda event: (event.at, event.number))
     return Plan(
-        seed, workers, calm, chance.random() < 0.6, chance.random() < 0.5,
-        chance.choice(("restart", "restart", "continue")), chance.choice((2, 3, 50)), tuple(events),
-    )  # fmt: skip
+        seed,
+        workers,
+        calm,
+        chance.random() < 0.6,
+        chance.random() < 0.5,
+        chance.choice(("restart", "restart", "continue")),
+        chance.choice((2, 3, 50)),
+        tuple(events),
+    )
 
 
 # Users
@@ -93,17 +112,21 @@ def make(seed: int) -> Plan:
 
 def _send(chance: Random, session: str | None, **what: Any) -> dict[str, Any]:
     return {
-        "session": session, "key": chance.random() < 0.7,
+        "session": session,
+        "key": chance.random() < 0.7,
         "on_busy": chance.choice(("reject", "queue", "interrupt")),
-        "reads": chance.choice(("all", "all", "all", "some", "none")), **what,
-    }  # fmt: skip
+        "reads": chance.choice(("all", "all", "all", "some", "none")),
+        **what,
+    }
 
 
 def _edit(chance: Random, of: int) -> dict[str, Any]:
     return {
-        "of": of, "regenerate": chance.random() < 0.4, "on_busy": chance.choice(("reject", "interrupt")),
+        "of": of,
+        "regenerate": chance.random() < 0.4,
+        "on_busy": chance.choice(("reject", "interrupt")),
         "key": chance.random() < 0.5,
-    }  # fmt: skip
+    }
 
 
 def _one(chance: Random) -> list[_Step]:
@@ -160,8 +183,16 @@ def _clean(chance: Random) -> list[_Step]:
 
 
 _USERS: Final[tuple[Callable[[Random], list[_Step]], ...]] = (
-    _one, _one, _twins, _talk, _talk, _queue, _queue, _crowd, _clean,
-)  # fmt: skip
+    _one,
+    _one,
+    _twins,
+    _talk,
+    _talk,
+    _queue,
+    _queue,
+    _crowd,
+    _clean,
+)
 
 
 # What goes wrong: `main` is the worker at which most is asked.
@@ -214,9 +245,10 @@ def _loss(chance: Random, back: float) -> dict[str, Any]:
 def _trips(chance: Random, main: int, workers: int) -> list[_Step]:
     """A script is carried out, and whoever asked for it does not hear of it."""
     what = {
-        "script": chance.choice(_SCRIPTS), "times": chance.choice((1, 1, 2, 4)),
+        "script": chance.choice(_SCRIPTS),
+        "times": chance.choice((1, 1, 2, 4)),
         "then": chance.choice(_TRIPS),
-    }  # fmt: skip
+    }
     return [("trip", -1.0, what)]
 
 
@@ -234,6 +266,16 @@ def _stalls(chance: Random, main: int, workers: int) -> list[_Step]:
 
 
 _FAULTS: Final[tuple[Callable[[Random, int, int], list[_Step]], ...]] = (
-    _ends, _ends, _stands, _stands, _sleeps_and_leaves, _loses, _loses_a_claim, _trips, _trips, _trips,
-    _network, _stalls,
-)  # fmt: skip
+    _ends,
+    _ends,
+    _stands,
+    _stands,
+    _sleeps_and_leaves,
+    _loses,
+    _loses_a_claim,
+    _trips,
+    _trips,
+    _trips,
+    _network,
+    _stalls,
+)

@@ -26,12 +26,24 @@ def happens(at: float, kind: str, number: int, worker: int, **what: Any) -> Even
 FOUND: Final = {
     # The worker that begins a queued turn kept it on its list for ever where another one ran it.
     "a queued turn leaves the list of the worker that began it": Plan(
-        1, 2, True, True, False, "continue", 2,
+        1,
+        2,
+        True,
+        True,
+        False,
+        "continue",
+        2,
         (send(0.294, 20, 0, "a", key=False, reads="none"), send(0.3, 1, 1, "a")),
     ),
     # The append before a release failed, which nobody noticed, and the release did not.
     "a release while the store stands still loses no words": Plan(
-        1779, 2, False, True, True, "continue", 50,
+        1779,
+        2,
+        False,
+        True,
+        True,
+        "continue",
+        50,
         (
             send(0.0, 0, 1, None, on_busy="interrupt", reads="some"),
             happens(0.724, "stall", 100, 1, seconds=1.328),
@@ -40,7 +52,13 @@ FOUND: Final = {
     ),
     # Two appends were under way, and the answer to the first was taken for that to the second.
     "a release waits for what the flusher repeats": Plan(
-        86, 1, False, False, False, "restart", 2,
+        86,
+        1,
+        False,
+        False,
+        False,
+        "restart",
+        2,
         (
             send(0.0, 0, 0, "a", on_busy="reject"),
             send(0.423, 1, 0, "a", reads="some"),
@@ -51,7 +69,13 @@ FOUND: Final = {
     ),
     # Its log began with an event that a reader from the start could not cross to.
     "a queued turn that is stopped after a loss can be read from its start": Plan(
-        3010, 2, False, True, True, "continue", 3,
+        3010,
+        2,
+        False,
+        True,
+        True,
+        "continue",
+        3,
         (
             send(0.0, 0, 0, "a", reads="none"),
             happens(0.063, "freeze", 100, 0, seconds=2.103, steps=13),
@@ -62,7 +86,13 @@ FOUND: Final = {
     ),
     # It had the id of the last event of a turn that had ended with another one.
     "a reader who was shown what the store forgot does not wait for ever": Plan(
-        10226, 2, False, True, True, "restart", 2,
+        10226,
+        2,
+        False,
+        True,
+        True,
+        "restart",
+        2,
         (
             send(0.0, 0, 1, None),
             happens(0.193, "freeze", 100, 1, seconds=2.6, steps=11),
@@ -70,7 +100,7 @@ FOUND: Final = {
             happens(1.572, "follow", 1, 0, of=0),
         ),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("plan", FOUND.values(), ids=FOUND.keys())

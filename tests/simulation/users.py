@@ -19,7 +19,7 @@ from service.engine.sends import Attached, Send
 from service.errors import ServiceError
 from service.events import FAILED, RESTARTED
 from service.events import Event as Logged
-from service.store.turns import LIFE, TurnRef
+from service.store.turn_records import LIFE, TurnRef
 from tests.simulation.plan import Event
 from tests.simulation.seen import text_of
 
@@ -153,14 +153,25 @@ class Users:
             edited = self._sent[what["of"]]
             again = what["regenerate"]
             return Send(
-                route="turns", principal=PRINCIPAL, content="" if again else f"q{number}", key=key,
-                session_id=edited.what["session"], mode="regenerate" if again else "edit", must_exist=True,
-                message_id=f"m{edited.number}", on_busy=what["on_busy"],
-            )  # fmt: skip
+                route="turns",
+                principal=PRINCIPAL,
+                content="" if again else f"q{number}",
+                key=key,
+                session_id=edited.what["session"],
+                mode="regenerate" if again else "edit",
+                must_exist=True,
+                message_id=f"m{edited.number}",
+                on_busy=what["on_busy"],
+            )
         return Send(
-            route="turns", principal=PRINCIPAL, content=f"q{number}", key=key, session_id=what["session"],
-            message_id=f"m{number}", on_busy=what["on_busy"],
-        )  # fmt: skip
+            route="turns",
+            principal=PRINCIPAL,
+            content=f"q{number}",
+            key=key,
+            session_id=what["session"],
+            message_id=f"m{number}",
+            on_busy=what["on_busy"],
+        )
 
     async def _begin(self, event: Event, first: Event, number: int) -> None:
         for tried in range(_TRIES):

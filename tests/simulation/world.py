@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from service.config.settings import Settings
 from service.engine.engine import Engine
 from service.store.store import Store
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from service.upstream.models import Catalogue, Model
 from tests.simulation import store as stores
 from tests.simulation.clock import Broken, Loop, Process, Stuck, virtual
@@ -45,20 +45,37 @@ _BACK_SECONDS: Final = 0.3  # until a worker that has ended is replaced
 @cache
 def settings(on_takeover: str, max_running: int) -> Settings:
     return Settings(
-        _env_file=None, redis_url="redis://simulated", lease_seconds=LEASE, orphan_seconds=2.0,
-        redis_timeout_seconds=0.5, store_hold_seconds=3.0, first_token_timeout_seconds=3.0,
-        idle_timeout_seconds=2.0, turn_timeout_seconds=10.0, retry_budget_seconds=3.0, heartbeat_seconds=2.0,
-        max_attempts=3, max_queued_turns=2, max_running_turns=max_running, max_running_turns_per_principal=3,
-        budget_tokens_per_day=1_000_000, on_takeover=on_takeover,
-    )  # fmt: skip
+        _env_file=None,
+        redis_url="redis://simulated",
+        lease_seconds=LEASE,
+        orphan_seconds=2.0,
+        redis_timeout_seconds=0.5,
+        store_hold_seconds=3.0,
+        first_token_timeout_seconds=3.0,
+        idle_timeout_seconds=2.0,
+        turn_timeout_seconds=10.0,
+        retry_budget_seconds=3.0,
+        heartbeat_seconds=2.0,
+        max_attempts=3,
+        max_queued_turns=2,
+        max_running_turns=max_running,
+        max_running_turns_per_principal=3,
+        budget_tokens_per_day=1_000_000,
+        on_takeover=on_takeover,
+    )
 
 
 def catalogue(on_takeover: Any) -> Catalogue:
     common: dict[str, Any] = {
-        "context_window": 8000, "max_completion_tokens": 1000, "default_completion": 500,
-        "capabilities": frozenset(), "reasoning_efforts": (), "aliases": (), "on_takeover": on_takeover,
+        "context_window": 8000,
+        "max_completion_tokens": 1000,
+        "default_completion": 500,
+        "capabilities": frozenset(),
+        "reasoning_efforts": (),
+        "aliases": (),
+        "on_takeover": on_takeover,
         "owned_by": "simulation",
-    }  # fmt: skip
+    }
     return Catalogue([Model(id="one", fallbacks=("two",), **common), Model(id="two", fallbacks=(), **common)])
 
 

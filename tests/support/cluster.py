@@ -25,10 +25,16 @@ class Cluster:
             home = directory / f"node{len(self.nodes)}"
             self.nodes.append(
                 RedisServer(
-                    home, "--cluster-enabled", "yes", "--cluster-node-timeout", "60000",
-                    "--cluster-require-full-coverage", "no", port=_free_port(),
+                    home,
+                    "--cluster-enabled",
+                    "yes",
+                    "--cluster-node-timeout",
+                    "60000",
+                    "--cluster-require-full-coverage",
+                    "no",
+                    port=_free_port(),
                 )
-            )  # fmt: skip
+            )
         for number, node in enumerate(self.nodes):
             first, last = number * _SLOTS // size, (number + 1) * _SLOTS // size - 1
             node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
@@ -56,9 +62,15 @@ class Cluster:
 
     def add_replica(self, master: RedisServer, directory: Path) -> RedisServer:
         replica = RedisServer(
-            directory, "--cluster-enabled", "yes", "--cluster-node-timeout", "60000",
-            "--repl-diskless-sync-delay", "0", port=_free_port(),
-        )  # fmt: skip
+            directory,
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "60000",
+            "--repl-diskless-sync-delay",
+            "0",
+            port=_free_port(),
+        )
         replica.client().execute_command("CLUSTER", "MEET", "127.0.0.1", master.port)
         eventually(lambda: self._id(master) in str(replica.client().execute_command("CLUSTER NODES")))
         replica.client().execute_command("CLUSTER", "REPLICATE", self._id(master))

@@ -46,9 +46,14 @@ class Dialect(ABC):
         return self.path
 
     async def send(
-        self, served: Served, message: str, session: str = "s", *,
-        shown: OnText | None = None, headers: dict[str, str] | None = None,
-    ) -> Outcome:  # fmt: skip
+        self,
+        served: Served,
+        message: str,
+        session: str = "s",
+        *,
+        shown: OnText | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Outcome:
         request = served.client.stream(
             "POST", self.url(session), json=self.body(message, session), headers=headers
         )
@@ -215,5 +220,12 @@ class AiSdkResetting(AiSdk):
 
 
 DIALECTS: list[Dialect] = [
-    Text(), Native(), OpenAI(), OpenAIWhole(), Responses(), ResponsesWhole(), AiSdk(), AiSdkResetting(),
-]  # fmt: skip
+    Text(),
+    Native(),
+    OpenAI(),
+    OpenAIWhole(),
+    Responses(),
+    ResponsesWhole(),
+    AiSdk(),
+    AiSdkResetting(),
+]

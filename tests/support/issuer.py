@@ -47,9 +47,15 @@ def public_jwk(key: PrivateKey, key_id: str | None = None, **fields: Any) -> dic
 
 
 def token(
-    subject: Any = "alice", *, key: Any = SECRET, algorithm: str = "HS256", key_id: str | None = None,
-    lives: float = 60, without: tuple[str, ...] = (), **claims: Any,
-) -> str:  # fmt: skip
+    subject: Any = "alice",
+    *,
+    key: Any = SECRET,
+    algorithm: str = "HS256",
+    key_id: str | None = None,
+    lives: float = 60,
+    without: tuple[str, ...] = (),
+    **claims: Any,
+) -> str:
     now = time.time()
     body = {
         "sub": subject,

@@ -30,8 +30,10 @@ class Nginx:
         servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
         text, blocks = re.subn(
             r"(upstream chat \{).*?\n(\s*)\}",
-            lambda found: f"{found[1]} {servers} keepalive 32; {found[2]}}}", text, flags=re.S,
-        )  # fmt: skip
+            lambda found: f"{found[1]} {servers} keepalive 32; {found[2]}}}",
+            text,
+            flags=re.S,
+        )
         text, listens = re.subn(r"\blisten [^;]+;", f"listen 127.0.0.1:{self.port};", text)
         assert (blocks, listens) == (1, 1), "nginx.conf has one upstream chat block and one listen line"
         for name, value in edits.items():
@@ -45,10 +47,20 @@ class Nginx:
         user = "user root; " if os.geteuid() == 0 else ""
         with (directory / "access.log").open("wb") as out, (directory / "stderr.log").open("wb") as err:
             self._process = subprocess.Popen(
-                [program, "-p", str(directory), "-c", str(directory / "nginx.conf"),
-                 "-e", str(directory / "error.log"), "-g", f"daemon off; {user}pid {directory}/nginx.pid;"],
-                stdout=out, stderr=err,
-            )  # fmt: skip
+                [
+                    program,
+                    "-p",
+                    str(directory),
+                    "-c",
+                    str(directory / "nginx.conf"),
+                    "-e",
+                    str(directory / "error.log"),
+                    "-g",
+                    f"daemon off; {user}pid {directory}/nginx.pid;",
+                ],
+                stdout=out,
+                stderr=err,
+            )
         self._directory = directory
         eventually(self._answers, within=10)
 

@@ -35,9 +35,15 @@ class Node:
     async def play(self, script: str, scenario: str, **parameters: Any) -> Any:
         """What the scenario returned. Its errors fail the test with all that it printed."""
         process = await asyncio.create_subprocess_exec(
-            self._node, "play.mjs", script, scenario, json.dumps(parameters), cwd=FOLDER,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            self._node,
+            "play.mjs",
+            script,
+            scenario,
+            json.dumps(parameters),
+            cwd=FOLDER,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         try:
             out, err = await asyncio.wait_for(process.communicate(), _SCENARIO_SECONDS)
         except (TimeoutError, asyncio.CancelledError):

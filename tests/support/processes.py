@@ -43,16 +43,23 @@ class Replica:
             name: value for name, value in os.environ.items() if not name.startswith(("CHAT_", "GROQ_"))
         }
         environment |= {
-            "CHAT_PORT": str(self.port), "CHAT_HOST": "127.0.0.1", "CHAT_DATA_DIR": str(self.directory),
-            "CHAT_LOG_FORMAT": "json", "PYTHONPATH": str(ROOT),
-        }  # fmt: skip
+            "CHAT_PORT": str(self.port),
+            "CHAT_HOST": "127.0.0.1",
+            "CHAT_DATA_DIR": str(self.directory),
+            "CHAT_LOG_FORMAT": "json",
+            "PYTHONPATH": str(ROOT),
+        }
         for name, value in self.settings.items():
             environment[name if name.startswith("GROQ_") else f"CHAT_{name.upper()}"] = str(value)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service", self.command],
-                cwd=self.directory, env=environment, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                cwd=self.directory,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         eventually(self.ready, within=30)
 
     def ready(self) -> bool:

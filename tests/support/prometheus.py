@@ -36,10 +36,15 @@ class Prometheus:
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, verify=False)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [program("prometheus"), f"--config.file={directory}/prometheus.yml",
-                 f"--storage.tsdb.path={directory}/data", f"--web.listen-address=127.0.0.1:{port}"],
-                stdout=log, stderr=log,
-            )  # fmt: skip
+                [
+                    program("prometheus"),
+                    f"--config.file={directory}/prometheus.yml",
+                    f"--storage.tsdb.path={directory}/data",
+                    f"--web.listen-address=127.0.0.1:{port}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
         eventually(self._ready, within=20)
 
     def _ready(self) -> bool:

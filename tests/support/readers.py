@@ -22,9 +22,10 @@ async def start_turn(
         url = random.choice(urls)
         try:
             answer = await client.post(
-                f"{url}/v1/sessions/{session}/turns", json=body,
+                f"{url}/v1/sessions/{session}/turns",
+                json=body,
                 headers={"Prefer": "respond-async", "Idempotency-Key": key},
-            )  # fmt: skip
+            )
         except httpx.TransportError:
             await asyncio.sleep(0.05)
             continue

@@ -14,11 +14,15 @@ class Sentinels:
         self.master = RedisServer(directory / "master")
         self.replicas = [
             RedisServer(
-                directory / f"replica{number}", "--replicaof", "127.0.0.1", str(self.master.port),
-                "--repl-diskless-sync-delay", "0",
+                directory / f"replica{number}",
+                "--replicaof",
+                "127.0.0.1",
+                str(self.master.port),
+                "--repl-diskless-sync-delay",
+                "0",
             )
             for number in range(replicas)
-        ]  # fmt: skip
+        ]
         self.sentinels = []
         for number in range(3):
             home = directory / f"sentinel{number}"

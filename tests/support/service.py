@@ -78,9 +78,14 @@ async def serve(redis_url: str, double_url: str, **settings: Any) -> AsyncIterat
     values: dict[str, Any] = {"redis_url": redis_url, "groq_base_url": double_url, "log_level": "error"}
     app = create_app(Settings(_env_file=None, **{**values, **settings}))
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, http=BoundedHttp, proxy_headers=False,
+        app,
+        host="127.0.0.1",
+        port=0,
+        log_config=None,
+        http=BoundedHttp,
+        proxy_headers=False,
         server_header=False,
-    )  # fmt: skip
+    )
     server = PromptServer(config)
     task = asyncio.create_task(server._serve(None))
     ready = asyncio.create_task(server.ready.wait())

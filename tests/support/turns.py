@@ -7,7 +7,7 @@ from typing import Any
 from service import events
 from service.store.log import Append
 from service.store.store import Store
-from service.store.turns import Begin, Begun, Seal, Turn, TurnRef
+from service.store.turn_records import Begin, Begun, Seal, Turn, TurnRef
 
 PRINCIPAL = "p"
 SESSION = "s"
@@ -26,11 +26,14 @@ class Hands:
 
     async def try_begin(self, turn_id: str, **wanted: Any) -> Begun:
         values: dict[str, Any] = {
-            "ref": ref(turn_id), "mode": "append", "message_id": f"m_{turn_id}",
-            "message": b'{"role":"user","content":"question"}', "fields": {"model": "m"},
+            "ref": ref(turn_id),
+            "mode": "append",
+            "message_id": f"m_{turn_id}",
+            "message": b'{"role":"user","content":"question"}',
+            "fields": {"model": "m"},
             "started": events.structured(events.STARTED, {"turn_id": turn_id, "model": "m", "created": 1}),
             "defaults": {},
-        }  # fmt: skip
+        }
         return await self.store.turns.begin(Begin(**{**values, **wanted}), self.worker)
 
     async def begin(self, turn_id: str, **wanted: Any) -> Turn:

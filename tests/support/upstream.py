@@ -19,8 +19,10 @@ class DoubleProcess:
         self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "service.double", "--port", str(port), "--rate", "0", *arguments],
-            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         self._client = httpx.Client(base_url=self.url, timeout=30, verify=False)
         eventually(self._ready, within=20)
 

@@ -30,11 +30,20 @@ def test_a_record_holds_a_digest_and_nothing_of_the_secret() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "chat_", "chat__", "sk-proj-abc", "chat_abc_" + "x" * 43, "chat_4ur70gq1k1pj_" + "x" * 42,
-        "chat_4ur70gq1k1pj_" + "x" * 44, "chat_4UR70gq1k1pj_" + "x" * 43, "chat_4ur70gq1k1pj_" + "-" * 43,
-        "chat_4ur70gq1k1pj_" + "x" * 43 + "\n", "Chat_4ur70gq1k1pj_" + "x" * 43, "chat_" * 10_000,
+        "",
+        "chat_",
+        "chat__",
+        "sk-proj-abc",
+        "chat_abc_" + "x" * 43,
+        "chat_4ur70gq1k1pj_" + "x" * 42,
+        "chat_4ur70gq1k1pj_" + "x" * 44,
+        "chat_4UR70gq1k1pj_" + "x" * 43,
+        "chat_4ur70gq1k1pj_" + "-" * 43,
+        "chat_4ur70gq1k1pj_" + "x" * 43 + "\n",
+        "Chat_4ur70gq1k1pj_" + "x" * 43,
+        "chat_" * 10_000,
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_a_key_has_no_id(text: str) -> None:
     assert id_of(text) is None
 

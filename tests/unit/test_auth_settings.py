@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.config.settings import SettingsError, load_settings
+from service.config.loading import load_settings
+from service.config.settings import SettingsError
 from tests.support.issuer import private_key, public_pem
 
 SECRET = "s" * 32
@@ -56,7 +57,7 @@ def load(**values: Any) -> Any:
         ({"limit_window": "sliding"}, "CHAT_LIMIT_WINDOW"),
         ({"trusted_proxies": "10.0.0.0/99"}, "CHAT_TRUSTED_PROXIES"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_identity_setting_is_one_sentence_and_no_start(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError) as raised:
         load(**values)
@@ -86,9 +87,14 @@ def test_production_takes_tokens_of_named_issuers_for_named_audiences() -> None:
 
 def test_secrets_do_not_show_in_the_settings_text() -> None:
     settings = load(
-        auth="jwt", jwt_key=SECRET, jwt_algorithms="HS256", secret="t" * 32, redis_url="redis://:hunter2@localhost",
-        metrics_token="metrics-token", GROQ_API_KEY="gsk_groq",
-    )  # fmt: skip
+        auth="jwt",
+        jwt_key=SECRET,
+        jwt_algorithms="HS256",
+        secret="t" * 32,
+        redis_url="redis://:hunter2@localhost",
+        metrics_token="metrics-token",
+        GROQ_API_KEY="gsk_groq",
+    )
     for text in (repr(settings), str(settings.model_dump())):
         for secret in (SECRET, "t" * 32, "hunter2", "metrics-token", "gsk_groq"):
             assert secret not in text

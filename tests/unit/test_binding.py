@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.cli.listening import Refused, listen
-from service.config.settings import load_settings
+from service.config.loading import load_settings
 
 
 @pytest.fixture

@@ -126,10 +126,16 @@ def test_a_garbled_token_among_sound_ones_fails_the_attempt(middle: bytes) -> No
         (b'data: {"error":{"message":"boom","type":"internal_server_error"}}\n\n', "server_error"),
         (error_event(message="m", code="tool_use_failed", status_code=400), "bad_output"),
         (chunk({}, x_groq={"id": "r", "error": "over capacity"}), "server_error"),
-        (error_event(message="on tokens per day (TPD): Limit 1. Please try again in 2m59.5s.",
-                     code="rate_limit_exceeded", status_code=429), "limit_tpd"),
+        (
+            error_event(
+                message="on tokens per day (TPD): Limit 1. Please try again in 2m59.5s.",
+                code="rate_limit_exceeded",
+                status_code=429,
+            ),
+            "limit_tpd",
+        ),
     ],
-)  # fmt: skip
+)
 def test_every_failure_inside_a_stream_is_recognised(data: bytes, kind: str) -> None:
     with pytest.raises(UpstreamError) as caught:
         decode([data])
@@ -244,12 +250,28 @@ TWO = [("f", '{"a":1}'), ("g", "{}")]
         ([call('{"a":1}', name="f", index=0, id="1"), call("{}", name="g", index=0, id="2")], TWO),
         ([call('{"a":1}', name="f"), call("{}", name="g")], TWO),
         ([call('{"a":1}', name="f", index=0), call("{}", name="g", index=0)], TWO),
-        ([call("", name="f", id="1"), call('{"a":', id="1"), call("1}", id="1"),
-          call("{}", name="g", id="2")], TWO),
-        ([call("", name="f", id="1"), call('{"a":'), call("1}"), call("", name="g", id="2"),
-          call("{}")], TWO),
-        ([call("", name="f", index=0, id="1"), call("", name="g", index=1, id="2"), call('{"a":1}', index=0),
-          call("{}", index=1)], TWO),
+        (
+            [
+                call("", name="f", id="1"),
+                call('{"a":', id="1"),
+                call("1}", id="1"),
+                call("{}", name="g", id="2"),
+            ],
+            TWO,
+        ),
+        (
+            [call("", name="f", id="1"), call('{"a":'), call("1}"), call("", name="g", id="2"), call("{}")],
+            TWO,
+        ),
+        (
+            [
+                call("", name="f", index=0, id="1"),
+                call("", name="g", index=1, id="2"),
+                call('{"a":1}', index=0),
+                call("{}", index=1),
+            ],
+            TWO,
+        ),
         ([call('{"a"', name="f", index=0, id="1"), call(":1}", name="f", index=0, id="1")], TWO[:1]),
         ([call('{"a"', name="f", index=0, id="1"), call(":1}", index=0, id="another each time")], TWO[:1]),
         ([call('{"a"', name="f", index=0), call(":1}", name="f", index=0)], TWO[:1]),
@@ -258,7 +280,7 @@ TWO = [("f", '{"a":1}'), ("g", "{}")]
         ([{"id": "1", "index": None, "function": {"name": "f", "arguments": None}}], [("f", "")]),
         ([call("", name="f", id="1"), call("", name="g", id="2")], [("f", ""), ("g", "")]),
     ],
-)  # fmt: skip
+)
 def test_tool_calls_are_told_apart_by_what_is_certain(
     deltas: list[dict[str, Any]], expected: list[tuple[str, str]]
 ) -> None:

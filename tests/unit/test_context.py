@@ -6,8 +6,8 @@ import pytest
 
 from service.engine.context import Contexts, Tokens
 from service.errors import ServiceError
-from service.store.sessions import Page, Said
-from service.store.turns import Turn, TurnRef
+from service.store.messages import Page, Said
+from service.store.turn_records import Turn, TurnRef
 from service.upstream.models import Model
 
 MODEL = Model("small", 2048, 1024, 1024, frozenset(), (), (), (), "restart", "bench")

@@ -14,7 +14,7 @@ from service.engine.flusher import Flusher
 from service.engine.live import Live
 from service.errors import StoreMoving, StoreUnavailable
 from service.store.log import OK, Append, Log
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 from tests.support.waiting import eventually_async
 
 
@@ -50,9 +50,16 @@ def flushing(window: float) -> tuple[HeldLog, Flusher, Live]:
     log = HeldLog()
     flusher = Flusher(Settings(flush_window_seconds=window), cast(Log, log), Background())
     turn = Turn(
-        ref=TurnRef("p", "s", "t_1"), state="running", epoch=1, attempt=0, model="m", user="m_1", pos=1,
-        last=1, created=0,
-    )  # fmt: skip
+        ref=TurnRef("p", "s", "t_1"),
+        state="running",
+        epoch=1,
+        attempt=0,
+        model="m",
+        user="m_1",
+        pos=1,
+        last=1,
+        created=0,
+    )
     return log, flusher, Live(turn, ("turn", "log"), None)
 
 

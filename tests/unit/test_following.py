@@ -17,7 +17,7 @@ from service.engine.tail_cache import TailCache, TailCaches
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 from service.store.store import Store
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 from tests.support.waiting import eventually_async
 
 REF = TurnRef("p", "s", "t_1")
@@ -85,9 +85,11 @@ class Missed:
         self.log = [told(1), told(2), Event(3, events.structured(events.COMPLETED, {}))]
         self.seen: list[list[int]] = []
         parts = SimpleNamespace(
-            log=SimpleNamespace(read=self._read), turns=SimpleNamespace(get=get),
-            health=SimpleNamespace(refusal=("", 0.0)), client=SimpleNamespace(cluster=False),
-        )  # fmt: skip
+            log=SimpleNamespace(read=self._read),
+            turns=SimpleNamespace(get=get),
+            health=SimpleNamespace(refusal=("", 0.0)),
+            client=SimpleNamespace(cluster=False),
+        )
         values = Settings(heartbeat_seconds=100, **settings)
         self.readers = Readers(
             values, cast(Store, parts), cast(TailCaches, SimpleNamespace(watch=self._watch))

@@ -58,9 +58,11 @@ def test_browsers_are_told_to_stay_on_https_in_production_where_they_came_by_it(
     scope: dict[str, Any], told: bool
 ) -> None:
     production: dict[str, Any] = {
-        "env": "production", "GROQ_API_KEY": "gsk_x", "redis_url": "redis://localhost",
+        "env": "production",
+        "GROQ_API_KEY": "gsk_x",
+        "redis_url": "redis://localhost",
         "trusted_proxies": "10.0.0.0/8",
-    }  # fmt: skip
+    }
     assert ("strict-transport-security" in added(scope, **production)) is told
     assert "strict-transport-security" not in added(scope, trusted_proxies="10.0.0.0/8")
 

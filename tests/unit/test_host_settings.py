@@ -8,7 +8,8 @@ import pytest
 
 from service.api.hosts import Hosts
 from service.api.origins import allowed_origins
-from service.config.settings import DEV_ORIGINS, Settings, SettingsError, load_settings
+from service.config.loading import load_settings
+from service.config.settings import DEV_ORIGINS, Settings, SettingsError
 
 PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "redis_url": "redis://h"}
 

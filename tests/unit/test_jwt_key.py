@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from service.config.jwt_key import read_key, usable_keys
-from service.config.settings import SettingsError, load_settings
+from service.config.loading import load_settings
+from service.config.settings import SettingsError
 from service.config.validators import JWT_SYMMETRIC
 from tests.support.issuer import PrivateKey, private_key, public_jwk, public_pem
 

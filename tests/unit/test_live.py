@@ -7,14 +7,21 @@ import asyncio
 import pytest
 
 from service.engine.live import Interrupted, Live
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 
 
 def live() -> Live:
     turn = Turn(
-        ref=TurnRef("p", "s", "t_1"), state="running", epoch=1, attempt=0, model="m", user="m_1", pos=1,
-        last=1, created=0,
-    )  # fmt: skip
+        ref=TurnRef("p", "s", "t_1"),
+        state="running",
+        epoch=1,
+        attempt=0,
+        model="m",
+        user="m_1",
+        pos=1,
+        last=1,
+        created=0,
+    )
     return Live(turn, ("turn", "log"), None)
 
 

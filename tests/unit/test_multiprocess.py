@@ -38,9 +38,13 @@ for line in sys.stdin:
 class Worker:
     def __init__(self, directory: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=clean_environment(PROMETHEUS_MULTIPROC_DIR=str(directory)), cwd=ROOT,
-        )  # fmt: skip
+            [sys.executable, "-c", WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean_environment(PROMETHEUS_MULTIPROC_DIR=str(directory)),
+            cwd=ROOT,
+        )
 
     def do(self, what: str) -> None:
         assert self.process.stdin

@@ -9,7 +9,8 @@ import pytest
 
 from service.engine.background import Background
 from service.engine.pacing import queue as pacing_of_calls
-from service.engine.pacing.queue import Grant, Pacer
+from service.engine.pacing.grant import Grant
+from service.engine.pacing.queue import Pacer
 from service.errors import StoreUnavailable, UpstreamError
 from service.store.pacing import Bucket, Pace, Report
 from service.upstream.base import Limits
@@ -98,8 +99,13 @@ async def test_of_plenty_a_little_is_taken_before_asking_and_told_afterwards(bac
     assert room.polls == 2
     told = room.reports[1]
     assert (told.calls, told.requests, told.prompt, told.completion, told.ended, told.heard) == (
-        2, -1, -1, -9, -10, -1
-    )  # fmt: skip
+        2,
+        -1,
+        -1,
+        -9,
+        -10,
+        -1,
+    )
 
 
 async def test_whose_last_turn_is_longest_ago_goes_first(background: Background) -> None:
@@ -180,9 +186,14 @@ async def test_a_refusal_is_reported_with_what_was_asked(background: Background)
     assert isinstance(grant, Grant)
     line.head(grant, Limits())
     error = UpstreamError(
-        "upstream_rate_limited", "Later.", kind="limit_tpm", retry_after=2, window="tpm", limit=8000,
+        "upstream_rate_limited",
+        "Later.",
+        kind="limit_tpm",
+        retry_after=2,
+        window="tpm",
+        limit=8000,
         requested=100,
-    )  # fmt: skip
+    )
     line.refused(grant, error)
     line.ended(grant, 0, 0, made=False)
     await line.flush()

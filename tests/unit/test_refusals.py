@@ -75,9 +75,11 @@ def test_what_the_model_made_wrong_is_told_in_bounded_words() -> None:
     }
     found = refusal(400, {"error": error}, {})
     assert found.provider == {
-        "message": "No in organization .", "type": "invalid_request_error", "code": "tool_use_failed",
+        "message": "No in organization .",
+        "type": "invalid_request_error",
+        "code": "tool_use_failed",
         "failed_generation": "x" * 65_536,
-    }  # fmt: skip
+    }
 
 
 def test_kin_that_has_another_code_is_told_alike() -> None:
@@ -90,10 +92,12 @@ def test_kin_that_has_another_code_is_told_alike() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {}, {"error": {"detail": "Not Found"}}, {"error": {"message": "Cannot POST /v1/models/x"}},
+        {},
+        {"error": {"detail": "Not Found"}},
+        {"error": {"message": "Cannot POST /v1/models/x"}},
         {"error": {"message": "Unknown request URL: POST /v1/chat/completions.", "code": "unknown_url"}},
     ],
-)  # fmt: skip
+)
 def test_a_wrong_address_is_the_operator_s_matter(body: dict[str, object]) -> None:
     for status in (404, 405):
         found = refusal(status, body, {})
@@ -107,7 +111,7 @@ def test_a_wrong_address_is_the_operator_s_matter(body: dict[str, object]) -> No
         {"message": "model 'x' not found, try pulling it first"},
         {"message": "No.", "code": "model_not_found"},
     ],
-)  # fmt: skip
+)
 def test_a_404_about_a_model_is_that_model_gone(error: dict[str, object]) -> None:
     found = refusal(404, {"error": error}, {})
     assert (found.kind, found.fail_over) == ("model_gone", True)

@@ -27,15 +27,19 @@ BODIES: dict[str, list[bytes]] = {
     "thoughts first": [events.reasoning("Hm"), events.reasoning("."), events.delta("Hello")],
     "thoughts between": [events.delta("He"), events.reasoning("Hm"), events.delta("llo")],
     "calls": [
-        events.delta("Let me see."), call(0, name="a"), call(0, arguments='{"x"'), call(0, arguments=":1}"),
+        events.delta("Let me see."),
+        call(0, name="a"),
+        call(0, arguments='{"x"'),
+        call(0, arguments=":1}"),
         call(1, name="b", arguments="{}"),
     ],
     "a call that goes on late": [call(0, name="a", arguments="{"), call(1, name="b"), call(0, arguments="}")],
     "begun again": [
-        events.structured(events.RESTARTED, {"attempt": 2}), events.delta("Hello"),
+        events.structured(events.RESTARTED, {"attempt": 2}),
+        events.delta("Hello"),
     ],
     "nothing": [],
-}  # fmt: skip
+}
 ENDS = {
     "completed": events.structured(events.COMPLETED, {"finish_reason": "stop", "usage": USAGE}),
     "incomplete": events.structured(events.COMPLETED, {"finish_reason": "length", "usage": USAGE}),

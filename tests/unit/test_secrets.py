@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from service.config.settings import SettingsError, load_settings, unknown_names
+from service.config.loading import load_settings, unknown_names
+from service.config.settings import SettingsError
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from service.config.loading import load_settings, unknown_names
 from service.config.redis_url import without_credentials
-from service.config.settings import SettingsError, load_settings, unknown_names
+from service.config.settings import SettingsError
 from service.store.connection.client import _addresses
 from service.telemetry.logs import configure, warn_of
 from service.upstream.models import load_catalogue
@@ -111,10 +112,16 @@ def test_a_sentinel_may_have_an_address_of_either_kind() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://h/", "redis://h/3", "rediss://h?db=3", "unix:///run/redis.sock?db=3", "redis+cluster://h/",
-        "redis+sentinel://h", "redis+sentinel://h/main", "redis+sentinel://h/main/3",
+        "redis://h/",
+        "redis://h/3",
+        "rediss://h?db=3",
+        "unix:///run/redis.sock?db=3",
+        "redis+cluster://h/",
+        "redis+sentinel://h",
+        "redis+sentinel://h/main",
+        "redis+sentinel://h/main/3",
     ],
-)  # fmt: skip
+)
 def test_a_database_is_a_number_or_not_named(url: str) -> None:
     assert load_settings(_env_file=None, redis_url=url).redis_url is not None
 
@@ -196,12 +203,16 @@ def test_secrets_do_not_show() -> None:
 
 def test_the_dead_models_of_the_original_contract_have_living_heirs() -> None:
     catalogue = load_catalogue(None, None)
-    heirs = {name: catalogue.resolve(name).id for name in (
-        "llama3-70b-8192", "llama3-8b-8192", "mixtral-8x7b-32768", "gemma-7b-it")}  # fmt: skip
+    heirs = {
+        name: catalogue.resolve(name).id
+        for name in ("llama3-70b-8192", "llama3-8b-8192", "mixtral-8x7b-32768", "gemma-7b-it")
+    }
     assert heirs == {
-        "llama3-70b-8192": "openai/gpt-oss-120b", "llama3-8b-8192": "openai/gpt-oss-20b",
-        "mixtral-8x7b-32768": "openai/gpt-oss-120b", "gemma-7b-it": "openai/gpt-oss-20b",
-    }  # fmt: skip
+        "llama3-70b-8192": "openai/gpt-oss-120b",
+        "llama3-8b-8192": "openai/gpt-oss-20b",
+        "mixtral-8x7b-32768": "openai/gpt-oss-120b",
+        "gemma-7b-it": "openai/gpt-oss-20b",
+    }
     assert catalogue.default.id == "openai/gpt-oss-120b"
 
 

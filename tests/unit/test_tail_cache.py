@@ -9,7 +9,7 @@ import pytest
 from service import events
 from service.engine.tail_cache import TailCache
 from service.events import Event
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 
 
 def event(number: int) -> Event:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.engine.billing import billed
-from service.store.turns import Turn, TurnRef
+from service.store.turn_records import Turn, TurnRef
 from service.usage import count, told
 
 
@@ -44,6 +44,8 @@ def test_details_add_up_over_the_calls_of_a_turn_and_over_those_of_a_version_bef
     once = billed(turn(billed=before), 5, {"prompt_tokens": 7, "completion_tokens": 4, "cached_tokens": 3})
     twice = billed(turn(billed=once), 5, {"prompt_tokens": 7, "completion_tokens": 4, "cached_tokens": 2})
     assert told(twice) == {
-        "prompt_tokens": 24, "completion_tokens": 9, "total_tokens": 33,
+        "prompt_tokens": 24,
+        "completion_tokens": 9,
+        "total_tokens": 33,
         "prompt_tokens_details": {"cached_tokens": 5},
-    }  # fmt: skip
+    }

@@ -8,7 +8,7 @@ import pytest
 
 from service.dialects.base import validate
 from service.dialects.native import Params
-from service.dialects.openai import CompletionBody
+from service.dialects.openai_request import CompletionBody
 from service.errors import ServiceError
 
 CALL = {"messages": [{"role": "user", "content": "x"}]}

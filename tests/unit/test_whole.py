@@ -24,8 +24,11 @@ def test_all_of_it_is_one_batch() -> None:
     usage = {"prompt_tokens": 7, "completion_tokens": 4, "total_time": 0.5}
     batch = decode(completion(message, usage=usage, x_groq={"id": "req_1"}, service_tier="on_demand"), said)
     assert batch.pieces == [
-        (REASONING, "Hm."), (TEXT, "a\ufffdb"), (TOOL, {**CALL, "index": 0}), (TOOL, {**CALL, "index": 1}),
-    ]  # fmt: skip
+        (REASONING, "Hm."),
+        (TEXT, "a\ufffdb"),
+        (TOOL, {**CALL, "index": 0}),
+        (TOOL, {**CALL, "index": 1}),
+    ]
     assert (batch.finish_reason, batch.tokens) == ("stop", 4)
     assert batch.usage == {"prompt_tokens": 7, "completion_tokens": 4}
     assert said == {"id": "req_1", "service_tier": "on_demand", "times": {"total_time": 0.5}}
@@ -34,13 +37,17 @@ def test_all_of_it_is_one_batch() -> None:
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
-        (b"", "garbled"), (b"<html>", "garbled"), (b"[]", "garbled"), (b"{}", "garbled"),
-        (b'{"choices":[]}', "garbled"), (completion({"content": "x"}, None), "cut"),
+        (b"", "garbled"),
+        (b"<html>", "garbled"),
+        (b"[]", "garbled"),
+        (b"{}", "garbled"),
+        (b'{"choices":[]}', "garbled"),
+        (completion({"content": "x"}, None), "cut"),
         (completion({"tool_calls": [{"function": "f"}]}), "garbled"),
         (b'{"error":{"message":"No.","code":"tool_use_failed","failed_generation":"x"}}', "bad_output"),
         (b'{"error":"overloaded"}', "server_error"),
     ],
-)  # fmt: skip
+)
 def test_every_failure_is_recognised(body: bytes, kind: str) -> None:
     with pytest.raises(UpstreamError) as caught:
         decode(body, {})

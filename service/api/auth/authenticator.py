@@ -79,9 +79,11 @@ class Authenticator:
     def _judge_jwt(self, settings: Settings) -> None:
         if not settings.jwt_issuer or not settings.jwt_audience or "*" in settings.jwt_audience:
             log.warning(
-                "auth.jwt_wide", issuer=settings.jwt_issuer, audience=settings.jwt_audience,
+                "auth.jwt_wide",
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
                 note="without CHAT_JWT_ISSUER and CHAT_JWT_AUDIENCE every token under the key is taken.",
-            )  # fmt: skip
+            )
         if self._verifier.guessable:
             log.warning("auth.jwt_short", note="CHAT_JWT_KEY can be guessed; production does not take it.")
 
@@ -130,9 +132,11 @@ class Authenticator:
         if claims is None:
             raise _refused("token")
         return Principal(
-            self._principal_of(claims), self._scopes_of(claims), name=claims.subject[:200],
+            self._principal_of(claims),
+            self._scopes_of(claims),
+            name=claims.subject[:200],
             expires=claims.expires + self._settings.jwt_leeway_seconds,
-        )  # fmt: skip
+        )
 
     def _scopes_of(self, claims: Claims) -> frozenset[str]:
         """Our scopes by the settings: other applications' words for theirs mean nothing here."""
@@ -182,21 +186,27 @@ def _of_credential(found: Credential) -> Principal:
     if state != "active":
         raise _refused(state)
     return Principal(
-        found.principal, frozenset(found.scopes), name=found.name, key_id=found.id, expires=found.expires,
-        limit_sends=found.limit_sends, limit_reads=found.limit_reads,
+        found.principal,
+        frozenset(found.scopes),
+        name=found.name,
+        key_id=found.id,
+        expires=found.expires,
+        limit_sends=found.limit_sends,
+        limit_reads=found.limit_reads,
         budget_tokens_per_minute=found.budget_tokens_per_minute,
         budget_tokens_per_day=found.budget_tokens_per_day,
         budget_tokens_per_month=found.budget_tokens_per_month,
         max_running_turns=found.max_running_turns,
-    )  # fmt: skip
+    )
 
 
 def _refused(reason: str) -> ServiceError:
     metrics.auth_refusals.labels(reason=reason).inc()
     return ServiceError(
-        "unauthenticated", "Send a valid API key or token: `Authorization: Bearer ...`.",
+        "unauthenticated",
+        "Send a valid API key or token: `Authorization: Bearer ...`.",
         headers={"WWW-Authenticate": "Bearer"},
-    )  # fmt: skip
+    )
 
 
 def forbidden(scope: str) -> ServiceError:

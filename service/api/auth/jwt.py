@@ -91,10 +91,14 @@ class Verifier:
         settings = self._settings
         audience = None if "*" in settings.jwt_audience else list(settings.jwt_audience) or None
         return jwt.decode(
-            token, key, algorithms=list(settings.jwt_allowed), leeway=settings.jwt_leeway_seconds,
-            issuer=list(settings.jwt_issuer) or None, audience=audience,
+            token,
+            key,
+            algorithms=list(settings.jwt_allowed),
+            leeway=settings.jwt_leeway_seconds,
+            issuer=list(settings.jwt_issuer) or None,
+            audience=audience,
             options={"require": ["exp", "sub"], "verify_aud": audience is not None},
-        )  # fmt: skip
+        )
 
 
 def _claims(body: dict[str, Any], scope_claims: tuple[str, ...]) -> Claims | None:
@@ -155,9 +159,10 @@ class Published:
             await asyncio.shield(self._fetching)
         if time.monotonic() - self._fetched > _KEPT_SECONDS:
             raise ServiceError(
-                "overloaded", "The keys of the tokens' issuer cannot be fetched; try again in 10 s.",
+                "overloaded",
+                "The keys of the tokens' issuer cannot be fetched; try again in 10 s.",
                 retry_after=_RETRY_SECONDS,
-            )  # fmt: skip
+            )
         return self._keys.get(key_id, {}).get(algorithm)
 
     def refresh(self) -> None:

@@ -25,8 +25,8 @@ from service.api.sending import Sending, turn_headers
 from service.dialects import aisdk
 from service.engine.engine import Engine
 from service.errors import ServiceError, StoreUnavailable
-from service.store.sessions import Message
-from service.store.turns import Turn, TurnRef
+from service.store.messages import Message
+from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
@@ -113,9 +113,11 @@ async def messages(request: Request, session_id: str) -> Response:
     await edge.limits.check(request, principal, "reads")
     await existing(edge.engine, principal.id, session_id)
     return await paged(
-        lambda after: edge.engine.store.sessions.messages(principal.id, session_id, _PAGE, after), ui_message,
-        b"[", b"]",
-    )  # fmt: skip
+        lambda after: edge.engine.store.sessions.messages(principal.id, session_id, _PAGE, after),
+        ui_message,
+        b"[",
+        b"]",
+    )
 
 
 @router.get("/client/resumable-fetch.js", summary="An ES module: a fetch that survives drops")
@@ -178,9 +180,12 @@ async def _continue(
 
 
 def _answer(
-    request: Request, ref: TurnRef, encoder: aisdk.AiSdkEncoder, void: int,
+    request: Request,
+    ref: TurnRef,
+    encoder: aisdk.AiSdkEncoder,
+    void: int,
     headers: dict[str, str] | None = None,
-) -> Response:  # fmt: skip
+) -> Response:
     engine = edge_of(request).engine
     return TurnResponse(engine, ref, encoder, void=void, headers=headers, ended=_delivering(engine, ref))
 

@@ -28,6 +28,10 @@ async def _answer(request: Request, *, with_history: bool) -> Response:
         body = await bodies.read_json(request)
         attached = await sending.start(text.parse(body, sending.principal.id, with_history=with_history))
     return TurnResponse(
-        edge_of(request).engine, attached.ref, text.TextEncoder(), void=attached.void,
-        headers=turn_headers(attached), left=sending.left(attached.ref),
-    )  # fmt: skip
+        edge_of(request).engine,
+        attached.ref,
+        text.TextEncoder(),
+        void=attached.void,
+        headers=turn_headers(attached),
+        left=sending.left(attached.ref),
+    )

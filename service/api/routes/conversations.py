@@ -29,7 +29,7 @@ from service.dialects.base import Body, validate
 from service.dialects.responses_request import Metadata
 from service.engine.beginning import session_not_found
 from service.errors import ServiceError
-from service.store.sessions import Session
+from service.store.messages import Session
 
 router = APIRouter()
 

@@ -140,12 +140,14 @@ class Reference:
             "Parameters",
             [
                 (
-                    f"<code>{_text(one['name'])}</code>", _text(one["in"]), self._kind(one["schema"]),
+                    f"<code>{_text(one['name'])}</code>",
+                    _text(one["in"]),
+                    self._kind(one["schema"]),
                     _words(one.get("description", "")),
                 )
                 for one in parameters
             ],
-        )  # fmt: skip
+        )
         for media, content in operation.get("requestBody", {}).get("content", {}).items():
             yield f"<h4>Body</h4><p><code>{_text(media)}</code>: {self._kind(content['schema'])}</p>"
             for name, example in content.get("examples", {}).items():

@@ -122,9 +122,10 @@ async def readyz(request: Request) -> Response:
     checks = await readiness_of(request).checks(excluded)
     ready = all(value == "ok" for value in checks.values())
     return Json(
-        {"status": "ready" if ready else "unready", "checks": checks}, status_code=200 if ready else 503,
+        {"status": "ready" if ready else "unready", "checks": checks},
+        status_code=200 if ready else 503,
         headers={} if ready else {"Retry-After": "1"},
-    )  # fmt: skip
+    )
 
 
 @_probe("/health", "Always 200 while the process serves; the details say the rest")

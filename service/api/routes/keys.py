@@ -108,9 +108,14 @@ async def create_key(request: Request) -> Response:
     text, credential = new_key(**fields, expires=expires)
     await edge_of(request).engine.store.credentials.create(credential)
     audit.info(
-        "audit.key_created", key=credential.id, name=credential.name, owner=credential.owner,
-        scopes=list(credential.scopes), by=principal.id, by_key=principal.key_id,
-    )  # fmt: skip
+        "audit.key_created",
+        key=credential.id,
+        name=credential.name,
+        owner=credential.owner,
+        scopes=list(credential.scopes),
+        by=principal.id,
+        by_key=principal.key_id,
+    )
     return Json({"key": text, **key_resource(credential)}, status_code=201)
 
 

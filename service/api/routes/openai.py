@@ -9,7 +9,7 @@ from service.api.edge import edge_of
 from service.api.responses import TurnResponse
 from service.api.routes import health
 from service.api.sending import Sending, turn_headers
-from service.dialects import openai
+from service.dialects import openai_request
 
 router = APIRouter()
 
@@ -19,15 +19,21 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     async with Sending(request) as sending:
         body = await bodies.read_json(request)
-        send, encoder = openai.parse(
-            body, sending.principal.id, request.headers.get("x-session-id"),
+        send, encoder = openai_request.parse(
+            body,
+            sending.principal.id,
+            request.headers.get("x-session-id"),
             groq=request.scope["route"].path.startswith("/openai/"),
-        )  # fmt: skip
+        )
         attached = await sending.start(send)
     return TurnResponse(
-        edge_of(request).engine, attached.ref, encoder, void=attached.void,
-        headers=turn_headers(attached), left=sending.left(attached.ref),
-    )  # fmt: skip
+        edge_of(request).engine,
+        attached.ref,
+        encoder,
+        void=attached.void,
+        headers=turn_headers(attached),
+        left=sending.left(attached.ref),
+    )
 
 
 router.add_api_route("/openai/v1/models", health.list_models, summary="The models, for Groq's clients")

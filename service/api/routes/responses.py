@@ -36,7 +36,7 @@ from service.dialects.responses_request import NO_TOOLS_IN_CHAINS, Call, Item, b
 from service.engine.chains import base_of, is_response, previous_not_found
 from service.engine.engine import Engine
 from service.errors import ServiceError
-from service.store.turns import TurnRef
+from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 
 router = APIRouter()

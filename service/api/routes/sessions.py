@@ -20,8 +20,8 @@ from service.dialects.base import validate
 from service.engine.beginning import session_not_found, turn_not_found
 from service.engine.engine import Engine
 from service.errors import ServiceError
-from service.store.sessions import Message, Session
-from service.store.turns import Turn, TurnRef
+from service.store.messages import Message, Session
+from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
 
 router = APIRouter(prefix="/v1/sessions")
@@ -144,9 +144,10 @@ async def create_session(request: Request) -> Response:
     )
     session = await existing(edge.engine, principal.id, session_id)
     return Json(
-        session_resource(session), status_code=201 if created else 200,
+        session_resource(session),
+        status_code=201 if created else 200,
         headers={"Location": f"/v1/sessions/{session_id}"},
-    )  # fmt: skip
+    )
 
 
 @router.get("/{session_id}", summary="One session")
@@ -196,10 +197,12 @@ async def list_messages(request: Request, session_id: str) -> Response:
     page, following = await edge.engine.store.sessions.messages(
         principal.id, session_id, limit, after, newest_first=order == "desc"
     )
-    return Json({
-        "data": [message_resource(message) for message in page],
-        "next": None if following is None else str(following),
-    })  # fmt: skip
+    return Json(
+        {
+            "data": [message_resource(message) for message in page],
+            "next": None if following is None else str(following),
+        }
+    )
 
 
 @router.get("/{session_id}/export", summary="The whole session as JSON")
@@ -211,9 +214,11 @@ async def export_session(request: Request, session_id: str) -> Response:
     before = b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
     return await paged(
         lambda after: edge.engine.store.sessions.messages(principal.id, session_id, _EXPORT_PAGE, after),
-        message_resource, before, b"]}",
+        message_resource,
+        before,
+        b"]}",
         headers={"Content-Disposition": f'attachment; filename="{session_id}.json"'},
-    )  # fmt: skip
+    )
 
 
 @router.post("/{session_id}/turns", summary="Send a message, regenerate or edit; the answer as SSE")
@@ -274,9 +279,10 @@ async def get_events(request: Request, session_id: str, turn_id: str) -> Respons
     await edge.engine.named(ref)
     edge.streams.take(request, principal)
     headers = {
-        "X-Session-Id": session_id, "X-Turn-Id": turn_id,
+        "X-Session-Id": session_id,
+        "X-Turn-Id": turn_id,
         "Location": f"/v1/sessions/{session_id}/turns/{turn_id}/events",
-    }  # fmt: skip
+    }
     return await _events(request, ref, after, headers)
 
 

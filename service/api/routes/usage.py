@@ -82,16 +82,18 @@ async def get_usage(request: Request) -> Response:
     storage = edge.engine.storage
     kept = await storage.kept(who)
     found = await edge.engine.store.ledger.usage(who, days)
-    return Json({
-        "object": "list",
-        "data": [_usage_resource(usage) for usage in found],
-        "principal": who,
-        "budgets": budgets,
-        "storage": {
-            "sessions": {"limit": storage.most_sessions or None, "used": kept.sessions},
-            "bytes": {"limit": storage.most_bytes or None, "used": kept.bytes},
-        },
-    })  # fmt: skip
+    return Json(
+        {
+            "object": "list",
+            "data": [_usage_resource(usage) for usage in found],
+            "principal": who,
+            "budgets": budgets,
+            "storage": {
+                "sessions": {"limit": storage.most_sessions or None, "used": kept.sessions},
+                "bytes": {"limit": storage.most_bytes or None, "used": kept.bytes},
+            },
+        }
+    )
 
 
 @router.get("/principals", summary="Who has usage (admin)")
@@ -100,10 +102,12 @@ async def list_principals(request: Request) -> Response:
     edge = edge_of(request)
     await edge.limits.check(request, principal, "reads")
     found = await edge.engine.store.ledger.principals()
-    return Json({
-        "object": "list",
-        "data": [
-            {"principal": name, "last_used": datetime.fromtimestamp(seconds, UTC).date().isoformat()}
-            for name, seconds in found
-        ],
-    })  # fmt: skip
+    return Json(
+        {
+            "object": "list",
+            "data": [
+                {"principal": name, "last_used": datetime.fromtimestamp(seconds, UTC).date().isoformat()}
+                for name, seconds in found
+            ],
+        }
+    )

@@ -94,9 +94,15 @@ def reckoned(
             for kind, bucket in buckets.items()
         }
     return Pace(
-        now=0, known=pace.known, granted=[(-1.0, 0.0)] * granted, wait=wait, best=blocked, blocked=blocked,
-        roomy=False, buckets=buckets,
-    )  # fmt: skip
+        now=0,
+        known=pace.known,
+        granted=[(-1.0, 0.0)] * granted,
+        wait=wait,
+        best=blocked,
+        blocked=blocked,
+        roomy=False,
+        buckets=buckets,
+    )
 
 
 def _cost(kind: str, calls: int, prompt: int, completion: int) -> int:

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Final
 
 from service.engine.background import Background
-from service.engine.pacing.queue import Grant, Pacer
+from service.engine.pacing.grant import Grant
+from service.engine.pacing.queue import Pacer
 from service.errors import StoreUnavailable, UpstreamError
 from service.eventloop.aligned_sleep import aligned_sleep
 from service.store.pacing import Circuit, Pacing
@@ -90,9 +91,15 @@ class Governor:
         self._background.loop("circuit", self._look)
 
     async def admit(
-        self, principal: str, chain: list[Model], prompt: int, completion: int, left: float, *,
+        self,
+        principal: str,
+        chain: list[Model],
+        prompt: int,
+        completion: int,
+        left: float,
+        *,
         asked: bool = False,
-    ) -> Permit:  # fmt: skip
+    ) -> Permit:
         """Permission to call the first model of the chain, or a fallback that has room.
 
         `left` is how long it may take, `asked` that the caller has named the completion limit.
@@ -115,9 +122,12 @@ class Governor:
             soonest = min(soonest, found)
         wait = max(1, math.ceil(soonest))
         raise UpstreamError(
-            "upstream_rate_limited", f"The model is at its rate limit; try again in {wait} s.",
-            kind="held", retry_after=wait, retryable=True,
-        )  # fmt: skip
+            "upstream_rate_limited",
+            f"The model is at its rate limit; try again in {wait} s.",
+            kind="held",
+            retry_after=wait,
+            retryable=True,
+        )
 
     def _pacer(self, model: Model) -> Pacer:
         pacer = self._pacers.get(model.id)
@@ -209,9 +219,13 @@ class Governor:
             self._saw(verdict)
         reason, wait = self._circuit.reason, max(1, math.ceil(self._open_for()))
         raise UpstreamError(
-            "upstream_unavailable", "The provider refuses this service; its operators are told.",
-            kind="circuit", retry_after=wait, circuit=reason, retryable=True,
-        )  # fmt: skip
+            "upstream_unavailable",
+            "The provider refuses this service; its operators are told.",
+            kind="circuit",
+            retry_after=wait,
+            circuit=reason,
+            retryable=True,
+        )
 
     def _saw(self, circuit: Circuit) -> None:
         before, self._circuit = self._circuit.reason, circuit

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Final
 
 from service.engine.background import Background
 from service.engine.pacing.buckets import fitting, line, lowered, reckoned
+from service.engine.pacing.grant import Grant, _says_nothing, _Waiter
 from service.errors import StoreUnavailable, UpstreamError
-from service.store.pacing import NEAR, PERIODS, Pace, Pacing, Report
+from service.store.pacing import PERIODS, Pace, Pacing, Report
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.base import Limits
@@ -46,29 +46,6 @@ _ALONE_SECONDS: Final = 1.0
 _UNTOLD: Final = 32
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A call let go, `at` Redis's ms; tokens left of the minute and reserved by others as of then."""
-
-    prompt: int
-    completion: int
-    at: int = 0
-    level: float = -1.0
-    out: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    principal: str
-    prompt: int
-    completion: int
-    fixed: bool
-    since: float
-    deadline: float
-    outcome: asyncio.Future[Grant | float]
-    held: bool = False
 
 
 class Pacer:
@@ -171,8 +148,11 @@ class Pacer:
         self._tell_soon()
         self._report.heard += 1
         entry: dict[str, float] = {
-            "at": grant.at, "level": grant.level, "out": grant.out, "cost": grant.prompt + grant.completion
-        }  # fmt: skip
+            "at": grant.at,
+            "level": grant.level,
+            "out": grant.out,
+            "cost": grant.prompt + grant.completion,
+        }
         if self._pace is not None and self._pace.free and _says_nothing(limits):
             return entry
         if limits.limit_tokens is not None and limits.remaining_tokens is not None:
@@ -188,9 +168,11 @@ class Pacer:
     def refused(self, grant: Grant, error: UpstreamError) -> None:
         """The provider has refused the call by a limit of its own."""
         entry: dict[str, Any] = {
-            "kind": error.window, "wait": (error.retry_after or 0) * 1000,
-            "prompt": grant.prompt, "completion": grant.completion,
-        }  # fmt: skip
+            "kind": error.window,
+            "wait": (error.retry_after or 0) * 1000,
+            "prompt": grant.prompt,
+            "completion": grant.completion,
+        }
         if error.limit is not None:
             entry["limit"] = error.limit
         if error.requested is not None:
@@ -213,9 +195,14 @@ class Pacer:
             self._pace = lowered(self._pace, age, self._report, error.window, error.limit, wait)
 
     def ended(
-        self, grant: Grant, prompt: int, completion: int, *, made: bool = True,
+        self,
+        grant: Grant,
+        prompt: int,
+        completion: int,
+        *,
+        made: bool = True,
         head: dict[str, float] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """The call is over and has used this much.
 
         `made` is False where the provider let none in, `head` what was reported of its head.
@@ -385,10 +372,3 @@ class Pacer:
             now = self._loop.time()
             self._pace = reckoned(self._pace, now - self._paced_at, report, [], 0.0)
             self._paced_at = now
-
-
-def _says_nothing(limits: Limits) -> bool:
-    """The headers of an account whose calls are not counted, or that are not there."""
-    if limits.remaining_tokens is not None and limits.remaining_tokens < (limits.limit_tokens or 0):
-        return False
-    return limits.remaining_requests is None or limits.remaining_requests >= NEAR

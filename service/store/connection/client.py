@@ -106,9 +106,12 @@ def make_client(settings: Settings, *, timeout: float | None, retry: Retry | Non
         host, port = _addresses(url, 6379)[0]
         nodes = [ClusterNode(h, p) for h, p in _addresses(url, 6379)]
         of_nodes: dict[str, Any] = {
-            "ssl": scheme.startswith("rediss"), "socket_timeout": timeout, "socket_keepalive": True,
-            "socket_connect_timeout": options["socket_connect_timeout"], **_credentials(url),
-        }  # fmt: skip
+            "ssl": scheme.startswith("rediss"),
+            "socket_timeout": timeout,
+            "socket_keepalive": True,
+            "socket_connect_timeout": options["socket_connect_timeout"],
+            **_credentials(url),
+        }
         start: dict[str, Any] = {"host": host, "port": port, "startup_nodes": nodes, "max_connections": _POOL}
         if timeout is None:
             return RedisCluster(**start, **of_nodes)

@@ -37,9 +37,12 @@ class Multiplexer:
     """
 
     def __init__(
-        self, pool: aioredis.ConnectionPool, timeout: float, replicas: Replicas | None,
+        self,
+        pool: aioredis.ConnectionPool,
+        timeout: float,
+        replicas: Replicas | None,
         fence: Callable[[], str | None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._pool = pool
         self._timeout = timeout
         self._replicas = replicas

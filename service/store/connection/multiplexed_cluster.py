@@ -42,9 +42,13 @@ class MultiplexedCluster(RedisCluster):
     """redis-py's commands, carried by multiplexers. Subscribing commands need another client."""
 
     def __init__(
-        self, timeout: float, node_options: Mapping[str, Any], replicas: Replicas | None,
-        fence: Callable[[int], str], **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        timeout: float,
+        node_options: Mapping[str, Any],
+        replicas: Replicas | None,
+        fence: Callable[[int], str],
+        **options: Any,
+    ) -> None:
         super().__init__(**options, **node_options)
         self._timeout = timeout
         self._node_options = dict(node_options)

@@ -34,9 +34,12 @@ class Notifications:
     """To one server: that of the settings, or of a `pool` that leads to it."""
 
     def __init__(
-        self, settings: Settings, on_notify: Callable[[str, bytes], None], on_reset: Callable[[], None],
+        self,
+        settings: Settings,
+        on_notify: Callable[[str, bytes], None],
+        on_reset: Callable[[], None],
         pool: aioredis.ConnectionPool | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._settings = settings
         self._pool = pool
         self._on_notify = on_notify

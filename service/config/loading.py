@@ -1,0 +1,76 @@
+"""Reading the settings from the environment, `.env` and secret files, and saying what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_settings import DotEnvSettingsSource
+
+from service.config.settings import Settings, SettingsError
+from service.config.validators import (
+    check_readable,
+    files_in,
+)
+
+
+def _environment_names() -> dict[str, str]:
+    names = {}
+    for name, field in Settings.model_fields.items():
+        names[name] = str(field.validation_alias or f"CHAT_{name.upper()}")
+    return names
+
+
+#: field name -> environment variable
+NAMES: Final = _environment_names()
+
+
+def unknown_names(environment: dict[str, str] | None = None) -> list[str]:
+    """CHAT_ variables that no setting reads: probably typing errors, worth a warning."""
+    known = set(NAMES.values())
+    source = {*os.environ, *_of_dotenv()} if environment is None else environment
+    return sorted(name for name in source if name.startswith("CHAT_") and name not in known)
+
+
+def _of_dotenv() -> set[str]:
+    """The names in `.env`, which are read whatever their case."""
+    return {name.upper() for name in DotEnvSettingsSource(Settings).env_vars}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check the settings. Raises SettingsError with one sentence per wrong value."""
+    secrets = Path(os.environ.get("CHAT_SECRETS_DIR") or Settings.model_fields["secrets_dir"].default)
+    _check_files(secrets, overrides.get("_env_file", ".env"))
+    if secrets.is_dir():
+        overrides.setdefault("_secrets_dir", secrets)
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_sentences(error)) from None
+
+
+def _check_files(secrets: Path, env_file: str | None) -> None:
+    """That what the settings are read from can be read; pydantic's errors do not say which file it is."""
+    known = {name.lower() for name in NAMES.values()}
+    try:
+        if env_file is not None:
+            check_readable(Path(env_file))
+        for file in files_in(secrets):
+            if file.name.lower() in known:
+                check_readable(file)
+    except ValueError as error:
+        raise SettingsError(f"{error}.") from None
+
+
+def _sentences(error: ValidationError) -> str:
+    sentences = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        message = item["msg"].removeprefix("Value error, ")
+        if not item["loc"]:
+            sentences.append(message + ".")
+            continue
+        name = str(item["loc"][0])
+        sentences.append(f"{NAMES.get(name, name)}: {message[0].lower()}{message[1:]}.")
+    return " ".join(sentences)

@@ -1,0 +1,232 @@
+"""What the scripts of a turn are given and what they return, as typed records. No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import orjson
+
+from service import ids
+from service.store.messages import Page
+
+#: what a response shows of an answer before it ends well: all events, text but no reasoning, nothing
+Shows = Literal["all", "text", "end"]
+
+
+_SHOWS: Final[dict[bytes, Shows]] = {b"text": "text", b"end": "end"}
+
+
+#: ids between the beginnings of two lives of a log (lua/next_life.lua); more than a turn has events
+LIFE: Final = 1_000_000
+
+
+# The keys of a turn, its session and its entries in indexes, whatever is said in it (measured).
+_TURN_BYTES: Final = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRef:
+    """Names one turn everywhere; its text form stands in indexes and notifications."""
+
+    principal: str
+    session_id: str
+    turn_id: str
+
+    def __str__(self) -> str:
+        return f"{self.principal}/{self.session_id}/{self.turn_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> TurnRef:
+        principal, session_id, turn_id = text.split("/")
+        return cls(principal, session_id, turn_id)
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn's hash, decoded.
+
+    `epoch` and `claim` (a nonce) are its owner's right to write. `kept` is the last event that was left
+    where the store may have lost some, None where it has not; what follows is a new life of the log.
+    `last` is the id of its last event, `void` that of its last restart. `delivered`: a reader who
+    cannot ask for what it lacks (AI SDK) was sent the end of it. `shows`: what its sender
+    is shown before it ends well. `question` is what it answers, where
+    this worker has begun it, and `history` what it then knew to be before that; else they are read.
+    `stored` is what its seal has told the ledger of the bytes that it keeps. `response` is what a Response
+    (OpenAI's) repeats of its request.
+    """
+
+    ref: TurnRef
+    state: str
+    epoch: int
+    attempt: int
+    model: str
+    user: str
+    pos: int
+    last: int
+    created: int
+    params: dict[str, Any] = field(default_factory=dict)
+    shown: bool = False
+    stop: bool = False
+    owner: str = ""
+    claim: str = ""
+    store_history: str = ""
+    kept: int | None = None
+    tokens: int = 0
+    prompt_tokens: int = 0
+    billed: dict[str, int] = field(default_factory=dict)
+    started: bytes = b""
+    idem: str = ""
+    reserved: int = 0
+    answered_by: str = ""
+    usage: dict[str, int] | None = None
+    finish_reason: str | None = None
+    error: dict[str, Any] | None = None
+    trace: str = ""
+    request: str = ""
+    void: int = 0
+    delivered: bool = False
+    shows: Shows = "all"
+    question: str = ""
+    history: Page | None = None
+    stored: str = ""
+    response: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sealed(self) -> bool:
+        return self.state in ("completed", "stopped", "failed")
+
+    @property
+    def opens_life(self) -> bool:
+        """Claimed after a loss, and nothing is written since: what readers were shown is not known."""
+        return self.kept is not None and (self.last + 1) % LIFE == 0
+
+
+def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
+    def number(name: bytes) -> int:
+        return int(float(fields.get(name) or 0))
+
+    def document(name: bytes) -> Any:
+        return orjson.loads(fields[name]) if fields.get(name) else None
+
+    return Turn(
+        ref=ref,
+        state=fields[b"state"].decode(),
+        epoch=number(b"epoch"),
+        attempt=number(b"attempt"),
+        model=fields.get(b"model", b"").decode(),
+        user=fields.get(b"user", b"").decode(),
+        pos=number(b"pos"),
+        last=number(b"last"),
+        created=number(b"created"),
+        params=document(b"params") or {},
+        shown=fields.get(b"shown") == b"1",
+        stop=fields.get(b"stop") == b"1",
+        owner=fields.get(b"owner", b"").decode(),
+        claim=fields.get(b"claim", b"").decode(),
+        store_history=fields.get(b"history", b"").decode(),
+        kept=number(b"kept") if b"kept" in fields else None,
+        tokens=number(b"tokens"),
+        prompt_tokens=number(b"prompt_tokens"),
+        billed=document(b"billed") or {},
+        started=fields.get(b"started", b""),
+        idem=fields.get(b"idem", b"").decode(),
+        reserved=number(b"reserved"),
+        answered_by=fields.get(b"answered_by", b"").decode(),
+        usage=document(b"usage"),
+        finish_reason=fields[b"finish"].decode() if b"finish" in fields else None,
+        error=document(b"error"),
+        trace=fields.get(b"trace", b"").decode(),
+        request=fields.get(b"request", b"").decode(),
+        void=number(b"void"),
+        delivered=fields.get(b"delivered") == b"1",
+        shows=_SHOWS.get(fields.get(b"shows", b""), "all"),
+        stored=fields.get(b"stored", b"").decode(),
+        response=document(b"response") or {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Everything begin.lua needs; see its header. Repeated with the same `claim` it is the same begin."""
+
+    ref: TurnRef
+    mode: Literal["append", "edit", "regenerate"]
+    message_id: str
+    message: bytes
+    fields: dict[str, Any]
+    started: bytes
+    defaults: dict[str, str]
+    seeds: Sequence[tuple[str, str, bytes]] = ()
+    seeds_required: bool = True
+    before: Sequence[str] = ()
+    on_busy: str = "reject"
+    named: bool = False
+    must_exist: bool = False
+    key: str | None = None
+    fingerprint: str = ""
+    claim: str = field(default_factory=ids.new_claim)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what a caller may make large: the message, a whole context, a history."""
+        return (
+            len(self.message)
+            + sum(len(self.fields.get(name, b"")) for name in ("params", "response"))
+            + sum(len(seed[2]) for seed in self.seeds)
+        )
+
+    @property
+    def adds(self) -> int:
+        """Bytes that it adds to Redis, without the answer; about what begin.lua and seal.lua will count."""
+        overhead = sum(2 * len(seed_id.encode()) + 160 for seed_id, _, _ in self.seeds)
+        session = sum(len(value.encode()) for value in self.defaults.values())
+        return _TURN_BYTES + self.size + overhead + session + 2 * len(self.started)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    outcome: str  # BEGUN KNOWN MISMATCH BUSY HAS_HISTORY NO_SESSION NO_MESSAGE MESSAGE_EXISTS FREE
+    turn_id: str = ""
+    state: str = ""
+    message_id: str = ""
+    pos: int = 0
+    turns: int = 0  # of its session, with this one
+    cut: bool = False  # its message stands where others may have stood
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    outcome: str  # CLAIMED LEASED SEALED WAITING GONE
+    turn: Turn | None = None
+    promoted: bool = False
+    milliseconds_left: int = 0
+    milliseconds_lapsed: int = 0
+    previous_owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Everything seal.lua needs. `first_id` 0: the payloads begin a new life of a log that lost events."""
+
+    state: str
+    first_id: int
+    payloads: Sequence[bytes]
+    fields: dict[str, Any]
+    answer_id: str
+    answer: bytes
+    frees_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """`following` is the queued turn whose time has come, '' for none; `last` the terminal event's id.
+
+    `stored` is what the ledger is told of the bytes that are kept.
+    """
+
+    outcome: str  # SEALED FENCED GONE LOST UNKNOWN (the store is away)
+    following: str = ""
+    last: int = 0
+    stored: str = ""
