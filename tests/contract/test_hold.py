@@ -26,7 +26,7 @@ QUIET = {"text": "", "openai-whole": " ", "responses-whole": " ", "aisdk": ": ke
 async def test_the_head_comes_when_it_was_held_long_enough_and_the_answer_later(
     start: Start, dialect: Dialect
 ) -> None:
-    asked = "[[tokens=20 first_delay=2]]"
+    asked = "[[tokens=20 first_delay=4]]"
     async with start(hold_seconds=0.3, heartbeat_seconds=0.5) as served:
         begin = time.monotonic()
         sending = served.client.stream("POST", dialect.url("s"), json=dialect.body(asked, "s"))
@@ -38,7 +38,8 @@ async def test_the_head_comes_when_it_was_held_long_enough_and_the_answer_later(
         200,
         (expected_text(20), "" if dialect.name == "text" else "completed"),
     )
-    assert 0.3 <= head < 1.9 < whole
+    assert head >= 0.3
+    assert whole - head > 0.5, "the head came with the answer"
     quiet = QUIET.get(dialect.name, QUIET["aisdk"])
     assert body.count(quiet) >= 2 if quiet.strip() else body.startswith(2 * quiet)
 

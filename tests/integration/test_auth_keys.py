@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import httpx
@@ -170,9 +171,9 @@ async def test_a_key_in_use_costs_the_store_one_read_per_two_seconds(
 ) -> None:
     async with start(auth="keys") as served:
         key = await make_key(served)
-        before = _reads(store)
+        before, begin = _reads(store), time.monotonic()
         assert set(await asyncio.gather(*(status(served, key) for _ in range(30)))) == {200}
-        assert _reads(store) - before == 1
+        assert 1 <= _reads(store) - before <= 1 + (time.monotonic() - begin) // 2
 
 
 async def test_made_up_keys_cannot_push_known_ones_out(
@@ -294,7 +295,7 @@ async def test_what_an_operator_has_to_know_is_said_at_the_start(
     start: Start, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], said: list[str]
 ) -> None:
     lines = CapturingLogger()
-    monkeypatch.setattr("service.api.auth.log", lines)
+    monkeypatch.setattr("service.api.auth.authenticator.log", lines)
     async with start(**settings):
         assert [line.args[0] for line in lines.calls] == said
         assert {line.method_name for line in lines.calls} <= {"warning"}

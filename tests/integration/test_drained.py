@@ -38,7 +38,7 @@ async def test_a_draining_worker_does_not_ask_for_what_is_due(
 
         engine.recovery.closed = True
         monkeypatch.setattr(engine.store.leases, "due", asking)
-        monkeypatch.setattr("service.engine.recovery.beat", beating)
+        monkeypatch.setattr("service.engine.recovery.aligned_sleep", beating)
         await asyncio.wait_for(over.wait(), 10)
         assert asked <= 1  # by the sweep that was under way
 

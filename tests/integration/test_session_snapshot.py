@@ -71,7 +71,7 @@ async def test_what_happens_between_the_look_and_the_begin_is_in_the_context(
             await between(served)
             return seen
 
-        monkeypatch.setattr(entry, "look", interrupted)
+        monkeypatch.setattr(entry, "read_snapshot", interrupted)
         answer = await ask(served, "[[tokens=5]] new", session_id="s")
         assert (answer.status_code, answer.text) == (200, expected_text(5, 0))
         assert context_of(double, "[[tokens=5]] new") == expected

@@ -7,6 +7,7 @@ those without a body. A new route fails here until its largest request is named.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,9 @@ _COMPLETIONS = {
     ]}),
 }  # fmt: skip
 
+_INPUT = {"type": "input_text", "text": "a"}
+_METADATA = orjson.dumps({"metadata": {f"{number:<64}": "x" * 512 for number in range(16)}})
+
 # Of every route with a body: the largest that are legal. `$` stands for a session that is new.
 BODIES: dict[tuple[str, str], dict[str, bytes]] = {
     ("POST", "/chat"): {
@@ -232,6 +236,20 @@ BODIES: dict[tuple[str, str], dict[str, bytes]] = {
         ),
         "words": words(lambda text: ui([], text)),
     },
+    ("POST", "/v1/responses"): {
+        "words": words(lambda text: {"input": text}),
+        "messages": filled(USER, lambda items: {"input": items}, 2_000),
+        "parts": filled(
+            {"type": "input_text", "text": ""},
+            lambda items: {"input": [{"role": "user", "content": [_INPUT, *items]}]},
+            9_900,
+        ),
+    },
+    ("POST", "/openai/v1/responses"): {"words": words(lambda text: {"input": text})},
+    ("POST", "/v1/conversations"): {"metadata": _METADATA},
+    ("POST", "/openai/v1/conversations"): {"metadata": _METADATA},
+    ("POST", "/v1/conversations/{conversation_id}"): {"metadata": _METADATA},
+    ("POST", "/openai/v1/conversations/{conversation_id}"): {"metadata": _METADATA},
     ("POST", "/v1/keys"): {"a name": orjson.dumps({"name": "a" * 200})},
     ("POST", "/v1/keys/{key_id}/rotate"): {"nothing": b"{}"},
 }  # fmt: skip
@@ -257,6 +275,19 @@ OTHERS: dict[tuple[str, str], str] = {
     ("GET", "/v1/keys"): "", ("DELETE", "/v1/keys/{key_id}"): "",
     ("GET", "/"): "", ("GET", "/livez"): "", ("GET", "/readyz"): "", ("GET", "/health"): "",
     ("GET", "/metrics"): "",
+    **{
+        (method, f"{root}{path}"): query
+        for root in ("/v1", "/openai/v1")
+        for method, path, query in (
+            ("GET", "/responses/{response_id}", ""), ("DELETE", "/responses/{response_id}", ""),
+            ("POST", "/responses/{response_id}/cancel", ""),
+            ("GET", "/responses/{response_id}/input_items", "?limit=100"),
+            ("GET", "/conversations/{conversation_id}", ""),
+            ("DELETE", "/conversations/{conversation_id}", ""),
+            ("GET", "/conversations/{conversation_id}/items", "?limit=100"),
+            ("GET", "/conversations/{conversation_id}/items/{item_id}", ""),
+        )
+    },
 }  # fmt: skip
 
 
@@ -280,7 +311,9 @@ def test_the_largest_body_stalls_neither_the_loop_nor_redis(
         if method == "PATCH":
             measured.client.post("/v1/sessions", json={"id": session})
         body = given.replace(b'"id":"$"', b'"id":"%b"' % session.encode())
-        url = path.format(session_id=session, key_id="none")
+        if "{conversation_id}" in path:
+            measured.client.post("/v1/sessions", json={"id": session})
+        url = path.format(session_id=session, conversation_id=session, key_id="none")
         return measured.client.request(
             method, url, content=body, headers={"Content-Type": "application/json"}
         )
@@ -289,14 +322,27 @@ def test_the_largest_body_stalls_neither_the_loop_nor_redis(
     measured.check(ask, (200, 201, 403))
 
 
+def _named(kind: str, session: str) -> str:
+    """An id of this kind as the Responses API forms it."""
+    return f"{kind}_{'0' * 26}_{session}"
+
+
 @pytest.mark.parametrize(("method", "path"), OTHERS)
 def test_the_largest_session_stalls_neither_the_loop_nor_redis(
     measured: Measured, method: str, path: str
 ) -> None:
-    big = measured.session() if "{session_id}" in path else ""
+    big = measured.session() if re.search(r"\{(session|response|conversation)_id\}", path) else ""
 
     def ask() -> httpx.Response:
-        url = path.format(session_id=big, turn_id="t_1", model_id="openai/gpt-oss-120b", key_id="none")
+        url = path.format(
+            session_id=big,
+            turn_id="t_1",
+            model_id="openai/gpt-oss-120b",
+            key_id="none",
+            conversation_id=big,
+            response_id=_named("resp", big),
+            item_id=_named("msg", big),
+        )
         return measured.client.request(method, url + OTHERS[method, path])
 
     # 404, 410: what an attempt before has removed, logs that hold nothing.

@@ -163,8 +163,8 @@ class _Body:
     def close(self) -> None:
         self._parts = iter(())
 
-    async def pour(self, push: Callable[[bytes], bool]) -> bool:
-        """As Body.pour: False at the end."""
+    async def read_into(self, push: Callable[[bytes], bool]) -> bool:
+        """As Body.read_into: False at the end."""
         call = self._call
         for words, data, pause in self._parts:
             await asyncio.sleep(pause * self._lease)
