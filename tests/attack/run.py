@@ -115,7 +115,8 @@ class TenantProcess:
         told = json.dumps({"port": stand.nginx.port, "key": stand.key(name), "name": name})
         self._process = _python("tests.attack.tenant", told)
         self._samples: list[Sample] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -135,7 +136,8 @@ class TenantProcess:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._listening.join(10)  # it ends with what the process has said
+        _end(self._process)
 
 
 class Arena:
@@ -211,8 +213,7 @@ def _attacking(attacker: Attacker, context: Context) -> Iterator[subprocess.Pope
         assert _line(process, _START_SECONDS) == "ready\n", attacker.name
         yield process
     finally:
-        process.kill()
-        process.wait(10)
+        _end(process)
 
 
 def _let(process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
@@ -233,6 +234,12 @@ def _line(process: subprocess.Popen[str], seconds: float) -> str:
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         return process.stdout.readline() if selector.select(seconds) else ""
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    with process:  # closes its pipes, and waits for it
+        pass
 
 
 def _python(module: str, *arguments: str) -> subprocess.Popen[str]:
