@@ -220,6 +220,7 @@ def evaluated(expression: str) -> str:
     return expression
 
 
+@pytest.mark.alone  # eight streams of 4 s have to be open at the same scrape of both replicas
 async def test_prometheus_counts_what_happened_and_the_dashboards_show_it(stack: Stack) -> None:
     prometheus = stack.prometheus
     async with client() as http:
