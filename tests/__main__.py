@@ -8,9 +8,9 @@
     model        random callers and faults on real processes, for two minutes (tests/model)
     alone        marked `alone`: they measure time, and a neighbour would be measured with it
 
-Two lanes of parts run at once: what waits in one leaves the machine to the other. A part's output comes
-when it is over. A worker of pytest-xdist has a Redis, a double and ports of its own (tests/conftest.py).
-Arguments are passed to pytest.
+Parts run one after the other: two at once kept five processes waiting for two cores, and some tests that
+measure a second failed. A worker of pytest-xdist has a Redis, a double and ports of its own
+(tests/conftest.py). Arguments are passed to pytest.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -81,26 +79,19 @@ def beside(workers: int) -> list[str]:
     return ["-m", "not alone", f"-n{workers}", "--dist=worksteal"]
 
 
-def lanes() -> list[list[Part]]:
-    """Parts that run one after the other, in lanes that run at once."""
+def parts() -> list[Part]:
     at_once = cores()
     elsewhere = [f"--ignore={folder}" for folder in (*IN_PROCESS, BROWSER, FAULTS)]
     real = REDIS if shutil.which("redis-server") else {}
     return [
-        [
-            Part("in process", [*IN_PROCESS, *beside(at_once + 1), "--cov"]),
-            Part("redis", [*ON_BOTH, *beside(at_once + 1)], REDIS),
-            Part("others", ["tests", *elsewhere, *beside(at_once + 1)]),
-            Part("model", ["--seconds", "120"], real, module="tests.model"),
-        ],
-        [
-            Part("browser", [BROWSER, *beside(at_once)]),
-            Part("faults", [FAULTS, *beside(at_once)], real),
-        ],
+        Part("in process", [*IN_PROCESS, *beside(at_once + 1), "--cov"]),
+        Part("redis", [*ON_BOTH, *beside(at_once + 1)], REDIS),
+        Part("others", ["tests", *elsewhere, *beside(at_once + 1)]),
+        Part("browser", [BROWSER, *beside(at_once)]),
+        Part("faults", [FAULTS, *beside(at_once)], real),
+        Part("model", ["--seconds", "120"], real, module="tests.model"),
+        Part("alone", ["tests", "-m", "alone"]),
     ]
-
-
-ALONE: Final = Part("alone", ["tests", "-m", "alone"])
 
 
 class Run:
@@ -108,32 +99,20 @@ class Run:
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = arguments
-        self._printing = threading.Lock()
         self._told: list[str] = []
         self.good = True
 
-    def part(self, part: Part, lane: int = 0, *, at_once: bool = False) -> int:
+    def part(self, part: Part) -> int:
         begin = time.monotonic()
         given = self._arguments if part.module == "pytest" else ()
         command = [sys.executable, "-m", part.module, *part.words, *given]
-        # Of each lane's workers the ports are others (tests/support/redis.py).
-        environment = {**os.environ, **part.variables, "TESTS_LANE": str(lane)}
-        pipe, both = (subprocess.PIPE, subprocess.STDOUT) if at_once else (None, None)
-        done = subprocess.run(command, cwd=ROOT, check=False, env=environment, stdout=pipe, stderr=both)
-        status = 0 if done.returncode == _NOTHING_COLLECTED else done.returncode
-        with self._printing:
-            if done.stdout:
-                sys.stdout.write(f"\n===== {part.name}\n{done.stdout.decode(errors='replace')}")
-                sys.stdout.flush()
-            outcome = "passed" if status == 0 else "failed"
-            self._told.append(f"  {part.name:<12}{time.monotonic() - begin:6.0f} s  {outcome}")
-            self.good = self.good and status == 0
+        environment = {**os.environ, **part.variables}
+        done = subprocess.run(command, cwd=ROOT, check=False, env=environment).returncode
+        status = 0 if done == _NOTHING_COLLECTED else done
+        outcome = "passed" if status == 0 else "failed"
+        self._told.append(f"  {part.name:<12}{time.monotonic() - begin:6.0f} s  {outcome}")
+        self.good = self.good and status == 0
         return status
-
-    def lane(self, number: int, parts: Sequence[Part]) -> None:
-        for part in parts:
-            if self.part(part, number, at_once=True) == _INTERRUPTED:
-                return
 
     def summary(self) -> str:
         return "\n".join(["", *self._told, ""])
@@ -141,16 +120,15 @@ class Run:
 
 def main(arguments: list[str]) -> int:
     begin = time.monotonic()
+    run = Run(arguments)
     if "--quick" in arguments:
         arguments.remove("--quick")
-        run = Run(arguments)
         run.part(Part("quick", [*QUICK, *beside(2 * cores())]))
     else:
         subprocess.run([sys.executable, "-m", "tests.support.node"], cwd=ROOT, check=False)
-        run = Run(arguments)
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(run.lane, *zip(*enumerate(lanes()), strict=True)))
-        run.part(ALONE)
+        for part in parts():
+            if run.part(part) == _INTERRUPTED:
+                break
     sys.stdout.write(f"{run.summary()}  {'all':<12}{time.monotonic() - begin:6.0f} s\n")
     return 0 if run.good else 1
 

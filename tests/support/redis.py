@@ -25,15 +25,14 @@ from tests.support.needed import program
 from tests.support.waiting import eventually
 
 # Below the ports that the kernel hands out (32768 and up), so that nothing takes one between the
-# look and the start; each worker of pytest-xdist has a block of its own, in each lane of tests/__main__.py.
+# look and the start; each worker of pytest-xdist has a block of its own.
 _FIRST_PORT = 20_000
 _BLOCK = 350
 _BLOCKS = 32
 
 
 def _ports() -> Iterator[int]:
-    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or _BLOCKS // 2 - 1)
-    block = (int(os.environ.get("TESTS_LANE", "0")) * _BLOCKS // 2 + worker) % _BLOCKS
+    block = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or _BLOCKS - 1) % _BLOCKS
     first = secrets.randbelow(_BLOCK)  # two runs on one machine should not begin at the same port
     for count in itertools.count(first):
         yield _FIRST_PORT + block * _BLOCK + count % _BLOCK
