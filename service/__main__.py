@@ -30,11 +30,11 @@ APP: Final = "service.app:create_app"
 def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     wishes, rest = parser.parse_known_args(arguments)
-    if rest and wishes.command not in ("keys", "double"):
+    if rest and wishes.command not in ("keys", "demo"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if wishes.command == "double":
-        sys.argv = ["python -m service double", *rest]
-        import_module("service.double.__main__").main()
+    if wishes.command == "demo":
+        sys.argv = ["python -m service demo", *rest]
+        import_module("service.demo.__main__").main()
         return 0
     try:
         settings = load_settings()
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="serve on this machine, with all that is needed")
     commands.add_parser("serve", help="serve with Gunicorn, as in production")
     commands.add_parser("keys", help="create, list, rotate and revoke API keys", add_help=False)
-    commands.add_parser("double", help="serve the demo model alone", add_help=False)
+    commands.add_parser("demo", help="serve the demo model alone", add_help=False)
     commands.add_parser("openapi", help="print the OpenAPI document")
     commands.add_parser("check", help="check the settings, the store and the models")
     return parser
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 def _keys(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
     unset_environment(METRICS_DIR)  # a tool takes no place from a worker
     keys = import_module("service.cli.keys")
-    with surroundings(settings, double=False) as complete:
+    with surroundings(settings, demo=False) as complete:
         return int(keys.main(rest, complete))
 
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck
 
-from service.double import Double, create_double, running
+from tests.double import Double, create_double, running
 from tests.support.node import Node
 from tests.support.redis import RedisServer
 from tests.support.service import Served, serve

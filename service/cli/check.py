@@ -29,7 +29,7 @@ _PING_SECONDS: Final = 0.25  # between two tries: nothing tells us that it has s
 def check(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
     logs.warn_of(settings)
     check_models(settings)
-    with surroundings(settings, double=False) as complete:
+    with surroundings(settings, demo=False) as complete:
         check_store(complete)
         print(f"The settings are right, the models are known, and the store at {_place(complete)} answers.")
     if settings.groq_api_key or settings.groq_base_url:

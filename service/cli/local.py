@@ -1,9 +1,9 @@
 """What a local service needs and nobody has set: a store and a model to talk to.
 
 Without CHAT_REDIS_URL there is the embedded store, without GROQ_API_KEY and GROQ_BASE_URL the
-demo double; both are announced loudly and never used in production. Their addresses go into
+demo model; both are announced loudly and never used in production. Their addresses go into
 the environment, where workers find them like any other setting. Both end with this process,
-however it ends. What they are is known in store/embedded.py and double/.
+however it ends. What they are is known in store/embedded.py and demo/.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from service.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_DOUBLE_SECONDS = 20.0  # 0.7 s when idle: an import of uvicorn and the SDK's types
+_DEMO_SECONDS = 20.0  # 0.7 s when idle: an import of uvicorn and Starlette
 _STOP_SECONDS = 3.0
 
 
@@ -32,17 +32,17 @@ class LocalError(Exception):
 
 
 @contextlib.contextmanager
-def surroundings(settings: Settings, *, double: bool = True) -> Iterator[Settings]:
+def surroundings(settings: Settings, *, demo: bool = True) -> Iterator[Settings]:
     """Start what is missing; gives the settings that name it. Does nothing in production."""
     owner = os.getpid()
     with contextlib.ExitStack() as stack:
         if not settings.production and settings.redis_url is None:
             _start_store(settings, stack)
-        if double and not settings.production and not (settings.groq_api_key or settings.groq_base_url):
+        if demo and not settings.production and not (settings.groq_api_key or settings.groq_base_url):
             if settings.demo_url:
-                _use_double(settings.demo_url)
+                _use_demo(settings.demo_url)
             else:
-                _use_double(_start_double(stack))
+                _use_demo(_start_demo(stack))
         try:
             yield load_settings()
         finally:
@@ -75,11 +75,11 @@ def _start_store(settings: Settings, stack: contextlib.ExitStack) -> None:
     )
 
 
-def _start_double(stack: contextlib.ExitStack) -> str:
+def _start_demo(stack: contextlib.ExitStack) -> str:
     # A session of its own: Ctrl-C goes to the whole foreground group, and answers that are
     # being drained still need their upstream.
     process = subprocess.Popen(
-        [sys.executable, "-m", "service.double", "--port", "0", "--parent-pid", str(os.getpid())],
+        [sys.executable, "-m", "service.demo", "--port", "0", "--parent-pid", str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -88,7 +88,7 @@ def _start_double(stack: contextlib.ExitStack) -> str:
     return _ready_url(process)
 
 
-def _use_double(url: str) -> None:
+def _use_demo(url: str) -> None:
     set_environment("GROQ_BASE_URL", url)
     set_environment("CHAT_UPSTREAM_KIND", "demo")
     log.warning(
@@ -99,13 +99,13 @@ def _use_double(url: str) -> None:
 
 
 def _ready_url(process: subprocess.Popen[bytes]) -> str:
-    """The address in the line `double ready on http://... (pid ...)`."""
+    """The address in the line `demo ready on http://... (pid ...)`."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector, process.stdout as output:
         selector.register(output, selectors.EVENT_READ)
-        if selector.select(_DOUBLE_SECONDS):
+        if selector.select(_DEMO_SECONDS):
             words = output.readline().decode().split()
-            if words[:3] == ["double", "ready", "on"]:
+            if words[:3] == ["demo", "ready", "on"]:
                 return words[3]
     raise LocalError("The demo model did not start; set GROQ_API_KEY, or GROQ_BASE_URL to another one.")
 

@@ -22,8 +22,8 @@ from typing import Final
 
 import orjson
 
-from service.double import expected_text
 from tests.attack.connection import Answer, Connection, Cut, request
+from tests.double import expected_text
 from tests.support.lag import waited
 from tests.support.readers import TERMINAL
 from tests.support.sse import Frame, Parser, check_gapless, text_of

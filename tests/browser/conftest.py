@@ -10,8 +10,8 @@ import pytest
 import redis
 from playwright.sync_api import Browser, sync_playwright
 
-from service.double import Double
 from tests.browser.ui import Ui
+from tests.double import Double
 from tests.support.needed import program
 from tests.support.processes import Replica
 from tests.support.redis import RedisServer

@@ -6,8 +6,8 @@ import re
 
 from playwright.sync_api import expect
 
-from service.double import Double, expected_text
 from tests.browser.ui import Ui
+from tests.double import Double, expected_text
 
 
 def test_an_answer_streams_and_is_exact_to_the_character(ui: Ui) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from playwright.sync_api import Route, expect
 
-from service.double import Double, expected_text
 from tests.browser.conftest import Visit
 from tests.browser.ui import Ui
+from tests.double import Double, expected_text
 from tests.support.line import Line
 from tests.support.processes import Replica
 

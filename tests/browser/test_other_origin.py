@@ -15,7 +15,7 @@ import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
 
-from service.double import Double, expected_text
+from tests.double import Double, expected_text
 from tests.support.line import Line
 from tests.support.node import FOLDER, Node
 from tests.support.processes import Replica

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import expect
 
-from service.double.examples import ANSWERS
+from service.demo.examples import ANSWERS
 from tests.browser.conftest import Visit
 from tests.browser.ui import Ui
 from tests.support.processes import ROOT

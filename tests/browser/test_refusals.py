@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import expect
 
-from service.double import Double, expected_text
-from service.double.faults import Fault
 from tests.browser.conftest import Special, Visit
 from tests.browser.ui import Ui
+from tests.double import Double, expected_text
+from tests.double.faults import Fault
 from tests.support.redis import RedisServer
 from tests.support.running import call
 

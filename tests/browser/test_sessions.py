@@ -7,9 +7,9 @@ import json
 import httpx
 from playwright.sync_api import expect
 
-from service.double import Double
 from tests.browser.conftest import Visit
 from tests.browser.ui import Ui
+from tests.double import Double
 from tests.support.processes import Replica
 from tests.support.waiting import eventually
 

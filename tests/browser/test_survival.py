@@ -10,9 +10,9 @@ import pytest
 import redis
 from playwright.sync_api import expect
 
-from service.double import Double, expected_text
 from tests.browser.conftest import Special, Visit
 from tests.browser.ui import Ui
+from tests.double import Double, expected_text
 from tests.support.line import Line
 from tests.support.processes import Replica
 from tests.support.waiting import eventually

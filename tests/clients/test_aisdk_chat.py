@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.double import expected_text
 from tests.clients.chats import REBUILDING, VERSIONS, history, running_text, texts
 from tests.conftest import Start
+from tests.double import expected_text
 from tests.support.node import Node
 from tests.support.service import Served
 from tests.support.waiting import eventually_async

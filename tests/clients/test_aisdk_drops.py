@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.double import Double, expected_text
 from tests.clients.chats import REBUILDING_AFTER_DROPS, VERSIONS, running_text, texts
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.support.line import Line
 from tests.support.node import Node
 from tests.support.service import Served

@@ -8,11 +8,11 @@ import groq
 import openai
 import pytest
 
-from service.double import expected_text
-from service.double.refusals import BY_NAME
 from tests.clients.conftest import Opened
 from tests.clients.test_openai_sdks import read
 from tests.conftest import Start
+from tests.double import expected_text
+from tests.double.refusals import BY_NAME
 from tests.support.dialects import datas
 from tests.support.service import Served
 

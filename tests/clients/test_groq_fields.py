@@ -8,8 +8,8 @@ import groq
 import openai
 import pytest
 
-from service.double import Double
 from tests.clients.conftest import Opened
+from tests.double import Double
 from tests.support.dialects import datas
 from tests.support.service import Served
 

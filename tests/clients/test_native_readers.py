@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from service.double import expected_text
 from tests.clients.chats import running_text
+from tests.double import expected_text
 from tests.support.line import Line
 from tests.support.node import Node
 from tests.support.service import Served

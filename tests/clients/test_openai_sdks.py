@@ -14,8 +14,8 @@ from langchain_core.messages import AIMessageChunk
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from service.double import Double, expected_text
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.support.node import Node
 from tests.support.service import Served
 

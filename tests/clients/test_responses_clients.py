@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from service.double import Double, expected_text
+from tests.double import Double, expected_text
 from tests.support.node import Node
 from tests.support.service import Served
 

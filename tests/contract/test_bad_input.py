@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from service.double import Double
 from tests.conftest import Start
+from tests.double import Double
 from tests.support.service import Served
 
 JSON = {"content-type": "application/json"}

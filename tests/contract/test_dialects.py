@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from service.double import Double, expected_text
 from service.store.log import Log
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.support.dialects import DIALECTS, Dialect
 from tests.support.service import Served
 from tests.support.waiting import eventually_async

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.double import expected_text
 from tests.conftest import Start
+from tests.double import expected_text
 from tests.support.dialects import DIALECTS, Dialect
 
 #: those whose status line waits for something to show

@@ -18,9 +18,9 @@ from schemathesis import checks
 from service.api.operations import OPERATIONS
 from service.app import create_app
 from service.config.settings import Settings
-from service.double import Double
 from service.errors import CODES
 from tests.conftest import Start
+from tests.double import Double
 from tests.support.processes import Replica
 from tests.support.redis import RedisServer
 from tests.support.running import call

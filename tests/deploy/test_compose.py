@@ -21,7 +21,7 @@ from tests.support.running import ROOT
 
 FILE = ROOT / "docker-compose.yml"
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?])([^}]*))?\}")
-OURS = {"service", "double"}  # from our image
+OURS = {"service", "demo"}  # from our image
 
 
 def document(file: Path = FILE, /, **variables: str) -> Any:
@@ -52,7 +52,7 @@ def test_it_is_valid_by_the_specification(file: Path) -> None:
 
 
 def test_the_real_architecture_is_there() -> None:
-    assert set(NAMED) == {"redis", "service", "double", "nginx", "prometheus", "grafana"}
+    assert set(NAMED) == {"redis", "service", "demo", "nginx", "prometheus", "grafana"}
     assert service("service")["deploy"]["replicas"] >= 2
     for name in ("container_name", "ports"):
         assert name not in service("service"), "several replicas cannot share it"
@@ -135,7 +135,7 @@ def test_the_settings_exist(name: str) -> None:
 def test_it_is_local_with_a_demo_unless_told_otherwise() -> None:
     environment = service("service")["environment"]
     assert environment["CHAT_ENV"] == "local"
-    assert environment["CHAT_DEMO_URL"] == "http://double:9000"
+    assert environment["CHAT_DEMO_URL"] == "http://demo:9000"
     assert not {"CHAT_AUTH", "GROQ_BASE_URL"} & environment.keys(), (
         "each has its default for local and production"
     )
@@ -152,8 +152,8 @@ def test_production_demands_a_key_and_has_auth() -> None:
     assert Settings(_env_file=None, groq_api_key="gsk_x", **values).auth_modes == ("keys",)
 
 
-def test_the_double_ends_at_once_in_production() -> None:
-    [shell, flag, script] = service("double")["command"]
+def test_the_demo_model_ends_at_once_in_production() -> None:
+    [shell, flag, script] = service("demo")["command"]
     done = subprocess.run(
         [shutil.which(shell) or shell, flag, script],
         env={"CHAT_ENV": "production", "PATH": "/nowhere"},
@@ -163,7 +163,7 @@ def test_the_double_ends_at_once_in_production() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "The demo model is not for production.\n")
-    assert service("double")["restart"] == "on-failure"
+    assert service("demo")["restart"] == "on-failure"
 
 
 def test_a_container_is_given_more_time_to_end_than_a_drain_takes() -> None:

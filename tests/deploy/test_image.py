@@ -19,7 +19,7 @@ import httpx
 import pytest
 import redis
 
-from service.double import Double
+from tests.double import Double
 from tests.support.redis import RedisServer, free_port
 from tests.support.running import ROOT
 from tests.support.waiting import eventually

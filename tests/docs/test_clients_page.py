@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from service.double import expected_text
 from tests.conftest import Start
 from tests.docs.pages import Block, blocks
+from tests.double import expected_text
 from tests.support.node import Node
 from tests.support.running import ROOT
 from tests.support.service import Served

@@ -26,7 +26,7 @@ BELOW = {
     "dialects": LEAVES | {"engine"},
     "api": LEAVES | {"engine", "dialects", "store", "upstream"},
     "app": LEAVES | {"api", "dialects", "engine", "store", "upstream"},
-    "double": set[str](),
+    "demo": set[str](),
     # The processes around the application. Only a fork of the master imports the store (expire_leases).
     "serving": LEAVES | {"store"},
     "cli": LEAVES | {"serving", "store", "upstream"},
@@ -39,13 +39,14 @@ ONLY_IN = {
     "fakeredis": {"store"},
     "groq": {"upstream"},
     "fastapi": {"api", "dialects", "app"},
-    "starlette": {"api", "dialects", "app"},
+    "starlette": {"api", "dialects", "app", "demo"},
     "slowapi": {"api"},
     "prometheus_client": {"telemetry"},
     "opentelemetry": {"telemetry"},
     "gunicorn": {"serving"},
-    "uvicorn": {"serving", "cli", "double"},
-    "service.double": {"double"},
+    "uvicorn": {"serving", "cli", "demo"},
+    "service.demo": {"demo"},
+    "tests": set[str](),
 }
 
 

@@ -8,7 +8,7 @@ import groq
 import httpx
 import pytest
 
-from service.double import Double
+from tests.double import Double
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import groq
 import httpx
 import pytest
 
-from service.double import Double, expected_text, expected_tokens
-from service.double.script import directives
+from tests.double import Double, expected_text, expected_tokens
 from tests.double.asking import (
     CHAT,
     MODEL,
@@ -26,6 +25,7 @@ from tests.double.asking import (
     stream,
     user,
 )
+from tests.double.script import directives
 
 
 class TestTheWire:

@@ -12,7 +12,7 @@ import groq
 import httpx
 import pytest
 
-from service.double import expected_text
+from tests.double import expected_text
 from tests.double.asking import (
     QWEN,
     ask,

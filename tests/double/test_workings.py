@@ -16,9 +16,7 @@ import groq
 import httpx
 import pytest
 
-from service.double import Double, create_double, expected_tokens, faults, running
-from service.double.limits import Limits, go_duration
-from service.double.refusals import Refusal
+from tests.double import Double, create_double, expected_tokens, faults, running
 from tests.double.asking import (
     CHAT,
     MODEL,
@@ -30,6 +28,9 @@ from tests.double.asking import (
     raw,
     user,
 )
+from tests.double.limits import Limits, go_duration
+from tests.double.refusals import Refusal
+from tests.support.running import ROOT
 from tests.support.waiting import eventually
 
 
@@ -156,7 +157,7 @@ class TestLimits:
 
 def start_process(*arguments: str) -> tuple[subprocess.Popen[str], str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "service.double", *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.double", *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -188,14 +189,16 @@ class TestTheProcess:
         path = tmp_path / "double.sock"
         parent = (
             "import os, signal, subprocess, sys\n"
-            f"command = [sys.executable, '-m', 'service.double', '--uds', {str(path)!r}]\n"
+            f"command = [sys.executable, '-m', 'tests.double', '--uds', {str(path)!r}]\n"
             "command += ['--parent-pid', str(os.getpid())]\n"
             "child = subprocess.Popen(command, stdout=subprocess.PIPE)\n"
             "child.stdout.readline()\n"
             "print(child.pid, flush=True)\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
         )
-        done = subprocess.run([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, timeout=20)
+        done = subprocess.run(
+            [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, timeout=20, cwd=ROOT
+        )
         eventually(lambda: not path.exists(), what=f"the end of the orphan {done.stdout.strip()}")
 
 

@@ -25,9 +25,9 @@ from typing import Any, Final, Literal, cast
 import httpx
 
 from service import ids
-from service.double import expected_text
 from service.engine.context import Contexts, Tokens
 from service.store.turn_records import Turn, TurnRef
+from tests.double import expected_text
 from tests.support.processes import Replica
 from tests.support.readers import follow, start_turn
 from tests.support.upstream import DoubleProcess

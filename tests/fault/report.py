@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from service.double import expected_text
+from tests.double import expected_text
 from tests.fault.cluster_loss import MOVED, STALL_SECONDS, stall_and_move
 from tests.fault.ledger import ENDINGS, Book
 from tests.fault.ledger import SETTINGS as LEDGER

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import httpx
 
-from service.double import expected_text
+from tests.double import expected_text
 from tests.support.dialects import DIALECTS, Dialect
 from tests.support.processes import Replica
 from tests.support.readers import TERMINAL, client, start_turn

@@ -10,8 +10,8 @@ import httpx
 import openai
 import pytest
 
-from service.double import expected_text
 from tests.clients.chats import REBUILDING_AFTER_DROPS, VERSIONS, texts
+from tests.double import expected_text
 from tests.fault.conftest import Launch
 from tests.support.node import Node
 from tests.support.redis import RedisServer

@@ -15,13 +15,13 @@ from prometheus_client import REGISTRY
 
 from service import events
 from service.config.settings import Settings
-from service.double import Double, expected_text
 from service.errors import StoreMoving
 from service.store.connection.client import Client
 from service.store.keys import Keys, part_of, part_tags
 from service.store.log import Append
 from service.store.store import Store
 from service.store.turn_records import Begin, TurnRef
+from tests.double import Double, expected_text
 from tests.support.cluster import Cluster
 from tests.support.lag import waited
 from tests.support.redis import RedisServer

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.double import expected_text
+from tests.double import expected_text
 from tests.fault.conftest import Launch
 from tests.support.nginx import Nginx
 from tests.support.processes import Replica

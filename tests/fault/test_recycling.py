@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.double import expected_text
+from tests.double import expected_text
 from tests.fault.conftest import Launch
 from tests.support.processes import Replica
 from tests.support.readers import client, follow, start_turn

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from service.double import expected_text
+from tests.double import expected_text
 from tests.fault.conftest import Launch
 from tests.support.processes import Replica
 from tests.support.upstream import DoubleProcess

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.double import expected_text
+from tests.double import expected_text
 from tests.fault.conftest import Launch
 from tests.support.readers import client, follow, start_turn
 from tests.support.redis import RedisServer

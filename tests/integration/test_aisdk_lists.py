@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.double import Double, expected_text
+from tests.double import Double, expected_text
 from tests.integration.test_aisdk import assistant, begin, history, post, say, submit, user
 from tests.support.dialects import AiSdk
 from tests.support.service import Served

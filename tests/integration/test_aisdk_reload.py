@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from service.api.routes.aisdk import ui_message
-from service.double import Double, expected_text
-from service.double.faults import Fault
 from service.store.messages import Message
 from tests.conftest import Start
+from tests.double import Double, expected_text
+from tests.double.faults import Fault
 from tests.integration.test_aisdk import begin, frames, post, submit, user
 from tests.support.dialects import AiSdk
 from tests.support.service import Served

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service.double import Double, create_double, expected_text, running
 from service.upstream.address import roots
 from tests.conftest import Start
+from tests.double import Double, create_double, expected_text, running
 from tests.support.redis import RedisServer, free_port
 from tests.support.running import call
 

@@ -8,9 +8,9 @@ import httpx
 import pytest
 import redis
 
-from service.double import Double
 from service.engine.context import Tokens, explicit
 from tests.conftest import Start
+from tests.double import Double
 from tests.integration.test_budgets import settled, usage
 from tests.support.redis import free_port
 from tests.support.service import Served

@@ -10,11 +10,11 @@ import httpx
 import pytest
 import redis
 
-from service.double import Double, expected_text
 from service.errors import StoreUnavailable
 from service.store.ledger import Bounds
 from service.store.turn_records import Turn, TurnRef
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.support.identity import bearer, id_in, make_key
 from tests.support.service import Served
 from tests.support.waiting import eventually_async

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import redis
 
-from service.double import Double, expected_text
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
 

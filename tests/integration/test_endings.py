@@ -11,7 +11,6 @@ import pytest
 import redis
 
 from service.config.settings import Settings
-from service.double import Double, expected_text
 from service.engine.engine import Engine
 from service.engine.live import Live
 from service.errors import StoreUnavailable
@@ -19,6 +18,7 @@ from service.store.ledger import Bounds
 from service.store.store import Store
 from service.store.turn_records import Turn
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.support.redis import RedisServer
 from tests.support.service import Served
 from tests.support.turns import PRINCIPAL, Hands, ref

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from service.double import Double, expected_text
-from service.double.faults import Fault
 from service.engine.pacing import queue
 from tests.conftest import Start
+from tests.double import Double, expected_text
+from tests.double.faults import Fault
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from service.double import Double
 from service.errors import StoreUnavailable
 from tests.conftest import Start
+from tests.double import Double
 from tests.support.redis import RedisServer
 from tests.support.service import Served, serve
 from tests.support.waiting import eventually_async

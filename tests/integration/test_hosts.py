@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from service.double import Double
 from tests.conftest import Start
+from tests.double import Double
 from tests.support.identity import bearer, make_key
 from tests.support.service import Served
 

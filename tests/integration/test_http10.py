@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.double import expected_text
+from tests.double import expected_text
 from tests.support.dialects import DIALECTS, Dialect
 from tests.support.service import Served
 

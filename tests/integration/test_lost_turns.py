@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from service import ids
-from service.double import Double, expected_text
 from service.errors import StoreUnavailable
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.support.service import Served
 from tests.support.sse import Parser, text_of
 from tests.support.waiting import eventually_async

@@ -36,7 +36,7 @@ async def test_turns_leave_no_cycles(served: Served, garbage: list[object]) -> N
     ours = Counter(
         type(one).__qualname__
         for one in garbage
-        if type(one).__module__.startswith("service.") and "service.double" not in type(one).__module__
+        if type(one).__module__.startswith("service.") and "service.demo" not in type(one).__module__
     )
     assert not ours
     # In uvicorn a request hangs on its cycle; the double's requests are another matter.

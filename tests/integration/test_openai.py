@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.double import Double, expected_text
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.support.dialects import datas
 from tests.support.service import Served
 from tests.support.waiting import eventually_async

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.double import Double, expected_text
+from tests.double import Double, expected_text
 from tests.support.service import Served
 
 PATH = "/v1/chat/completions"

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.double import Double
 from tests.conftest import Start
+from tests.double import Double
 from tests.support.service import Served
 
 FOREIGN = [

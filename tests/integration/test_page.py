@@ -11,7 +11,7 @@ import pytest
 
 import service
 from service.api.routes.page import prefers_html, quality
-from service.double.examples import ANSWERS
+from service.demo.examples import ANSWERS
 from tests.support.service import Served
 
 WEB = Path(service.__file__).parent / "web"

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.double import expected_text
 from tests.conftest import Start
+from tests.double import expected_text
 
 
 class Proxy:

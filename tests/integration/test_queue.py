@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
-from service.double import Double, expected_text
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.integration.test_turns import SLOW, begin, read
 from tests.support.service import Served
 from tests.support.sse import check_gapless

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.double import Double, expected_text
+from tests.double import Double, expected_text
 from tests.support.needed import program
 from tests.support.redis import free_port
 from tests.support.service import serve

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import redis
 
-from service.double import Double, expected_text
-from service.double.faults import Fault
 from service.store.keys import Keys
 from tests.conftest import Start
+from tests.double import Double, expected_text
+from tests.double.faults import Fault
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
 

@@ -16,7 +16,7 @@ import pytest
 import redis
 from prometheus_client import REGISTRY
 
-from service.double import Double, expected_text
+from tests.double import Double, expected_text
 from tests.support.redis import RedisServer
 from tests.support.service import Served, serve
 from tests.support.waiting import eventually, eventually_async

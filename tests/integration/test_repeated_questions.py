@@ -8,7 +8,7 @@ import orjson
 import pytest
 import redis
 
-from service.double import expected_text
+from tests.double import expected_text
 from tests.support.running import ROOT
 from tests.support.service import Served
 

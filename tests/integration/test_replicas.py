@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from service.config.settings import Settings
-from service.double import Double, expected_text
 from service.errors import StoreRefusesWrites
 from service.store.connection.client import Client
+from tests.double import Double, expected_text
 from tests.support.cluster import Cluster
 from tests.support.redis import RedisServer
 from tests.support.service import Served, serve

@@ -8,7 +8,7 @@ import json
 import openai
 import pytest
 
-from service.double import Double
+from tests.double import Double
 from tests.integration.test_responses import PATH, ask, client, sent
 from tests.support.service import Served
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.double import expected_text
 from tests.conftest import Start
+from tests.double import expected_text
 from tests.integration.test_responses import (
     PATH,
     TOOL,

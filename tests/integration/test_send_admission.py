@@ -10,8 +10,8 @@ import pytest
 import redis
 from prometheus_client import REGISTRY
 
-from service.double import expected_text
 from tests.conftest import Start
+from tests.double import expected_text
 from tests.support.redis import RedisServer
 from tests.support.service import Served
 from tests.support.waiting import eventually_async

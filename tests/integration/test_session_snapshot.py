@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.double import Double, expected_text
 from service.store.send_admission import SessionSnapshot
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.integration.test_send_admission import ask, called
 from tests.support.service import Served
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from service.double import Double, expected_text
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.integration.test_turns import SLOW, begin, read
 from tests.support.service import Served
 from tests.support.waiting import eventually_async

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from service.double import expected_text
 from tests.conftest import Start
+from tests.double import expected_text
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
 

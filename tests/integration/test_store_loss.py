@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
-from service.double import expected_text
 from service.store.turn_records import LIFE
 from tests.conftest import Start
+from tests.double import expected_text
 from tests.support import sse
 from tests.support.dialects import DIALECTS, Dialect, Outcome
 from tests.support.rollback import Snapshot

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from structlog.testing import CapturingLogger
 
-from service.double import Double
 from service.engine import runner
 from service.upstream import formats
 from tests.conftest import Start
+from tests.double import Double
 from tests.support.dialects import datas
 from tests.support.service import Served
 

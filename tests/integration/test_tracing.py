@@ -17,10 +17,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.config.settings import Settings, SettingsError
-from service.double import Double
 from service.telemetry import tracing
 from service.telemetry.otel import OtelTracer
 from tests.conftest import Start
+from tests.double import Double
 from tests.support.running import ROOT, clean_environment
 from tests.support.service import Served
 from tests.support.waiting import eventually, eventually_async

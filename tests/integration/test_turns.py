@@ -9,10 +9,10 @@ import httpx
 import pytest
 import redis
 
-from service.double import Double, expected_text
 from service.engine import runner
 from service.engine.live import Live
 from tests.conftest import Start
+from tests.double import Double, expected_text
 from tests.support.service import Served
 from tests.support.sse import Frame, Parser, check_gapless, frames, text_of
 from tests.support.waiting import eventually_async

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from service.config.settings import Settings
-from service.double import Double, create_double, expected_text, running
 from service.upstream.base import Request
 from service.upstream.groq import Groq
 from service.upstream.models import load_catalogue
 from tests.conftest import Start
+from tests.double import Double, create_double, expected_text, running
 from tests.support.dialects import datas
 from tests.support.redis import free_port
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 
-from service.double import Double, expected_text
+from tests.double import Double, expected_text
 from tests.support.cluster import Cluster
 from tests.support.redis import RedisServer
 from tests.support.sentinels import Sentinels

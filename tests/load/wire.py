@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from service.double.wire import DONE, Usage, Wire
+from service.demo.wire import DONE, Usage, Wire
 
 STAMP_BYTES: Final = 16
 TOKEN_BYTES: Final = 5

@@ -12,8 +12,8 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from service.double import expected_text
 from service.store.turn_records import LIFE
+from tests.double import expected_text
 from tests.support.readers import TERMINAL
 from tests.support.sse import Frame, text_of
 

@@ -89,7 +89,7 @@ class Replica:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:  # it has just ended
             return False
-        return not exporter and b"service" in command and b"double" not in command
+        return not exporter and b"service" in command and b"service.demo" not in command
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process

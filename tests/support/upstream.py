@@ -18,7 +18,7 @@ class DoubleProcess:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "service.double", "--port", str(port), "--rate", "0", *arguments],
+            [sys.executable, "-m", "tests.double", "--port", str(port), "--rate", "0", *arguments],
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -33,7 +33,7 @@ class DoubleProcess:
             return False
 
     def calls(self, **query: Any) -> list[dict[str, Any]]:
-        """Recorded calls; see service/double/admin.py for the filters."""
+        """Recorded calls; see tests/double/admin.py for the filters."""
         answer = self._client.get("/_double/calls", params={"limit": 20_000, **query}).json()
         found: list[dict[str, Any]] = answer["calls"] if isinstance(answer, dict) else answer
         return found

@@ -20,11 +20,11 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from service.double.calls import Call, Calls
-from service.double.faults import Fault, FaultQueue
-from service.double.line import Line, Scope
-from service.double.refusals import JSON
-from service.double.settings import Settings
+from tests.double.calls import Call, Calls
+from tests.double.faults import Fault, FaultQueue
+from tests.double.line import Line, Scope
+from tests.double.refusals import JSON
+from tests.double.settings import Settings
 
 
 class Served(Protocol):

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Final
 
-from service.double.limits import KINDS
-from service.double.models import CATALOGUE, DECOMMISSIONED, Model
+from service.demo.models import CATALOGUE, Model
+from tests.double.limits import KINDS
+
+# Ids that answer 400 model_decommissioned; ids that died in 2026 are plainly not found.
+DECOMMISSIONED: Final[frozenset[str]] = frozenset(
+    {
+        "llama3-70b-8192",
+        "llama3-8b-8192",
+        "mixtral-8x7b-32768",
+        "gemma-7b-it",
+        "gemma2-9b-it",
+        "llama-3.1-70b-versatile",
+        "mistral-saba-24b",
+    }
+)
 
 
 def _catalogue() -> dict[str, Model]:

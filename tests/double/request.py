@@ -7,17 +7,17 @@ Says nothing of what the answer will be.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from service.double import refusals
-from service.double.models import Model
-from service.double.refusals import Refusal
-from service.double.settings import Settings
+from service.demo import request as accepted
+from service.demo.models import Model
+from service.demo.request import ChatRequest
+from tests.double import refusals
+from tests.double.refusals import Refusal
+from tests.double.settings import Settings
 
 _PARAMETERS: Final = frozenset(
     {
@@ -49,6 +49,12 @@ _PARAMETERS: Final = frozenset(
     }
 )
 _UNSUPPORTED: Final = ("logprobs", "logit_bias", "top_logprobs", "metadata", "store")
+# How a model reasons -> what `reasoning_effort` may be.
+_EFFORTS: Final[dict[str, tuple[str, ...]]] = {
+    "": (),
+    "analysis": ("low", "medium", "high"),
+    "think": ("none", "default", "low", "medium", "high"),
+}
 _MESSAGE_KEYS: Final[dict[str, frozenset[str]]] = {
     "system": frozenset({"role", "content"}),
     "developer": frozenset({"role", "content"}),
@@ -56,59 +62,6 @@ _MESSAGE_KEYS: Final[dict[str, frozenset[str]]] = {
     "assistant": frozenset({"role", "content", "tool_calls"}),
     "tool": frozenset({"role", "content", "tool_call_id"}),
 }
-_DEFAULT_COMPLETION: Final = 2048  # undocumented, reasoning included
-_TOKENS_PER_MESSAGE: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    model: Model
-    messages: list[dict[str, Any]]
-    params: dict[str, Any]
-    max_completion: int
-    prompt_tokens: int
-    last_user: str
-    prefill: str | None
-
-    @property
-    def stream(self) -> bool:
-        return bool(self.params.get("stream"))
-
-    @property
-    def include_usage(self) -> bool:
-        return bool((self.params.get("stream_options") or {}).get("include_usage"))
-
-    @property
-    def thoughts(self) -> str:
-        """How reasoning is shown: parsed, raw or hidden."""
-        if self.params.get("include_reasoning") is False:
-            return "hidden"
-        default = "raw" if self.model.reasoning == "think" else "parsed"
-        return str(self.params.get("reasoning_format") or default)
-
-    @property
-    def asks_for_thoughts(self) -> bool:
-        wanted = self.params.get("include_reasoning") is True or "reasoning_format" in self.params
-        return wanted and self.thoughts != "hidden" and self.params.get("reasoning_effort") != "none"
-
-
-def text_of(content: object) -> str:
-    """The text of a message's content, be it a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return ""
-
-
-def count_prompt(messages: list[dict[str, Any]], *besides: object) -> int:
-    """A quarter of the characters and four a message: cheap, and the same every time.
-
-    `besides` is what else the model is told as JSON: tools, and the form of its answer.
-    """
-    told = sum(len(orjson.dumps(one)) for one in besides if one)
-    words = sum(math.ceil(len(text_of(item.get("content"))) / 4) + _TOKENS_PER_MESSAGE for item in messages)
-    return words + math.ceil(told / 4)
 
 
 def read_body(body: bytes) -> dict[str, Any]:
@@ -141,21 +94,10 @@ def read_request(fields: dict[str, Any], settings: Settings) -> ChatRequest:
             "the maximum value for `max_completion_tokens` is less than the `context_window` for this model",
             param="max_completion_tokens",
         )
-    prompt = count_prompt(messages, fields.get("tools"), fields.get("response_format"))
-    completion = asked or min(_DEFAULT_COMPLETION, model.max_completion_tokens)
-    if prompt + (asked or 0) > model.context_window:
+    request = accepted.read_request({**fields, "messages": messages}, model)
+    if request.prompt_tokens + (asked or 0) > model.context_window:
         raise refusals.context_length_exceeded()
-    users = [item for item in messages if item["role"] == "user"]
-    last = messages[-1]
-    return ChatRequest(
-        model=model,
-        messages=messages,
-        params={key: value for key, value in fields.items() if key not in ("messages", "model")},
-        max_completion=completion,
-        prompt_tokens=prompt,
-        last_user=text_of(users[-1]["content"]) if users else "",
-        prefill=text_of(last.get("content")) if last["role"] == "assistant" else None,
-    )
+    return request
 
 
 def _between(low: float, high: float) -> Callable[[object], bool]:
@@ -231,10 +173,11 @@ def _check_streaming(fields: Mapping[str, Any], settings: Settings) -> None:
 
 def _check_reasoning(fields: Mapping[str, Any], model: Model) -> None:
     effort = fields.get("reasoning_effort")
-    if effort is not None and effort not in model.efforts:
+    efforts = _EFFORTS[model.reasoning]
+    if effort is not None and effort not in efforts:
         words = (
-            f"`reasoning_effort` must be one of {', '.join(f'`{item}`' for item in model.efforts)}"
-            if model.efforts
+            f"`reasoning_effort` must be one of {', '.join(f'`{item}`' for item in efforts)}"
+            if efforts
             else "`reasoning_effort` is not supported with this model"
         )
         raise Refusal(400, words, param="reasoning_effort")

@@ -1,8 +1,4 @@
-"""The models that the double offers, as Groq's /models describes them.
-
-Ids come and go at Groq, so this list is a default that settings replace; nothing here
-knows how an answer is made.
-"""
+"""The models that the demo offers, as Groq's /models describes them. Ids come and go at Groq."""
 
 from __future__ import annotations
 
@@ -17,11 +13,10 @@ class Model:
     """`reasoning` is how thoughts appear: gpt-oss's analysis channel, or think tags when raw."""
 
     id: str
-    owned_by: str = "Double"
+    owned_by: str = "Demo"
     context_window: int = 131_072
     max_completion_tokens: int = 65_536
     reasoning: Reasoning = ""
-    efforts: tuple[str, ...] = ()
     tools: bool = True
     vision: bool = False
     classifier: bool = False
@@ -52,7 +47,6 @@ def _gpt_oss(name: str, prices: tuple[str, str, str]) -> Model:
         id=f"openai/{name}",
         owned_by="OpenAI",
         reasoning="analysis",
-        efforts=("low", "medium", "high"),
         prices=prices,
     )
 
@@ -78,23 +72,9 @@ CATALOGUE: Final[tuple[Model, ...]] = (
         owned_by="Alibaba Cloud",
         max_completion_tokens=16_384,
         reasoning="think",
-        efforts=("none", "default", "low", "medium", "high"),
         vision=True,
         prices=("0.0000008", "0.000004", "0.0000004"),
     ),
     _guard("22m", "0.00000003"),
     _guard("86m", "0.00000004"),
-)
-
-# Ids that answer 400 model_decommissioned; ids that died in 2026 are plainly not found.
-DECOMMISSIONED: Final[frozenset[str]] = frozenset(
-    {
-        "llama3-70b-8192",
-        "llama3-8b-8192",
-        "mixtral-8x7b-32768",
-        "gemma-7b-it",
-        "gemma2-9b-it",
-        "llama-3.1-70b-versatile",
-        "mistral-saba-24b",
-    }
 )

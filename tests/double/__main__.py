@@ -1,15 +1,15 @@
-"""`python -m service.double`: serve the double on a port or a socket."""
+"""`python -m tests.double`: serve the double on a port or a socket."""
 
 from __future__ import annotations
 
 import argparse
 
-from service.double.server import run
+from tests.double.server import run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m service.double", description="A local double of Groq's chat API."
+        prog="python -m tests.double", description="A local double of Groq's chat API."
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9000, help="0 for any free one")

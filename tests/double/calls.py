@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from service.double.refusals import Refusal
-from service.double.request import read_body
+from tests.double.refusals import Refusal
+from tests.double.request import read_body
 
 End = Literal["", "finished", "client_closed", "faulted", "refused"]
 _BYTES_KEPT: Final = 128 * 1024 * 1024

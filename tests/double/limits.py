@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from service.double.refusals import Refusal
+from tests.double.refusals import Refusal
 
 ORGANIZATION: Final = "org_01double0000000000000000000"
 

@@ -36,9 +36,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from service.double import limits, refusals
-from service.double.refusals import Refusal
-from service.double.shapes import SHAPES
+from tests.double import limits, refusals
+from tests.double.refusals import Refusal
+from tests.double.shapes import SHAPES
 
 CONNECTION: Final = ("drop", "drop_rst", "hang")
 MIDSTREAM: Final = (

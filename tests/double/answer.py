@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from service.double.calls import Call
-from service.double.faults import MIDSTREAM, Fault
-from service.double.limits import Reservation
-from service.double.line import Line
-from service.double.refusals import JSON, Refusal
-from service.double.request import ChatRequest
-from service.double.script import Script
-from service.double.shapes import SHAPES, plain
-from service.double.wire import DONE, Usage, Wire, error_event, event
+from service.demo.request import ChatRequest
+from service.demo.script import message
+from service.demo.wire import DONE, Usage
+from tests.double.calls import Call
+from tests.double.faults import MIDSTREAM, Fault
+from tests.double.limits import Reservation
+from tests.double.line import Line
+from tests.double.refusals import JSON, Refusal
+from tests.double.script import Script
+from tests.double.shapes import SHAPES, plain
+from tests.double.wire import DoubleWire, error_event, event
 
 _SPLIT: Final = {"split": (7, 0.0), "trickle": (1, 0.02)}
 _GARBAGE: Final = b"\xff\xfe\x00\x9f garbage \xc3\x28\n\n"
@@ -46,7 +48,7 @@ class Answer:
         self._kind = fault.kind if fault is not None else ""
         self._shaped = SHAPES.get(self._kind, plain)
         seed = request.params.get("seed")
-        self._wire = Wire(
+        self._wire = DoubleWire(
             request.model.id,
             call.request_id,
             seed if isinstance(seed, int) else 1_000_000_007,
@@ -56,9 +58,8 @@ class Answer:
     def usage(self) -> Usage:
         """The bill of the whole script; after an early end `call.tokens` tells what was sent."""
         script = self._script
-        seconds = script.length / script.rate if script.rate else 0.0
         return Usage(
-            self._request.prompt_tokens, script.length, len(script.reasoning), script.cached, seconds
+            self._request.prompt_tokens, script.length, len(script.reasoning), script.cached, script.seconds
         )
 
     async def stream(self, headers: list[tuple[str, str]]) -> None:
@@ -135,7 +136,7 @@ class Answer:
 
     def _tail(self) -> bytes:
         usage, wire = self.usage(), self._wire
-        tail = wire.finish(
+        tail = wire.finish_with(
             self._script.finish,
             usage,
             in_x_groq=self._kind != "no_usage",
@@ -181,9 +182,7 @@ class Answer:
     async def whole(self, headers: list[tuple[str, str]]) -> None:
         """The answer to a request without `stream`, at the time a stream of it would end."""
         line, script, fault = self._line, self._script, self._fault
-        seconds = script.header_delay + script.first_delay
-        if script.rate:
-            seconds += script.length / script.rate
+        seconds = script.header_delay + script.first_delay + script.seconds
         if fault is not None and fault.kind in ("stall", "silence"):
             await line.until(None if fault.seconds is None else line.now() + fault.seconds)
         elif fault is not None and fault.kind.startswith(("error", "x_groq")):
@@ -208,16 +207,9 @@ class Answer:
         self._call.reported = True
 
     def _message(self) -> dict[str, object]:
-        script = self._script
-        content = "".join(script.tokens)
-        message: dict[str, object] = {"role": "assistant"}
-        thoughts = "".join(script.reasoning)
-        if thoughts and self._request.thoughts == "raw":
-            content = f"<think>{thoughts}</think>{content}"
-        if content or script.tool is None:
-            message["content"] = content
-        if thoughts and self._request.thoughts == "parsed":
-            message["reasoning"] = thoughts
-        if script.tool is not None:
-            message["tool_calls"] = [script.tool.describe()]
-        return message
+        told = message(self._script, self._request.thoughts)
+        if self._script.tool is not None:
+            if not told["content"]:
+                del told["content"]
+            told["tool_calls"] = [self._script.tool.describe()]
+        return told

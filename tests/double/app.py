@@ -9,19 +9,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 
-from service.double import refusals
-from service.double.admin import Admin
-from service.double.answer import Answer, Struck
-from service.double.calls import Call, Calls
-from service.double.faults import CONNECTION, Fault, FaultQueue
-from service.double.limits import Limits
-from service.double.line import ClientGone, Line, Receive, Scope, Send
-from service.double.models import CATALOGUE, Model
-from service.double.refusals import JSON, Refusal
-from service.double.request import ChatRequest, read_body, read_request
-from service.double.script import directive_fault, directives, write_script
-from service.double.settings import Settings
-from service.double.wire import dumps
+from service.demo.models import CATALOGUE, Model
+from service.demo.request import ChatRequest
+from service.demo.wire import dumps
+from tests.double import refusals
+from tests.double.admin import Admin
+from tests.double.answer import Answer, Struck
+from tests.double.calls import Call, Calls
+from tests.double.faults import CONNECTION, Fault, FaultQueue
+from tests.double.limits import Limits
+from tests.double.line import ClientGone, Line, Receive, Scope, Send
+from tests.double.refusals import JSON, Refusal
+from tests.double.request import read_body, read_request
+from tests.double.script import directive_fault, directives, write_script
+from tests.double.settings import Settings
 
 _MAX_BODY = 20 * 1024 * 1024
 

@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from service.double.examples import ANSWERS
+from service.demo.examples import ANSWERS
 
 # A grapheme may be spread over tokens: joined emoji, flags, combining marks.
 _PHRASES: Final[tuple[tuple[str, ...], ...]] = (
@@ -55,11 +55,6 @@ def expected_tokens(n: int, seed: int = 0) -> tuple[str, ...]:
     return tuple(tokens[:n])
 
 
-def expected_text(n: int, seed: int = 0) -> str:
-    """The text of `[[tokens=n seed=seed]]`, for tests to compare with."""
-    return "".join(expected_tokens(n, seed))
-
-
 def pieces(text: str) -> tuple[str, ...]:
     """Any text as tokens: words with their leading space."""
     return tuple(_PIECE.findall(text))
@@ -68,19 +63,6 @@ def pieces(text: str) -> tuple[str, ...]:
 def long_pieces(text: str) -> tuple[str, ...]:
     """Machine text, such as an echoed context, in fewer and longer tokens."""
     return tuple(_LONG_PIECE.findall(text))
-
-
-def without_prefix(tokens: tuple[str, ...], prefix: str) -> tuple[str, ...] | None:
-    """What is left of the tokens after `prefix`; None when they do not start with it."""
-    if not "".join(tokens).startswith(prefix):
-        return None
-    left = len(prefix)
-    for index, token in enumerate(tokens):
-        if left < len(token):
-            rest = tokens[index:]
-            return (token[left:], *rest[1:])
-        left -= len(token)
-    return ()
 
 
 def demo_answer(question: str, earlier: int) -> str:
