@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import Request
 
 from service.api.auth.authenticator import Authenticator, Principal, forbidden
-from service.api.limits import Limits
+from service.api.limits import Kind, Limits
 from service.api.receiving import Receiving, RefusedBodies
 from service.api.streams import Streams
 from service.config.settings import Settings
@@ -49,3 +49,20 @@ async def principal_of(
     if scope not in principal.scopes:
         raise forbidden(scope)
     return principal
+
+
+async def admitted(
+    request: Request,
+    kind: Kind = "reads",
+    *,
+    scope: str = "chat",
+    events_of: tuple[str, str] | None = None,
+) -> tuple[Edge, Principal]:
+    """Who is calling, charged with a call of this kind. The way in of every route that starts no turn.
+
+    Raises unauthenticated, forbidden, rate_limited, store_unavailable.
+    """
+    principal = await principal_of(request, scope=scope, events_of=events_of)
+    edge = edge_of(request)
+    await edge.limits.check(request, principal, kind)
+    return edge, principal

@@ -45,8 +45,6 @@ TAGS: Final = {
     "keys": "API keys, for holders of the scope `admin`.",
     "operating": "For operators, load balancers and Prometheus.",
 }
-
-
 # Codes by what a route does; every route that knows its caller has the first group.
 GUARDED: Final = (
     "unauthenticated",
@@ -57,14 +55,8 @@ GUARDED: Final = (
     "store_unavailable",
     "internal",
 )
-
-
 READS_BODY: Final = ("invalid_request", "body_too_large", "unsupported_media_type")
-
-
 STREAMS: Final = ("concurrency_limited",)
-
-
 SENDS: Final = (
     *GUARDED,
     *READS_BODY,
@@ -80,8 +72,6 @@ SENDS: Final = (
     "storage_full",
     "draining",
 )
-
-
 # Routes that hold the status line until there is something to show.
 HOLDS: Final = (
     "upstream_rejected",
@@ -91,17 +81,9 @@ HOLDS: Final = (
     "events_expired",
     "events_lost",
 )
-
-
 RESUMES: Final = ("bad_cursor", "cursor_ahead", "events_expired", "events_lost")
-
-
 ADMIN: Final = GUARDED
-
-
 SEND_HEADERS: Final = ("X-Session-Id", "X-Turn-Id")
-
-
 SENDING: Final = ("Idempotency-Key", "X-On-Busy")
 
 

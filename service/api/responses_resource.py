@@ -9,6 +9,7 @@ from fastapi import Request
 
 from service import ids
 from service.api import bodies
+from service.api.routes.sessions import session_if_any
 from service.dialects.errors import from_event
 from service.dialects.openai import joined_calls
 from service.dialects.responses import Items
@@ -65,9 +66,7 @@ async def response_turn(engine: Engine, ref: TurnRef) -> Turn:
     turn = await engine.store.turns.get(ref)
     if turn is None or not is_response(turn):
         raise response_not_found()
-    session = await engine.store.sessions.get(ref.principal, ref.session_id)
-    if session is not None and not session.named:
-        await engine.store.sessions.update(ref.principal, ref.session_id, {})
+    await session_if_any(engine, ref.principal, ref.session_id)
     return turn
 
 

@@ -33,8 +33,6 @@ DEV_ORIGINS: Final = (
     "http://localhost:3000",  # Create React App, Next.js
     "http://localhost:8080",  # Vue CLI
 )
-
-
 #: ten years, in seconds: far from what Redis and timers can count to
 _LONGEST: Final = 315_360_000
 

@@ -31,8 +31,6 @@ from service.events import Event
 
 # Readers of a replica that went away come back spread over this time (ms).
 _RETRY_MS: Final = (500, 1500)
-
-
 Title = Annotated[StrictStr, Field(max_length=200)]  # 800 bytes
 
 

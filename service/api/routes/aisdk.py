@@ -18,9 +18,9 @@ from fastapi.responses import PlainTextResponse
 from service import ids
 from service.api import bodies
 from service.api.answers import paged
-from service.api.edge import edge_of, principal_of
+from service.api.edge import admitted, edge_of, principal_of
 from service.api.responses import TurnResponse
-from service.api.routes.sessions import charge_stop, existing
+from service.api.routes.sessions import charge_stop, existing, session_if_any
 from service.api.sending import Sending, turn_headers
 from service.dialects import aisdk
 from service.engine.engine import Engine
@@ -77,12 +77,11 @@ async def chat(request: Request) -> Response:
 
 @router.get("/api/chat/{session_id}/stream", summary="useChat: resume the newest answer")
 async def resume(request: Request, session_id: str) -> Response:
-    principal = await principal_of(request)
-    engine = edge_of(request).engine
-    await edge_of(request).limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
+    engine = edge.engine
     ids.check_session_id(session_id)
     after = _cursor(request)
-    edge_of(request).streams.take(request, principal)
+    edge.streams.take(request, principal)
     if after is not None:
         turn = await engine.turn(TurnRef(principal.id, session_id, after.turn_id))
         return await _continue(request, turn, after)
@@ -108,9 +107,7 @@ async def stop(request: Request, session_id: str) -> Response:
 
 @router.get("/api/chat/{session_id}/messages", summary="The history as useChat's messages")
 async def messages(request: Request, session_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     await existing(edge.engine, principal.id, session_id)
     return await paged(
         lambda after: edge.engine.store.sessions.messages(principal.id, session_id, _PAGE, after),
@@ -143,13 +140,10 @@ def _resets(request: Request) -> bool:
 
 async def _newest(engine: Engine, principal: str, session_id: str) -> Turn | None:
     """The turn that a page without a cursor has to show; None when it has seen all there is."""
-    sessions = engine.store.sessions
-    session = await sessions.get(principal, session_id)
+    session = await session_if_any(engine, principal, session_id)
     if session is None:
         return None  # a new chat: useChat asks before there is anything
-    if not session.named:
-        await sessions.update(principal, session_id, {})
-    turn_id = session.active_turn or await sessions.newest_turn(principal, session_id)
+    turn_id = session.active_turn or await engine.store.sessions.newest_turn(principal, session_id)
     turn = await engine.store.turns.get(TurnRef(principal, session_id, turn_id)) if turn_id else None
     if turn is None or (turn.sealed and turn.delivered):
         return None

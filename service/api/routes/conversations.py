@@ -15,7 +15,7 @@ from pydantic import Field
 from service import ids
 from service.api import bodies
 from service.api.answers import Json
-from service.api.edge import edge_of, principal_of
+from service.api.edge import admitted
 from service.api.responses_resource import (
     item_not_found,
     listed,
@@ -24,6 +24,7 @@ from service.api.responses_resource import (
     page_size,
     stored_items,
 )
+from service.api.routes.openai import both
 from service.api.routes.sessions import existing
 from service.dialects.base import Body, validate
 from service.dialects.responses_request import Metadata
@@ -57,12 +58,9 @@ def conversation_resource(session: Session) -> dict[str, Any]:
     }
 
 
-@router.post("/v1/conversations", summary="Make a conversation")
-@router.post("/openai/v1/conversations", summary="The same for Groq's clients")
+@both(router, "POST", "/v1/conversations", "Make a conversation")
 async def create(request: Request) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "sends")  # it fills the store as a send does
+    edge, principal = await admitted(request, "sends")  # it fills the store as a send does
     document = await bodies.read_json(request)
     if isinstance(document, dict) and document.get("items"):
         raise ServiceError(
@@ -77,21 +75,15 @@ async def create(request: Request) -> Response:
     return Json(conversation_resource(await existing(edge.engine, principal.id, session_id)))
 
 
-@router.get("/v1/conversations/{conversation_id}", summary="One conversation")
-@router.get("/openai/v1/conversations/{conversation_id}", summary="The same for Groq's clients")
+@both(router, "GET", "/v1/conversations/{conversation_id}", "One conversation")
 async def retrieve(request: Request, conversation_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     return Json(conversation_resource(await existing(edge.engine, principal.id, conversation_id)))
 
 
-@router.post("/v1/conversations/{conversation_id}", summary="Change its metadata")
-@router.post("/openai/v1/conversations/{conversation_id}", summary="The same for Groq's clients")
+@both(router, "POST", "/v1/conversations/{conversation_id}", "Change its metadata")
 async def update(request: Request, conversation_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     body = validate(ConversationPatch, await bodies.read_json(request))
     session = await existing(edge.engine, principal.id, conversation_id)
     fields = {"metadata": orjson.dumps(body.metadata).decode() if body.metadata else ""}
@@ -100,23 +92,17 @@ async def update(request: Request, conversation_id: str) -> Response:
     return Json(conversation_resource(await existing(edge.engine, principal.id, conversation_id)))
 
 
-@router.delete("/v1/conversations/{conversation_id}", summary="Delete it; a running response is stopped")
-@router.delete("/openai/v1/conversations/{conversation_id}", summary="The same for Groq's clients")
+@both(router, "DELETE", "/v1/conversations/{conversation_id}", "Delete it; a running response is stopped")
 async def delete(request: Request, conversation_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     ids.check_session_id(conversation_id)
     await edge.engine.delete(principal.id, conversation_id)
     return Json({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
-@router.get("/v1/conversations/{conversation_id}/items", summary="Its items, newest first")
-@router.get("/openai/v1/conversations/{conversation_id}/items", summary="The same for Groq's clients")
+@both(router, "GET", "/v1/conversations/{conversation_id}/items", "Its items, newest first")
 async def list_items(request: Request, conversation_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     sessions = edge.engine.store.sessions
     limit, descending = page_size(request), newest_first(request)
     await existing(edge.engine, principal.id, conversation_id)
@@ -139,14 +125,9 @@ async def list_items(request: Request, conversation_id: str) -> Response:
     return Json(listed(items, after=after, limit=limit, more=following is not None))
 
 
-@router.get("/v1/conversations/{conversation_id}/items/{item_id}", summary="One item")
-@router.get(
-    "/openai/v1/conversations/{conversation_id}/items/{item_id}", summary="The same for Groq's clients"
-)
+@both(router, "GET", "/v1/conversations/{conversation_id}/items/{item_id}", "One item")
 async def get_item(request: Request, conversation_id: str, item_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     await existing(edge.engine, principal.id, conversation_id)
     message = await edge.engine.store.sessions.message(
         principal.id, conversation_id, message_id_of(conversation_id, item_id)

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 
 from service import __version__
 from service.api.answers import Json
-from service.api.edge import Edge, edge_of, principal_of
+from service.api.edge import Edge, admitted, edge_of
 from service.api.prefixes import prefix_of
 from service.api.routes import page
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
@@ -167,15 +167,13 @@ def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
 
 @router.get("/v1/models", summary="The models, in OpenAI's list shape")
 async def list_models(request: Request) -> dict[str, Any]:
-    edge = edge_of(request)
-    await edge.limits.check(request, await principal_of(request), "reads")
+    edge, _ = await admitted(request)
     return {"object": "list", "data": [model_resource(edge, model) for model in edge.engine.catalogue]}
 
 
 @router.get("/v1/models/{model_id:path}", summary="One model, by id or alias")
 async def get_model(request: Request, model_id: str) -> dict[str, Any]:
-    edge = edge_of(request)
-    await edge.limits.check(request, await principal_of(request), "reads")
+    edge, _ = await admitted(request)
     if not model_id:
         raise ServiceError("model_not_found", "There is no model of that name.")
     return model_resource(edge, edge.engine.catalogue.resolve(model_id))

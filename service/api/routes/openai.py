@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from fastapi import APIRouter, Request, Response
 
 from service.api import bodies
@@ -12,10 +15,23 @@ from service.api.sending import Sending, turn_headers
 from service.dialects import openai_request
 
 router = APIRouter()
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-@router.post("/v1/chat/completions", summary="OpenAI's chat completions, streamed or in one piece")
-@router.post("/openai/v1/chat/completions", summary="The same for Groq's clients")
+def both(router: APIRouter, method: str, path: str, summary: str) -> Callable[[Handler], Handler]:
+    """A route of OpenAI's clients, and the same one below /openai, where Groq's look for it."""
+
+    def register(handler: Handler) -> Handler:
+        router.add_api_route(
+            f"/openai{path}", handler, methods=[method], summary="The same for Groq's clients"
+        )
+        router.add_api_route(path, handler, methods=[method], summary=summary)
+        return handler
+
+    return register
+
+
+@both(router, "POST", "/v1/chat/completions", "OpenAI's chat completions, streamed or in one piece")
 async def chat_completions(request: Request) -> Response:
     async with Sending(request) as sending:
         body = await bodies.read_json(request)

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from service import ids
 from service.api import bodies
 from service.api.answers import Json
-from service.api.edge import edge_of, principal_of
+from service.api.edge import admitted, edge_of, principal_of
 from service.api.responses import TurnResponse
 from service.api.responses_resource import (
     item_not_found,
@@ -28,6 +28,7 @@ from service.api.responses_resource import (
     response_turn,
     stored_items,
 )
+from service.api.routes.openai import both
 from service.api.routes.sessions import charge_stop
 from service.api.sending import Sending, turn_headers
 from service.dialects.responses import STEP, ResponseObject, ResponseStream
@@ -47,8 +48,7 @@ _MOST_NAMED: Final = 500
 _MOST_INPUT: Final = 1_001
 
 
-@router.post("/v1/responses", summary="OpenAI's Responses: streamed, in one piece or in the background")
-@router.post("/openai/v1/responses", summary="The same for Groq's clients")
+@both(router, "POST", "/v1/responses", "OpenAI's Responses: streamed, in one piece or in the background")
 async def create(request: Request) -> Response:
     engine = edge_of(request).engine
     async with Sending(request) as sending:
@@ -71,12 +71,9 @@ async def create(request: Request) -> Response:
     )
 
 
-@router.get("/v1/responses/{response_id}", summary="A response as it stands, or its events from a number on")
-@router.get("/openai/v1/responses/{response_id}", summary="The same for Groq's clients")
+@both(router, "GET", "/v1/responses/{response_id}", "A response as it stands, or its events from a number on")
 async def retrieve(request: Request, response_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     turn = await response_turn(edge.engine, ref_of(principal.id, response_id))
     if request.query_params.get("stream") != "true":
         return Json(await response_object(edge.engine, turn))
@@ -97,8 +94,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
     return TurnResponse(edge.engine, turn.ref, encoder, void=turn.void, headers=headers)
 
 
-@router.post("/v1/responses/{response_id}/cancel", summary="Stop a response; answers after it has ended")
-@router.post("/openai/v1/responses/{response_id}/cancel", summary="The same for Groq's clients")
+@both(router, "POST", "/v1/responses/{response_id}/cancel", "Stop a response; answers after it has ended")
 async def cancel(request: Request, response_id: str) -> Response:
     principal = await principal_of(request)
     engine = edge_of(request).engine
@@ -111,12 +107,10 @@ async def cancel(request: Request, response_id: str) -> Response:
     return Json(await response_object(engine, turn))
 
 
-@router.delete("/v1/responses/{response_id}", summary="Delete a response; one that runs is stopped")
-@router.delete("/openai/v1/responses/{response_id}", summary="The same for Groq's clients")
+@both(router, "DELETE", "/v1/responses/{response_id}", "Delete a response; one that runs is stopped")
 async def delete(request: Request, response_id: str) -> Response:
-    principal = await principal_of(request)
-    engine = edge_of(request).engine
-    await edge_of(request).limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
+    engine = edge.engine
     ref = ref_of(principal.id, response_id)
     turn = await response_turn(engine, ref)
     if not turn.sealed:
@@ -131,12 +125,9 @@ async def delete(request: Request, response_id: str) -> Response:
     return Json({"id": response_id, "object": "response", "deleted": True})
 
 
-@router.get("/v1/responses/{response_id}/input_items", summary="What a response was asked")
-@router.get("/openai/v1/responses/{response_id}/input_items", summary="The same for Groq's clients")
+@both(router, "GET", "/v1/responses/{response_id}/input_items", "What a response was asked")
 async def input_items(request: Request, response_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     ref = ref_of(principal.id, response_id)
     turn = await response_turn(edge.engine, ref)
     limit, descending = page_size(request), newest_first(request)

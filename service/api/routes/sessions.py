@@ -11,7 +11,7 @@ from service import ids
 from service.api import bodies
 from service.api.answers import Json, paged
 from service.api.auth.authenticator import Principal
-from service.api.edge import edge_of, principal_of
+from service.api.edge import admitted, edge_of, principal_of
 from service.api.prefixes import prefix_of
 from service.api.responses import TurnResponse
 from service.api.sending import Sending, turn_headers, turn_path
@@ -80,14 +80,20 @@ async def turn_resource(engine: Engine, turn: Turn) -> dict[str, Any]:
     return resource
 
 
-async def existing(engine: Engine, principal: str, session_id: str) -> Session:
-    """The session, which from now on has been named. Raises session_not_found."""
-    ids.check_session_id(session_id)
+async def session_if_any(engine: Engine, principal: str, session_id: str) -> Session | None:
+    """The session, if it is there. From now on it has been named: its answers run on without readers."""
     session = await engine.store.sessions.get(principal, session_id)
+    if session is not None and not session.named:
+        await engine.store.sessions.update(principal, session_id, {})
+    return session
+
+
+async def existing(engine: Engine, principal: str, session_id: str) -> Session:
+    """The same session. Raises session_not_found."""
+    ids.check_session_id(session_id)
+    session = await session_if_any(engine, principal, session_id)
     if session is None:
         raise session_not_found()
-    if not session.named:
-        await engine.store.sessions.update(principal, session_id, {})
     return session
 
 
@@ -107,18 +113,19 @@ async def charge_stop(
             raise
 
 
-def _ref(principal: str, session_id: str, turn_id: str) -> TurnRef:
+async def _named(engine: Engine, principal: Principal, session_id: str, turn_id: str) -> TurnRef:
+    """A turn, whose session has been named from now on. Raises turn_not_found."""
     ids.check_session_id(session_id)
     if not ids.is_session_id(turn_id):
         raise turn_not_found()  # turn ids are ours, so any other is one that does not exist
-    return TurnRef(principal, session_id, turn_id)
+    ref = TurnRef(principal.id, session_id, turn_id)
+    await engine.named(ref)
+    return ref
 
 
 @router.get("", summary="The caller's sessions, newest first")
 async def list_sessions(request: Request) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     limit = bodies.limit(request, _PAGE, _TOP)
     found, following = await edge.engine.store.sessions.page(
         principal.id, limit, request.query_params.get("cursor") or None
@@ -128,9 +135,7 @@ async def list_sessions(request: Request) -> Response:
 
 @router.post("", summary="Make a session, or name one that exists", status_code=201)
 async def create_session(request: Request) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "sends")  # it fills the store as a send does
+    edge, principal = await admitted(request, "sends")  # it fills the store as a send does
     document = await bodies.read_json(request)
     body = validate(native.SessionBody, {} if document is None else document)
     session_id = body.id or ids.new_session_id()
@@ -152,17 +157,13 @@ async def create_session(request: Request) -> Response:
 
 @router.get("/{session_id}", summary="One session")
 async def get_session(request: Request, session_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     return Json(session_resource(await existing(edge.engine, principal.id, session_id)))
 
 
 @router.patch("/{session_id}", summary="Change title, model or system prompt")
 async def patch_session(request: Request, session_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     body = validate(native.SessionPatch, await bodies.read_json(request))
     session = await existing(edge.engine, principal.id, session_id)
     if body.model:
@@ -175,9 +176,7 @@ async def patch_session(request: Request, session_id: str) -> Response:
 
 @router.delete("/{session_id}", summary="Delete a session; a running turn is stopped", status_code=204)
 async def delete_session(request: Request, session_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     ids.check_session_id(session_id)
     await edge.engine.delete(principal.id, session_id)
     return Response(status_code=204)
@@ -185,9 +184,7 @@ async def delete_session(request: Request, session_id: str) -> Response:
 
 @router.get("/{session_id}/messages", summary="The messages, oldest first (`order=desc`: newest first)")
 async def list_messages(request: Request, session_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     limit = bodies.limit(request, _PAGE, _TOP_MESSAGES)
     after = bodies.place(request.query_params.get("cursor"))
     order = request.query_params.get("order") or "asc"
@@ -207,9 +204,7 @@ async def list_messages(request: Request, session_id: str) -> Response:
 
 @router.get("/{session_id}/export", summary="The whole session as JSON")
 async def export_session(request: Request, session_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     session = await existing(edge.engine, principal.id, session_id)
     before = b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
     return await paged(
@@ -261,22 +256,16 @@ async def _events(
 
 @router.get("/{session_id}/turns/{turn_id}", summary="One turn")
 async def get_turn(request: Request, session_id: str, turn_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
-    ref = _ref(principal.id, session_id, turn_id)
-    await edge.engine.named(ref)
+    edge, principal = await admitted(request)
+    ref = await _named(edge.engine, principal, session_id, turn_id)
     return Json(await turn_resource(edge.engine, await edge.engine.turn(ref)))
 
 
 @router.get("/{session_id}/turns/{turn_id}/events", summary="The events of a turn, from a cursor on")
 async def get_events(request: Request, session_id: str, turn_id: str) -> Response:
-    principal = await principal_of(request, events_of=(session_id, turn_id))
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request, events_of=(session_id, turn_id))
     after = bodies.cursor(request)
-    ref = _ref(principal.id, session_id, turn_id)
-    await edge.engine.named(ref)
+    ref = await _named(edge.engine, principal, session_id, turn_id)
     edge.streams.take(request, principal)
     headers = {
         "X-Session-Id": session_id,
@@ -288,11 +277,8 @@ async def get_events(request: Request, session_id: str, turn_id: str) -> Respons
 
 @router.post("/{session_id}/turns/{turn_id}/ticket", summary="A URL of the events for EventSource")
 async def create_ticket(request: Request, session_id: str, turn_id: str) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
-    ref = _ref(principal.id, session_id, turn_id)
-    await edge.engine.named(ref)
+    edge, principal = await admitted(request)
+    ref = await _named(edge.engine, principal, session_id, turn_id)
     await edge.engine.turn(ref)
     ticket, expires = await edge.authenticator.ticket(principal, session_id, turn_id)
     path = f"{prefix_of(request)}/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
@@ -304,7 +290,6 @@ async def stop_turn(request: Request, session_id: str, turn_id: str) -> Response
     principal = await principal_of(request)
     edge = edge_of(request)
     await charge_stop(request, principal, session_id, turn_id)
-    ref = _ref(principal.id, session_id, turn_id)
-    await edge.engine.named(ref)
+    ref = await _named(edge.engine, principal, session_id, turn_id)
     turn = await edge.engine.stop(ref)
     return Json(await turn_resource(edge.engine, turn))

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from service.api import bodies
 from service.api.answers import Json
 from service.api.auth.authenticator import forbidden
-from service.api.edge import Edge, edge_of, principal_of
+from service.api.edge import Edge, admitted
 from service.api.sending import own_bounds
 from service.engine.sends import OwnLimits
 from service.store.ledger import PERIODS, USAGE_DAYS, Bounds, Usage
@@ -58,9 +58,7 @@ def _highest(limits: list[int | None]) -> int | None:
 
 @router.get("", summary="What the caller has used, by day (UTC) and model, and how its budgets stand")
 async def get_usage(request: Request) -> Response:
-    principal = await principal_of(request)
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, principal = await admitted(request)
     days = bodies.limit(request, _DAYS, USAGE_DAYS, "days")
     who = request.query_params.get("principal") or principal.id
     if who == principal.id:
@@ -98,9 +96,7 @@ async def get_usage(request: Request) -> Response:
 
 @router.get("/principals", summary="Who has usage (admin)")
 async def list_principals(request: Request) -> Response:
-    principal = await principal_of(request, scope="admin")
-    edge = edge_of(request)
-    await edge.limits.check(request, principal, "reads")
+    edge, _ = await admitted(request, scope="admin")
     found = await edge.engine.store.ledger.principals()
     return Json(
         {
