@@ -54,6 +54,17 @@ def test_blocks_name_their_language() -> None:
             assert block.language, f"{block.place} has no language"
 
 
+def test_ten_questions_are_answered_by_files_in_which_the_answer_stands() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| .+\? \| (.+) \| (.+) \|$", text, re.M)
+    assert len(rows) == 10
+    for answer, names in rows:
+        files = [(ROOT / path).read_text() for path in re.findall(r"`(service/[\w/.]+)`", answer)]
+        assert files, answer
+        for name in re.findall(r"`(\w+)`", names):
+            assert any(re.search(rf"\b{name}\b", file) for file in files), name
+
+
 def test_the_file_map_names_every_package() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for folder in sorted((ROOT / "service").iterdir()):
