@@ -7,7 +7,7 @@ upstream, engine) and closes them in the reverse one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,6 +35,7 @@ from service.api.routes import (
     responses,
     scrape,
     sessions,
+    turns,
     usage,
 )
 from service.api.streams import Streams
@@ -115,6 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         scrape,
         chat,
         sessions,
+        turns,
         openai,
         responses,
         conversations,
@@ -126,11 +128,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for part in parts:
         app.include_router(part.router)
-    metrics.prepare(__version__, [model.id for model in catalogue], _routes(parts))
+    routes = [route for part in parts for route in part.router.routes if isinstance(route, APIRoute)]
+    # Every route's pattern with its methods: each has its series from the start.
+    patterns = [(route.path_format, method) for route in routes for method in route.methods or ()]
+    metrics.prepare(__version__, [model.id for model in catalogue], patterns)
     app.state.page = page.Page.load()
     app.state.documents = docs.Documents(app) if settings.docs else None
     handlers.install(app)
-    openapi.install(app)
+    openapi.install(app, routes)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=["*"] if "*" in settings.cors_origins else [],
@@ -143,14 +148,3 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(EdgeMiddleware, settings=settings)
     return app
-
-
-def _routes(parts: Iterable[Any]) -> list[tuple[str, str]]:
-    """Every route's pattern with its methods, for the series of the metrics."""
-    return [
-        (route.path_format, method)
-        for part in parts
-        for route in part.router.routes
-        if isinstance(route, APIRoute)
-        for method in route.methods or ()
-    ]

@@ -1,4 +1,4 @@
-"""The OpenAPI document: every route, header, error and body, put together from operations.py.
+"""The OpenAPI document: every route, header, error and body, put together from what the routes say.
 
 Errors come from the one table of codes, in the envelope of the path; requests from the models
 that check them. Nothing is served from here but the document.
@@ -6,16 +6,17 @@ that check them. Nothing is served from here but the document.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from service.api.operation import TAGS, Answer, Operation
-from service.api.operations import OPERATIONS
+from service.api.operation import GUARDED, READS_BODY, TAGS, Answer, Operation, operation_of
 from service.api.schemas import NUMBER, SCHEMAS, TEXT, Schema, one_of, ref
 from service.dialects.errors import envelope
 from service.errors import CODES, ServiceError
@@ -151,33 +152,32 @@ _SECURITY: Final[dict[str, Schema]] = {
 }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
     """`app.openapi()` is this document; docs.py shows it."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, routes)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
-    """Raises KeyError for a route that operations.py does not describe."""
+def _document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]:
+    """Raises KeyError for a route that says nothing."""
     found = get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION)
-    described = []
-    for path, item in found["paths"].items():
-        for method, own in item.items():
-            operation = OPERATIONS[f"{method.upper()} {path}"]
-            described.append((operation.tag, path, method, _operation(path, own, operation)))
+    shown = [route for route in routes if route.include_in_schema]
     order = list(TAGS)
     paths: dict[str, Any] = {}
-    for _, path, method, operation_object in sorted(described, key=lambda item: order.index(item[0])):
-        paths.setdefault(path, {})[method] = operation_object
+    for route in sorted(shown, key=lambda route: order.index(str(route.tags[0]))):
+        path = route.path_format
+        for method in map(str.lower, route.methods or ()):
+            own = found["paths"][path][method]
+            paths.setdefault(path, {})[method] = _operation(path, own, operation_of(route.endpoint))
     found["paths"] = paths
     found["tags"] = [{"name": name, "description": about} for name, about in TAGS.items()]
     found["components"] = {
-        "schemas": {**_requests(), **SCHEMAS},
+        "schemas": {**_requests(shown), **SCHEMAS},
         "parameters": PARAMETERS,
         "headers": {name: {"description": about, "schema": TEXT} for name, about in _HEADERS.items()},
         "securitySchemes": _SECURITY,
@@ -185,9 +185,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return found
 
 
-def _requests() -> dict[str, Schema]:
-    models = {operation.body for operation in OPERATIONS.values() if operation.body is not None}
-    wanted = sorted(models, key=lambda model: model.__name__)
+def _requests(routes: Sequence[APIRoute]) -> dict[str, Schema]:
+    bodies = {operation_of(route.endpoint).body for route in routes}
+    wanted = sorted((body for body in bodies if body is not None), key=lambda model: model.__name__)
     _, schemas = models_json_schema([(model, "validation") for model in wanted], ref_template=_REFS)
     found: dict[str, Schema] = schemas["$defs"]
     for model, field in _NEEDED.items():
@@ -198,24 +198,25 @@ def _requests() -> dict[str, Schema]:
 
 
 def _operation(path: str, own: Schema, operation: Operation) -> Schema:
-    found: Schema = {
-        "tags": [operation.tag],
-        "summary": own["summary"],
-        "operationId": own["operationId"],
-        **({"description": operation.description} if operation.description else {}),
-        "security": _security(operation),
-    }
-    if operation.parameters:
-        found["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in operation.parameters]
+    known = ("tags", "summary", "operationId", "description")
+    found: Schema = {name: own[name] for name in known if own.get(name)}
+    found["security"] = _security(operation)
+    errors = (
+        *(() if operation.public else GUARDED),
+        *(() if operation.body is None else READS_BODY),
+        *operation.errors,
+    )
+    if parameters := (*re.findall(r"{(\w+)}", path), *operation.parameters):
+        found["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in parameters]
     if operation.body is not None:
         examples = {name: {"value": value} for name, value in operation.body_examples.items()}
         found["requestBody"] = {
             "required": operation.body_required,
             "content": {"application/json": {"schema": ref(operation.body.__name__), "examples": examples}},
         }
-    limited = _LIMITS if "rate_limited" in operation.errors else ()
+    limited = _LIMITS if "rate_limited" in errors else ()
     responses = {str(status): _answer(answer, limited) for status, answer in operation.answers.items()}
-    found["responses"] = {**responses, **_errors(path, operation.errors)}
+    found["responses"] = {**responses, **_errors(path, errors)}
     return found
 
 

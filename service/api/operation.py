@@ -1,12 +1,19 @@
-"""What an operation of the OpenAPI document is made of; operations.py has the table of all."""
+"""What a route says of itself for the OpenAPI document: its answers, its errors, its body.
+
+Routes take a Request and parse by hand, so what FastAPI would read off their signatures is said by the
+decorator `says`, below the route's own. Tag, summary and description are FastAPI's arguments. Nothing is
+looked at while a request is answered. Statuses of errors follow from their codes (service/errors.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +31,38 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    tag: str
-    answers: dict[int, Answer]
+    """`parameters` are names of openapi.PARAMETERS, without those of the path. `errors` are codes, without
+    GUARDED, which every route has that is not `public`, and READS_BODY, which every route has with a body."""
+
+    answers: Mapping[int, Answer]
     errors: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     body: type[BaseModel] | None = None
-    body_examples: dict[str, Any] = field(default_factory=dict)
+    body_examples: Mapping[str, Any] = field(default_factory=dict)
     body_required: bool = True
-    description: str = ""
     public: bool = False
     ticket: bool = False
+
+
+def says(answers: Answer | dict[int, Answer], *errors: str, **more: Any) -> Callable[[Handler], Handler]:
+    """A route's Operation, by its fields; a single answer is its 200."""
+    operation = Operation(answers if isinstance(answers, dict) else {200: answers}, errors, **more)
+
+    def note(handler: Handler) -> Handler:
+        handler.__dict__["operation"] = operation
+        return handler
+
+    return note
+
+
+def operation_of(handler: Callable[..., Any]) -> Operation:
+    """Raises KeyError for a handler that says nothing."""
+    found: Operation = handler.__dict__["operation"]
+    return found
+
+
+def plain(schema: str, example: Any, description: str, *headers: str) -> Answer:
+    return Answer(description, {"application/json": (schema, example)}, headers)
 
 
 TAGS: Final = {
@@ -45,7 +74,8 @@ TAGS: Final = {
     "keys": "API keys, for holders of the scope `admin`.",
     "operating": "For operators, load balancers and Prometheus.",
 }
-# Codes by what a route does; every route that knows its caller has the first group.
+
+# Codes by what a route does. The first group is of every route that knows its caller.
 GUARDED: Final = (
     "unauthenticated",
     "forbidden",
@@ -58,8 +88,6 @@ GUARDED: Final = (
 READS_BODY: Final = ("invalid_request", "body_too_large", "unsupported_media_type")
 STREAMS: Final = ("concurrency_limited",)
 SENDS: Final = (
-    *GUARDED,
-    *READS_BODY,
     *STREAMS,
     "query_empty",
     "unsupported_parameter",
@@ -82,10 +110,7 @@ HOLDS: Final = (
     "events_lost",
 )
 RESUMES: Final = ("bad_cursor", "cursor_ahead", "events_expired", "events_lost")
-ADMIN: Final = GUARDED
+OF_SESSION: Final = ("invalid_request", "session_not_found")
+OF_TURN: Final = ("invalid_request", "turn_not_found")
 SEND_HEADERS: Final = ("X-Session-Id", "X-Turn-Id")
 SENDING: Final = ("Idempotency-Key", "X-On-Busy")
-
-
-def plain(schema: str, example: Any, description: str, *headers: str) -> Answer:
-    return Answer(description, {"application/json": (schema, example)}, headers)

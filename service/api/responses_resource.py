@@ -8,7 +8,8 @@ from typing import Any, Final
 from fastapi import Request
 
 from service import ids
-from service.api import bodies
+from service.api import bodies, examples
+from service.api.operation import plain
 from service.api.routes.sessions import session_if_any
 from service.dialects.errors import from_event
 from service.dialects.openai import joined_calls
@@ -32,6 +33,10 @@ from service.store.turn_records import Turn, TurnRef
 # Items per page: unless asked, and at most, as at OpenAI.
 _PAGE: Final = 20
 _TOP: Final = 100
+
+ITEMS: Final = plain("Items", examples.ITEMS, "A page")
+ITEM_PAGE: Final = ("limit_items", "after_item", "order_items")
+DELETED: Final = plain("Deleted", examples.DELETED, "Deleted")
 
 
 def stored_items(session_id: str, message: Message) -> list[dict[str, Any]]:

@@ -16,11 +16,24 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from service import ids
-from service.api import bodies
+from service.api import bodies, examples
 from service.api.answers import paged
 from service.api.edge import admitted, edge_of, principal_of
+from service.api.operation import (
+    HOLDS,
+    OF_SESSION,
+    OF_TURN,
+    SEND_HEADERS,
+    SENDING,
+    SENDS,
+    STREAMS,
+    Answer,
+    plain,
+    says,
+)
 from service.api.responses import TurnResponse
-from service.api.routes.sessions import charge_stop, existing, session_if_any
+from service.api.routes.sessions import existing, session_if_any
+from service.api.routes.turns import charge_stop
 from service.api.sending import Sending, turn_headers
 from service.dialects import aisdk
 from service.engine.engine import Engine
@@ -30,7 +43,14 @@ from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
-router = APIRouter()
+router = APIRouter(tags=["aisdk"])
+
+_CHUNKS: Final = Answer(
+    "The UI message stream; every chunk has an id to resume from",
+    {"text/event-stream": ("UIMessageEvent", examples.UI_CHUNKS)},
+    (*SEND_HEADERS, "x-vercel-ai-ui-message-stream"),
+)
+_CACHED: Final = ("ETag", "Cache-Control")
 
 _PAGE: Final = 500
 _MODULE: Final = Path(__file__).parents[2] / "web" / "client" / "resumable-fetch.js"
@@ -60,7 +80,25 @@ def ui_message(message: Message) -> dict[str, Any]:
     return found
 
 
-@router.post("/api/chat", summary="useChat: submit, edit or regenerate; the answer as UI message stream")
+@router.post(
+    "/api/chat",
+    summary="useChat: submit, edit or regenerate; the answer as UI message stream",
+    description="The server's texts count: of `messages` it takes the last one of the user, and the "
+    "texts before it only where it has nothing. What the list has cut off before it is cut off here. A "
+    "running answer is interrupted. Without an `Idempotency-Key` the message's id is the key. Errors are "
+    "one plain sentence.",
+)
+@says(
+    {200: _CHUNKS, 204: Answer("A repeat whose `Last-Event-ID` was the last chunk", {}, SEND_HEADERS)},
+    *SENDS,
+    *HOLDS,
+    "message_not_found",
+    "bad_cursor",
+    "cursor_ahead",
+    parameters=(*SENDING, "Last-Chunk-ID", "X-Accept-Chunks"),
+    body=aisdk.UseChatBody,
+    body_examples=examples.USE_CHAT_BODIES,
+)
 async def chat(request: Request) -> Response:
     async with Sending(request, key_in_body=True) as sending:
         send = aisdk.parse(await bodies.read_json(request), sending.principal.id)
@@ -75,7 +113,22 @@ async def chat(request: Request) -> Response:
     return await _continue(request, turn, after, headers)
 
 
-@router.get("/api/chat/{session_id}/stream", summary="useChat: resume the newest answer")
+@router.get(
+    "/api/chat/{session_id}/stream",
+    summary="useChat: resume the newest answer",
+    description="A replay from `start`, or with `Last-Event-ID` exactly what follows that chunk. While a "
+    "turn runs the head comes at once, and a failure as an `error` part.",
+)
+@says(
+    {200: _CHUNKS, 204: Answer("Nothing is running, and the last end was sent to somebody")},
+    *OF_TURN,
+    *STREAMS,
+    *HOLDS,
+    "bad_cursor",
+    "cursor_ahead",
+    "draining",
+    parameters=("Last-Chunk-ID", "X-Accept-Chunks"),
+)
 async def resume(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     engine = edge.engine
@@ -94,6 +147,11 @@ async def resume(request: Request, session_id: str) -> Response:
 
 
 @router.post("/api/chat/{session_id}/stop", summary="useChat: stop the answer that is running")
+@says(
+    Answer("A sentence for people", {"text/plain": (None, "The answer was stopped.")}),
+    *OF_SESSION,
+    "turn_not_found",
+)
 async def stop(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     engine = edge_of(request).engine
@@ -106,6 +164,7 @@ async def stop(request: Request, session_id: str) -> Response:
 
 
 @router.get("/api/chat/{session_id}/messages", summary="The history as useChat's messages")
+@says(plain("HistoryMessages", examples.HISTORY_MESSAGES, "What `useChat` begins with"), *OF_SESSION)
 async def messages(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     await existing(edge.engine, principal.id, session_id)
@@ -118,6 +177,14 @@ async def messages(request: Request, session_id: str) -> Response:
 
 
 @router.get("/client/resumable-fetch.js", summary="An ES module: a fetch that survives drops")
+@says(
+    {
+        200: Answer("The module", {"text/javascript": (None, None)}, _CACHED),
+        304: Answer("The caller has it", {}, _CACHED),
+    },
+    parameters=("If-None-Match",),
+    public=True,
+)
 async def module(request: Request) -> Response:
     body = await asyncio.to_thread(_MODULE.read_bytes)
     tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'

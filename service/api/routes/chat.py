@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Request, Response
 
-from service.api import bodies
+from service.api import bodies, examples
 from service.api.edge import edge_of
+from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, says
 from service.api.responses import TurnResponse
 from service.api.sending import Sending, turn_headers
 from service.dialects import text
 
-router = APIRouter()
+router = APIRouter(tags=["text"])
+
+_TEXT: Final = Answer(
+    "The answer's text as it is generated; a failure breaks the connection",
+    {"text/plain": (None, "Rayleigh scattering: blue light is scattered most.")},
+    SEND_HEADERS,
+)
 
 
-@router.post("/chat", summary="Ask, and get the answer's text as it is generated")
+@router.post(
+    "/chat",
+    summary="Ask, and get the answer's text as it is generated",
+    description="Without `session_id` a new session, whose id is in `X-Session-Id`.",
+)
+@says(_TEXT, *SENDS, *HOLDS, parameters=SENDING, body=text.ChatBody, body_examples=examples.CHAT_BODIES)
 async def chat(request: Request) -> Response:
     return await _answer(request, with_history=False)
 
 
-@router.post("/chat-with-history", summary="The same with earlier messages as context")
+@router.post(
+    "/chat-with-history",
+    summary="The same with earlier messages as context",
+    description="`history` seeds a new or empty session; one that has messages is 409.",
+)
+@says(
+    _TEXT,
+    *SENDS,
+    *HOLDS,
+    "session_has_history",
+    parameters=SENDING,
+    body=text.ChatWithHistoryBody,
+    body_examples=examples.CHAT_WITH_HISTORY_BODIES,
+)
 async def chat_with_history(request: Request) -> Response:
     return await _answer(request, with_history=True)
 

@@ -6,17 +6,21 @@ items come from responses: none are added or taken out by themselves.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from service import ids
-from service.api import bodies
+from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.edge import admitted
+from service.api.operation import OF_SESSION, plain, says
 from service.api.responses_resource import (
+    DELETED,
+    ITEM_PAGE,
+    ITEMS,
     item_not_found,
     listed,
     message_id_of,
@@ -32,7 +36,9 @@ from service.engine.beginning import session_not_found
 from service.errors import ServiceError
 from service.store.messages import Session
 
-router = APIRouter()
+router = APIRouter(tags=["openai"])
+
+_CONVERSATION: Final = plain("Conversation", examples.CONVERSATION, "The conversation")
 
 
 class ConversationBody(Body):
@@ -59,6 +65,14 @@ def conversation_resource(session: Session) -> dict[str, Any]:
 
 
 @both(router, "POST", "/v1/conversations", "Make a conversation")
+@says(
+    _CONVERSATION,
+    "unsupported_parameter",
+    "storage_full",
+    body=ConversationBody,
+    body_examples=examples.CONVERSATION_BODIES,
+    body_required=False,
+)
 async def create(request: Request) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does
     document = await bodies.read_json(request)
@@ -76,12 +90,20 @@ async def create(request: Request) -> Response:
 
 
 @both(router, "GET", "/v1/conversations/{conversation_id}", "One conversation")
+@says(_CONVERSATION, *OF_SESSION)
 async def retrieve(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
     return Json(conversation_resource(await existing(edge.engine, principal.id, conversation_id)))
 
 
 @both(router, "POST", "/v1/conversations/{conversation_id}", "Change its metadata")
+@says(
+    _CONVERSATION,
+    *OF_SESSION,
+    "storage_full",
+    body=ConversationPatch,
+    body_examples=examples.CONVERSATION_BODIES,
+)
 async def update(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
     body = validate(ConversationPatch, await bodies.read_json(request))
@@ -93,6 +115,7 @@ async def update(request: Request, conversation_id: str) -> Response:
 
 
 @both(router, "DELETE", "/v1/conversations/{conversation_id}", "Delete it; a running response is stopped")
+@says(DELETED, *OF_SESSION, "turn_in_progress")
 async def delete(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
     ids.check_session_id(conversation_id)
@@ -101,6 +124,7 @@ async def delete(request: Request, conversation_id: str) -> Response:
 
 
 @both(router, "GET", "/v1/conversations/{conversation_id}/items", "Its items, newest first")
+@says(ITEMS, *OF_SESSION, "not_found", parameters=ITEM_PAGE)
 async def list_items(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
     sessions = edge.engine.store.sessions
@@ -126,6 +150,7 @@ async def list_items(request: Request, conversation_id: str) -> Response:
 
 
 @both(router, "GET", "/v1/conversations/{conversation_id}/items/{item_id}", "One item")
+@says(plain("Item", examples.ITEM, "The item"), *OF_SESSION, "not_found")
 async def get_item(request: Request, conversation_id: str, item_id: str) -> Response:
     edge, principal = await admitted(request)
     await existing(edge.engine, principal.id, conversation_id)

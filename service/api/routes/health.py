@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from service import __version__
+from service.api import examples
 from service.api.answers import Json
-from service.api.edge import Edge, admitted, edge_of
+from service.api.edge import Edge, edge_of
+from service.api.operation import Answer, Handler, plain, says
 from service.api.prefixes import prefix_of
 from service.api.routes import page
-from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
+from service.errors import StoreRefusesWrites, StoreUnavailable
 from service.store.health import OK
 
-router = APIRouter()
-Handler = TypeVar("Handler", bound=Callable[..., Any])
+router = APIRouter(tags=["operating"])
 
 # A check older than this is made again; probes of many load balancers cost one PING a second.
 _FRESH_SECONDS: Final = 1.0
@@ -103,6 +104,16 @@ def _probe(path: str, summary: str) -> Callable[[Handler], Handler]:
 
 
 @_probe("/", "A sign of life; browsers get the chat page")
+@says(
+    {
+        200: Answer(
+            "A sign of life, for browsers the chat page",
+            {"application/json": ("Greeting", examples.GREETING), "text/html": (None, None)},
+        ),
+        304: Answer("The browser has the page"),
+    },
+    public=True,
+)
 async def root(request: Request) -> Response:
     if page.prefers_html(request.headers.get("accept", "")):
         if prefix_of(request):  # it may have been asked for without a slash: relative links would miss it
@@ -112,11 +123,20 @@ async def root(request: Request) -> Response:
 
 
 @_probe("/livez", "The process serves; nothing else is asked")
+@says(plain("Alive", {"status": "alive"}, "It serves"), public=True)
 async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
 @_probe("/readyz", "Can this replica begin turns?")
+@says(
+    {
+        200: plain("Readiness", examples.READY, "It can begin turns"),
+        503: plain("Readiness", examples.UNREADY, "It cannot, and the checks say why", "Retry-After"),
+    },
+    parameters=("exclude",),
+    public=True,
+)
 async def readyz(request: Request) -> Response:
     excluded = request.query_params.getlist("exclude")
     checks = await readiness_of(request).checks(excluded)
@@ -129,6 +149,7 @@ async def readyz(request: Request) -> Response:
 
 
 @_probe("/health", "Always 200 while the process serves; the details say the rest")
+@says(plain("Health", examples.HEALTH, "It serves"), public=True)
 async def health(request: Request) -> dict[str, Any]:
     edge = edge_of(request)
     checks = readiness_of(request).known()
@@ -146,34 +167,3 @@ async def health(request: Request) -> dict[str, Any]:
         ],
         "turns_running": edge.engine.running,
     }
-
-
-def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
-    return {
-        "id": model.id,
-        "object": "model",
-        "created": 0,
-        "owned_by": model.owned_by,
-        "active": edge.engine.governor.offers(model),
-        "context_window": model.context_window,
-        "max_completion_tokens": model.max_completion_tokens,
-        "capabilities": sorted(model.capabilities),
-        "reasoning_efforts": list(model.reasoning_efforts),
-        "fallbacks": list(model.fallbacks),
-        "aliases": list(model.aliases),
-        "default": model is edge.engine.catalogue.default,
-    }
-
-
-@router.get("/v1/models", summary="The models, in OpenAI's list shape")
-async def list_models(request: Request) -> dict[str, Any]:
-    edge, _ = await admitted(request)
-    return {"object": "list", "data": [model_resource(edge, model) for model in edge.engine.catalogue]}
-
-
-@router.get("/v1/models/{model_id:path}", summary="One model, by id or alias")
-async def get_model(request: Request, model_id: str) -> dict[str, Any]:
-    edge, _ = await admitted(request)
-    if not model_id:
-        raise ServiceError("model_not_found", "There is no model of that name.")
-    return model_resource(edge, edge.engine.catalogue.resolve(model_id))

@@ -12,17 +12,18 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
 from service import ids
-from service.api import bodies
+from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
+from service.api.operation import Answer, plain, says
 from service.config.validators import check_limit
 from service.dialects.base import Body, validate
 from service.errors import ServiceError
 from service.store.credentials import Credential, new_key
 from service.telemetry.logs import get_logger
 
-router = APIRouter(prefix="/v1/keys")
+router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 audit = get_logger("service.audit")
 
@@ -93,6 +94,7 @@ async def _admin(request: Request) -> Principal:
 
 
 @router.get("", summary="All API keys, without their secrets (admin)")
+@says(plain("Keys", examples.KEYS, "All keys"))
 async def list_keys(request: Request) -> Response:
     await _admin(request)
     found = await edge_of(request).engine.store.credentials.all()
@@ -100,6 +102,7 @@ async def list_keys(request: Request) -> Response:
 
 
 @router.post("", summary="Make an API key; the answer shows it once (admin)", status_code=201)
+@says({201: plain("NewKey", examples.NEW_KEY, "The key")}, body=KeyBody, body_examples=examples.KEY_BODIES)
 async def create_key(request: Request) -> Response:
     principal = await _admin(request)
     body = validate(KeyBody, await bodies.read_json(request))
@@ -120,6 +123,13 @@ async def create_key(request: Request) -> Response:
 
 
 @router.post("/{key_id}/rotate", summary="Give a key a new secret, shown once (admin)")
+@says(
+    plain("RotatedKey", examples.ROTATED_KEY, "The new secret"),
+    "not_found",
+    body=RotateBody,
+    body_examples=examples.ROTATE_BODIES,
+    body_required=False,
+)
 async def rotate_key(request: Request, key_id: str) -> Response:
     principal = await _admin(request)
     document = await bodies.read_json(request)
@@ -132,6 +142,7 @@ async def rotate_key(request: Request, key_id: str) -> Response:
 
 
 @router.delete("/{key_id}", summary="Revoke a key, on all replicas within seconds (admin)", status_code=204)
+@says({204: Answer("Revoked")}, "not_found")
 async def revoke_key(request: Request, key_id: str) -> Response:
     principal = await _admin(request)
     if not await edge_of(request).engine.store.credentials.revoke(key_id):

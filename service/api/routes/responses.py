@@ -13,11 +13,15 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service import ids
-from service.api import bodies
+from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.edge import admitted, edge_of, principal_of
+from service.api.operation import HOLDS, RESUMES, SEND_HEADERS, SENDING, SENDS, STREAMS, Answer, plain, says
 from service.api.responses import TurnResponse
 from service.api.responses_resource import (
+    DELETED,
+    ITEM_PAGE,
+    ITEMS,
     item_not_found,
     listed,
     message_id_of,
@@ -29,18 +33,32 @@ from service.api.responses_resource import (
     stored_items,
 )
 from service.api.routes.openai import both
-from service.api.routes.sessions import charge_stop
+from service.api.routes.turns import charge_stop
 from service.api.sending import Sending, turn_headers
 from service.dialects.responses import STEP, ResponseObject, ResponseStream
 from service.dialects.responses_object import named
-from service.dialects.responses_request import NO_TOOLS_IN_CHAINS, Call, Item, begin_with, go_on_with, parse
+from service.dialects.responses_request import (
+    NO_TOOLS_IN_CHAINS,
+    Call,
+    Item,
+    ResponseBody,
+    begin_with,
+    go_on_with,
+    parse,
+)
 from service.engine.chains import base_of, is_response, previous_not_found
 from service.engine.engine import Engine
 from service.errors import ServiceError
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 
-router = APIRouter()
+router = APIRouter(tags=["openai"])
+
+_OBJECT: Final = plain("Response", examples.RESPONSE, "The response")
+_BODIES: Final = {
+    "application/json": ("Response", examples.RESPONSE),
+    "text/event-stream": ("ResponseEvent", examples.RESPONSE_EVENTS),
+}
 
 # Items that an input may name instead of having them: each is two reads.
 _MOST_NAMED: Final = 500
@@ -48,7 +66,24 @@ _MOST_NAMED: Final = 500
 _MOST_INPUT: Final = 1_001
 
 
-@both(router, "POST", "/v1/responses", "OpenAI's Responses: streamed, in one piece or in the background")
+@both(
+    router,
+    "POST",
+    "/v1/responses",
+    "OpenAI's Responses: streamed, in one piece or in the background",
+    "Without `previous_response_id` and `conversation` the input is the whole context. With "
+    "`background` the answer runs on without readers, and every failure is told by the response.",
+)
+@says(
+    Answer("The response, or with `stream` its events and `[DONE]`", _BODIES, SEND_HEADERS),
+    *SENDS,
+    *HOLDS,
+    "previous_response_not_found",
+    "not_found",
+    parameters=SENDING,
+    body=ResponseBody,
+    body_examples=examples.RESPONSE_BODIES,
+)
 async def create(request: Request) -> Response:
     engine = edge_of(request).engine
     async with Sending(request) as sending:
@@ -72,6 +107,14 @@ async def create(request: Request) -> Response:
 
 
 @both(router, "GET", "/v1/responses/{response_id}", "A response as it stands, or its events from a number on")
+@says(
+    Answer("As it stands, or with `stream=true` its events behind `starting_after`", _BODIES, SEND_HEADERS),
+    "response_not_found",
+    *STREAMS,
+    *RESUMES,
+    "turn_not_found",
+    parameters=("stream", "starting_after"),
+)
 async def retrieve(request: Request, response_id: str) -> Response:
     edge, principal = await admitted(request)
     turn = await response_turn(edge.engine, ref_of(principal.id, response_id))
@@ -94,7 +137,14 @@ async def retrieve(request: Request, response_id: str) -> Response:
     return TurnResponse(edge.engine, turn.ref, encoder, void=turn.void, headers=headers)
 
 
-@both(router, "POST", "/v1/responses/{response_id}/cancel", "Stop a response; answers after it has ended")
+@both(
+    router,
+    "POST",
+    "/v1/responses/{response_id}/cancel",
+    "Stop a response; answers after it has ended",
+    "One that has ended stays as it is.",
+)
+@says(_OBJECT, "response_not_found", "turn_not_found")
 async def cancel(request: Request, response_id: str) -> Response:
     principal = await principal_of(request)
     engine = edge_of(request).engine
@@ -107,7 +157,14 @@ async def cancel(request: Request, response_id: str) -> Response:
     return Json(await response_object(engine, turn))
 
 
-@both(router, "DELETE", "/v1/responses/{response_id}", "Delete a response; one that runs is stopped")
+@both(
+    router,
+    "DELETE",
+    "/v1/responses/{response_id}",
+    "Delete a response; one that runs is stopped",
+    "A session that was made for it alone goes with it; in any other the messages stay.",
+)
+@says(DELETED, "response_not_found", "turn_in_progress", "turn_not_found", "session_not_found")
 async def delete(request: Request, response_id: str) -> Response:
     edge, principal = await admitted(request)
     engine = edge.engine
@@ -126,6 +183,7 @@ async def delete(request: Request, response_id: str) -> Response:
 
 
 @both(router, "GET", "/v1/responses/{response_id}/input_items", "What a response was asked")
+@says(ITEMS, "response_not_found", "invalid_request", parameters=ITEM_PAGE)
 async def input_items(request: Request, response_id: str) -> Response:
     edge, principal = await admitted(request)
     ref = ref_of(principal.id, response_id)

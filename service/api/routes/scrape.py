@@ -12,15 +12,29 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, Request, Response
 
+from service.api import examples
 from service.api.edge import edge_of
+from service.api.operation import Answer, says
 from service.errors import ServiceError
 from service.telemetry.metrics_server import allows
 from service.telemetry.multiprocess import CONTENT_TYPE, Exposition
 
-router = APIRouter()
+router = APIRouter(tags=["operating"])
 
 
-@router.get("/metrics", summary="What Prometheus scrapes")
+@router.get(
+    "/metrics",
+    summary="What Prometheus scrapes",
+    description="404 where the metrics have a port of their own (`CHAT_METRICS_PORT`), 401 without the "
+    "bearer token where one is set (`CHAT_METRICS_TOKEN`).",
+)
+@says(
+    Answer("Prometheus' text format", {"text/plain": (None, examples.METRICS)}),
+    "unauthenticated",
+    "not_found",
+    "internal",
+    public=True,
+)
 async def metrics(request: Request) -> Response:
     settings = edge_of(request).settings
     if settings.metrics_port is not None:

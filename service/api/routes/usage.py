@@ -12,15 +12,16 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import bodies
+from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.auth.authenticator import forbidden
 from service.api.edge import Edge, admitted
+from service.api.operation import plain, says
 from service.api.sending import own_bounds
 from service.engine.sends import OwnLimits
 from service.store.ledger import PERIODS, USAGE_DAYS, Bounds, Usage
 
-router = APIRouter(prefix="/v1/usage")
+router = APIRouter(prefix="/v1/usage", tags=["usage"])
 
 _DAYS: Final = 30
 
@@ -57,6 +58,7 @@ def _highest(limits: list[int | None]) -> int | None:
 
 
 @router.get("", summary="What the caller has used, by day (UTC) and model, and how its budgets stand")
+@says(plain("Usage", examples.USAGE, "Days and budgets"), "invalid_request", parameters=("days", "principal"))
 async def get_usage(request: Request) -> Response:
     edge, principal = await admitted(request)
     days = bodies.limit(request, _DAYS, USAGE_DAYS, "days")
@@ -95,6 +97,7 @@ async def get_usage(request: Request) -> Response:
 
 
 @router.get("/principals", summary="Who has usage (admin)")
+@says(plain("Principals", examples.PRINCIPALS, "All principals"))
 async def list_principals(request: Request) -> Response:
     edge, _ = await admitted(request, scope="admin")
     found = await edge.engine.store.ledger.principals()
