@@ -27,7 +27,7 @@ from service.api.auth.authenticator import Principal
 from service.api.over_limit import Decision, OverLimit
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
-from service.store.connection.scripts import Call
+from service.store.connection.typed_scripts import Call
 from service.store.windows import Use, Window, Windows
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger

@@ -24,7 +24,7 @@ from service.engine.sends import Attached, Send, draft
 from service.engine.tolls import paying
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
-from service.store.connection.scripts import Call
+from service.store.connection.typed_scripts import Call
 from service.store.messages import Page
 from service.store.send_admission import SessionSnapshot
 from service.store.store import Store

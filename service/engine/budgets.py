@@ -20,7 +20,7 @@ from service.engine.sends import OwnLimits, Send
 from service.engine.storage import Storage
 from service.engine.tolls import Toll, paying
 from service.errors import ServiceError
-from service.store.connection.scripts import Call
+from service.store.connection.typed_scripts import Call
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.send_admission import AdmitResult, SendAdmission, SessionSnapshot
 from service.store.turn_records import Begin, Begun, Turn, TurnRef

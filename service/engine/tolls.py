@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from service.errors import StoreRefusesWrites, StoreUnavailable
-from service.store.connection.scripts import Call
+from service.store.connection.typed_scripts import Call
 
 
 class Toll(Protocol):

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from service.config.settings import Settings
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import script
 from service.store.keys import Keys
 
 #: what refuses: the number of sessions, their bytes
@@ -39,13 +40,34 @@ def session_bytes(fields: dict[str, str]) -> int:
     return _SESSION_BYTES + sum(len(fields.get(name, "").encode()) for name in ("title", "system_prompt"))
 
 
+@script
+def _charge(
+    *,
+    sizes: str,
+    ends: str,
+    session_id: str,
+    more: int,
+    most_sessions: int,
+    most_bytes: int,
+    lives: int,
+    ttl: int,
+    only_new: bool,
+) -> None: ...
+@script
+def _free(
+    *, sizes: str, ends: str, listed: str, ttl: int, session_ids: Sequence[str], stored: Sequence[str]
+) -> None: ...
+@script
+def _weigh(*, sizes: str, ends: str, ttl: int) -> None: ...
+
+
 class Account:
     def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
         self._client = client
         self._scripts = scripts
         self._keys = keys
-        self._most_sessions = settings.sessions_per_principal
-        self._most_bytes = settings.stored_bytes_per_principal
+        self.most_sessions = settings.sessions_per_principal
+        self.most_bytes = settings.stored_bytes_per_principal
         self._session_seconds = settings.session_ttl_seconds
         self._ephemeral_seconds = settings.ephemeral_ttl_seconds
         # As long as anything in it may last, and a day.
@@ -54,36 +76,33 @@ class Account:
     @property
     def bounded(self) -> bool:
         """Nothing is counted where nothing is bounded."""
-        return self._most_sessions + self._most_bytes > 0
+        return self.most_sessions + self.most_bytes > 0
 
-    def names(self, principal: str) -> list[str]:
-        return [self._keys.stored(principal), self._keys.stored_until(principal)]
+    def lives(self, *, named: bool) -> int:
+        """Seconds that a session lives from now."""
+        return self._session_seconds if named else self._ephemeral_seconds
 
-    def reserving(self, session_id: str, size: int, *, named: bool) -> list[Any]:
-        """The arguments of reserve.lua for a turn that adds `size` bytes."""
-        lives = self._session_seconds if named else self._ephemeral_seconds
-        return [session_id, size, self._most_sessions, self._most_bytes, lives]
-
-    def settling(self, session_id: str, stored: str) -> list[Any]:
-        """The arguments of settle.lua; `stored` is what the seal said."""
-        return [session_id, stored, self._ttl if self.bounded else 0]
+    @property
+    def ttl(self) -> int:
+        """Seconds that the account lives from now, 0 where nothing is counted."""
+        return self._ttl if self.bounded else 0
 
     async def charge(self, principal: str, session_id: str, size: int, *, new: bool) -> Full | None:
         """So many bytes more for a session, or what refuses; `new`: only where it is not there yet."""
         if not self.bounded:
             return None
         answer = await self._scripts.call(
-            "charge",
-            self.names(principal),
-            [
-                session_id,
-                size,
-                self._most_sessions,
-                self._most_bytes,
-                self._session_seconds,
-                self._ttl,
-                int(new),
-            ],
+            _charge(
+                sizes=self._keys.stored(principal),
+                ends=self._keys.stored_until(principal),
+                session_id=session_id,
+                more=size,
+                most_sessions=self.most_sessions,
+                most_bytes=self.most_bytes,
+                lives=self._session_seconds,
+                ttl=self._ttl,
+                only_new=new,
+            )
         )
         refusals: dict[bytes, Full] = {b"SESSIONS": "sessions", b"BYTES": "bytes"}
         return refusals.get(answer)
@@ -91,13 +110,20 @@ class Account:
     async def free(self, principal: str, session_ids: Sequence[str], stored: Sequence[str] = ()) -> None:
         """Take sessions that are gone off the account and the list; `stored` is what their turns said."""
         await self._scripts.call(
-            "free",
-            [*self.names(principal), self._keys.sessions_of(principal)],
-            [self._ttl, len(session_ids), *session_ids, *stored],
+            _free(
+                sizes=self._keys.stored(principal),
+                ends=self._keys.stored_until(principal),
+                listed=self._keys.sessions_of(principal),
+                ttl=self._ttl,
+                session_ids=session_ids,
+                stored=stored,
+            )
         )
 
     async def kept(self, principal: str) -> Kept:
-        sessions, size = await self._scripts.call("weigh", self.names(principal), [self._ttl])
+        sessions, size = await self._scripts.call(
+            _weigh(sizes=self._keys.stored(principal), ends=self._keys.stored_until(principal), ttl=self._ttl)
+        )
         return Kept(int(sessions), int(size))
 
     async def heal(self, principal: str) -> bool:
@@ -106,9 +132,10 @@ class Account:
         A worker that died between a delete and its `free` leaves one behind. Asked for upon a refusal only:
         as long as nothing is refused it does no harm, and it has an end of its own.
         """
-        sizes, ends = self.names(principal)
         redis = self._client.redis
-        sample = await self._client.run("account", redis.zrandmember(ends, _SAMPLE))
+        sample = await self._client.run(
+            "account", redis.zrandmember(self._keys.stored_until(principal), _SAMPLE)
+        )
         names = [raw.decode() for raw in sample or () if raw[:1] not in (b"/", b"@")]
         if not names:
             return False
@@ -117,7 +144,7 @@ class Account:
             pipeline.exists(self._keys.session(principal, name).session)
         found = await self._client.run("account", pipeline.execute(), commands=len(names))
         # Of size 0 are those that a send is about to begin.
-        held = await self._client.run("account", redis.hmget(sizes, names))
+        held = await self._client.run("account", redis.hmget(self._keys.stored(principal), names))
         gone = [
             name
             for name, there, size in zip(names, found, held, strict=True)

@@ -19,6 +19,7 @@ from typing import Any, Final
 from service import ids
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import Values, script
 from service.store.keys import Keys
 
 SCOPES: Final = ("chat", "admin")
@@ -112,6 +113,14 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+@script
+def _create_key(*, key: str, index: str, now: float, ends: int, id: str, fields: Values) -> None: ...
+@script
+def _rotate_key(*, key: str, digest: str, now: int, previous_until: int) -> None: ...
+@script
+def _change_key(*, key: str, ends: int, fields: Values) -> None: ...
+
+
 class Credentials:
     def __init__(self, client: Client, scripts: Scripts, keys: Keys) -> None:
         self._client = client
@@ -126,8 +135,16 @@ class Credentials:
             if value is not None:
                 fields += (name, value)
         end = credential.expires + _KEPT_SECONDS if credential.expires else 0
-        names = [self._keys.credential(credential.id), self._keys.credentials]
-        await self._scripts.call("create_key", names, [time.time(), end, credential.id, *fields])
+        await self._scripts.call(
+            _create_key(
+                key=self._keys.credential(credential.id),
+                index=self._keys.credentials,
+                now=time.time(),
+                ends=end,
+                id=credential.id,
+                fields=fields,
+            )
+        )
 
     async def get(self, key_id: str) -> Credential | None:
         name = self._keys.credential(key_id)
@@ -152,7 +169,12 @@ class Credentials:
         """The key's new text. None when there is no such key, or it works no more."""
         text, now = new_text(key_id), int(time.time())
         done = await self._scripts.call(
-            "rotate_key", [self._keys.credential(key_id)], [digest(text), now, now + grace_seconds]
+            _rotate_key(
+                key=self._keys.credential(key_id),
+                digest=digest(text),
+                now=now,
+                previous_until=now + grace_seconds,
+            )
         )
         return text if done else None
 
@@ -165,7 +187,8 @@ class Credentials:
         await self._change(key_id, 0, "last_used", int(time.time()))
 
     async def _change(self, key_id: str, end: int, *fields: Any) -> bool:
-        return bool(await self._scripts.call("change_key", [self._keys.credential(key_id)], [end, *fields]))
+        changing = _change_key(key=self._keys.credential(key_id), ends=end, fields=fields)
+        return bool(await self._scripts.call(changing))
 
     async def secret(self) -> str:
         """A random secret that all replicas agree on; made by whoever asks first."""

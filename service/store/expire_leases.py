@@ -6,7 +6,6 @@ thread. Only a shortcut: without it the leases expire by themselves.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import redis
@@ -15,21 +14,15 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from service.config.settings import Settings
+from service.store.connection.typed_scripts import script, sources
 from service.store.keys import Keys
 from service.store.turn_records import TurnRef
 
 _TIMEOUT_SECONDS: Final = 0.5
 
-_EXPIRE: Final = """
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'state') ~= 'running' then
-  return 0
-end
-local time = redis.call('TIME')
-local function history()
-{history}
-end
-return redis.call('HSET', KEYS[1], 'lease', time[1] * 1000 + math.floor(time[2] / 1000), 'graced', history())
-"""
+
+@script
+def _expire_lease(*, turn: str, owner: str) -> None: ...
 
 
 def _connect(url: str) -> Any:
@@ -48,17 +41,14 @@ def expire_leases(settings: Settings, worker: str) -> int:
         return 0  # Sentinel and Cluster: the lease time is the bound
     keys = Keys(settings.redis_key_prefix)
     expired = 0
-    # As release.lua does for an owner that lives.
-    lapsing = _EXPIRE.replace(
-        "{history}", Path(__file__).with_name("lua").joinpath("history.lua").read_text()
-    )
     try:
         client = _connect(url)
         references = [item.decode() for item in client.smembers(keys.owned_by(worker))]
         for reference in references:
             ref = TurnRef.parse(reference)
             name = keys.session(ref.principal, ref.session_id).turn(ref.turn_id)
-            client.eval(lapsing, 1, name, worker)
+            call = _expire_lease(turn=name, owner=worker)
+            client.eval(sources()[call.script], len(call.keys), *call.keys, *call.args)
             client.zadd(keys.deadlines, {reference: 0})
             expired += 1
         client.delete(keys.owned_by(worker))

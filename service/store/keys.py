@@ -52,6 +52,10 @@ class SessionKeys:
     def log(self, turn_id: str) -> str:
         return f"{self.base}:log:{turn_id}"
 
+    def log_copy(self, turn_id: str) -> str:
+        """There for a moment only, while a turn is sealed."""
+        return f"{self.log(turn_id)}:copy"
+
     def idempotency(self, key: str) -> str:
         return f"{self.base}:idem:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 

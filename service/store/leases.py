@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from service.config.settings import Settings
 from service.store.connection.client import Client
-from service.store.connection.scripts import Call, Scripts
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import Call, script
 from service.store.keys import Keys, part_of, part_tags
 from service.store.turn_records import Turn, TurnRef
 
@@ -28,6 +29,20 @@ _SWEEP_LIMIT: Final = 100
 # Kept a day: longer than any outage of a host after which its set could still be wanted.
 _OWNED_TTL_SECONDS: Final = 86_400
 _ABANDONED: Final = 2  # of attend.lua
+
+
+@script
+def _schedule(*, index: str, after_ms: int, references: Sequence[str]) -> None: ...
+@script
+def _own(*, index: str, owned: str, after_ms: int, reference: str, ttl: int) -> None: ...
+@script
+def _due(*, index: str, limit: int, hold_ms: int, ahead_ms: int) -> None: ...
+@script
+def _renew(
+    *, turn: str, session: str, epoch: int, claim: str, lease_ms: int, has_reader: bool, orphan_ms: int
+) -> None: ...
+@script
+def _attend(*, turn: str) -> None: ...
 
 
 class Leases:
@@ -46,7 +61,10 @@ class Leases:
         by_index: dict[str, list[str]] = {}
         for ref in refs:
             by_index.setdefault(self._index(ref), []).append(str(ref))
-        calls = [self._scripts.call("schedule", [index], [due, *of]) for index, of in by_index.items()]
+        calls = [
+            self._scripts.call(_schedule(index=index, after_ms=due, references=of))
+            for index, of in by_index.items()
+        ]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -66,7 +84,7 @@ class Leases:
     async def own(self, ref: TurnRef) -> None:
         """Announce a turn before it begins: from now on somebody will look after it."""
         if not self._client.cluster:
-            await self._scripts.call(*self.announcing(ref))
+            await self._scripts.call(self.announcing(ref))
             return
         # The index may be on another shard than the turn, which is not to wait for that one: its owner puts
         # it there again, every third of a lease. There is no set of a worker's turns, for no master reads it.
@@ -82,8 +100,13 @@ class Leases:
 
     def announcing(self, ref: TurnRef) -> Call:
         """The call that announces a turn, where all keys are on one server."""
-        keys = [self._keys.deadlines, self._keys.owned_by(self._worker)]
-        return "own", keys, [self.lease_ms + 50, str(ref), _OWNED_TTL_SECONDS]
+        return _own(
+            index=self._keys.deadlines,
+            owned=self._keys.owned_by(self._worker),
+            after_ms=self.lease_ms + 50,
+            reference=str(ref),
+            ttl=_OWNED_TTL_SECONDS,
+        )
 
     async def disown(self, ref: TurnRef, worker: str = "") -> None:
         """Strike a turn off the list of a worker, this one unless another is named."""
@@ -103,9 +126,12 @@ class Leases:
     async def due(self, index: str | None = None) -> list[TurnRef]:
         """Turns of an index that somebody has to look at."""
         found = await self._scripts.call(
-            "due",
-            [index or self._keys.deadlines],
-            [_SWEEP_LIMIT, _SWEEP_HOLD_MS, self.lease_ms + _AHEAD_MS],
+            _due(
+                index=index or self._keys.deadlines,
+                limit=_SWEEP_LIMIT,
+                hold_ms=_SWEEP_HOLD_MS,
+                ahead_ms=self.lease_ms + _AHEAD_MS,
+            )
         )
         refs = [TurnRef.parse(reference.decode()) for reference in found]
         if refs and self._client.cluster and index == self._keys.deadlines:
@@ -125,10 +151,14 @@ class Leases:
         for turn, has_reader in turns:
             keys = self._keys.session(turn.ref.principal, turn.ref.session_id)
             calls.append(
-                (
-                    "renew",
-                    (keys.turn(turn.ref.turn_id), keys.session),
-                    (turn.epoch, turn.claim, self.lease_ms, int(has_reader), orphan_ms),
+                _renew(
+                    turn=keys.turn(turn.ref.turn_id),
+                    session=keys.session,
+                    epoch=turn.epoch,
+                    claim=turn.claim,
+                    lease_ms=self.lease_ms,
+                    has_reader=has_reader,
+                    orphan_ms=orphan_ms,
                 )
             )
         return await self._scripts.batch("renew", calls) if calls else []
@@ -138,7 +168,7 @@ class Leases:
         calls: list[Call] = []
         for ref in refs:
             keys = self._keys.session(ref.principal, ref.session_id)
-            calls.append(("attend", (keys.turn(ref.turn_id),), ()))
+            calls.append(_attend(turn=keys.turn(ref.turn_id)))
         results = await self._scripts.batch("attend", calls) if calls else []
         return [ref for ref, result in zip(refs, results, strict=True) if result == _ABANDONED]
 

@@ -18,7 +18,8 @@ from typing import Any, Final
 from service.config.settings import Settings
 from service.store.account import Account
 from service.store.connection.client import Client
-from service.store.connection.scripts import Call, Scripts
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import Call, script
 from service.store.keys import Keys
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
@@ -80,6 +81,63 @@ class Standing:
     reserved: int
 
 
+@script
+def _reserve(
+    *,
+    running: str,
+    reserved: str,
+    sum: str,
+    month: str,
+    day: str,
+    minute: str,
+    sizes: str,
+    ends: str,
+    turn_id: str,
+    lease_ms: int,
+    places: int,
+    prompt: int,
+    completion: int,
+    ttl: int,
+    least_completion: int,
+    month_budget: int,
+    day_budget: int,
+    minute_budget: int,
+    session_id: str,
+    adds: int,
+    most_sessions: int,
+    most_bytes: int,
+    lives: int,
+) -> None: ...
+@script
+def _hold(
+    *, running: str, reserved: str, sum: str, lease_ms: int, ttl: int, turn_ids: Sequence[str]
+) -> None: ...
+@script
+def _settle(
+    *,
+    running: str,
+    reserved: str,
+    sum: str,
+    month: str,
+    day: str,
+    minute: str,
+    usage: str,
+    sizes: str,
+    ends: str,
+    listed: str,
+    turn_id: str,
+    model: str,
+    prompt_tokens: int,
+    completion_tokens: int,
+    cached_tokens: int,
+    reasoning_tokens: int,
+    usage_ttl: int,
+    session_id: str,
+    stored: str,
+    account_ttl: int,
+) -> None: ...
+
+
 class Ledger:
     def __init__(
         self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, account: Account
@@ -95,35 +153,35 @@ class Ledger:
         self._noted: set[str] = set()
         self._noted_on = ""
 
-    def _places(self, principal: str) -> list[str]:
-        return [self._keys.running(principal), self._keys.reserved(principal), self._keys.held(principal)]
-
-    def _budgets(self, principal: str) -> list[str]:
-        return [self._keys.budget(principal, period) for period in PERIODS]
-
     def reserving(
         self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds, size: int = 0, *, named: bool = True
     ) -> Call:
         """The call that reserves for a turn that stores `size` bytes; `reserved` reads what it returns."""
-        keys = [
-            *self._places(ref.principal),
-            *self._budgets(ref.principal),
-            *self._account.names(ref.principal),
-        ]
-        return (
-            "reserve",
-            keys,
-            [
-                ref.turn_id,
-                self.lease_ms,
-                bounds.running,
-                prompt,
-                completion,
-                self._ttl,
-                _LEAST_COMPLETION,
-                *bounds.budgets,
-                *self._account.reserving(ref.session_id, size, named=named),
-            ],
+        keys, account, principal = self._keys, self._account, ref.principal
+        return _reserve(
+            running=keys.running(principal),
+            reserved=keys.reserved(principal),
+            sum=keys.held(principal),
+            month=keys.budget(principal, "month"),
+            day=keys.budget(principal, "day"),
+            minute=keys.budget(principal, "minute"),
+            sizes=keys.stored(principal),
+            ends=keys.stored_until(principal),
+            turn_id=ref.turn_id,
+            lease_ms=self.lease_ms,
+            places=bounds.running,
+            prompt=prompt,
+            completion=completion,
+            ttl=self._ttl,
+            least_completion=_LEAST_COMPLETION,
+            month_budget=bounds.month,
+            day_budget=bounds.day,
+            minute_budget=bounds.minute,
+            session_id=ref.session_id,
+            adds=size,
+            most_sessions=account.most_sessions,
+            most_bytes=account.most_bytes,
+            lives=account.lives(named=named),
         )
 
     async def reserve(
@@ -131,7 +189,7 @@ class Ledger:
     ) -> Reserved:
         """For a turn that was announced: what a worker that dies has reserved is given back by a sweep."""
         call = self.reserving(ref, prompt, completion, bounds, size, named=named)
-        return self.reserved(await self._scripts.call(*call))
+        return self.reserved(await self._scripts.call(call))
 
     def reserved(self, answer: list[Any]) -> Reserved:
         by, amount = answer[0].decode().lower(), int(answer[1])
@@ -146,8 +204,15 @@ class Ledger:
         turns: dict[str, list[str]] = {}
         for ref in refs:
             turns.setdefault(ref.principal, []).append(ref.turn_id)
-        calls: list[Call] = [
-            ("hold", self._places(principal), [milliseconds or self.lease_ms, self._ttl, *ids])
+        calls = [
+            _hold(
+                running=self._keys.running(principal),
+                reserved=self._keys.reserved(principal),
+                sum=self._keys.held(principal),
+                lease_ms=milliseconds or self.lease_ms,
+                ttl=self._ttl,
+                turn_ids=ids,
+            )
             for principal, ids in turns.items()
         ]
         if calls:
@@ -159,25 +224,30 @@ class Ledger:
         `stored` is what the turn's seal said of the bytes that it keeps.
         """
         today = datetime.now(UTC).date().isoformat()
+        keys, principal = self._keys, ref.principal
         booked = await self._scripts.call(
-            "settle",
-            [
-                *self._places(ref.principal),
-                *self._budgets(ref.principal),
-                self._keys.usage(ref.principal, today),
-                *self._account.names(ref.principal),
-                self._keys.sessions_of(ref.principal),
-            ],
-            [
-                ref.turn_id,
-                model,
-                usage.get("prompt_tokens", 0),
-                usage.get("completion_tokens", 0),
-                USAGE_DAYS * 86_400,
-                *self._account.settling(ref.session_id, stored),
-                detail(usage, "cached_tokens"),
-                detail(usage, "reasoning_tokens"),
-            ],
+            _settle(
+                running=keys.running(principal),
+                reserved=keys.reserved(principal),
+                sum=keys.held(principal),
+                month=keys.budget(principal, "month"),
+                day=keys.budget(principal, "day"),
+                minute=keys.budget(principal, "minute"),
+                usage=keys.usage(principal, today),
+                sizes=keys.stored(principal),
+                ends=keys.stored_until(principal),
+                listed=keys.sessions_of(principal),
+                turn_id=ref.turn_id,
+                model=model,
+                prompt_tokens=usage.get("prompt_tokens", 0),
+                completion_tokens=usage.get("completion_tokens", 0),
+                cached_tokens=detail(usage, "cached_tokens"),
+                reasoning_tokens=detail(usage, "reasoning_tokens"),
+                usage_ttl=USAGE_DAYS * 86_400,
+                session_id=ref.session_id,
+                stored=stored,
+                account_ttl=self._account.ttl,
+            )
         )
         if booked and model:
             metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))
@@ -219,10 +289,9 @@ class Ledger:
         return found
 
     async def standing(self, principal: str) -> Standing:
-        names = self._budgets(principal)
         pipeline = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.get(name)
+        for period in PERIODS:
+            pipeline.get(self._keys.budget(principal, period))
         pipeline.zrangebyscore(self._keys.running(principal), int(time.time() * 1000), "+inf")
         *used, running = await self._client.run("usage", pipeline.execute())
         tokens: list[Any] = []

@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 from service.errors import StoreUnavailable
 from service.events import Event
 from service.store.connection.client import Client
-from service.store.connection.scripts import Call, Scripts
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import Call, Values, script
 from service.store.keys import Keys
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
@@ -43,6 +44,20 @@ class Append:
     first_id: int
     payloads: Sequence[bytes]
     fields: Sequence[Any] = ()
+
+
+@script
+def _append(
+    *,
+    turn: str,
+    log: str,
+    epoch: int,
+    claim: str,
+    lease_ms: int,
+    first: int,
+    fields: Values,
+    payloads: Sequence[bytes],
+) -> None: ...
 
 
 class Log:
@@ -83,12 +98,19 @@ class Log:
         return self._scripts.start("append", self._calls(appends), noted)
 
     def _calls(self, appends: Sequence[Append]) -> list[Call]:
-        calls: list[Call] = []
-        for item in appends:
-            fields = item.fields
-            head = (item.epoch, item.claim, self._lease_ms, item.first_id, len(fields) // 2)
-            calls.append(("append", item.names, (*head, *fields, *item.payloads)))
-        return calls
+        return [
+            _append(
+                turn=item.names[0],
+                log=item.names[1],
+                epoch=item.epoch,
+                claim=item.claim,
+                lease_ms=self._lease_ms,
+                first=item.first_id,
+                fields=item.fields,
+                payloads=item.payloads,
+            )
+            for item in appends
+        ]
 
     def _note(self, appends: Sequence[Append], begin: float) -> None:
         metrics.append_duration.observe(time.perf_counter() - begin)

@@ -15,6 +15,7 @@ import orjson
 from service.config.settings import Settings
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import script
 from service.store.keys import Keys
 
 #: kinds of limits and the milliseconds in which each refills
@@ -113,6 +114,24 @@ class Circuit:
     refuses: bool = False
 
 
+@script
+def _pace(*, pace: str, report: bytes) -> None: ...
+@script
+def _circuit(
+    *,
+    circuit: str,
+    event: str,
+    why: str,
+    first_open_ms: int,
+    longest_open_ms: int,
+    probe_ms: int,
+    ttl: int,
+    enough: int,
+) -> None: ...
+@script
+def _unavailable(*, circuit: str, model: str, lasts_ms: int) -> None: ...
+
+
 class Pacing:
     def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, worker: str) -> None:
         self._client = client
@@ -148,7 +167,7 @@ class Pacing:
         }
         answer = orjson.loads(
             await self._client.unless_silent(
-                self._scripts.call("pace", [self._keys.pace(model)], [orjson.dumps(given)])
+                self._scripts.call(_pace(pace=self._keys.pace(model), report=orjson.dumps(given)))
             )
         )
         return Pace(
@@ -166,10 +185,17 @@ class Pacing:
         )
 
     async def _circuit(self, event: str, reason: str = "") -> Circuit:
-        names, bounds = [self._circuit_key], (_FIRST_OPEN_MS, _LONGEST_OPEN_MS, _PROBE_MS)
-        found, wait, refuses = await self._client.unless_silent(
-            self._scripts.call("circuit", names, [event, reason, *bounds, _CIRCUIT_TTL_SECONDS, _FAILURES])
+        asking = _circuit(
+            circuit=self._circuit_key,
+            event=event,
+            why=reason,
+            first_open_ms=_FIRST_OPEN_MS,
+            longest_open_ms=_LONGEST_OPEN_MS,
+            probe_ms=_PROBE_MS,
+            ttl=_CIRCUIT_TTL_SECONDS,
+            enough=_FAILURES,
         )
+        found, wait, refuses = await self._client.unless_silent(self._scripts.call(asking))
         return Circuit(found.decode(), int(wait) / 1000, bool(refuses))
 
     async def circuit(self) -> Circuit:
@@ -189,14 +215,13 @@ class Pacing:
 
     async def unavailable(self) -> dict[str, float]:
         """The models and for how many seconds nobody should ask for them."""
-        return await self._unavailable()
+        return await self._unavailable("", 0)
 
     async def refused(self, model: str, seconds: float) -> dict[str, float]:
         """Note one for so long; 0 when it has answered. Returns all."""
         return await self._unavailable(model, int(seconds * 1000))
 
-    async def _unavailable(self, *noted: str | int) -> dict[str, float]:
-        found = await self._client.unless_silent(
-            self._scripts.call("unavailable", [self._circuit_key], noted)
-        )
+    async def _unavailable(self, model: str, milliseconds: int) -> dict[str, float]:
+        asking = _unavailable(circuit=self._circuit_key, model=model, lasts_ms=milliseconds)
+        found = await self._client.unless_silent(self._scripts.call(asking))
         return {model.decode(): int(left) / 1000 for model, left in zip(found[::2], found[1::2], strict=True)}

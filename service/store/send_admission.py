@@ -16,7 +16,9 @@ from typing import Any, Final
 
 from service.errors import StoreUnavailable
 from service.store.connection.client import Client
-from service.store.connection.scripts import Call, Scripts
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import NO_CALL, Call, script
+from service.store.keys import Keys
 from service.store.leases import Leases
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.messages import Page, Session
@@ -30,6 +32,21 @@ _WITH_TOLL_SECONDS: Final = 0.5
 _SMALL_BYTES: Final = 16_384
 # By the limit: nothing was reserved.
 _REFUSED: Final = Reserved(by="limit")
+
+
+@script
+def _look(*, session: str, limiting: Call, reading: Call) -> None: ...
+@script
+def _enter(
+    *,
+    order: str,
+    till: int,
+    tokens: int,
+    limiting: Call,
+    reserving: Call,
+    announcing: Call,
+    beginning: Call,
+) -> None: ...
 
 
 @dataclass(slots=True)
@@ -62,6 +79,7 @@ class SendAdmission:
         self,
         client: Client,
         scripts: Scripts,
+        keys: Keys,
         sessions: Sessions,
         leases: Leases,
         ledger: Ledger,
@@ -70,6 +88,7 @@ class SendAdmission:
     ) -> None:
         self._client = client
         self._scripts = scripts
+        self._keys = keys
         self._sessions = sessions
         self._leases = leases
         self._ledger = ledger
@@ -91,10 +110,12 @@ class SendAdmission:
     async def _snapshot_in_one(
         self, principal: str, session_id: str, count: int, size: int, toll: Call | None
     ) -> SessionSnapshot:
-        names, window = self._sessions.looking(principal, session_id, count, size)
-        name, of_limit, limits = toll or ("", (), ())
         charged, *rest = await self._scripts.call(
-            "look", [*names, *of_limit], [*window, *limits, name.removeprefix("limit_")]
+            _look(
+                session=self._keys.session(principal, session_id).session,
+                limiting=toll or NO_CALL,
+                reading=self._sessions.reading(principal, session_id, count, size),
+            )
         )
         return (
             SessionSnapshot(charged, *self._sessions.looked_at(session_id, *rest))
@@ -125,17 +146,19 @@ class SendAdmission:
     async def _admit_in_one(
         self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
     ) -> AdmitResult:
-        within = math.inf if toll is None else _WITH_TOLL_SECONDS
-        beginning = self._turns.beginning(begin, self._worker, within)
-        reserving = self._ledger.reserving(
-            begin.ref, prompt, completion, bounds, begin.adds, named=begin.named
-        )
-        announcing = self._leases.announcing(begin.ref)
-        name, names, limits = toll or ("", (), ())
+        ref, till = begin.ref, self._turns.until(math.inf if toll is None else _WITH_TOLL_SECONDS)
         answer = await self._scripts.call(
-            "enter",
-            [*beginning[1], *reserving[1], *announcing[1], *names],
-            [*beginning[2], *reserving[2], *announcing[2], *limits, name.removeprefix("limit_"), len(limits)],
+            _enter(
+                order=self._keys.session(ref.principal, ref.session_id).order,
+                till=till,
+                tokens=prompt + completion,
+                limiting=toll or NO_CALL,
+                reserving=self._ledger.reserving(
+                    ref, prompt, completion, bounds, begin.adds, named=begin.named
+                ),
+                announcing=self._leases.announcing(ref),
+                beginning=self._turns.beginning(begin, self._worker, till),
+            )
         )
         if not answer:
             raise StoreUnavailable  # Redis reached it too late
@@ -162,5 +185,5 @@ class SendAdmission:
 
     async def _charge(self, toll: Call | None) -> tuple[list[Any], bool]:
         """What the limit answers, and whether it lets the send in."""
-        charged: list[Any] = [] if toll is None else await self._scripts.call(*toll)
+        charged: list[Any] = [] if toll is None else await self._scripts.call(toll)
         return charged, toll is None or bool(charged[0])

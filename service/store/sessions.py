@@ -17,6 +17,7 @@ from service.errors import ServiceError
 from service.store.account import Account
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import Call, Value, Values, script
 from service.store.keys import Keys, SessionKeys
 from service.store.messages import Message, Page, Session, _page, _session
 
@@ -39,6 +40,30 @@ _MOST_BODIES: Final = 256
 _TURNS_AT_ONCE: Final = 250
 
 
+@script
+def _create_session(
+    *,
+    session: str,
+    order: str,
+    messages: str,
+    turns: str,
+    queue: str,
+    now_ms: int,
+    ttl: int,
+    fields: Values,
+) -> None: ...
+@script
+def _update_session(
+    *, session: str, order: str, messages: str, turns: str, queue: str, ttl: int, fields: Values
+) -> None: ...
+@script
+def _delete_session(
+    *, session: str, order: str, messages: str, turns: str, queue: str, known: int
+) -> None: ...
+@script
+def _window(*, order: str, messages: str, below: str, most: int, most_bytes: int) -> None: ...
+
+
 class Sessions:
     def __init__(
         self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, account: Account
@@ -54,11 +79,6 @@ class Sessions:
     def _of(self, principal: str, session_id: str) -> SessionKeys:
         return self._keys.session(principal, session_id)
 
-    def _names(self, principal: str, session_id: str) -> list[str]:
-        """The keys that live as long as the session; turns and their logs have times of their own."""
-        keys = self._of(principal, session_id)
-        return [keys.session, keys.order, keys.messages, keys.turns, keys.queue]
-
     async def get(self, principal: str, session_id: str) -> Session | None:
         name = self._of(principal, session_id).session
         fields = await self._client.run("get_session", self._redis.hgetall(name))
@@ -66,24 +86,42 @@ class Sessions:
 
     async def create(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """True when it is new. Either way it is named and listed from now on."""
-        flat: list[Any] = ["id", session_id]
+        flat: list[Value] = ["id", session_id]
         for name, value in fields.items():
             flat += (name, value)
+        keys = self._of(principal, session_id)
         created = await self._scripts.call(
-            "create_session",
-            self._names(principal, session_id),
-            [int(time.time() * 1000), self._settings.session_ttl_seconds, *flat],
+            _create_session(
+                session=keys.session,
+                order=keys.order,
+                messages=keys.messages,
+                turns=keys.turns,
+                queue=keys.queue,
+                now_ms=int(time.time() * 1000),
+                ttl=self._settings.session_ttl_seconds,
+                fields=flat,
+            )
         )
         await self.list_it(principal, session_id)
         return bool(created)
 
     async def update(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """Name the session and set fields ('' removes one). False when there is none."""
-        flat: list[Any] = ["updated", int(time.time() * 1000)] if fields else []
+        flat: list[Value] = ["updated", int(time.time() * 1000)] if fields else []
         for name, value in fields.items():
             flat += (name, value)
-        names = self._names(principal, session_id)
-        done = await self._scripts.call("update_session", names, [self._settings.session_ttl_seconds, *flat])
+        keys = self._of(principal, session_id)
+        done = await self._scripts.call(
+            _update_session(
+                session=keys.session,
+                order=keys.order,
+                messages=keys.messages,
+                turns=keys.turns,
+                queue=keys.queue,
+                ttl=self._settings.session_ttl_seconds,
+                fields=flat,
+            )
+        )
         if done:
             await self.list_it(principal, session_id)
         return bool(done)
@@ -196,14 +234,13 @@ class Sessions:
 
         At most `count`, and none after that which goes beyond `size` bytes.
         """
-        keys = self._of(principal, session_id)
-        names, asked = [keys.order, keys.messages], [position, count, size]
-        return _page(await self._scripts.call("window", names, asked))
+        reading = self.reading(principal, session_id, count, size, str(position))
+        return _page(await self._scripts.call(reading))
 
-    def looking(self, principal: str, session_id: str, count: int, size: int) -> tuple[list[str], list[Any]]:
-        """The keys and arguments of a look at a session; `looked_at` reads what comes back."""
+    def reading(self, principal: str, session_id: str, count: int, size: int, below: str = "+inf") -> Call:
+        """The call that reads a window."""
         keys = self._of(principal, session_id)
-        return [keys.session, keys.order, keys.messages], ["+inf", count, size]
+        return _window(order=keys.order, messages=keys.messages, below=below, most=count, most_bytes=size)
 
     def looked_at(self, session_id: str, flat: list[Any], window: list[Any]) -> tuple[Session | None, Page]:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -270,8 +307,16 @@ class Sessions:
                     removing.unlink(name)
             await self._client.run("turns", removing.execute(), commands=len(some))
             await self._account.free(principal, [], [kept.decode() for _, kept, _ in told if kept])
-        names = [keys.session, keys.turns, keys.order, keys.messages, keys.queue]
-        deleted = await self._scripts.call("delete_session", names, [len(turns)])
+        deleted = await self._scripts.call(
+            _delete_session(
+                session=keys.session,
+                order=keys.order,
+                messages=keys.messages,
+                turns=keys.turns,
+                queue=keys.queue,
+                known=len(turns),
+            )
+        )
         if deleted:
             await self._account.free(principal, [session_id], [])
         return bool(deleted)

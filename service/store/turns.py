@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from service import ids
@@ -15,7 +16,8 @@ from service.config.settings import Settings
 from service.errors import StoreUnavailable
 from service.store.connection.client import Client
 from service.store.connection.clock import Clock
-from service.store.connection.scripts import Call, Scripts
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import Call, Values, script
 from service.store.keys import Keys, SessionKeys
 from service.store.turn_records import Begin, Begun, Claim, Seal, Sealed, Turn, TurnRef, _turn
 
@@ -28,6 +30,93 @@ def _pairs(fields: dict[str, Any]) -> list[Any]:
     for name, value in fields.items():
         flat += (name, value)
     return flat
+
+
+@script
+def _begin(
+    *,
+    session: str,
+    order: str,
+    messages: str,
+    turns: str,
+    queue: str,
+    turn: str,
+    log: str,
+    idem: str,
+    turn_id: str,
+    owner: str,
+    lease_ms: int,
+    session_ttl: int,
+    ephemeral_ttl: int,
+    log_ttl: int,
+    idem_ttl: int,
+    fingerprint: str,
+    mode: str,
+    message_id: str,
+    message: bytes,
+    on_busy: str,
+    most_queued: int,
+    named: bool,
+    must_exist: bool,
+    started: bytes,
+    now_ms: int,
+    till: int,
+    seeds_required: bool,
+    fields: Values,
+    defaults: Values,
+    seeds: Values,
+    before: Sequence[str],
+) -> None: ...
+@script
+def _claim(
+    *,
+    turn: str,
+    log: str,
+    session: str,
+    owner: str,
+    lease_ms: int,
+    force: bool,
+    log_ttl: int,
+    claim: str,
+    now_ms: int,
+) -> None: ...
+@script
+def _seal(
+    *,
+    turn: str,
+    log: str,
+    log_copy: str,
+    session: str,
+    order: str,
+    messages: str,
+    queue: str,
+    idem: str,
+    epoch: int,
+    claim: str,
+    first: int,
+    state: str,
+    answer_id: str,
+    answer: bytes,
+    session_ttl: int,
+    ephemeral_ttl: int,
+    log_ttl: int,
+    frees_key: bool,
+    now_ms: int,
+    fields: Values,
+    payloads: Sequence[bytes],
+) -> None: ...
+@script
+def _free_session(*, session: str, turn: str, queue: str, idem: str, turn_id: str) -> None: ...
+@script
+def _stop(*, turn: str) -> None: ...
+@script
+def _deliver(*, turn: str) -> None: ...
+@script
+def _withdraw(*, turn: str) -> None: ...
+@script
+def _history(*, key: str) -> None: ...
+@script
+def _release(*, turn: str, epoch: int, claim: str) -> None: ...
 
 
 class Turns:
@@ -44,60 +133,58 @@ class Turns:
     def _session(self, ref: TurnRef) -> SessionKeys:
         return self._keys.session(ref.principal, ref.session_id)
 
+    def _turn(self, ref: TurnRef) -> str:
+        return self._session(ref).turn(ref.turn_id)
+
     def idempotency(self, ref: TurnRef, key: str | None) -> str:
         """The entry of an idempotency key, '' without one; it stands in the turn."""
         return self._session(ref).idempotency(key) if key else ""
 
-    def beginning(self, begin: Begin, owner: str, within: float = math.inf) -> Call:
-        """The call that begins a turn, in so many seconds or not at all; `begun` reads what it returns.
+    def until(self, within: float = math.inf) -> int:
+        """Until when a turn may begin, in Redis's ms: in so many seconds.
 
         In any case not when nobody waits for it any more, or its answer would come too late.
         """
-        till = self._clock.after(min(within, self._client.timeout * _OF_THE_TIMEOUT))
+        return self._clock.after(min(within, self._client.timeout * _OF_THE_TIMEOUT))
+
+    def beginning(self, begin: Begin, owner: str, till: int) -> Call:
+        """The call that begins a turn, until then or not at all; `begun` reads what it returns."""
         keys = self._session(begin.ref)
         settings = self._settings
-        idem = keys.idempotency(begin.key or "-")
         fields = {**begin.fields, "idem": self.idempotency(begin.ref, begin.key), "claim": begin.claim}
-        args: list[Any] = [
-            begin.ref.turn_id,
-            owner,
-            self.lease_ms,
-            settings.session_ttl_seconds,
-            settings.ephemeral_ttl_seconds,
-            settings.log_ttl_seconds,
-            settings.idempotency_ttl_seconds,
-            begin.fingerprint if begin.key else "",
-            begin.mode,
-            begin.message_id,
-            begin.message,
-            begin.on_busy,
-            settings.max_queued_turns,
-            int(begin.named),
-            int(begin.must_exist),
-            begin.started,
-            int(time.time() * 1000),
-            till,
-            len(fields),
-            *_pairs(fields),
-            len(begin.defaults),
-            *_pairs(begin.defaults),
-            int(begin.seeds_required),
-            len(begin.seeds),
-        ]
-        for seed in begin.seeds:
-            args += seed
-        args += [len(begin.before), *begin.before]
-        names = [
-            keys.session,
-            keys.order,
-            keys.messages,
-            keys.turns,
-            keys.queue,
-            keys.turn(begin.ref.turn_id),
-            keys.log(begin.ref.turn_id),
-            idem,
-        ]
-        return "begin", names, args
+        return _begin(
+            session=keys.session,
+            order=keys.order,
+            messages=keys.messages,
+            turns=keys.turns,
+            queue=keys.queue,
+            turn=keys.turn(begin.ref.turn_id),
+            log=keys.log(begin.ref.turn_id),
+            idem=keys.idempotency(begin.key or "-"),
+            turn_id=begin.ref.turn_id,
+            owner=owner,
+            lease_ms=self.lease_ms,
+            session_ttl=settings.session_ttl_seconds,
+            ephemeral_ttl=settings.ephemeral_ttl_seconds,
+            log_ttl=settings.log_ttl_seconds,
+            idem_ttl=settings.idempotency_ttl_seconds,
+            fingerprint=begin.fingerprint if begin.key else "",
+            mode=begin.mode,
+            message_id=begin.message_id,
+            message=begin.message,
+            on_busy=begin.on_busy,
+            most_queued=settings.max_queued_turns,
+            named=begin.named,
+            must_exist=begin.must_exist,
+            started=begin.started,
+            now_ms=int(time.time() * 1000),
+            till=till,
+            seeds_required=begin.seeds_required,
+            fields=_pairs(fields),
+            defaults=_pairs(begin.defaults),
+            seeds=[value for seed in begin.seeds for value in seed],
+            before=begin.before,
+        )
 
     def begun(self, begin: Begin, answer: list[Any]) -> Begun:
         """Raises StoreUnavailable where Redis came to it too late."""
@@ -117,7 +204,7 @@ class Turns:
         return Begun(outcome, answer[1].decode() if len(answer) > 1 else "")
 
     async def begin(self, begin: Begin, owner: str) -> Begun:
-        return self.begun(begin, await self._scripts.call(*self.beginning(begin, owner)))
+        return self.begun(begin, await self._scripts.call(self.beginning(begin, owner, self.until())))
 
     async def known(self, principal: str, session_id: str, key: str) -> tuple[str, str] | None:
         """The turn and the fingerprint that an idempotency key belongs to."""
@@ -126,23 +213,23 @@ class Turns:
         return (found[0].decode(), found[1].decode()) if found[0] else None
 
     async def get(self, ref: TurnRef) -> Turn | None:
-        name = self._session(ref).turn(ref.turn_id)
-        fields = await self._client.run("get_turn", self._client.redis.hgetall(name))
+        fields = await self._client.run("get_turn", self._client.redis.hgetall(self._turn(ref)))
         return _turn(ref, fields) if fields else None
 
     async def claim(self, ref: TurnRef, owner: str, *, force: bool = False) -> Claim:
         keys = self._session(ref)
         answer = await self._scripts.call(
-            "claim",
-            [keys.turn(ref.turn_id), keys.log(ref.turn_id), keys.session],
-            [
-                owner,
-                self.lease_ms,
-                int(force),
-                self._settings.log_ttl_seconds,
-                ids.new_claim(),
-                int(time.time() * 1000),
-            ],
+            _claim(
+                turn=keys.turn(ref.turn_id),
+                log=keys.log(ref.turn_id),
+                session=keys.session,
+                owner=owner,
+                lease_ms=self.lease_ms,
+                force=force,
+                log_ttl=self._settings.log_ttl_seconds,
+                claim=ids.new_claim(),
+                now_ms=int(time.time() * 1000),
+            ),
             # While its keys are apart its owner cannot renew it either; who is to go on first is the owner.
             patient=force,
         )
@@ -168,22 +255,29 @@ class Turns:
         Returns (FREED | NOTHING | HELD | ABANDONED, id of the queued turn whose time has come or '').
         """
         keys = self._session(ref)
-        names = [keys.session, keys.turn(ref.turn_id), keys.queue, keys.idempotency(key or "-")]
-        outcome, *following = await self._scripts.call("free_session", names, [ref.turn_id])
+        outcome, *following = await self._scripts.call(
+            _free_session(
+                session=keys.session,
+                turn=keys.turn(ref.turn_id),
+                queue=keys.queue,
+                idem=keys.idempotency(key or "-"),
+                turn_id=ref.turn_id,
+            )
+        )
         return outcome.decode(), following[0].decode() if following else ""
 
     async def stop(self, ref: TurnRef) -> tuple[str, str, int] | None:
         """Note the wish. Returns (state, owner, ms the lease has left), None for an unknown turn."""
-        answer = await self._scripts.call("stop", [self._session(ref).turn(ref.turn_id)], [])
+        answer = await self._scripts.call(_stop(turn=self._turn(ref)))
         return (answer[0].decode(), answer[1].decode(), int(answer[2])) if answer else None
 
     async def deliver(self, ref: TurnRef) -> None:
         """Note that a reader was sent the end of the turn."""
-        await self._scripts.call("deliver", [self._session(ref).turn(ref.turn_id)], [])
+        await self._scripts.call(_deliver(turn=self._turn(ref)))
 
     async def withdraw(self, ref: TurnRef) -> None:
         """Forget what a Response repeats of its request; the turn is no Response any more."""
-        await self._scripts.call("withdraw", [self._session(ref).turn(ref.turn_id)], [])
+        await self._scripts.call(_withdraw(turn=self._turn(ref)))
 
     async def notify(self, worker: str, ref: TurnRef) -> None:
         """Tell a worker at once that a turn of its own shall stop."""
@@ -195,34 +289,30 @@ class Turns:
         """Raises StoreUnavailable."""
         keys = self._session(turn.ref)
         settings = self._settings
-        names = [
-            keys.turn(turn.ref.turn_id),
-            keys.log(turn.ref.turn_id),
-            keys.session,
-            keys.order,
-            keys.messages,
-            keys.queue,
-            turn.idem or keys.idempotency("-"),
-        ]
         answer = await self._scripts.call(
-            "seal",
-            names,
-            [
-                turn.epoch,
-                turn.claim,
-                seal.first_id,
-                seal.state,
-                seal.answer_id,
-                seal.answer,
-                settings.session_ttl_seconds,
-                settings.ephemeral_ttl_seconds,
-                settings.log_ttl_seconds,
-                int(seal.frees_key),
-                int(time.time() * 1000),
-                len(seal.fields),
-                *_pairs(seal.fields),
-                *seal.payloads,
-            ],
+            _seal(
+                turn=keys.turn(turn.ref.turn_id),
+                log=keys.log(turn.ref.turn_id),
+                log_copy=keys.log_copy(turn.ref.turn_id),
+                session=keys.session,
+                order=keys.order,
+                messages=keys.messages,
+                queue=keys.queue,
+                idem=turn.idem or keys.idempotency("-"),
+                epoch=turn.epoch,
+                claim=turn.claim,
+                first=seal.first_id,
+                state=seal.state,
+                answer_id=seal.answer_id,
+                answer=seal.answer,
+                session_ttl=settings.session_ttl_seconds,
+                ephemeral_ttl=settings.ephemeral_ttl_seconds,
+                log_ttl=settings.log_ttl_seconds,
+                frees_key=seal.frees_key,
+                now_ms=int(time.time() * 1000),
+                fields=_pairs(seal.fields),
+                payloads=seal.payloads,
+            )
         )
         if len(answer) == 1:
             return Sealed(answer[0].decode())
@@ -230,9 +320,9 @@ class Turns:
 
     async def lost_writes(self, turn: Turn) -> bool:
         """May the store have lost acknowledged writes since the turn was begun or claimed?"""
-        present = await self._scripts.call("history", [self._session(turn.ref).turn(turn.ref.turn_id)], [])
+        present = await self._scripts.call(_history(key=self._turn(turn.ref)))
         return bool(turn.store_history) and present.decode() != turn.store_history
 
     async def release(self, turn: Turn) -> bool:
-        name = self._session(turn.ref).turn(turn.ref.turn_id)
-        return bool(await self._scripts.call("release", [name], [turn.epoch, turn.claim]))
+        releasing = _release(turn=self._turn(turn.ref), epoch=turn.epoch, claim=turn.claim)
+        return bool(await self._scripts.call(releasing))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from service.store.connection.client import Client
-from service.store.connection.scripts import Call, Scripts
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import Call, script
 from service.store.keys import Keys
 
 # Look, place and begin take two store timeouts and a second at most: after that the turn of a key is found.
@@ -33,6 +34,30 @@ class Use:
 
     used: int
     reset: float
+
+
+@script
+def _limit_fixed(
+    *,
+    mark: str,
+    windows: Sequence[str],
+    mark_ms: int,
+    by: str,
+    amounts: Sequence[int],
+    periods_ms: Sequence[int],
+) -> None: ...
+@script
+def _limit_moving(
+    *,
+    mark: str,
+    windows: Sequence[str],
+    mark_ms: int,
+    by: str,
+    amounts: Sequence[int],
+    periods_ms: Sequence[int],
+) -> None: ...
+@script
+def _refund(*, mark: str, windows: Sequence[str], by: str, shape: str) -> None: ...
 
 
 class Windows:
@@ -56,16 +81,19 @@ class Windows:
         Requests with the same `once` shortly after one another take one place together; `by` says which of
         them has taken it.
         """
-        names = [self._keys.charged(who, once or "")]
-        arguments = [_MARK_MS if once else 0]
-        for window in windows:
-            names.append(self._keys.limit(who, kind, shape, window.seconds))
-            arguments += (window.amount, window.seconds * 1000)
-        return f"limit_{shape}", names, [*arguments, by]
+        limit = _limit_fixed if shape == "fixed" else _limit_moving
+        return limit(
+            mark=self._keys.charged(who, once or ""),
+            windows=[self._keys.limit(who, kind, shape, window.seconds) for window in windows],
+            mark_ms=_MARK_MS if once else 0,
+            by=by,
+            amounts=[window.amount for window in windows],
+            periods_ms=[window.seconds * 1000 for window in windows],
+        )
 
     async def take(self, call: Call) -> list[Any]:
         """Raises StoreUnavailable, and that as soon as Redis is silent."""
-        answer: list[Any] = await self._client.unless_silent(self._scripts.call(*call))
+        answer: list[Any] = await self._client.unless_silent(self._scripts.call(call))
         return answer
 
     async def forget(self, who: str, once: str) -> None:
@@ -90,9 +118,9 @@ class Windows:
 
         Raises StoreUnavailable.
         """
-        names = [self._keys.charged(who, once)]
-        names += [self._keys.limit(who, kind, shape, window.seconds) for window in windows]
-        await self._scripts.call("refund", names, [by, shape])
+        counters = [self._keys.limit(who, kind, shape, window.seconds) for window in windows]
+        mark = self._keys.charged(who, once)
+        await self._scripts.call(_refund(mark=mark, windows=counters, by=by, shape=shape))
 
     def taken(self, answer: list[Any]) -> tuple[bool, list[Use]]:
         """Whether it had a place in all of them, and what each holds now."""

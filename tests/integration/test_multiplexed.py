@@ -16,6 +16,7 @@ from service.config.settings import Settings
 from service.errors import StoreUnavailable
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import Call
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually_async
 
@@ -82,12 +83,10 @@ async def test_a_refused_command_spoils_no_other(client: Client) -> None:
 async def test_a_script_that_redis_forgot_is_sent_again(client: Client, store: redis.Redis) -> None:
     scripts = Scripts(client)
     store.script_flush()
-    assert await scripts.batch("due", [("due", ["index"], [10, 10, 10])] * 2) == [
-        [],
-        [],
-    ]
+    due = Call("due", ("index",), (10, 10, 10))
+    assert await scripts.batch("due", [due] * 2) == [[], []]
     store.script_flush()
-    assert await scripts.call("due", ["index"], [10, 10, 10]) == []
+    assert await scripts.call(due) == []
     (reply,) = await client.many("test", [("EVALSHA", "0" * 40, 0)])
     assert isinstance(reply, NoScriptError)
 

@@ -10,6 +10,7 @@ import pytest
 import redis
 from prometheus_client import REGISTRY
 
+from service.store.connection.typed_scripts import Call
 from tests.conftest import Start
 from tests.double import expected_text
 from tests.support.redis import RedisServer
@@ -133,10 +134,10 @@ async def test_a_call_that_is_repeated_because_its_answer_was_lost_finds_its_tur
         scripts = served.app.state.edge.engine.store.scripts
         call = scripts.call
 
-        async def repeated(name: str, *rest: Any) -> Any:
-            if name in ("enter", "look"):
-                await call(name, *rest)
-            return await call(name, *rest)
+        async def repeated(asked: Call) -> Any:
+            if asked.script in ("enter", "look"):
+                await call(asked)
+            return await call(asked)
 
         monkeypatch.setattr(scripts, "call", repeated)
         for left in ("1", "0"):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 import redis
 
+from service.store.connection.typed_scripts import Call
 from service.store.ledger import Bounds
 from service.store.turn_records import TurnRef
 from tests.conftest import Start
@@ -315,11 +315,11 @@ async def test_on_cluster_every_call_of_the_account_goes_to_one_slot_and_says_th
     async with start(max_sessions_per_principal=2) as served:
         engine = served.app.state.edge.engine
         engine.store.client.cluster = True
-        call, slots = engine.store.scripts.call, {}
+        ask_script, slots = engine.store.scripts.call, {}
 
-        async def noted(name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-            slots[name] = {key.partition("{")[2].partition("}")[0] for key in keys}
-            return await call(name, keys, args)
+        async def noted(call: Call) -> Any:
+            slots[call.script] = {key.partition("{")[2].partition("}")[0] for key in call.keys}
+            return await ask_script(call)
 
         monkeypatch.setattr(engine.store.scripts, "call", noted)
         assert (await served.client.post("/v1/sessions", json={"id": "z"})).status_code == 201

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -72,29 +72,30 @@ class Oracle:
 
     # What the store has carried out
 
-    def _told(self, name: str, keys: Sequence[bytes], args: Sequence[bytes], reply: Any) -> None:
+    def _told(self, name: str, keys: Sequence[bytes], given: Mapping[str, Any], reply: Any) -> None:
         serving = self._network.serving
         worker = serving.process.name.encode() if serving else b""
         if name == "enter" and isinstance(reply, list) and len(reply) > 1:
-            self._reserved(args[0], keys[8:11], reply[1])
+            self._reserved(given["reserving"], reply[1])
             if len(reply) > 2:
-                self._begun(keys, args, reply[2])
+                self._begun(given["beginning"], reply[2])
         elif name == "begin":
-            self._begun(keys, args, reply)
-        self._forced = name == "claim" and args[2] == b"1"  # by a stop, which takes it from a living owner
+            self._begun(given, reply)
+        # By a stop, which takes it from a living owner.
+        self._forced = name == "claim" and given["force"] == b"1"
         for key in keys:
             if b":turn:" in key:
                 self._look(key, name, worker, reply)
         if name == "seal" and reply[0] == b"SEALED":
-            self._sealed(keys, args)
+            self._sealed(given)
         elif name == "settle" and reply == 1:
-            self._settled(args)
+            self._settled(given)
         elif name == "release" and reply == 1:
-            self._released(keys[0], worker)
+            self._released(given["turn"], worker)
         elif name == "delete_session" and reply == 1:
-            self.kept.sessions.pop(keys[0], None)
+            self.kept.sessions.pop(given["session"], None)
         elif name in ("UNLINK", "DEL"):
-            for key in args:
+            for key in given["args"]:
                 self.kept.turns.pop(key, None)
 
     def _look(self, key: bytes, name: str, worker: bytes, reply: Any) -> None:
@@ -181,25 +182,25 @@ class Oracle:
             self.broken("a terminal event in a turn that runs", turn_id)
         return fresh
 
-    def _begun(self, keys: Sequence[bytes], args: Sequence[bytes], reply: Any) -> None:
-        if reply[0] != b"BEGUN" or keys[5] in self.kept.turns:
+    def _begun(self, given: Mapping[str, Any], reply: Any) -> None:
+        if reply[0] != b"BEGUN" or given["turn"] in self.kept.turns:
             return
-        turn_id, message_id = args[0].decode(), reply[3]
+        turn_id, message_id = given["turn_id"].decode(), reply[3]
         self.kept.settled.pop(turn_id, None)  # what it had reserved was given up before it began
-        asked = self.kept.sessions.setdefault(keys[0], [])
+        asked = self.kept.sessions.setdefault(given["session"], [])
         place = next((i for i, one in enumerate(asked) if one.message == message_id), len(asked))
-        content = orjson.loads(args[10])["content"] if args[10] else asked[place].content
+        content = orjson.loads(given["message"])["content"] if given["message"] else asked[place].content
         del asked[place:]
         asked.append(Asked(message_id, content, turn_id))
-        if args[7]:  # a fingerprint, so a key
-            earlier = self.kept.keys.get(keys[7])
+        if given["fingerprint"]:  # so it has a key
+            earlier = self.kept.keys.get(given["idem"])
             if earlier is not None and any(turn.endswith(earlier.encode()) for turn in self.kept.turns):
                 self.broken("a repeated send is a second turn", earlier, turn_id)
-            self.kept.keys[keys[7]] = turn_id
-        queued = self._redis.value(keys[4]) or ()
+            self.kept.keys[given["idem"]] = turn_id
+        queued = self._redis.value(given["queue"]) or ()
         if len(queued) > self._settings.max_queued_turns:
             self.broken("more turns wait than may", len(queued))
-        self._one_runs(keys[5], turn_id)
+        self._one_runs(given["turn"], turn_id)
 
     def _one_runs(self, key: bytes, turn_id: str) -> None:
         """Of one session one turn runs at most; of one worker no more than it can take."""
@@ -213,9 +214,9 @@ class Oracle:
             if owners and max(owners.values()) > self._settings.max_running_turns:
                 self.broken("a worker runs more turns than it may", owners)
 
-    def _reserved(self, turn_id: bytes, keys: Sequence[bytes], reply: Any) -> None:
-        places = self._settings.running_turns_per_principal
-        running = self._redis.value(keys[0])
+    def _reserved(self, given: Mapping[str, Any], reply: Any) -> None:
+        places, turn_id = self._settings.running_turns_per_principal, given["turn_id"]
+        running = self._redis.value(given["running"])
         taken = len(running) if running else 0
         living = sum(1 for end in running._bylex.values() if end > self._now_ms()) if running else 0
         if reply[0] == b"OK" and self.calm and taken > places:
@@ -223,13 +224,13 @@ class Oracle:
         if reply[0] == b"TURNS" and living < places:
             self.broken("a place was refused while one was free", living, turn_id)
 
-    def _sealed(self, keys: Sequence[bytes], args: Sequence[bytes]) -> None:
-        held = self._redis.hash(keys[0])
+    def _sealed(self, given: Mapping[str, Any]) -> None:
+        held = self._redis.hash(given["turn"])
         turn_id = held[b"id"].decode()
         if turn_id in self.kept.bills:
             return  # a repeat
         self.outcomes[held[b"state"].decode()] += 1
-        log = [Event(i, payload) for i, payload in self._redis.log(keys[1])]
+        log = [Event(i, payload) for i, payload in self._redis.log(given["log"])]
         text = text_of(log)
         self.ended[turn_id, log[-1].id] = text
         self._words(turn_id, held[b"state"], log)
@@ -242,12 +243,12 @@ class Oracle:
             self.broken("a bill is wrong", turn_id, logged, usage, most)
         if not self.losses and len(self._provider.of(turn_id)) > self._settings.max_attempts:
             self.broken("more attempts than allowed", turn_id)
-        if args[9] == b"1":
+        if given["frees_key"] == b"1":
             self.kept.keys = {key: one for key, one in self.kept.keys.items() if one != turn_id}
-        for one in self.kept.sessions.get(keys[2], ()):
-            if one.turn == turn_id and args[5]:
-                one.answer = self._answer(turn_id, held, text, orjson.loads(args[5])["content"])
-        self.history(keys[2])
+        for one in self.kept.sessions.get(given["session"], ()):
+            if one.turn == turn_id and given["answer"]:
+                one.answer = self._answer(turn_id, held, text, orjson.loads(given["answer"])["content"])
+        self.history(given["session"])
 
     def _answer(self, turn_id: str, held: dict[bytes, bytes], text: str, answer: str) -> str:
         """The text for the history: the log's. Where the store lost some of that, its owner may know more."""
@@ -278,9 +279,9 @@ class Oracle:
             if not (whole and whole[0].reported):
                 self.broken("a completed answer is not whole", turn_id, segments[-1])
 
-    def _settled(self, args: Sequence[bytes]) -> None:
-        turn_id, booked = args[0].decode(), args[1] != b""
-        begun = any(key.endswith(args[0]) for key in self.kept.turns)
+    def _settled(self, given: Mapping[str, Any]) -> None:
+        turn_id, booked = given["turn_id"].decode(), given["model"] != b""
+        begun = any(key.endswith(given["turn_id"]) for key in self.kept.turns)
         if begun and not booked and not self.losses:
             self.broken("what a turn holds was given up while it runs", turn_id)
         if turn_id in self.kept.settled:
@@ -290,11 +291,11 @@ class Oracle:
         if bill is None:
             if booked and begun and not self.losses:
                 self.broken("a turn was booked before it ended", turn_id)
-        elif not self.losses and (int(args[2]), int(args[3])) != (
+        elif not self.losses and (int(given["prompt_tokens"]), int(given["completion_tokens"])) != (
             bill["prompt_tokens"],
             bill["completion_tokens"],
         ):
-            self.broken("what was booked is not what the turn has used", turn_id, args, bill)
+            self.broken("what was booked is not what the turn has used", turn_id, given, bill)
 
     def _released(self, key: bytes, worker: bytes) -> None:
         """All that the worker was given is in the log that it leaves."""

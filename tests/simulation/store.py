@@ -12,7 +12,8 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -27,14 +28,17 @@ from fakeredis._socket._resp import convert_to_resp2
 from fakeredis.commands_mixins.scripting_mixin import _cjson_lua_to_python, _cjson_python_to_lua
 
 from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import files, header_of
 
 _RUNTIME: Final = lua.LuaRuntime(encoding=None, unpack_returned_tuples=True)
 _COMPILED: Final[dict[bytes, Any]] = {}
 _NAMES: Final[dict[bytes, str]] = {}  # of the service's scripts, by their hash
+_HEADERS: Final = {name: header_of(name, source) for name, source in files().items()}
 _OK: Final = SimpleString(b"OK")
 
-#: what is told of every command that was carried out: (script or command, its keys, its arguments, the reply)
-Told = Callable[[str, Sequence[bytes], Sequence[bytes], Any], None]
+#: what is told of every command that was carried out: (script or command, its keys, what a script was given
+#: by name or a command's arguments as `args`, the reply)
+Told = Callable[[str, Sequence[bytes], Mapping[str, Any], Any], None]
 
 
 class Redis:
@@ -70,7 +74,7 @@ class Redis:
         except SimpleError as error:
             return error
         if self.told is not None:
-            self.told(word.decode(), (), args, reply)
+            self.told(word.decode(), (), {"args": args}, reply)
         return reply
 
     def value(self, key: bytes) -> Any:
@@ -141,7 +145,7 @@ class Redis:
             self._socket._script_resp = None
         self.script = _NAMES.get(digest, "")
         if self.told is not None:
-            self.told(self.script, keys, values, reply)
+            self.told(self.script, keys, _given(self.script, keys, values) if self.script else {}, reply)
         return reply
 
 
@@ -162,6 +166,22 @@ def learn(scripts: Scripts) -> None:
     """Which hash is which of the service's scripts."""
     for name, digest in scripts._hashes.items():
         _NAMES[digest.encode()] = name
+
+
+def _given(name: str, keys: Iterable[bytes], args: Iterable[bytes]) -> dict[str, Any]:
+    """What a script was called with, by the names of its header; a call is such a dict itself."""
+    key, arg, header = deque(keys), deque(args), _HEADERS[name]
+    found: dict[str, Any] = {one: key.popleft() for one, kind in header.keys.items() if kind == "key"}
+    lists = [one for one, kind in header.args.items() if kind == "call" or kind.endswith("...")]
+    found |= {one: arg.popleft() for one in header.args if one not in lists}
+    for one in lists:
+        if header.args[one] == "call":
+            script, of_keys, of_args = arg.popleft().decode(), int(arg.popleft()), int(arg.popleft())
+            sent = [key.popleft() for _ in range(of_keys)], [arg.popleft() for _ in range(of_args)]
+            found[one] = _given(script, *sent) if script else {}
+        else:
+            found[one] = [arg.popleft() for _ in range(int(arg.popleft()))]
+    return found | {one: list(key) for one, kind in header.keys.items() if kind == "key..."}
 
 
 # From Lua and back

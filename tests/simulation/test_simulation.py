@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from service.store.connection import scripts
+from service.store.connection.typed_scripts import sources
 from tests.simulation.plan import make
 from tests.simulation.shrink import shrink
 from tests.simulation.world import World, run
@@ -50,8 +51,10 @@ def test_a_seed_is_one_history() -> None:
 
 
 def test_a_planted_fault_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    fence = "if held[1] ~= ARGV[1] or (held[5] or '') ~= ARGV[2] or held[2] ~= 'running' then return 0 end"
-    changed = dict(scripts.sources())
+    fence = (
+        "if tonumber(held[1]) ~= epoch or (held[5] or '') ~= claim or held[2] ~= 'running' then return 0 end"
+    )
+    changed = dict(sources())
     assert fence in changed["append"]
     changed["append"] = changed["append"].replace(fence, "")
     monkeypatch.setattr(scripts, "sources", lambda: changed)

@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -33,6 +32,7 @@ from service.store.connection.multiplexed import MultiplexedRedis
 from service.store.connection.multiplexed_cluster import NAMES, MultiplexedCluster
 from service.store.connection.refusals import refusal, unavailable
 from service.store.connection.replicas import Replicas
+from service.store.connection.typed_scripts import script, sources
 from service.store.keys import Keys
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
@@ -43,9 +43,6 @@ log = get_logger(__name__)
 
 # Between two lines about refusals: while one lasts, each send has one.
 _TOLD_SECONDS = 60.0
-# Scripts that Redis may not know yet when it is first asked: sent as text, a few hundred bytes a second.
-_LUA = Path(__file__).parents[1] / "lua"
-_CHECK, _PROBE = ((_LUA / f"{name}.lua").read_text() for name in ("check", "probe"))
 # The health of the store is looked at once a second, which finds replicas that stay away again.
 _DOUBTED_SECONDS = 2.5
 
@@ -60,6 +57,12 @@ _TICK_SECONDS = 0.05
 # What uvloop says, as a RuntimeError, of a write to a connection that has just been lost; redis-py's own
 # connections (Sentinel, Cluster) let it through.
 _CLOSED = "the handler is closed"
+
+
+@script
+def _check(*, key: str) -> None: ...
+@script
+def _probe(*, key: str) -> None: ...
 
 
 def _credentials(url: str) -> dict[str, Any]:
@@ -313,10 +316,12 @@ class Client:
 
         Unless in earnest it is asked without writing: that costs 20 us and proves all but single rights.
         """
-        operation, script = ("check", _CHECK) if in_earnest else ("probe", _PROBE)
+        ask_for = _check if in_earnest else _probe
 
         async def ask(name: str) -> None:
-            await self.run(operation, self.redis.eval(script, 1, name))
+            operation, keys, args = ask_for(key=name)
+            # As text, a few hundred bytes a second: Redis may not know it yet when it is first asked.
+            await self.run(operation, self.redis.eval(sources()[operation], len(keys), *keys, *args))
 
         asking = [ask(name) for name in await self._one_each()]
         for outcome in await asyncio.gather(*asking, return_exceptions=True):

@@ -1,20 +1,17 @@
-"""Lua scripts: loaded from lua/, called one at a time or many in one round trip.
+"""Lua scripts: called one at a time or many in one round trip.
 
 A script is sent by its hash and loaded again where Redis has forgotten it (restart, failover). While the
 slot of its keys is being moved and they are apart, it is asked again: so many seconds that moving a slot by
 hand, with a pause in it, is a pause for clients too.
-What a script does stands in its header; a line `-- include name` stands for another script.
+What a script does stands in its header (lua/); how a call of it is made, in typed_scripts.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError, RedisError
@@ -22,25 +19,10 @@ from redis.exceptions import NoScriptError, RedisError
 from service.errors import StoreMoving, StoreUnavailable
 from service.store.connection.client import Client
 from service.store.connection.refusals import unavailable
+from service.store.connection.typed_scripts import Call, sources
 
-_FOLDER: Final = Path(__file__).parents[1] / "lua"
 _MOVING_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.05
-_INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
-
-Call = tuple[str, Sequence[str], Sequence[Any]]
-
-
-def _included(source: str, files: dict[str, str]) -> str:
-    """A script with those that it includes, and those that these include."""
-    return _INCLUDE.sub(lambda found: _included(files[found[1]], files), source)
-
-
-@cache
-def sources() -> dict[str, str]:
-    """All scripts by name, each with what it includes."""
-    files = {path.stem: path.read_text() for path in sorted(_FOLDER.glob("*.lua"))}
-    return {name: _included(source, files) for name, source in files.items()}
 
 
 class Scripts:
@@ -52,22 +34,21 @@ class Scripts:
             for name, source in self._sources.items()
         }
 
-    async def call(self, name: str, keys: Sequence[str], args: Sequence[Any], *, patient: bool = True) -> Any:
+    async def call(self, call: Call, *, patient: bool = True) -> Any:
         """Run one script. `patient`: wait for a slot that is being moved. Raises StoreUnavailable."""
         give_up = time.monotonic() + _MOVING_SECONDS
         moving = False
         while True:
             try:
-                return await self._client.run(name, self._call(name, keys, args, patient=patient))
+                return await self._client.run(call.script, self._call(call, patient=patient))
             except StoreUnavailable as error:
                 moving = moving or isinstance(error, StoreMoving)
                 if not (patient and moving) or time.monotonic() > give_up:
                     raise
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _call(
-        self, name: str, keys: Sequence[str], args: Sequence[Any], *, patient: bool = True
-    ) -> Any:
+    async def _call(self, call: Call, *, patient: bool = True) -> Any:
+        name, keys, args = call
         redis = self._client.redis
         options = {} if patient else {"patient": False}
         try:
@@ -78,7 +59,7 @@ class Scripts:
             return await redis.eval(self._sources[name], len(keys), *keys, *args)
 
     async def _apart(self, operation: str, call: Call) -> Any:
-        return await self._client.run(operation, self._call(*call))
+        return await self._client.run(operation, self._call(call))
 
     async def batch(self, operation: str, calls: Sequence[Call]) -> list[Any]:
         """Run many scripts in one round trip; a script that failed has its exception in the list.

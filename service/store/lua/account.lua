@@ -1,10 +1,11 @@
 -- account: what a principal's sessions hold in Redis, by item. Not called by itself: other scripts include
--- it as a function (sizes, ends, now ms, ttl s of both keys) that returns what is to be done with it.
+-- it as a function that returns what is to be done with it.
+--
+-- Takes: sizes, ends, now (ms), ttl (s of both keys)
 --
 -- An item is a session (by its id), what a turn may add until it is settled (`/<turn id>`), or the logs that
 -- end in one hour (`@<hour since 1970>`). Each has its bytes in `sizes` and its end in `ends`, so whatever
 -- nobody takes off leaves by itself. `=` in `sizes` is the sum of bytes, `#` the number of sessions.
-local sizes, ends, now, ttl = ...
 local account = {}
 
 -- Take items off, all of them in few commands.

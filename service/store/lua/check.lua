@@ -1,10 +1,9 @@
 -- check: each kind of write that turns need, tried in earnest; nothing is left behind.
 -- The first one needs memory: a full Redis refuses only what comes before any other write.
 --
--- KEYS  1 a key of its own
--- ARGV  -
+-- KEYS: key (of its own)
+-- ARGV: none
 -- Returns 1
-local key = KEYS[1]
 redis.call('SET', key, '1', 'PX', 1000)
 redis.call('INCR', key)
 redis.call('DEL', key)

@@ -2,30 +2,30 @@
 -- The first failure is shown, several in a row refuse calls: for a while that doubles, and then
 -- one caller at a time tries again. A success deletes the key.
 --
--- KEYS  1 circuit
--- ARGV  1 look | ask (may I call?) | failed  2 reason (failed)  3 first open ms  4 longest open ms
---       5 ms that one probe may take  6 ttl s  7 failures in a row that refuse calls
+-- KEYS: circuit
+-- ARGV: event str (look | ask: may I call? | failed), why str (the reason, of a failure),
+--       first_open_ms int, longest_open_ms int, probe_ms int (that one probe may take), ttl int (s),
+--       enough int (failures in a row that refuse calls)
 -- Returns {reason or '', ms left, refuses 0|1}; to `ask`: refuses 0 for who may call
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local held = redis.call('HMGET', KEYS[1], 'reason', 'until', 'open', 'probe', 'failures')
+local held = redis.call('HMGET', circuit, 'reason', 'until', 'open', 'probe', 'failures')
 local reason, ends, failures = held[1], tonumber(held[2] or 0), tonumber(held[5] or 0)
-local enough = tonumber(ARGV[7])
 
-if ARGV[1] == 'failed' then
-  reason, failures = ARGV[2], failures + 1
-  local open = tonumber(held[3] or ARGV[3])
+if event == 'failed' then
+  reason, failures = why, failures + 1
+  local open = tonumber(held[3] or first_open_ms)
   -- Calls that were under way together do not double it.
-  if failures > enough and ends <= now then open = math.min(2 * open, tonumber(ARGV[4])) end
+  if failures > enough and ends <= now then open = math.min(2 * open, longest_open_ms) end
   if ends <= now or failures == enough then ends = now + open end
-  redis.call('HSET', KEYS[1], 'reason', reason, 'until', ends, 'open', open, 'probe', 0, 'failures', failures)
-  redis.call('EXPIRE', KEYS[1], ARGV[6])
+  redis.call('HSET', circuit, 'reason', reason, 'until', ends, 'open', open, 'probe', 0, 'failures', failures)
+  redis.call('EXPIRE', circuit, ttl)
   return {reason, ends - now, failures >= enough and 1 or 0}
 end
 if not reason then return {'', 0, 0} end
 if failures < enough then return {reason, math.max(0, ends - now), 0} end
 if ends > now then return {reason, ends - now, 1} end
-if ARGV[1] == 'look' then return {reason, 0, 1} end
+if event == 'look' then return {reason, 0, 1} end
 if tonumber(held[4]) > now then return {reason, tonumber(held[4]) - now, 1} end
-redis.call('HSET', KEYS[1], 'probe', now + tonumber(ARGV[5]))
+redis.call('HSET', circuit, 'probe', now + probe_ms)
 return {reason, 0, 0}

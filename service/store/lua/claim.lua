@@ -6,18 +6,13 @@
 -- There a lease says nothing either: another server's clock gave it, and its owner may be about to renew it.
 -- So it holds for as long as a lease from the first look in the new history (`graced`).
 --
--- KEYS  1 turn  2 log  3 session
--- ARGV  1 owner  2 lease ms  3 force 0|1 (stop takes a turn from a living owner)  4 log ttl s
---       5 claim (a nonce)  6 ms now, by the caller's clock
+-- KEYS: turn, log, session
+-- ARGV: owner str, lease_ms int, force flag (stop takes a turn from a living owner), log_ttl int (s),
+--       claim str (a nonce), now_ms int (by the caller's clock)
 -- Returns {CLAIMED, promoted 0|1, ms since the lease lapsed, owner before, field, value, ...} |
 --         {LEASED, ms left} | {SEALED, field, value, ...} | {WAITING} (queued behind a running turn) | {GONE}
-local turn, log, session = unpack(KEYS)
-local function history()
--- include history
-end
-local function next_life(ARGV)
+-- include replication_id
 -- include next_life
-end
 local held = redis.call('HMGET', turn, 'state', 'lease', 'id', 'started', 'owner', 'history', 'last', 'created',
   'graced')
 if not held[1] then return {'GONE'} end
@@ -26,29 +21,29 @@ if held[1] ~= 'running' and held[1] ~= 'queued' then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local present = history()
+local present = replication_id()
 local promoted, last = '0', tonumber(held[7])
-if held[1] == 'queued' and ARGV[3] ~= '1' then
+if held[1] == 'queued' and not force then
   if redis.call('HGET', session, 'active') ~= held[3] then return {'WAITING'} end
   redis.call('XADD', log, '1-0', 'e', held[4])
-  redis.call('EXPIRE', log, ARGV[4])
+  redis.call('EXPIRE', log, log_ttl)
   redis.call('HSET', turn, 'state', 'running', 'last', '1', 'reader_at', now)
   redis.call('PUBLISH', log, 1)
   promoted, last = '1', 1
-elseif ARGV[3] ~= '1' then
+elseif not force then
   if (held[6] or present) ~= present and held[9] ~= present then
-    redis.call('HSET', turn, 'graced', present, 'lease', now + tonumber(ARGV[2]))
-    return {'LEASED', tonumber(ARGV[2])}
+    redis.call('HSET', turn, 'graced', present, 'lease', now + lease_ms)
+    return {'LEASED', lease_ms}
   end
   if tonumber(held[2]) > now then return {'LEASED', tonumber(held[2]) - now} end
 end
 if (held[6] or present) ~= present then
   -- A life in which nothing was written yet leaves nothing: what is left is still of the one before it.
   if (last + 1) % 1000000 ~= 0 then redis.call('HSET', turn, 'kept', last) end
-  redis.call('HSET', turn, 'last', next_life({last, held[8], ARGV[6]}))
+  redis.call('HSET', turn, 'last', next_life(last, held[8], now_ms))
 end
-redis.call('EXPIRE', log, ARGV[4])  -- a turn that was taken over lives longer than its first owner allowed for
+redis.call('EXPIRE', log, log_ttl)  -- a turn that was taken over lives longer than its first owner allowed for
 redis.call('HINCRBY', turn, 'epoch', 1)
-redis.call('HSET', turn, 'owner', ARGV[1], 'claim', ARGV[5], 'history', present, 'lease', now + tonumber(ARGV[2]))
+redis.call('HSET', turn, 'owner', owner, 'claim', claim, 'history', present, 'lease', now + lease_ms)
 local lapsed = math.max(0, now - tonumber(held[2]))
 return {'CLAIMED', promoted, lapsed, held[5], unpack(redis.call('HGETALL', turn))}

@@ -1,10 +1,10 @@
 -- own: announce a turn before it begins (not on Cluster, where the keys are apart).
 --
--- KEYS  1 index of deadlines  2 set of the worker's turns
--- ARGV  1 ms from now  2 turn reference  3 ttl s of the set
+-- KEYS: index (of deadlines), owned (the worker's turns)
+-- ARGV: after_ms int, reference str (the turn), ttl int (s of the worker's set)
 -- Returns 1
 local time = redis.call('TIME')
-redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]), ARGV[2])
-redis.call('SADD', KEYS[2], ARGV[2])
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+redis.call('ZADD', index, time[1] * 1000 + math.floor(time[2] / 1000) + after_ms, reference)
+redis.call('SADD', owned, reference)
+redis.call('EXPIRE', owned, ttl)
 return 1

@@ -2,8 +2,9 @@
 -- call now. Limits are buckets that refill evenly, as the provider keeps them; a call takes its
 -- prompt and its whole completion limit, and what it did not use comes back with a report.
 --
--- KEYS  1 pace
--- ARGV  1 JSON {worker, ttl, period: {kind: ms}, hold, cold, probes, near, keep, per_call, calls, ended,
+-- KEYS: pace
+-- ARGV: report str
+-- `report` is JSON: {worker, ttl, period: {kind: ms}, hold, cold, probes, near, keep, per_call, calls, ended,
 --         heard                                  calls that were answered or have failed
 --         back: {requests, prompt, completion}   calls that have ended: what they did not use
 --         heads: [{at, level, out, cost, limit, left, requests_limit, requests_left, unused}]   of answers
@@ -18,10 +19,10 @@
 -- `wait` is for the first call that may not go, `best` if all calls under way use nothing. The call
 -- of all workers whose principal has waited longest is kept
 -- room for (`want`), so that small calls cannot starve a large one.
-local given = cjson.decode(ARGV[1])
+local given = cjson.decode(report)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local flat = redis.call('HGETALL', KEYS[1])
+local flat = redis.call('HGETALL', pace)
 local state = {}
 for i = 1, #flat, 2 do state[flat[i]] = tonumber(flat[i + 1]) or flat[i + 1] end
 
@@ -196,9 +197,9 @@ for kind, bucket in pairs(buckets) do
   keep(kind .. '.level', bucket.level)
   keep(kind .. '.until', state[kind .. '.until'])
 end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], unpack(fields))
-redis.call('EXPIRE', KEYS[1], given.ttl)
+redis.call('DEL', pace)
+redis.call('HSET', pace, unpack(fields))
+redis.call('EXPIRE', pace, given.ttl)
 
 return cjson.encode({
   now = now, known = state.known and true or false, granted = granted, wait = wait, best = best,

@@ -1,10 +1,9 @@
 -- rotate_key: give an API key a new secret; the old one lives until a time that may have passed.
 --
--- KEYS  1 key
--- ARGV  1 digest of the new secret  2 now s  3 until when the old one lives s
+-- KEYS: key
+-- ARGV: digest str (of the new secret), now int (s since 1970), previous_until int (s since 1970)
 -- Returns 1 done | 0 there is none that works
-local held = redis.call('HMGET', KEYS[1], 'digest', 'revoked', 'expires')
-if not held[1] or held[2] or tonumber(held[3] or 'inf') <= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'rotated', ARGV[2], 'previous', held[1],
-  'previous_until', ARGV[3])
+local held = redis.call('HMGET', key, 'digest', 'revoked', 'expires')
+if not held[1] or held[2] or tonumber(held[3] or 'inf') <= now then return 0 end
+redis.call('HSET', key, 'digest', digest, 'rotated', now, 'previous', held[1], 'previous_until', previous_until)
 return 1

@@ -1,57 +1,48 @@
 -- seal: the last events with the terminal one, the assistant's message, the usage and the next
 -- queued turn's right to run, atomically and once.
 --
--- KEYS  1 turn  2 log  3 session  4 order  5 messages  6 queue  7 idempotency entry
--- ARGV  1 epoch  2 claim  3 id of the first event, 0 = the first of a new life of the log  4 state
---       5 answer id  6 answer JSON ('' = no text)  7 session ttl s  8 ephemeral ttl s  9 log ttl s
---       10 frees the idempotency key 0|1  11 now ms
---       12 number of turn fields, then field, value, ..., then the payloads (the last is terminal)
+-- KEYS: turn, log, log_copy (for a moment), session, order, messages, queue, idem (the idempotency entry)
+-- ARGV: epoch int, claim str, first int (id of the first event, 0 = the first of a new life of the log),
+--       state str, answer_id str, answer str (JSON, '' = no text), session_ttl int (s), ephemeral_ttl int (s),
+--       log_ttl int (s), frees_key flag (the idempotency key), now_ms int,
+--       fields str... (field, value, ... of the turn), payloads str... (the last is terminal)
 -- Returns {SEALED, next turn id or '', id of the terminal event, stored} | {FENCED} | {GONE} |
 --         {LOST} (the log has not all that comes before the first event: nothing was written)
 -- A repeat by the sealer answers SEALED again. `stored`, also a field of the turn, is what its principal's
 -- account is told: `<bytes of the session> <s it lives> <bytes of the log> <hour since 1970 in which that
 -- ends> <updated>`; '' where the session is gone.
-local turn, log, session, order, messages, queue, idem = unpack(KEYS)
-local function next_life(ARGV)
 -- include next_life
-end
 local held = redis.call('HMGET', turn, 'epoch', 'state', 'last', 'pos', 'id', 'created', 'claim', 'stored')
 if not held[1] then return {'GONE'} end
-if held[1] ~= ARGV[1] or (held[7] or '') ~= ARGV[2] then return {'FENCED'} end
-local n, last = tonumber(ARGV[3]), tonumber(held[3])
+if tonumber(held[1]) ~= epoch or (held[7] or '') ~= claim then return {'FENCED'} end
+local n, last = first, tonumber(held[3])
 if held[2] ~= 'running' and held[2] ~= 'queued' then
-  return held[2] == ARGV[4] and {'SEALED', '', last, held[8] or ''} or {'FENCED'}
+  return held[2] == state and {'SEALED', '', last, held[8] or ''} or {'FENCED'}
 end
 
-local fields = {'state', ARGV[4], 'lease', '0'}
 if n == 0 then
   if (last + 1) % 1000000 ~= 0 then  -- as in claim
-    fields[#fields + 1] = 'kept'
-    fields[#fields + 1] = last
+    fields[#fields + 1], fields[#fields + 2] = 'kept', last
   end
-  last = next_life({last, held[6], ARGV[11]})
+  last = next_life(last, held[6], now_ms)
   n = last + 1
 elseif n > last + 1 or (last >= 1 and redis.call('EXISTS', log) == 0) then
   return {'LOST'}
 end
-local at = 13 + 2 * tonumber(ARGV[12])
-for i = 13, at - 1 do fields[#fields + 1] = ARGV[i] end
-for i = at, #ARGV do
+for _, payload in ipairs(payloads) do
   if n > last then
-    redis.call('XADD', log, string.format('%.0f-0', n), 'e', ARGV[i])
+    redis.call('XADD', log, string.format('%.0f-0', n), 'e', payload)
     last = n
   end
   n = n + 1
 end
-fields[#fields + 1] = 'last'
-fields[#fields + 1] = last
-redis.call('HSET', turn, unpack(fields))
+redis.call('HSET', turn, 'state', state, 'lease', '0', 'last', last, unpack(fields))
 -- Only a turn that still runs needs what it was asked with; whole prompts and tools are in there.
 redis.call('HDEL', turn, 'params', 'started')
-redis.call('EXPIRE', log, ARGV[9])
+redis.call('EXPIRE', log, log_ttl)
 -- A stream's newest node keeps 4 KiB for what is to come; in a copy it has what it needs.
-if redis.call('COPY', log, log .. ':copy', 'REPLACE') == 1 then redis.call('RENAME', log .. ':copy', log) end
-if ARGV[10] == '1' then redis.call('DEL', idem) end
+if redis.call('COPY', log, log_copy, 'REPLACE') == 1 then redis.call('RENAME', log_copy, log) end
+if frees_key then redis.call('DEL', idem) end
 
 local function usage(key)
   local bytes = redis.pcall('MEMORY', 'USAGE', key)
@@ -64,10 +55,10 @@ if redis.call('EXISTS', session) == 1 then
     redis.call('HSET', session, 'bytes', type(measured) == 'number' and measured or 0)
   end
   -- Is the question still in the history? An edit may have dropped it, a delete has.
-  if ARGV[6] ~= '' and redis.call('ZCOUNT', order, held[4] - 1, held[4] - 1) == 1 then
-    redis.call('ZADD', order, held[4], ARGV[5])
-    redis.call('HSET', messages, ARGV[5], ARGV[6])
-    redis.call('HINCRBY', session, 'bytes', #ARGV[6] + 2 * #ARGV[5] + 160)  -- as in begin
+  if answer ~= '' and redis.call('ZCOUNT', order, held[4] - 1, held[4] - 1) == 1 then
+    redis.call('ZADD', order, held[4], answer_id)
+    redis.call('HSET', messages, answer_id, answer)
+    redis.call('HINCRBY', session, 'bytes', #answer + 2 * #answer_id + 160)  -- as in begin
   end
   if redis.call('HGET', session, 'active') == held[5] then
     following = redis.call('LPOP', queue) or ''
@@ -79,19 +70,19 @@ if redis.call('EXISTS', session) == 1 then
   else
     redis.call('LREM', queue, 0, held[5])
   end
-  redis.call('HSET', session, 'updated', ARGV[11])
+  redis.call('HSET', session, 'updated', now_ms)
   local named = redis.call('HGET', session, 'named') == '1'
-  local ttl = named and ARGV[7] or ARGV[8]
+  local ttl = named and session_ttl or ephemeral_ttl
   for _, key in ipairs({session, order, messages, queue}) do redis.call('EXPIRE', key, ttl) end
-  redis.call('EXPIRE', turn, math.max(tonumber(ttl), tonumber(ARGV[9])))
+  redis.call('EXPIRE', turn, math.max(ttl, log_ttl))
 
   -- The turn ends with a session that has a name, else with its log. 300: the idempotency key, in its day.
   local kept, logs = usage(turn), usage(log) + 300
   if named then redis.call('HINCRBY', session, 'bytes', kept) else logs = logs + kept end
   local own = 1000 + redis.call('HSTRLEN', session, 'system_prompt') + redis.call('HSTRLEN', session, 'title')
   local bytes = own + (redis.call('HGET', session, 'bytes') or 0)
-  local hour = math.floor((redis.call('TIME')[1] + ARGV[9]) / 3600)
-  stored = string.format('%.0f %s %.0f %.0f %s', bytes, ttl, logs, hour, ARGV[11])
+  local hour = math.floor((redis.call('TIME')[1] + log_ttl) / 3600)
+  stored = string.format('%.0f %.0f %.0f %.0f %.0f', bytes, ttl, logs, hour, now_ms)
   redis.call('HSET', turn, 'stored', stored)
 end
 redis.call('PUBLISH', log, last)

@@ -1,11 +1,10 @@
 -- window: the newest messages of a session below a position, as many as may be of use.
 --
--- KEYS  1 order  2 messages
--- ARGV  1 position  2 most messages  3 bytes: the message that goes beyond them is the last one
+-- KEYS: order, messages
+-- ARGV: below str (a position, or +inf), most int (messages),
+--       most_bytes int (the message that goes beyond them is the last one)
 -- Returns {1 when older messages are left, position, JSON, position, JSON, ...}, newest first
-local order, messages = KEYS[1], KEYS[2]
-local most, left = tonumber(ARGV[2]), tonumber(ARGV[3])
-local found, below = {0}, ARGV[1]
+local found, left = {0}, most_bytes
 while true do
   local ids = redis.call('ZREVRANGEBYSCORE', order, '(' .. below, '-inf', 'WITHSCORES', 'LIMIT', 0, 16)
   if #ids == 0 then return found end

@@ -1,0 +1,228 @@
+"""Typed scripts: what a Lua file says of its keys and arguments, and the Python function that calls it.
+
+    -- KEYS: turn, log
+    -- ARGV: epoch int, claim str, fields str... (field, value, ...)
+
+names each key and argument with its type: str, int, num (a float), flag (a bool), call (of another script,
+or NO_CALL). `...` makes it a list; words in parentheses are a note. The loader puts `local turn, log =
+KEYS[1], KEYS[2]` and so on in front of the script. In the module that calls it stands a function with these
+names and types below `@script`: mypy compares each call with it, and where it differs from the header the
+import fails, so nothing starts whose scripts and calls do not fit.
+
+`-- include name` puts another file there, as a local function of that name: a script takes (KEYS, ARGV), a
+file that is a function only (`-- Takes: sizes, ends`) its parameters. Sending a call is scripts.py's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple, ParamSpec
+
+P = ParamSpec("P")
+Value = str | bytes | int | float
+Values = Sequence[Value]
+
+_FOLDER: Final = Path(__file__).parents[1] / "lua"
+_INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
+_NOTE: Final = re.compile(r"\([^()]*\)")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A type of the headers: how Python may annotate it, how Python sends it, how Lua reads it.
+
+    `single` is the value of a local; `lines` fill one that begins `empty`, from what is behind k KEYS and at
+    ARGV[a].
+    """
+
+    python: tuple[str, ...]
+    sent: str = "NAME"
+    single: str = ""
+    empty: str = "{}"
+    lines: str = ""
+
+
+_MANY: Final = "for i = 1, tonumber(ARGV[a]) do NAME[i] = VALUE end\na = a + 1 + #NAME\n"
+_KINDS: Final = {
+    "key": _Kind(("str",), single="KEYS[N]"),
+    "key...": _Kind(
+        ("Sequence[str]",), sent="*NAME", lines="for i = 1, #KEYS - k do NAME[i] = KEYS[k + i] end\n"
+    ),
+    "str": _Kind(("str", "bytes", "str | bytes"), single="ARGV[N]"),
+    "int": _Kind(("int",), single="tonumber(ARGV[N])"),
+    "num": _Kind(("float",), single="tonumber(ARGV[N])"),
+    "flag": _Kind(("bool",), sent="int(NAME)", single="ARGV[N] == '1'"),
+    "str...": _Kind(
+        ("Values", "Sequence[str]", "Sequence[bytes]"),
+        sent="len(NAME), *NAME",
+        lines=_MANY.replace("VALUE", "ARGV[a + i]"),
+    ),
+    "int...": _Kind(
+        ("Sequence[int]",), sent="len(NAME), *NAME", lines=_MANY.replace("VALUE", "tonumber(ARGV[a + i])")
+    ),
+    "call": _Kind(
+        ("Call",),
+        sent="NAME.script, len(NAME.keys), len(NAME.args), *NAME.args",
+        empty="{KEYS = {}, ARGV = {}}",
+        lines="NAME.script = ARGV[a]\n"
+        "for i = 1, tonumber(ARGV[a + 1]) do NAME.KEYS[i] = KEYS[k + i] end\n"
+        "for i = 1, tonumber(ARGV[a + 2]) do NAME.ARGV[i] = ARGV[a + 2 + i] end\n"
+        "k, a = k + #NAME.KEYS, a + 3 + #NAME.ARGV\n",
+    ),
+}
+
+
+class Call(NamedTuple):
+    """What is sent: the script, its KEYS and its ARGV."""
+
+    script: str
+    keys: Sequence[str]
+    args: Sequence[Any]
+
+
+#: sent where a script may be given a call and is not
+NO_CALL: Final = Call("", (), ())
+
+
+@dataclass(frozen=True)
+class Header:
+    """Names and types, in their order; `takes` are a function's parameters, None for a script."""
+
+    keys: Mapping[str, str]
+    args: Mapping[str, str]
+    takes: str | None = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {**self.keys, **self.args}
+
+    @property
+    def in_order(self) -> list[str]:
+        """The arguments as they are sent: single values, then those that may be many."""
+        return sorted(self.args, key=lambda arg: not _KINDS[self.args[arg]].single)
+
+
+def _section(word: str, source: str) -> list[str] | None:
+    """What stands behind `-- KEYS:`, also on the lines below that are indented."""
+    found = re.search(rf"^-- {word}:((?: .*)(?:\n--   .*)*)", source, re.MULTILINE)
+    if found is None:
+        return None
+    parts = [part.strip() for part in _NOTE.sub("", found[1].replace("\n--", " ")).split(",")]
+    return [] if parts in (["none"], ["nothing"]) else parts
+
+
+def header_of(name: str, source: str) -> Header:
+    """Raises TypeError, with a sentence."""
+    takes = _section("Takes", source)
+    if takes is not None:
+        return Header({}, {}, ", ".join(takes))
+    keys, args = _section("KEYS", source), _section("ARGV", source)
+    if keys is None or args is None:
+        raise TypeError(f"the header of {name}.lua names no KEYS or no ARGV")
+    found = Header(
+        {key.removesuffix("..."): "key..." if key.endswith("...") else "key" for key in keys},
+        {arg.partition(" ")[0]: arg.partition(" ")[2] for arg in args},
+    )
+    for parameter, kind in found.names.items():
+        if kind not in _KINDS or not parameter.isidentifier():
+            raise TypeError(f"the header of {name}.lua has `{parameter} {kind}`, which is no name and type")
+    if len(found.names) < len(keys) + len(args):
+        raise TypeError(f"the header of {name}.lua has a name twice")
+    if "key..." in [*found.keys.values()][:-1] or {"key...", "call"} <= {*found.names.values()}:
+        raise TypeError(f"the header of {name}.lua has keys behind a list of keys")
+    return found
+
+
+def preamble(header: Header) -> str:
+    """The `local` lines in front of a script."""
+    text, many = "", ""
+    for names in (list(header.keys), header.in_order):
+        for number, name in enumerate(names, 1):
+            kind = _KINDS[header.names[name]]
+            text += f"local {name} = {(kind.single or kind.empty).replace('N]', f'{number}]')}\n"
+            many += kind.lines.replace("NAME", name)
+    if not many:
+        return text
+    keys = sum(kind == "key" for kind in header.keys.values())
+    args = sum(bool(_KINDS[kind].single) for kind in header.args.values())
+    return f"{text}do\nlocal k, a = {keys}, {args + 1}\n{many}end\n"
+
+
+def text_of(name: str, files: Mapping[str, str]) -> str:
+    """A file as Redis gets it: its preamble, and what it includes."""
+
+    def included(found: re.Match[str]) -> str:
+        takes = header_of(found[1], files[found[1]]).takes
+        parameters = "KEYS, ARGV" if takes is None else takes
+        return f"local function {found[1]}({parameters})\n{text_of(found[1], files)}\nend"
+
+    return preamble(header_of(name, files[name])) + _INCLUDE.sub(included, files[name])
+
+
+@cache
+def files() -> dict[str, str]:
+    """All files of lua/ by name, as they are written."""
+    return {path.stem: path.read_text() for path in sorted(_FOLDER.glob("*.lua"))}
+
+
+@cache
+def sources() -> dict[str, str]:
+    """All scripts by name, as Redis gets them."""
+    written = files()
+    return {
+        name: text_of(name, written)
+        for name, source in written.items()
+        if header_of(name, source).takes is None
+    }
+
+
+def check(declared: Callable[..., Any], name: str, header: Header) -> None:
+    """Raises TypeError, with a sentence, where a function and a header differ."""
+    given = inspect.get_annotations(declared)
+    given.pop("return", None)
+    where = f"{declared.__module__}.{declared.__name__} and the header of {name}.lua differ"
+    if given.keys() != header.names.keys():
+        apart = ", ".join(sorted(given.keys() ^ header.names.keys()))
+        raise TypeError(f"{where}: only one of them has {apart}")
+    for parameter, kind in header.names.items():
+        if given[parameter] not in _KINDS[kind].python:
+            raise TypeError(f"{where}: {parameter} is {given[parameter]} here and {kind} there")
+
+
+def binding(name: str, header: Header) -> Callable[..., Call]:
+    """The function that puts what it is given by keyword into the order of the header.
+
+    Made of text, as a named tuple is: it costs what a call by hand would, and refuses names like one.
+    """
+    keys = [_KINDS[kind].sent.replace("NAME", key) for key, kind in header.keys.items()]
+    keys += [f"*{arg}.keys" for arg in header.in_order if header.args[arg] == "call"]
+    args = [_KINDS[header.args[arg]].sent.replace("NAME", arg) for arg in header.in_order]
+    sent = f"({name!r}, ({', '.join([*keys, ''])}), ({', '.join([*args, ''])}))"
+    made = f"lambda *, {', '.join(header.names)}: new(Call, {sent})"
+    bound: Callable[..., Call] = eval(made, {"new": tuple.__new__, "Call": Call})
+    bound.__qualname__ = f"{name}.lua"
+    return bound
+
+
+#: the function of each script, by the script's name
+declared: Final[dict[str, Callable[..., Call]]] = {}
+
+
+def script(function: Callable[P, None]) -> Callable[P, Call]:
+    """Make `def _append(*, turn: str, ...) -> None: ...` the way to call lua/append.lua.
+
+    Raises TypeError at the import where the two differ.
+    """
+    name = function.__name__.strip("_")
+    source = files().get(name)
+    if source is None:
+        raise TypeError(f"{function.__module__}.{function.__name__} has no file {name}.lua")
+    header = header_of(name, source)
+    check(function, name, header)
+    declared[name] = binding(name, header)
+    return declared[name]
