@@ -43,6 +43,7 @@ from service.config.loading import load_settings
 from service.config.settings import Settings
 from service.engine.drain import Drain
 from service.engine.engine import Engine
+from service.eventloop.leaving import Leaving
 from service.store.store import Store
 from service.telemetry import logs, metrics, tracing
 from service.upstream.groq import Groq
@@ -84,12 +85,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             settings,
             engine,
             authenticator,
+            store.credentials,
             Limits(settings, store.windows),
             Streams(settings.open_streams_per_principal),
             Receiving(settings.max_body_bytes),
             RefusedBodies(),
         )
-        drain = Drain(engine, getattr(app.state, "drain", None))
+        drain = Drain(engine, getattr(app.state, "leaving", None) or Leaving())
         watching = asyncio.create_task(drain.watch(), name="drain")
         yield {}
         await drain.finish()

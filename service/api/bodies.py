@@ -12,6 +12,7 @@ from fastapi import Request
 
 from service import ids
 from service.api.edge import BODY_SECONDS, edge_of
+from service.api.visit import visit_of
 from service.engine.sends import OnBusy
 from service.errors import ServiceError
 
@@ -43,7 +44,7 @@ async def read_json(request: Request) -> Any:
     limit = edge_of(request).settings.max_body_bytes
     if length(request) > limit:
         raise _too_large(limit)
-    caller = request.scope.get("chat.caller", "")
+    caller = visit_of(request).caller
     if caller and not 0 <= length(request) <= SMALL_BYTES:
         edge_of(request).refused_bodies.check(caller)
     body = await _received(request, limit)
@@ -74,13 +75,13 @@ async def read_json(request: Request) -> Any:
 
 
 async def _received(request: Request, limit: int) -> bytearray:
-    receiving, principal = edge_of(request).receiving, request.scope.get("chat.principal", "")
+    receiving, visit = edge_of(request).receiving, visit_of(request)
     body = bytearray()
     counted = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
-                receiving.add(principal, len(chunk))
+                receiving.add(visit.principal, len(chunk))
                 counted += len(chunk)
                 body += chunk
                 if len(body) > limit:
@@ -90,16 +91,16 @@ async def _received(request: Request, limit: int) -> bytearray:
             "invalid_request", f"The body did not arrive within {BODY_SECONDS:.0f} s."
         ) from None
     finally:
-        receiving.give_back(principal, counted)
-        request.scope["chat.body_bytes"] = counted
+        receiving.give_back(visit.principal, counted)
+        visit.body_bytes = counted
     return body
 
 
 def note_refusal(request: Request) -> None:
     """What was read of the body was in vain."""
-    caller, read = request.scope.get("chat.caller", ""), request.scope.get("chat.body_bytes", 0)
-    if caller and read > SMALL_BYTES:
-        edge_of(request).refused_bodies.add(caller, read)
+    visit = visit_of(request)
+    if visit.caller and visit.body_bytes > SMALL_BYTES:
+        edge_of(request).refused_bodies.add(visit.caller, visit.body_bytes)
 
 
 async def _no_pause(_: float) -> None:

@@ -14,8 +14,10 @@ from service.api.auth.authenticator import Authenticator, Principal, forbidden
 from service.api.limits import Kind, Limits
 from service.api.receiving import Receiving, RefusedBodies
 from service.api.streams import Streams
+from service.api.visit import visit_of
 from service.config.settings import Settings
 from service.engine.engine import Engine
+from service.store.credentials import Credentials
 
 # Reads that stall are bounded by this; a body of 1 MiB needs 0.1 s on a slow phone line.
 BODY_SECONDS: Final = 30.0
@@ -26,6 +28,7 @@ class Edge:
     settings: Settings
     engine: Engine
     authenticator: Authenticator
+    credentials: Credentials
     limits: Limits
     streams: Streams
     receiving: Receiving
@@ -45,7 +48,7 @@ async def principal_of(
     Raises unauthenticated, forbidden, store_unavailable.
     """
     principal = await edge_of(request).authenticator.identify(request, events_of=events_of)
-    request.scope["chat.principal"] = principal.id
+    visit_of(request).principal = principal.id
     if scope not in principal.scopes:
         raise forbidden(scope)
     return principal

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.api import bodies
+from service.api.visit import visit_of
 from service.dialects.errors import envelope, error_headers
 from service.errors import ServiceError
 
@@ -35,13 +36,14 @@ def respond(path: str, error: ServiceError) -> Response:
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    request.scope["chat.code"] = error.code
+    visit = visit_of(request)
+    visit.code = error.code
     if error.status < 500:
         bodies.note_refusal(request)
     response = respond(request.url.path, error)
-    for name, key in (("X-Session-Id", "chat.session"), ("X-Turn-Id", "chat.turn")):
-        if key in request.scope:  # the turn began before it was refused, and its message stays
-            response.headers.setdefault(name, request.scope[key])
+    if visit.turn:  # it began before it was refused, and its message stays
+        response.headers.setdefault("X-Session-Id", visit.session)
+        response.headers.setdefault("X-Turn-Id", visit.turn)
     return response
 
 
@@ -58,7 +60,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         status=error.status_code,
         headers=headers,
     )
-    request.scope["chat.code"] = known.code
+    visit_of(request).code = known.code
     # Below /v1 it is OpenAI's clients that guess at addresses, and they read no other envelope.
     return respond("/openai" if request.url.path.startswith("/v1/") else request.url.path, known)
 

@@ -37,13 +37,16 @@ class Hardening:
     def too_many_headers(self, scope: Scope) -> bool:
         return len(scope["headers"]) > _MOST_HEADERS
 
-    def headers(self, scope: Scope, given: Iterable[Header]) -> list[Header]:
-        """What to add to a response that has these headers."""
+    def headers(
+        self, scope: Scope, given: Iterable[Header], limits: Iterable[Header] = (), *, private: bool
+    ) -> list[Header]:
+        """What to add to a response that has these headers; `limits`: what the request limit says;
+        `private`: it is one caller's."""
         names = {name.lower() for name, _ in given}
-        added = [*_ALWAYS, *scope.get("chat.headers", ())]
+        added = [*_ALWAYS, *limits]
         if b"content-security-policy" not in names:
             added.append(_DATA)
-        if "chat.principal" in scope and b"cache-control" not in names:
+        if private and b"cache-control" not in names:
             added.append(_PRIVATE)
         if self._production and self._secure(scope):
             added.append(_TRANSPORT)

@@ -25,6 +25,7 @@ from service import ids
 from service.api.auth import client_address
 from service.api.auth.authenticator import Principal
 from service.api.over_limit import Decision, OverLimit
+from service.api.visit import visit_of
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.store.connection.typed_scripts import Call
@@ -70,7 +71,7 @@ class Limits(Limiter):
         limits = _parse(self._settings.limit_for(kind) if own is None else own)
         who = self._who(request, principal) if limits else ""
         if who:
-            request.scope["chat.caller"] = who
+            visit_of(request).caller = who
         return Toll(self, request, limits, who, kind, once)
 
     def _who(self, request: Request, principal: Principal) -> str:
@@ -210,7 +211,7 @@ class Toll:
 
     def _settle(self, decision: Decision) -> None:
         self._due = False
-        self._request.scope["chat.headers"] = _headers(decision)
+        visit_of(self._request).limit_headers = _headers(decision)
         if not decision.passes:
             metrics.limit_rejections.labels(limit=self._kind).inc()
             wait = max(1, math.ceil(decision.reset))

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -35,9 +34,7 @@ class Prefixes:
             scope["root_path"] = ""
             if scope["path"] == root or scope["path"].startswith(root + "/"):
                 scope["path"] = scope["path"][len(root) :] or "/"
-        prefix: str = self._forwarded(scope) + root
-        scope["chat.prefix"] = prefix
-        return prefix
+        return self._forwarded(scope) + str(root)
 
     def _forwarded(self, scope: Scope) -> str:
         """Of several proxies the outermost has written first. What is no path counts as nothing."""
@@ -46,11 +43,6 @@ class Prefixes:
             return ""
         prefix = "".join(part.strip().rstrip("/") for part in ",".join(given).split(","))
         return prefix if _PREFIX.fullmatch(prefix) else ""
-
-
-def prefix_of(request: Request) -> str:
-    found: str = request.scope["chat.prefix"]
-    return found
 
 
 def below(prefix: str, headers: Iterable[Header]) -> list[Header]:

@@ -16,6 +16,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from service import events
+from service.api.visit import visit_of
 from service.dialects.base import Encoder
 from service.dialects.errors import from_event
 from service.engine.engine import Engine
@@ -68,13 +69,17 @@ class TurnResponse(Response):
         self._held = b""  # until there is something to show
         self._refused = False
         self._quiet_since = 0.0  # loop time of the last bytes
+        self._loop = asyncio.get_running_loop()
+        self._send: Send  # passes the middlewares
+        self._send_on: Send  # passes none of them: for the body before its end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gauge = metrics.readers_open.labels(dialect=self._encoder.name)
         gauge.inc()
         # In a task of its own, since the request's has all middlewares on its stack: each event would
         # wake it through thirty of them.
-        reading = asyncio.create_task(self._stream(send, scope.get("chat.send", send)), name="reader")
+        self._send, self._send_on = send, visit_of(scope).send
+        reading = asyncio.create_task(self._stream(), name="reader")
         leaving = asyncio.create_task(_left(receive, reading), name="leaving")
         try:
             await reading
@@ -91,37 +96,23 @@ class TurnResponse(Response):
             leaving.cancel()
             gauge.dec()
 
-    async def _stream(self, send: Send, send_on: Send) -> None:
-        """`send` passes the middlewares, `send_on` none of them: for the body before its end."""
-        encoder, settings = self._encoder, self._engine.settings
-        loop = asyncio.get_running_loop()
+    async def _stream(self) -> None:
+        encoder = self._encoder
         self._held = encoder.opening()
         if not encoder.holds:
-            await self._show(send, send_on)
+            await self._show()
         showing: list[asyncio.Task[None]] = []
 
         def hold_no_longer() -> None:
             if not self._started:
                 self._held = self._held or encoder.heartbeat
-                showing.append(loop.create_task(self._show(send, send_on), name="head"))
+                showing.append(self._loop.create_task(self._show(), name="head"))
 
-        def take(batch: list[Event]) -> Awaitable[None] | None:
-            valid = self._valid(batch)
-            data, broken = self._encode(valid)
-            if not self._started or broken is not None:
-                self._held += data
-                return self._hold(valid, broken, send, send_on)
-            now = loop.time()
-            if not data and (not batch or now - self._quiet_since >= settings.heartbeat_seconds):
-                data = encoder.heartbeat  # also where the model thinks and this reader is not shown it
-            if data:
-                self._quiet_since = now
-            return _write(send_on, data)
-
-        holding = loop.call_later(settings.hold_seconds, hold_no_longer) if encoder.holds else None
+        hold = self._engine.settings.hold_seconds
+        holding = self._loop.call_later(hold, hold_no_longer) if encoder.holds else None
         error: ServiceError | Reconnect | None = None
         try:
-            await self._engine.readers.follow(self._ref, self._after, take)
+            await self._engine.readers.follow(self._ref, self._after, self._take)
         except (ServiceError, Reconnect) as failure:
             error = failure
         finally:
@@ -129,31 +120,45 @@ class TurnResponse(Response):
                 holding.cancel()
         await asyncio.gather(*showing)
         if error is not None:
-            await self._fail(error, send_on)
+            await self._fail(error)
         else:
             await self._note_end()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _show(self, send: Send, send_on: Send) -> None:
+    def _take(self, batch: list[Event]) -> Awaitable[None] | None:
+        """What is new in the log, in the callback that brings it; an empty list after some silence."""
+        valid = self._valid(batch)
+        data, broken = self._encode(valid)
+        if not self._started or broken is not None:
+            self._held += data
+            return self._hold(valid, broken)
+        now = self._loop.time()
+        if not data and (not batch or now - self._quiet_since >= self._engine.settings.heartbeat_seconds):
+            data = self._encoder.heartbeat  # also where the model thinks and this reader is not shown it
+        if data:
+            self._quiet_since = now
+        return _write(self._send_on, data)
+
+    async def _show(self) -> None:
         """The head, once, and what has been held. Reader and timer may both come to it."""
         if not self._started:
             self._started = True
-            self._quiet_since = asyncio.get_running_loop().time()
-            await send(
+            self._quiet_since = self._loop.time()
+            await self._send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
         held, self._held = self._held, b""
-        if (rest := _write(send_on, held)) is not None:
+        if (rest := _write(self._send_on, held)) is not None:
             await rest
 
-    async def _hold(self, batch: list[Event], broken: BrokenAnswer | None, send: Send, send_on: Send) -> None:
+    async def _hold(self, batch: list[Event], broken: BrokenAnswer | None) -> None:
         """Until there is something to show."""
         if self._started or any(event.terminal or self._encoder.shows(event) for event in batch):
-            await self._show(send, send_on)
+            await self._show()
         if broken is not None:
             raise broken
 
-    async def _fail(self, error: ServiceError | Reconnect, send_on: Send) -> None:
+    async def _fail(self, error: ServiceError | Reconnect) -> None:
         if not self._started:
             if self._refused:
                 await self._note_end()
@@ -162,7 +167,7 @@ class TurnResponse(Response):
         farewell = encoder.reconnect() if isinstance(error, Reconnect) else encoder.failed(error)
         if farewell is None:
             raise BrokenAnswer("the log cannot be read on") from error
-        if (rest := _write(send_on, farewell)) is not None:
+        if (rest := _write(self._send_on, farewell)) is not None:
             await rest
 
     async def _note_end(self) -> None:

@@ -10,7 +10,6 @@ from fastapi import Request
 from service import ids
 from service.api import bodies, examples
 from service.api.operation import plain
-from service.api.routes.sessions import session_if_any
 from service.dialects.errors import from_event
 from service.dialects.openai import joined_calls
 from service.dialects.responses import Items
@@ -68,10 +67,10 @@ def ref_of(principal: str, response_id: str) -> TurnRef:
 
 async def response_turn(engine: Engine, ref: TurnRef) -> Turn:
     """The turn of a response, whose session has been named from now on. Raises response_not_found."""
-    turn = await engine.store.turns.get(ref)
+    turn = await engine.history.find_turn(ref)
     if turn is None or not is_response(turn):
         raise response_not_found()
-    await session_if_any(engine, ref.principal, ref.session_id)
+    await engine.history.session(ref.principal, ref.session_id)
     return turn
 
 
@@ -82,8 +81,8 @@ async def response_object(engine: Engine, turn: Turn) -> dict[str, Any]:
     """
     ref = turn.ref
     log, answer = await asyncio.gather(
-        engine.store.log.read_all(ref),
-        engine.store.sessions.message(ref.principal, ref.session_id, ids.answer_id(ref.turn_id)),
+        engine.history.events(ref),
+        engine.history.message(ref.principal, ref.session_id, ids.answer_id(ref.turn_id)),
     )
     if log and log[-1].terminal and not turn.sealed:  # it has ended meanwhile
         turn = await engine.turn(ref)

@@ -18,6 +18,7 @@ from service.api import bodies
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.limits import Toll
+from service.api.visit import visit_of
 from service.engine.sends import Attached, OwnLimits, Send
 from service.errors import ServiceError, StoreUnavailable
 from service.store.credentials import Credential
@@ -62,7 +63,7 @@ class Sending:
         session_id = self._session_id or self._request.headers.get("x-session-id") or None
         if key is None or not (session_id is None or ids.is_session_id(session_id)):
             return False
-        return await self._edge.engine.knows(self.principal.id, session_id, key)
+        return await self._edge.engine.beginning.knows(self.principal.id, session_id, key)
 
     async def start(self, send: Send, *, reads: bool = True) -> Attached:
         """The turn to read, new or known. Raises what the gates and the engine raise.
@@ -78,35 +79,32 @@ class Sending:
         header = bodies.on_busy(request)
         if header is not None and not send.on_busy_asked:
             send.on_busy = header
-        send.traceparent = request.scope.get("chat.traceparent", "")
-        send.request_id = request.scope.get("chat.request_id", "")
+        visit = visit_of(request)
+        send.traceparent, send.request_id = visit.traceparent, visit.request_id
         send.own = own_bounds(self.principal)
         send.large = not 0 <= bodies.length(request) <= bodies.SMALL_BYTES
         await send.breathe()
-        attached = await edge.engine.known(send)
+        attached = await edge.engine.beginning.known(send)
         if attached is not None:
             await self._read.charge()
         if reads:
             edge.streams.take(request, self.principal)
         if attached is None:
-            attached = await self._begin(send)
-        request.scope["chat.session"] = attached.ref.session_id
-        request.scope["chat.turn"] = attached.ref.turn_id
+            # Who has to ask the store twice pays once; another body under the same key pays for itself.
+            once = ids.new_turn_id()
+            if send.key:
+                once = f"{send.session_id or ''}\n{send.key}\n{send.fingerprint()}"
+            send.toll = self._send = edge.limits.toll(request, self.principal, "sends", once=once)
+            attached = await edge.engine.beginning.begin(send)
+            if not attached.fresh:  # the same send, at the same moment, was faster
+                await self._read.charge()
+                await self._send.refund()
+        visit.session, visit.turn = attached.ref.session_id, attached.ref.turn_id
         return attached
 
     def left(self, ref: TurnRef) -> Callable[[], None] | None:
         """What to call when the reader leaves; None where somebody may come back to the turn."""
         return partial(self._edge.engine.left, ref) if self._lonely else None
-
-    async def _begin(self, send: Send) -> Attached:
-        # Who has to ask the store twice for a send pays once; another body under its key pays for itself.
-        once = f"{send.session_id or ''}\n{send.key}\n{send.fingerprint()}" if send.key else ids.new_turn_id()
-        send.toll = self._send = self._edge.limits.toll(self._request, self.principal, "sends", once=once)
-        attached = await self._edge.engine.begin(send)
-        if not attached.fresh:  # the same send, at the same moment, was faster
-            await self._read.charge()
-            await self._send.refund()
-        return attached
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

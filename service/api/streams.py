@@ -2,27 +2,20 @@
 
 A count in memory, because what it protects (sockets and buffers) is this worker's and goes with
 it. A request takes its place before a turn begins or a log is read, and the edge gives it back
-when the response has ended, however it ends (middleware.py).
+when the response has ended, however it ends (visit.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 from fastapi import Request
 
 from service.api.auth.authenticator import Principal
+from service.api.visit import visit_of
 from service.errors import ServiceError
 from service.telemetry import metrics
-
-
-class Place:
-    def __init__(self, streams: Streams, principal: str) -> None:
-        self._streams = streams
-        self._principal = principal
-
-    def close(self) -> None:
-        self._streams.give_back(self._principal)
 
 
 class Streams:
@@ -32,7 +25,8 @@ class Streams:
 
     def take(self, request: Request, principal: Principal) -> None:
         """A place for the stream that this request is about to become. Raises concurrency_limited."""
-        if not self._limit or "chat.stream" in request.scope:
+        visit = visit_of(request)
+        if not self._limit or visit.on_end is not None:
             return
         if self._open[principal.id] >= self._limit:
             metrics.limit_rejections.labels(limit="streams").inc()
@@ -42,9 +36,9 @@ class Streams:
                 retry_after=1,
             )
         self._open[principal.id] += 1
-        request.scope["chat.stream"] = Place(self, principal.id)
+        visit.on_end = partial(self._give_back, principal.id)
 
-    def give_back(self, principal: str) -> None:
+    def _give_back(self, principal: str) -> None:
         self._open[principal] -= 1
         if not self._open[principal]:
             del self._open[principal]

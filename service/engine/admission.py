@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -26,9 +26,9 @@ _LATE_FOR_SECONDS: Final = 1.0
 
 
 class Admission:
-    def __init__(self, limit: int, running: Callable[[], int]) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._running = running
+        self._running = 0
         self._beginning = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.late_since: float | None = None
@@ -47,14 +47,22 @@ class Admission:
             yield
         finally:
             self._beginning -= 1
-            self.freed()
+            self._give_on()
 
     @property
     def full(self) -> bool:
         """Who comes now has to wait, or is refused."""
         return bool(self._waiting) or not self._free()
 
-    def freed(self) -> None:
+    def began(self) -> None:
+        """A turn runs, with a place or, taken over, without."""
+        self._running += 1
+
+    def ended(self) -> None:
+        self._running -= 1
+        self._give_on()
+
+    def _give_on(self) -> None:
         """A turn has ended, or has not begun: whoever waits longest is next."""
         while self._waiting and self._free():
             waiter = self._waiting.popleft()
@@ -70,7 +78,7 @@ class Admission:
             self.late_since = asyncio.get_running_loop().time()
 
     def _free(self) -> bool:
-        return self._running() + self._beginning < self._limit
+        return self._running + self._beginning < self._limit
 
     async def _wait(self) -> None:
         if len(self._waiting) >= max(1, self._limit // _WAITING_SHARE):
@@ -83,7 +91,7 @@ class Admission:
         except asyncio.CancelledError:
             if waiter.done():
                 self._beginning -= 1
-                self.freed()
+                self._give_on()
             else:
                 self._waiting.remove(waiter)
             raise

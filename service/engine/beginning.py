@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from service import ids
@@ -20,7 +21,10 @@ from service.engine.admission import Admission
 from service.engine.background import Background
 from service.engine.budgets import Budgets, SlotsBusy
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
+from service.engine.history import session_not_found, turn_not_found
+from service.engine.running import Running
 from service.engine.sends import Attached, Send, draft
+from service.engine.stopping import Stops
 from service.engine.tolls import paying
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
@@ -62,9 +66,8 @@ class Beginning:
         admission: Admission,
         worker: str,
         stoppable: int,
-        run: Callable[[Turn], None],
-        stop: Callable[[TurnRef], Awaitable[bool]],
-        free: Callable[..., Awaitable[bool]],
+        running: Running,
+        stops: Stops,
         background: Background,
     ) -> None:
         self._store = store
@@ -74,13 +77,14 @@ class Beginning:
         self._admission = admission
         self._worker = worker
         self._stoppable = stoppable  # so many turns may be in the way of an interrupt
-        self._run = run
-        self._stop = stop
-        self._free = free
+        self._running = running
+        self._stops = stops
         self._background = background
         self._hold = store.settings.store_hold_seconds
+        self.closed = False  # begins nothing any more
 
     async def known(self, send: Send) -> Attached | None:
+        """The turn of a repeat. Raises idempotency_mismatch for another body under the same key."""
         if send.key is None:
             return None
         session_id = send.session_id or ids.derived_session_id(send.principal, send.key)
@@ -94,7 +98,7 @@ class Beginning:
         if attached is None:
             if await self._answered(ref):
                 raise turn_not_found()  # and is not asked for again
-            await self._free(ref, send.key)
+            await self._running.free(ref, send.key)
         return attached
 
     async def knows(self, principal: str, session_id: str | None, key: str) -> bool:
@@ -118,8 +122,19 @@ class Beginning:
         return Attached(ref, turn.model, turn.created, fresh=False, state=turn.state, void=turn.void)
 
     async def begin(self, send: Send) -> Attached:
+        """Start the send's turn, or attach to it where another replica was faster.
+
+        Raises rate_limited, draining, overloaded, context_too_long, model_not_found,
+        concurrency_limited, budget_exhausted, storage_full, turn_in_progress, session_has_history,
+        session_not_found, idempotency_mismatch, store_unavailable.
+        """
+        if self.closed:
+            raise ServiceError("draining", "This replica is shutting down; send it again.", retry_after=1)
+        seen = SessionSnapshot()
         try:
-            return await self._begin(send)
+            if send.session_id is not None:
+                seen = await paying(send.toll, self._looking(send, send.session_id))
+            return await self._begin(send, seen)
         except ServiceError as error:
             if send.key is None or error.code not in _GATES:
                 raise
@@ -131,15 +146,16 @@ class Beginning:
                     return attached
             raise
 
-    async def _begin(self, send: Send) -> Attached:
-        if send.session_id is not None:
-            session_id = send.session_id
-        else:
-            session_id = (
-                ids.derived_session_id(send.principal, send.key) if send.key else ids.new_session_id()
-            )
+    def _looking(self, send: Send, session_id: str) -> Callable[[Call | None], Awaitable[SessionSnapshot]]:
+        """What asks the store for what there is of the send's session."""
+        preview = (0, 0) if send.messages is not None else PREVIEW
+        return partial(self._store.send_admission.read_snapshot, send.principal, session_id, *preview)
+
+    async def _begin(self, send: Send, seen: SessionSnapshot) -> Attached:
+        session_id = send.session_id or (
+            ids.derived_session_id(send.principal, send.key) if send.key else ids.new_session_id()
+        )
         ref = TurnRef(send.principal, session_id, ids.new_turn_id())
-        seen = await self._look(send, session_id) if send.session_id else SessionSnapshot()
         session = seen.session
         model = self._catalogue.resolve(send.model or (session.model if session else None))
         kept = send.system or (session.system_prompt if session else None)
@@ -170,15 +186,6 @@ class Beginning:
         await self._store.leases.settle(ref)
         return await self._refused(begun, ref, send)
 
-    async def _look(self, send: Send, session_id: str) -> SessionSnapshot:
-        """What there is of the send's session; pays the toll."""
-
-        async def ask(due: Call | None) -> SessionSnapshot:
-            preview = (0, 0) if send.messages is not None else PREVIEW
-            return await self._store.send_admission.read_snapshot(send.principal, session_id, *preview, due)
-
-        return await paying(send.toll, ask)
-
     async def _enter(
         self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
     ) -> tuple[Begin, Begun | None]:
@@ -194,7 +201,7 @@ class Beginning:
         if verdict.outcome not in ("BUSY", "FREE"):
             return trial, verdict
         if verdict.outcome == "BUSY":
-            await self._stop(TurnRef(ref.principal, ref.session_id, verdict.turn_id))
+            await self._stops.carry_out(TurnRef(ref.principal, ref.session_id, verdict.turn_id))
         return await self._reserved(send, ref, replace(seen, page=None), model, params)
 
     async def _reserved(
@@ -226,7 +233,7 @@ class Beginning:
         reserved again with each try; where they are held still, that changes nothing.
         """
         for _ in range(self._stoppable):
-            await self._stop(TurnRef(ref.principal, ref.session_id, busy.turn_id))
+            await self._stops.carry_out(TurnRef(ref.principal, ref.session_id, busy.turn_id))
             begin, begun = await self._reserved(send, ref, seen, model, params)
             busy = begun or await self._store.turns.begin(begin, self._worker)
             if busy.outcome != "BUSY":
@@ -268,7 +275,7 @@ class Beginning:
             history=_unchanged(seen, begun, send),
         )
         if begun.state == "running":
-            self._run(turn)
+            self._running.run(turn)
         try:
             await self._note(begin, begun, send)
         except StoreUnavailable:  # it runs all the same, and its sender is told so
@@ -297,7 +304,7 @@ class Beginning:
         """Begin once more, as often as what the session is busy with turns out to be gone."""
         for _ in range(self._stoppable):
             active = TurnRef(begin.ref.principal, begin.ref.session_id, busy.turn_id)
-            if busy.outcome != "BUSY" or not await self._free(active):
+            if busy.outcome != "BUSY" or not await self._running.free(active):
                 break
             busy = await self._store.turns.begin(begin, self._worker)
         return busy
@@ -335,14 +342,6 @@ def _unchanged(seen: SessionSnapshot, begun: Begun, send: Send) -> Page | None:
     busy = seen.session is not None and seen.session.active_turn is not None
     seeded = send.seeds and not (seen.page and seen.page.said)
     return None if busy or seeded or begun.cut or begun.turns != turns + 1 else seen.page
-
-
-def session_not_found() -> ServiceError:
-    return ServiceError("session_not_found", "There is no such session.")
-
-
-def turn_not_found() -> ServiceError:
-    return ServiceError("turn_not_found", "There is no such turn in this session.")
 
 
 def _mismatch() -> ServiceError:

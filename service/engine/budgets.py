@@ -65,6 +65,7 @@ class Budgets:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self.standing, self.usage, self.principals = ledger.standing, ledger.usage, ledger.principals
         self._send_admission = send_admission
         self._contexts = contexts
         self._storage = storage

@@ -11,6 +11,7 @@ import asyncio
 from typing import Final
 
 from service.engine.engine import Engine
+from service.eventloop.leaving import Leaving
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
@@ -22,18 +23,18 @@ log = get_logger(__name__)
 
 
 class Drain:
-    def __init__(self, engine: Engine, leaving: asyncio.Event | None) -> None:
+    def __init__(self, engine: Engine, leaving: Leaving) -> None:
         self._engine = engine
-        self._leaving = leaving or asyncio.Event()
+        self._leaving = leaving
 
     async def watch(self) -> None:
         await self._leaving.wait()
-        self._engine.drain(refuse=getattr(self._leaving, "refusing", True))
+        self._engine.drain(refuse=self._leaving.refusing)
         metrics.drains.inc()
-        log.info("drain.began", turns_running=self._engine.running)
+        log.info("drain.began", turns_running=len(self._engine.running))
         await self._until_deadline()
-        if self._engine.running:
-            log.warning("drain.deadline", turns_running=self._engine.running, action="released for takeover")
+        if left := len(self._engine.running):
+            log.warning("drain.deadline", turns_running=left, action="released for takeover")
         await self._engine.release()
 
     async def finish(self) -> None:
@@ -45,9 +46,8 @@ class Drain:
     async def _until_deadline(self) -> None:
         """Returns when no turn and no reader is left, or shortly before the server cuts."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
         while True:
-            end: float = getattr(self._leaving, "deadline", began) - _MARGIN_SECONDS
+            end = self._leaving.deadline - _MARGIN_SECONDS
             if end == float("inf"):
                 return
             try:

@@ -13,30 +13,28 @@ from typing import Final
 from service import ids
 from service.config.settings import Settings
 from service.engine.admission import Admission
-from service.engine.attempts import begin_turn
 from service.engine.background import Background
-from service.engine.beginning import Beginning, session_not_found, turn_not_found
+from service.engine.beginning import Beginning
+from service.engine.booking import Booking
 from service.engine.budgets import Budgets
 from service.engine.context import Contexts, Tokens
 from service.engine.flusher import Flusher
-from service.engine.live import Answer, Live
+from service.engine.history import History, session_not_found, turn_not_found
+from service.engine.live import Answer
 from service.engine.pacing.governor import Governor
 from service.engine.process_stats import ProcessStats
 from service.engine.reader import Readers
 from service.engine.recovery import Recovery
 from service.engine.runner import Runner
+from service.engine.running import Running
 from service.engine.sealing import Sealer
-from service.engine.sends import Attached, Send
 from service.engine.stopping import Stops
 from service.engine.storage import Storage
-from service.engine.tail_cache import FAREWELL_SECONDS, TailCache, TailCaches
-from service.errors import ServiceError, StoreUnavailable
-from service.events import Event
+from service.engine.tail_cache import FAREWELL_SECONDS, TailCaches
+from service.errors import ServiceError
 from service.store.connection.notifications_cluster import make_doorbell
 from service.store.store import Store
 from service.store.turn_records import Turn, TurnRef
-from service.telemetry import metrics
-from service.telemetry.logs import get_logger
 from service.upstream.base import Upstream
 from service.upstream.models import Catalogue
 
@@ -44,8 +42,6 @@ _IDLE_POLL_SECONDS: Final = 0.05
 # Turns that come into a session while those in it are stopped: each waits for a seal, so this bounds an
 # interrupt, or a delete, to seconds.
 _LATE_TURNS: Final = 5
-
-log = get_logger(__name__)
 
 
 class Engine:
@@ -58,19 +54,19 @@ class Engine:
         self.worker = worker
         self._upstream = upstream
         self._background = Background()
-        self._lives: dict[str, Live] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self.tokens = Tokens()
         self.contexts = Contexts(store.sessions, self.tokens)
+        self.history = History(store)
+        self.health = store.health
         self.storage = Storage(settings, store.account, store.sessions)
         self.budgets = Budgets(settings, store.ledger, store.send_admission, self.contexts, self.storage)
-        self.admission = Admission(settings.max_running_turns, lambda: len(self._tasks))
+        self.admission = Admission(settings.max_running_turns)
         self.governor = Governor(store.pacing, self._background)
         self.tails = TailCaches(settings, store, self._background)
         self.readers = Readers(settings, store, self.tails)
         self.sealer = Sealer(settings, store, self.tails, self.budgets)
         self._flusher = Flusher(settings, store.log, self._background)
-        self._runner = Runner(
+        runner = Runner(
             settings,
             catalogue,
             upstream,
@@ -80,13 +76,22 @@ class Engine:
             self.governor,
             self.sealer,
         )
-        self.recovery = Recovery(
-            settings, store, self.tails, self.budgets, self.admission, worker, self._lives, self.run
+        self._booking = Booking(store, self.budgets)
+        self.running = Running(
+            store,
+            runner,
+            self.tails,
+            self.budgets,
+            self._booking,
+            self.admission,
+            self._background,
+            worker,
         )
-        self._stops = Stops(store, self.readers, self.sealer, self.recovery, worker, self._lives)
+        self._recovery = Recovery(settings, store, self.running, self.tails, self.budgets, self.admission)
+        self._stops = Stops(store, self.readers, self.sealer, self.running, worker)
         # The queued turns of a session begin one after the other, while it is emptied.
         self._stoppable = settings.max_queued_turns + _LATE_TURNS
-        self._beginning = Beginning(
+        self.beginning = Beginning(
             store,
             catalogue,
             self.contexts,
@@ -94,57 +99,49 @@ class Engine:
             self.admission,
             worker,
             self._stoppable,
-            self.run,
-            self._stops.carry_out,
-            self.recovery.free,
+            self.running,
+            self._stops,
             self._background,
         )
         self._notifications = make_doorbell(settings, self._notified, self.tails.reset)
         self._channel = store.keys.worker_channel(worker)
-        self.draining = False
 
     async def open(self) -> None:
         self.tails.start(self._notifications)
         self._background.loop("process_stats", ProcessStats(self.store).run)
         self._background.loop("clock", self.store.clock.run)
         self._background.loop("health", self.store.health.run)
-        self.recovery.start(self._background)
+        self._recovery.start(self._background)
         self.governor.start()
         self._notifications.start(self._channel)
 
     def drain(self, *, refuse: bool = True) -> None:
         """Take no turn over from now on, and begin none where the whole replica goes."""
-        self.draining = self.draining or refuse
-        self.recovery.closed = True
+        self.beginning.closed = self.beginning.closed or refuse
+        self.running.closed = True
+
+    @property
+    def draining(self) -> bool:
+        return self.beginning.closed
 
     async def release(self) -> None:
         """Leave what still runs to others, and tell all readers to reconnect."""
-        lives = list(self._lives.values())
-        for live in lives:
-            live.interrupt("drain")
-        tasks = list(self._tasks.values())
-        if tasks:
-            await asyncio.wait(tasks, timeout=self.settings.redis_timeout_seconds + 1)
+        await self.running.release(self.settings.redis_timeout_seconds + 1)
         self.readers.close()
 
     async def close(self) -> None:
         """End everything; the store outlives the engine."""
         self.drain()
         await self.release()
-        for task in list(self._tasks.values()):
-            task.cancel()
+        self.running.cancel()
         await self._notifications.close()
         await self._background.close()
         await self._upstream.close()
 
-    @property
-    def running(self) -> int:
-        return len(self._lives)
-
     async def idle(self) -> None:
         """Returns when this worker runs no turn and has no reader any more. For drains only."""
         while True:
-            if not self._tasks and not any(tail.readers for tail in self.tails.all()):
+            if self.running.idle and not any(tail.readers for tail in self.tails.all()):
                 return
             await asyncio.sleep(_IDLE_POLL_SECONDS)
 
@@ -152,75 +149,9 @@ class Engine:
         if channel != self._channel:
             self.tails.notify(channel, int(data))
             return
-        live = self._lives.get(TurnRef.parse(data.decode()).turn_id)
+        live = self.running.find(TurnRef.parse(data.decode()))
         if live is not None:
             live.interrupt("stop")
-
-    # Begin
-
-    async def known(self, send: Send) -> Attached | None:
-        """The turn of a repeat. Raises idempotency_mismatch for another body under the same key."""
-        return await self._beginning.known(send)
-
-    async def knows(self, principal: str, session_id: str | None, key: str) -> bool:
-        """Has an idempotency key a turn? Less than `known`, and without the send's body."""
-        return await self._beginning.knows(principal, session_id, key)
-
-    async def begin(self, send: Send) -> Attached:
-        """Start the send's turn, or attach to it where another replica was faster.
-
-        Raises rate_limited, draining, overloaded, context_too_long, model_not_found,
-        concurrency_limited, budget_exhausted, storage_full, turn_in_progress, session_has_history,
-        session_not_found, idempotency_mismatch, store_unavailable.
-        """
-        if self.draining:
-            raise ServiceError("draining", "This replica is shutting down; send it again.", retry_after=1)
-        return await self._beginning.begin(send)
-
-    # Run
-
-    def run(self, turn: Turn) -> None:
-        """Run a turn that this worker has begun or claimed."""
-        tail = self.tails.local(turn.ref)  # at once: its first reader must not subscribe
-        if tail is not None and turn.epoch == 1:
-            tail.push([Event(1, turn.started)])
-        self._tasks[turn.ref.turn_id] = task = asyncio.create_task(self._run(turn, tail), name="turn")
-        task.add_done_callback(lambda _: self._ran(turn.ref.turn_id))
-
-    def _ran(self, turn_id: str) -> None:
-        self._tasks.pop(turn_id, None)
-        self.admission.freed()
-
-    async def _run(self, turn: Turn, tail: TailCache | None) -> None:
-        live = Live(turn, self.store.log.names(turn.ref), tail)
-        live.span = begin_turn(turn)
-        self._lives[turn.ref.turn_id] = live
-        metrics.turns_running.inc()
-        following = ""
-        try:
-            if turn.epoch > 1:
-                await self._inherit(live)
-            following = await self._runner.run(live)
-        except StoreUnavailable:
-            log.warning("turn.left", turn=turn.ref.turn_id, reason="store", action="its lease lapses")
-        finally:
-            metrics.turns_running.dec()
-            live.span.end()
-            self._lives.pop(turn.ref.turn_id, None)
-            await self.tails.leave(turn.ref)
-        if following:
-            self._background.task(
-                "promote",
-                self.recovery.promote(TurnRef(turn.ref.principal, turn.ref.session_id, following)),
-            )
-
-    async def _inherit(self, live: Live) -> None:
-        """What the owners before have written and used."""
-        turn = live.turn
-        await self.budgets.hold([turn])
-        if turn.shown:
-            live.answer.replay(await self.store.log.read_all(turn.ref))
-        live.inherit_bill()
 
     # Stop and read
 
@@ -232,7 +163,7 @@ class Engine:
 
     def left(self, ref: TurnRef) -> None:
         """The reader of an answer that nobody else knows of has left: it ends soon, unless it is read."""
-        self._background.task("left", self.recovery.end_unread(ref))
+        self._background.task("left", self._recovery.end_unread(ref))
 
     async def turn(self, ref: TurnRef) -> Turn:
         turn = await self.store.turns.get(ref)
@@ -247,14 +178,6 @@ class Engine:
             return session is not None and session.active_turn is not None
         turn = await self.store.turns.get(TurnRef(principal, session_id, turn_id))
         return turn is not None and not turn.sealed
-
-    async def named(self, ref: TurnRef) -> None:
-        """A call has named the session: its answers run on without readers from now on."""
-        session = await self.store.sessions.get(ref.principal, ref.session_id)
-        if session is None:
-            raise turn_not_found()
-        if not session.named:
-            await self.store.sessions.update(ref.principal, ref.session_id, {})
 
     async def delete(self, principal: str, session_id: str) -> None:
         """Stop what runs, book what is not booked, then remove every key. Raises session_not_found."""
@@ -273,7 +196,7 @@ class Engine:
                 continue
             if stopped:
                 await asyncio.sleep(FAREWELL_SECONDS)
-            await self.recovery.settle([TurnRef(principal, session_id, turn_id) for turn_id in turns])
+            await self._booking.book_ended([TurnRef(principal, session_id, turn_id) for turn_id in turns])
             if await self.store.sessions.delete(principal, session_id, turns):
                 return
         raise ServiceError("turn_in_progress", "The session goes on answering; try again.", retry_after=1)

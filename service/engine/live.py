@@ -8,6 +8,7 @@ taken, payloads keep their ids until they are acknowledged: a repeated append is
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,6 +73,8 @@ class Live:
         self.signal: str | None = None
         self.followed_by = ""
         self._interruptible: asyncio.Task[Any] | None = None
+        # Loop times, and the signals to interrupt with: of the turn's end, and of whatever comes first.
+        self.end: tuple[float, str] = (math.inf, "turn_timeout")
         self.deadline: tuple[float, str] | None = None
         self.failing_since: float | None = None
         self.urgent = False  # what is pending must not wait for a window

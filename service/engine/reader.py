@@ -85,37 +85,26 @@ class Readers:
 
         Raises Reconnect, ServiceError, and what `on_batch` raises.
         """
-        cursor = after
-        pause: Awaitable[None] | None = None
-
-        def on_events(fresh: list[Event]) -> bool:
-            nonlocal cursor, pause
-            if fresh[0].id != cursor + 1 or fresh[-1].terminal or self.closing.is_set():
-                return False
-            cursor = fresh[-1].id
-            pause = on_batch(fresh)
-            return pause is None
-
+        reader = _Reader(after, on_batch, self.closing)
         async with self._tails.watch(ref) as tail:
             while True:
-                found = tail.after(cursor)
+                found = tail.after(reader.cursor)
                 if found is None:
-                    found = await self._read(tail, cursor)
+                    found = await self._read(tail, reader.cursor)
                 if found:
-                    if found[0].id != cursor + 1:
-                        await self._cross(ref, cursor, found[0])
-                    cursor = found[-1].id
-                    pause = on_batch(found)
+                    if found[0].id != reader.cursor + 1:
+                        await self._cross(ref, reader.cursor, found[0])
+                    reader.give(found)
                 elif tail.error is not None:
                     raise tail.error
                 elif self.closing.is_set():
                     raise Reconnect
-                elif tail.trouble or not await tail.wait(self._settings.heartbeat_seconds, on_events):
-                    await self._inspect(tail, cursor)
-                    pause = on_batch([])
-                if pause is not None:
-                    await pause
-                    pause = None
+                elif tail.trouble or not await tail.wait(self._settings.heartbeat_seconds, reader.on_events):
+                    await self._inspect(tail, reader.cursor)
+                    reader.give([])
+                if reader.pause is not None:
+                    await reader.pause
+                    reader.pause = None
                 if found and found[-1].terminal:
                     return
 
@@ -200,3 +189,27 @@ class Readers:
             tail.wake()
             if turn.sealed and not await self._store.log.read(tail.ref, cursor, 1):
                 raise expired()
+
+
+class _Reader:
+    """How far one reader of a turn has come, and what it has to wait for before it takes more."""
+
+    __slots__ = ("_closing", "_on_batch", "cursor", "pause")
+
+    def __init__(self, cursor: int, on_batch: OnBatch, closing: asyncio.Event) -> None:
+        self.cursor = cursor
+        self.pause: Awaitable[None] | None = None
+        self._on_batch = on_batch
+        self._closing = closing
+
+    def give(self, events: list[Event]) -> None:
+        if events:
+            self.cursor = events[-1].id
+        self.pause = self._on_batch(events)
+
+    def on_events(self, fresh: list[Event]) -> bool:
+        """In the callback that brings them. False where its task has to go on."""
+        if fresh[0].id != self.cursor + 1 or fresh[-1].terminal or self._closing.is_set():
+            return False
+        self.give(fresh)
+        return self.pause is None

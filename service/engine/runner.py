@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
 from typing import Any, Final
 
 from service import events
@@ -20,12 +19,13 @@ from service.engine.context import Context, Contexts, Tokens
 from service.engine.flusher import Flusher
 from service.engine.live import Interrupted, Live
 from service.engine.pacing.governor import Governor, Permit
+from service.engine.relay import Relay
 from service.engine.sealing import Sealer
 from service.errors import ServiceError, StoreUnavailable, UpstreamError
 from service.store.turn_records import Turn
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
-from service.upstream.base import REASONING, TEXT, Batch, Request, Upstream
+from service.upstream.base import Batch, Request, Upstream
 from service.upstream.models import Catalogue, Model
 
 # First pause before the same model is asked again; doubled per attempt, with full jitter.
@@ -33,8 +33,6 @@ _BACKOFF_SECONDS: Final = 0.25
 # The same where the connection ended before any byte of an answer, which is over at once or takes a while:
 # the mean of the first pause and of the second. Another model is behind the same connection.
 _LOST_SECONDS: Final = (0.05, 0.4)
-# Bytes of deltas a turn may hold while Redis is away; a 65k-token answer is about 260 KiB.
-_MAX_HELD: Final = 20_000
 _STORE_RETRY_SECONDS: Final = 0.2
 
 log = get_logger(__name__)
@@ -88,11 +86,11 @@ class Runner:
         model = self._catalogue.resolve(turn.model)
         chain = self._catalogue.chain(model)
         since = time.monotonic()
-        total = asyncio.get_running_loop().time() + self._settings.turn_timeout_seconds
+        live.end = (asyncio.get_running_loop().time() + self._settings.turn_timeout_seconds, "turn_timeout")
         pause = _BACKOFF_SECONDS
         lost = iter(_LOST_SECONDS)
         while True:
-            live.deadline = (total, "turn_timeout")
+            live.deadline = live.end
             failure = await self._try(live, chain, model, since)
             if failure is None:
                 return live.followed_by
@@ -234,7 +232,6 @@ class Runner:
     async def _call(self, live: Live, permit: Permit, context: Context, since: float) -> str:
         """The call itself, once it may be made."""
         turn, model = live.turn, permit.model
-        loop = asyncio.get_running_loop()
         messages = context.messages
         if live.shown and live.answer.text:
             messages = [*messages, {"role": "assistant", "content": "".join(live.answer.text)}]
@@ -258,7 +255,6 @@ class Runner:
             patience=self._left(since),
             whole=not self._upstream.streams(model, params),
         )
-        total = live.deadline[0] if live.deadline else loop.time() + self._settings.turn_timeout_seconds
         if request.whole:
             log.info(
                 "attempt.whole",
@@ -269,15 +265,13 @@ class Runner:
                 note="the format of the answer is not streamed",
             )
         else:
-            live.deadline = (
-                min(total, loop.time() + self._settings.first_token_timeout_seconds),
-                "first_token_timeout",
-            )
+            first = asyncio.get_running_loop().time() + self._settings.first_token_timeout_seconds
+            live.deadline = min((first, "first_token_timeout"), live.end)
         try:
             with Attempt(live.span, request, turn.attempt) as attempt:
-                last = await self._relay(live, permit, request, total, attempt)
+                last = await self._relay(live, permit, request, attempt)
         finally:
-            live.deadline = (total, "turn_timeout")
+            live.deadline = live.end
             live.gate = None
             if live.reported or live.tokens:
                 counted = {"prompt_tokens": context.prompt_tokens, "completion_tokens": live.tokens}
@@ -295,46 +289,15 @@ class Runner:
             self._tokens.learn(turn.ref.principal, context, last.usage["prompt_tokens"])
         return last.finish_reason or "stop"
 
-    async def _relay(
-        self, live: Live, permit: Permit, request: Request, total: float, attempt: Attempt
-    ) -> Batch:
+    async def _relay(self, live: Live, permit: Permit, request: Request, attempt: Attempt) -> Batch:
         """From upstream into the log. Returns finish_reason and usage."""
-        loop = asyncio.get_running_loop()
-        last = Batch()
-
-        def on_batch(batch: Batch) -> Awaitable[None] | None:
-            if live.signal is not None:
-                return None  # the attempt is being ended
-            if batch.usage:
-                live.reported = last.usage = batch.usage
-            last.finish_reason = batch.finish_reason or last.finish_reason
-            if not batch.pieces:
-                return None
-            live.deadline = (
-                min(total, loop.time() + self._settings.idle_timeout_seconds),
-                "idle_timeout",
-            )
-            live.tokens += batch.tokens
-            self._show(live, batch)
-            self._flusher.put(live, urgent=attempt.arrived(batch.tokens))
-            held = live.failing_since is not None and live.tokens > _MAX_HELD
-            return live.flushed() if held else None
-
+        relay = Relay(live, attempt, self._flusher, self._settings.idle_timeout_seconds)
         async with self._upstream.call(request) as answer:
             permit.learned(answer.limits)
             live.gate, live.said = answer.gate, answer.said
-            await answer.read_into(on_batch)
-            attempt.ended(answer.said, last)
-        return last
-
-    def _show(self, live: Live, batch: Batch) -> None:
-        for kind, piece in batch.pieces:
-            if kind == TEXT:
-                live.add_text(piece)
-            elif kind == REASONING:
-                live.add_reasoning(piece)
-            else:
-                live.add_tool_call(piece)
+            await answer.read_into(relay.on_batch)
+            attempt.ended(answer.said, relay.last)
+        return relay.last
 
     async def _interrupted(self, live: Live) -> str:
         signal = live.signal or "stop"

@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from service.engine.live import Live
 from service.engine.reader import Readers, Reconnect
-from service.engine.recovery import Recovery
+from service.engine.running import Running
 from service.engine.sealing import Sealer
 from service.errors import StoreUnavailable
 from service.store.store import Store
@@ -38,16 +36,14 @@ class Stops:
         store: Store,
         readers: Readers,
         sealer: Sealer,
-        recovery: Recovery,
+        running: Running,
         worker: str,
-        lives: Mapping[str, Live],
     ) -> None:
         self._store = store
         self._readers = readers
         self._sealer = sealer
-        self._recovery = recovery
+        self._running = running
         self._worker = worker
-        self._lives = lives
         self._forcing: dict[str, asyncio.Task[None]] = {}
 
     async def carry_out(self, ref: TurnRef) -> bool:
@@ -58,7 +54,7 @@ class Stops:
         begin = time.perf_counter()
         noted = await self._store.turns.stop(ref)
         if noted is None:
-            await self._recovery.free(ref)
+            await self._running.free(ref)
             return False
         state, owner, left = noted
         if state in ("running", "queued"):
@@ -67,11 +63,11 @@ class Stops:
                 await self._seal_by_force(ref)
             metrics.stop_duration.observe(time.perf_counter() - begin)
         else:
-            await self._recovery.free(ref)
+            await self._running.free(ref)
         return True
 
     async def _owner_seals(self, ref: TurnRef, owner: str) -> bool:
-        live = self._lives.get(ref.turn_id)
+        live = self._running.find(ref)
         if live is not None:
             live.interrupt("stop")
         else:
@@ -105,7 +101,7 @@ class Stops:
                     await self._store.leases.disown(ref, claim.previous_owner)
             if sealed.outcome != "FENCED":
                 if sealed.following:
-                    await self._recovery.promote(TurnRef(ref.principal, ref.session_id, sealed.following))
+                    await self._running.promote(ref, sealed.following)
                 return
             await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))
         raise StoreUnavailable("The turn is claimed again and again; stop it again in 2 s.")

@@ -1,12 +1,12 @@
 """The server of one process: uvicorn, taught to leave without cutting anything.
 
 Used by Gunicorn's workers (worker.py) and by `run`, which has one process. It adds to uvicorn
-a drain that the app can see, `scope["state"]["drain"]`, and an order of leaving:
+a signal that the app can see, `scope["state"]["leaving"]`, and an order of leaving:
 
     the whole replica goes          only this worker is replaced (reload, recycling)
-    1 drain is set                  1 the listener closes, others hold the same socket
+    1 leaving is set                1 the listener closes, others hold the same socket
     2 the listener stays open       2 kept connections serve one more request each
-      for the drain delay           3 drain is set, without refusing anything
+      for the drain delay           3 leaving is set, without refusing anything
     3 the listener closes
     then: requests finish until the deadline, a connection without one is closed after a
     moment, the rest is cancelled and awaited, the app's lifespan ends.
@@ -35,6 +35,7 @@ from uvicorn.server import Server
 
 from service.config.settings import Settings
 from service.eventloop.aligned_sleep import aligned_sleep
+from service.eventloop.leaving import Leaving
 from service.serving.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttp
 from service.telemetry.logs import get_logger
 
@@ -81,18 +82,6 @@ def http_options() -> dict[str, Any]:
     }
 
 
-class Drain(asyncio.Event):
-    """Set when the process begins to leave.
-
-    `deadline` (loop time) is when requests are cut; it may come nearer.
-    `refusing`: the whole replica goes, so what is new belongs elsewhere. A worker that is merely
-    replaced still answers what comes on its kept connections.
-    """
-
-    deadline: float = float("inf")
-    refusing: bool = True
-
-
 def _busy(connection: object) -> bool:
     return (
         isinstance(connection, HttpToolsProtocol)
@@ -129,8 +118,8 @@ class ChatServer(Server):
     # -- a life
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self.drain = Drain()
-        self.lifespan.state["drain"] = self.drain
+        self.leaving = Leaving()
+        self.lifespan.state["leaving"] = self.leaving
         await super().startup(sockets)
         self._on_ready()
 
@@ -157,20 +146,20 @@ class ChatServer(Server):
         first = self.settings.drain_delay if whole else LINGER_SECONDS
         self._waits = self._patient()
         longest = self.settings.turn_timeout_seconds if self._waits else 0.0
-        self.drain.deadline = loop.time() + first + max(longest, self.settings.drain_seconds)
+        self.leaving.deadline = loop.time() + first + max(longest, self.settings.drain_seconds)
         log.info("server.leaving", replica_leaves=whole, connections=len(self.server_state.connections))
         self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
         await super().on_tick(0)  # puts them into the headers of every response from here on
         if whole:
-            self.drain.set()
+            self.leaving.set()
             await self._wait(self.settings.drain_delay)
         for _ in range(3):  # what the kernel has queued is accepted before the listener goes
             await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         await self._wait(LINGER_SECONDS, until=self._no_idle_connection)
-        self.drain.refusing = self._replica_leaves()
-        self.drain.set()
+        self.leaving.refusing = self._replica_leaves()
+        self.leaving.set()
         await self._let_go()
 
     async def _wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
@@ -178,7 +167,7 @@ class ChatServer(Server):
         end = loop.time() + seconds
         while loop.time() < end and not self.force_exit and not until():
             if self._replica_leaves():
-                self.drain.set()
+                self.leaving.set()
             await asyncio.sleep(_TICK)
 
     async def _let_go(self) -> None:
@@ -189,7 +178,7 @@ class ChatServer(Server):
         """
         loop = asyncio.get_running_loop()
         idle_since: dict[object, float] = {}
-        while self.server_state.connections and not self.force_exit and loop.time() < self.drain.deadline:
+        while self.server_state.connections and not self.force_exit and loop.time() < self.leaving.deadline:
             for connection in list(self.server_state.connections):
                 if _busy(connection):
                     idle_since.pop(connection, None)
@@ -204,7 +193,7 @@ class ChatServer(Server):
     async def _wait_tasks_to_complete(self) -> None:
         # Not uvicorn's timeout_graceful_shutdown: that one does not await what it has cancelled.
         waiting = asyncio.create_task(super()._wait_tasks_to_complete(), name="requests")
-        while not waiting.done() and asyncio.get_running_loop().time() < self.drain.deadline:
+        while not waiting.done() and asyncio.get_running_loop().time() < self.leaving.deadline:
             await asyncio.wait([waiting], timeout=_TICK)
         if waiting.done():
             await waiting
@@ -223,11 +212,11 @@ class ChatServer(Server):
         Bounded, so that a lifespan that hangs is ended by the master for want of a heartbeat.
         """
         loop = asyncio.get_running_loop()
-        while loop.time() < self.drain.deadline + CANCEL_SECONDS + FAREWELL_SECONDS:
+        while loop.time() < self.leaving.deadline + CANCEL_SECONDS + FAREWELL_SECONDS:
             await super().on_tick(0)
             if self._waits and not self._patient():
                 self._waits = False
-                self.drain.deadline = min(self.drain.deadline, loop.time() + self.settings.drain_seconds)
+                self.leaving.deadline = min(self.leaving.deadline, loop.time() + self.settings.drain_seconds)
                 log.info("server.pressed", seconds=self.settings.drain_seconds)
             await asyncio.sleep(_HEARTBEAT)
 

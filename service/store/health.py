@@ -44,6 +44,10 @@ class Health:
         self._refusals = 0
         self._looks = 0
 
+    async def ping(self) -> None:
+        """Raises StoreUnavailable."""
+        await self._client.ping()
+
     @property
     def known(self) -> str:
         """In one word or two; at once."""

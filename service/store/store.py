@@ -41,10 +41,6 @@ class Store:
         self.pacing = Pacing(self.client, self.scripts, self.keys, settings, worker)
         self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)
 
-    async def ping(self) -> None:
-        """Raises StoreUnavailable."""
-        await self.client.ping()
-
     async def memory(self) -> tuple[int, int]:
         """Bytes used, and the bound or 0; of the fullest node. Raises StoreUnavailable."""
         return await self.client.memory()

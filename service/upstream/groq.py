@@ -188,6 +188,9 @@ class GroqAnswer:
         self._response = response
         self._body: Body | None = response.extensions.get("body")  # of our own transport
         self._decoder = Decoder()
+        self._on_batch: OnBatch
+        self._pause: Awaitable[None] | None = None
+        self._failure: UpstreamError | None = None
         self.limits = _limits(response.headers)
         self.gate: Gate | None = self._body
 
@@ -214,27 +217,25 @@ class GroqAnswer:
             raise cut_short() from error
 
     async def _read_into(self, body: Body, on_batch: OnBatch) -> None:
-        decoder = self._decoder
-        pause: Awaitable[None] | None = None
-        failure: UpstreamError | None = None
-
-        def push(data: bytes) -> bool:
-            nonlocal pause, failure
-            try:
-                pause = on_batch(decoder.feed(data))
-                failure = decoder.failure
-            except UpstreamError as error:  # is for whoever waits, not for the connection
-                failure = error
-            return pause is not None or failure is not None or decoder.done
-
-        while await body.read_into(push):
-            if failure is not None:
-                raise failure
-            if pause is not None:
-                await pause
-            if decoder.done:
+        self._on_batch = on_batch
+        while await body.read_into(self._push):
+            if self._failure is not None:
+                raise self._failure
+            if self._pause is not None:
+                await self._pause
+            if self._decoder.done:
                 body.let_go()
                 return
+
+    def _push(self, data: bytes) -> bool:
+        """In the callback that brings it. True where whoever waits for the body has to go on."""
+        decoder = self._decoder
+        try:
+            self._pause = self._on_batch(decoder.feed(data))
+            self._failure = decoder.failure
+        except UpstreamError as error:  # is for whoever waits, not for the connection
+            self._failure = error
+        return self._pause is not None or self._failure is not None or decoder.done
 
 
 class WholeAnswer:

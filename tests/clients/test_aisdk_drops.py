@@ -32,7 +32,7 @@ async def all_show(served: Served, characters: int, versions: list[str] = VERSIO
 
 async def lose_the_workers(served: Served) -> None:
     """The runners end without a trace, as when their host is lost; the leases lapse."""
-    for live in list(served.app.state.edge.engine._lives.values()):
+    for live in list(served.app.state.edge.engine.running._lives.values()):
         live.interrupt("lost host")
 
 

@@ -95,7 +95,7 @@ async def test_a_stop_before_the_first_token_is_an_empty_answer(served: Served, 
 async def lose_the_worker(served: Served, turn: str, begun: asyncio.Event) -> None:
     """The turn's runner ends without a trace, as when its host is lost; the lease lapses."""
     await asyncio.wait_for(begun.wait(), 10)
-    served.app.state.edge.engine._lives[turn].interrupt("lost host")
+    served.app.state.edge.engine.running._lives[turn].interrupt("lost host")
 
 
 async def test_two_samples_are_never_spliced_when_a_worker_is_lost(start: Start, dialect: Dialect) -> None:
@@ -107,7 +107,9 @@ async def test_two_samples_are_never_spliced_when_a_worker_is_lost(start: Start,
         )
         turn = await eventually_async(lambda: active_turn(served))
         if dialect.whole:
-            await eventually_async(lambda: served.app.state.edge.engine._lives[turn].acknowledged > 20)
+            await eventually_async(
+                lambda: served.app.state.edge.engine.running._lives[turn].acknowledged > 20
+            )
             begun.set()
         await lose_the_worker(served, turn, begun)
         answer = await asyncio.wait_for(sending, 20)
@@ -141,7 +143,7 @@ async def test_a_repeat_after_a_restart_is_the_whole_new_answer(
         begun = asyncio.Event()
         sending = asyncio.create_task(dialect.send(served, asked, headers=key))
         turn = await eventually_async(lambda: active_turn(served))
-        live = served.app.state.edge.engine._lives[turn]
+        live = served.app.state.edge.engine.running._lives[turn]
         await eventually_async(lambda: live.acknowledged > 8, within=30)  # more than a page of the log
         double.configure(double.settings.changed({"rate": 0}))
         begun.set()

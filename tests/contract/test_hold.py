@@ -85,7 +85,7 @@ async def test_a_lost_worker_before_the_first_token_costs_nothing_after_the_head
         sending = served.client.stream("POST", dialect.url("s"), json=dialect.body(asked, "s"))
         async with sending as answer:
             session = (await served.client.get("/v1/sessions/s")).json()
-            served.app.state.edge.engine._lives[session["active_turn"]].interrupt("lost host")
+            served.app.state.edge.engine.running._lives[session["active_turn"]].interrupt("lost host")
             body = (await asyncio.wait_for(answer.aread(), 20)).decode()
     assert dialect.read(body)[0] == expected_text(20)
 

@@ -108,7 +108,7 @@ class Apart:
 
     async def runs(self, count: int) -> None:
         async def running() -> bool:
-            return bool(self.served.app.state.edge.engine.running == count)
+            return bool(len(self.served.app.state.edge.engine.running) == count)
 
         await eventually_async(running, within=20)
 
@@ -165,12 +165,12 @@ async def test_turns_of_other_shards_are_taken_over_as_ever_while_one_stalls(
     await apart.runs(3)
     apart.stalled.stall()
     engines = [served.app.state.edge.engine for served in (apart.served, apart.other)]
-    [live] = [one for one in engines[0]._lives.values() if one.turn.ref.session_id == here]
+    [live] = [one for one in engines[0].running.lives() if one.turn.ref.session_id == here]
     begin = time.monotonic()
     live.interrupt("lost host")  # as when its worker is gone: nobody renews it
 
     def taken_over() -> bool:
-        lives = [one for engine in engines for one in engine._lives.values()]
+        lives = [one for engine in engines for one in engine.running.lives()]
         return any(one.turn.ref == live.turn.ref and one.turn.epoch == 2 for one in lives)
 
     await eventually_async(taken_over, within=20)
@@ -205,7 +205,7 @@ async def test_what_meets_a_slot_that_is_being_moved_waits_for_it_and_nothing_is
         for known in (old, gone):
             assert await read(other, known, 4, []) == expected_text(250, 4)
         reading = asyncio.create_task(read(served, session, 3, []))
-        await eventually_async(lambda: served.app.state.edge.engine.running == 1, within=20)
+        await eventually_async(lambda: len(served.app.state.edge.engine.running) == 1, within=20)
         before = errors("seal")
         cluster.open_slot(key)
         try:

@@ -334,7 +334,7 @@ async def test_a_cursor_in_void_text(start: Start, resets: bool) -> None:
     async with start(lease_seconds=0.5) as served:
         body = submit(user(1, "[[tokens=300 rate=100 vary]]"))
         turn = await begin(served, body)
-        live = served.app.state.edge.engine._lives[turn]
+        live = served.app.state.edge.engine.running._lives[turn]
         await eventually_async(lambda: live.acknowledged > 12)
         live.interrupt("lost host")
 

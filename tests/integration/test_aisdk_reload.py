@@ -98,7 +98,7 @@ async def test_so_is_that_of_a_stopped_one(served: Served, shown: str) -> None:
     sending = asyncio.create_task(post(served, submit(user(1, shown))))
     await begin(served, submit(user(1, shown)))
     engine = served.app.state.edge.engine
-    await eventually_async(lambda: any(live.acknowledged > 5 for live in engine._lives.values()))
+    await eventually_async(lambda: any(live.acknowledged > 5 for live in engine.running._lives.values()))
     await served.client.post("/api/chat/c/stop")
     live = told(await sending)
     assert live == await reloaded(served)
@@ -116,7 +116,7 @@ async def test_so_is_that_of_one_whose_worker_was_lost(start: Start) -> None:
     async with start(lease_seconds=0.5) as served:
         body = submit(user(1, "[[tokens=200 rate=100 vary]]"))
         turn = await begin(served, body)
-        lives = served.app.state.edge.engine._lives
+        lives = served.app.state.edge.engine.running._lives
         await eventually_async(lambda: lives[turn].acknowledged > 5)
         lives[turn].interrupt("lost host")
 

@@ -12,7 +12,7 @@ import redis
 
 from service.errors import StoreUnavailable
 from service.store.ledger import Bounds
-from service.store.turn_records import Turn, TurnRef
+from service.store.turn_records import TurnRef
 from tests.conftest import Start
 from tests.double import Double, expected_text
 from tests.support.identity import bearer, id_in, make_key
@@ -93,15 +93,15 @@ async def test_what_begins_after_a_slow_interrupt_is_reserved_and_booked(
 ) -> None:
     """The stop takes longer than the lease of what was reserved for the turn that waits for it."""
     async with start(lease_seconds=0.5, budget_tokens_per_day=100_000) as served:
-        beginning = served.app.state.edge.engine._beginning
-        stop = beginning._stop
+        stops = served.app.state.edge.engine.beginning._stops
+        stop = stops.carry_out
 
-        async def slowly(ref: TurnRef) -> Turn:
-            stopped: Turn = await stop(ref)
+        async def slowly(ref: TurnRef) -> bool:
+            stopped: bool = await stop(ref)
             await eventually_async(lambda: not store.hlen(RESERVED), within=10)  # the sweep gave all back
             return stopped
 
-        monkeypatch.setattr(beginning, "_stop", slowly)
+        monkeypatch.setattr(stops, "carry_out", slowly)
         first = await served.client.post(
             "/v1/sessions/s/turns",
             json={"content": "[[tokens=900 rate=20]]"},
@@ -139,7 +139,7 @@ async def test_every_ending_is_booked_once(served: Served, store: redis.Redis) -
     # A sweep that comes late settles again what is settled: nothing changes.
     engine = served.app.state.edge.engine
     ref = TurnRef("none.anonymous", answer.headers["x-session-id"], answer.headers["x-turn-id"])
-    await engine.recovery.claim_due(ref)
+    await engine.running.claim_due(ref)
     assert (await usage(served))["data"] == [row]
 
 
@@ -316,7 +316,7 @@ async def test_what_its_worker_could_not_book_is_booked_before_the_session_is_de
         (row,) = (await usage(served))["data"]
         assert (row["turns"], row["completion_tokens"]) == (1, 7)
         assert store.hgetall(RESERVED) == {}
-        await served.app.state.edge.engine.recovery.claim_due(TurnRef("none.anonymous", "s", turn))
+        await served.app.state.edge.engine.running.claim_due(TurnRef("none.anonymous", "s", turn))
         assert (await usage(served))["data"] == [row]
 
 

@@ -36,7 +36,7 @@ async def test_a_draining_worker_does_not_ask_for_what_is_due(
                 over.set()
             return await aligned_sleep(seconds)
 
-        engine.recovery.closed = True
+        engine.running.closed = True
         monkeypatch.setattr(engine.store.leases, "due", asking)
         monkeypatch.setattr("service.engine.recovery.aligned_sleep", beating)
         await asyncio.wait_for(over.wait(), 10)

@@ -111,15 +111,24 @@ async def test_a_wish_to_stop_outlives_the_worker_that_heard_it(
 # -- timers
 
 
-async def test_an_answer_without_an_end_is_ended(start: Start) -> None:
-    """CHAT_TURN_TIMEOUT_SECONDS: tokens that go on arriving are no reason to go on."""
-    async with start(turn_timeout_seconds=2, idle_timeout_seconds=600) as served:
+@pytest.mark.parametrize(
+    ("words", "shown"), [("[[tokens=100000 rate=50]]", True), ("[[fault=silence times=9]]", False)]
+)
+async def test_an_answer_without_an_end_is_ended_and_called_what_it_is(
+    start: Start, double: Double, words: str, shown: bool
+) -> None:
+    """CHAT_TURN_TIMEOUT_SECONDS: neither tokens that go on arriving nor time to wait for one is a reason to
+    go on, and it is the turn that took too long, not a model that fell silent."""
+    bounds = {"idle_timeout_seconds": 600, "first_token_timeout_seconds": 600}
+    async with start(turn_timeout_seconds=2, **bounds) as served:
         begin = time.monotonic()
-        body = {"content": "[[tokens=100000 rate=50]]"}
-        answer = await served.client.post("/v1/sessions/s/turns", json=body)
+        answer = await served.client.post("/v1/sessions/s/turns", json={"content": words})
         assert time.monotonic() - begin >= 2
+    assert ("event: delta" in answer.text) is shown
     last = answer.text.strip().rpartition("event: turn.failed\ndata: ")[2].partition("\n")[0]
-    assert json.loads(last)["code"] == "upstream_timeout"
+    told = json.loads(last)
+    assert (told["code"], told["message"]) == ("upstream_timeout", "The answer took too long.")
+    assert len(double.calls.find()) == 1
 
 
 # -- drains and lost logs

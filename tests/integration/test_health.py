@@ -72,7 +72,7 @@ async def test_health_is_said_from_what_is_known_and_asks_the_store_nothing(
         asked.append("store")
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(store, "ping", never)
+    monkeypatch.setattr(store.health, "ping", never)
     monkeypatch.setattr(store.health, "look", never)
     asked.clear()  # by the loop in the background, which may have been about to look
     async with asyncio.timeout(10):
@@ -134,7 +134,7 @@ async def test_one_slow_answer_of_the_store_does_not_make_it_unready(
         if asked == 1:
             raise StoreUnavailable
 
-    monkeypatch.setattr(store, "ping", ping)
+    monkeypatch.setattr(store.health, "ping", ping)
     assert (await served.client.get("/readyz")).status_code == 200
     assert asked == 2
 
@@ -148,7 +148,7 @@ async def test_many_probes_ask_the_store_once_a_second(
         nonlocal asked
         asked += 1
 
-    monkeypatch.setattr(served.app.state.edge.engine.store, "ping", ping)
+    monkeypatch.setattr(served.app.state.edge.engine.health, "ping", ping)
     answers = await asyncio.gather(*(served.client.get("/readyz") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert asked <= 3  # one for each second that 50 requests can take on a busy machine

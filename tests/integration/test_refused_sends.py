@@ -163,7 +163,7 @@ async def test_another_body_under_a_key_that_is_on_its_way_is_charged_by_itself(
     start: Start, monkeypatch: pytest.MonkeyPatch, window: str
 ) -> None:
     async with start(limit_sends="1/minute", limit_reads="9/minute", limit_window=window) as served:
-        beginning = served.app.state.edge.engine._beginning
+        beginning = served.app.state.edge.engine.beginning
         enter, charged, goes_on = beginning._enter, asyncio.Event(), asyncio.Event()
 
         async def held(*rest: Any) -> Any:
@@ -190,7 +190,7 @@ async def test_a_repeat_that_looked_before_its_twin_began_and_is_charged_after_i
     """P4: the window is full by then, and the mark of the twin's charge is gone."""
     body = {"session_id": session} if session else {}
     async with start(limit_sends="1/minute", limit_reads="9/minute", limit_window=window) as served:
-        beginning = served.app.state.edge.engine._beginning
+        beginning = served.app.state.edge.engine.beginning
         known, looked, goes_on = beginning.known, asyncio.Event(), asyncio.Event()
 
         async def late(send: Any) -> Any:
@@ -216,7 +216,7 @@ async def test_a_repeat_that_meets_its_twin_in_the_store_gives_its_charge_back(
     start: Start, monkeypatch: pytest.MonkeyPatch, window: str
 ) -> None:
     async with start(limit_sends="9/minute", limit_reads="9/minute", limit_window=window) as served:
-        beginning = served.app.state.edge.engine._beginning
+        beginning = served.app.state.edge.engine.beginning
         known, looked, goes_on = beginning.known, asyncio.Event(), asyncio.Event()
 
         async def late(send: Any) -> Any:

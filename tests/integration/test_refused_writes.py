@@ -228,7 +228,7 @@ async def test_a_limit_that_is_asked_by_itself_refuses_too(
     async with serving(store, double_server[1], limit_sends="9/minute", max_running_turns=1) as served:
         running = asyncio.create_task(ask(served, "[[tokens=400 rate=100]]", session_id="s"))
         engine = served.app.state.edge.engine
-        await eventually_async(lambda: engine.running == 1)
+        await eventually_async(lambda: len(engine.running) == 1)
         store.fill()
         before = bypassed()
         await refused(served)

@@ -42,7 +42,7 @@ async def test_a_restart_is_an_error_to_who_was_shown_something_and_nothing_to_o
         pieces, data, response_id = await begin(served, "[[tokens=240 rate=80 vary]]", background=True)
         seen = datas(data.decode())[-1]["sequence_number"]
         turn = f"t_{response_id.split('_')[1]}"
-        served.app.state.edge.engine._lives[turn].interrupt("lost host")
+        served.app.state.edge.engine.running._lives[turn].interrupt("lost host")
         told = data.decode() + (b"".join([piece async for piece in pieces])).decode()
         assert "[DONE]" not in told
         *_, last = datas(told)

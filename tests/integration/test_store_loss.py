@@ -70,9 +70,9 @@ class Loss:
     async def begin(self) -> None:
         """Until some is shown, then until more is, which will be lost."""
         engine = self.served.app.state.edge.engine
-        await eventually_async(lambda: list(engine._lives))
-        self.turn = next(iter(engine._lives))
-        self.live = engine._lives[self.turn]
+        await eventually_async(lambda: list(engine.running._lives))
+        self.turn = next(iter(engine.running._lives))
+        self.live = engine.running._lives[self.turn]
         await eventually_async(lambda: self.live.acknowledged > 8)
         self.past = Snapshot(self.store)
         kept = self.live.acknowledged
@@ -135,7 +135,7 @@ async def test_a_takeover_after_a_loss_is_never_spliced_to_what_was_shown(
     loss = Loss(served, store, dialect)
     await loss.begin()
     loss.live.interrupt("lost host")
-    await eventually_async(lambda: not served.app.state.edge.engine._lives)
+    await eventually_async(lambda: not served.app.state.edge.engine.running._lives)
     loss.past.come_back()
     answer = await loss.end()
     whole = expected_text(160, 1)
@@ -173,7 +173,7 @@ async def test_a_cursor_in_what_is_lost_is_told_so_before_anybody_writes_again(
         loss = Loss(served, store, DIALECTS[0])
         await loss.begin()
         loss.live.interrupt("lost host")
-        await eventually_async(lambda: not served.app.state.edge.engine._lives)
+        await eventually_async(lambda: not served.app.state.edge.engine.running._lives)
         loss.past.come_back()
         assert await loss.code_at(loss.cursor) == "410 events_lost"
         stopped = (await served.client.post(f"{loss.path}/stop")).json()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import redis
 
-from service.engine import runner
+from service.engine import relay
 from service.engine.live import Live
 from tests.conftest import Start
 from tests.double import Double, expected_text
@@ -349,7 +349,7 @@ async def test_regenerate_replaces_the_last_answer_and_edit_drops_what_followed(
 async def test_what_comes_while_the_store_is_silent_is_bounded_and_nothing_of_it_is_lost(
     start: Start, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_MAX_HELD", 40)
+    monkeypatch.setattr(relay, "_MAX_HELD", 40)
     came = []
     flushed = Live.flushed
 

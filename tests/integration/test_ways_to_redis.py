@@ -78,7 +78,7 @@ async def test_turns_run_resume_queue_stop_and_are_taken_over(
                 assert text_of(events) == text
                 assert await read(served, turn, after=3) == events[3:]
         lost = await begin(here, content="[[tokens=60 rate=60 vary]]")
-        lives = here.app.state.edge.engine._lives
+        lives = here.app.state.edge.engine.running._lives
         await eventually_async(lambda: lives[lost.json()["id"]].acknowledged > 5)
         here.app.state.edge.engine.drain(refuse=False)  # it shall not take it over itself
         lives[lost.json()["id"]].interrupt("lost host")

@@ -275,7 +275,7 @@ class Users:
 
 
 async def _enter(engine: Engine, send: Send) -> Attached:
-    return await engine.known(send) or await engine.begin(send)
+    return await engine.beginning.known(send) or await engine.beginning.begin(send)
 
 
 async def _follow(engine: Engine, view: View) -> None:

@@ -43,7 +43,7 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(scope, receive, send)
         return
-    drain = scope["state"]["drain"]
+    leaving = scope["state"]["leaving"]
     arguments = {name: float(values[0]) for name, values in parse_qs(scope["query_string"].decode()).items()}
     path = scope["path"]
     if path == "/stream":
@@ -57,17 +57,17 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
     elif path == "/metrics-dir":
         await _answer(send, 200, os.environ.get("PROMETHEUS_MULTIPROC_DIR", "").encode())
     elif path == "/state":
-        await _answer(send, 503 if drain.is_set() else 200, b"draining" if drain.is_set() else b"open")
+        await _answer(send, 503 if leaving.is_set() else 200, b"draining" if leaving.is_set() else b"open")
     else:
         await _answer(send, 200, str(os.getpid()).encode())
 
 
 async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
-    drain = scope["state"]["drain"]
+    leaving = scope["state"]["leaving"]
 
     async def watch() -> None:
-        await drain.wait()
+        await leaving.wait()
         journal("drain")
 
     watcher = asyncio.create_task(watch())

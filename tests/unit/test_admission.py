@@ -15,15 +15,16 @@ class Turns:
 
     def __init__(self, limit: int) -> None:
         self.running = 0
-        self.admission = Admission(limit, lambda: self.running)
+        self.admission = Admission(limit)
 
     async def begin(self) -> None:
         async with self.admission.place():
             self.running += 1
+            self.admission.began()
 
     def end(self) -> None:
         self.running -= 1
-        self.admission.freed()
+        self.admission.ended()
 
 
 async def refused(turns: Turns) -> None:

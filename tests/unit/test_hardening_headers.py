@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,10 +14,17 @@ DATA = "default-src 'none'; frame-ancestors 'none'"
 
 
 def added(
-    scope: dict[str, Any] | None = None, given: list[tuple[bytes, bytes]] | None = None, **settings: Any
+    scope: dict[str, Any] | None = None,
+    given: list[tuple[bytes, bytes]] | None = None,
+    limits: Sequence[tuple[bytes, bytes]] = (),
+    *,
+    private: bool = False,
+    **settings: Any,
 ) -> dict[str, str]:
     hardening = Hardening(Settings(_env_file=None, **settings))
-    headers = hardening.headers({"path": "/v1/sessions", "headers": [], **(scope or {})}, given or [])
+    headers = hardening.headers(
+        {"path": "/v1/sessions", "headers": [], **(scope or {})}, given or [], limits, private=private
+    )
     assert len(headers) == len(dict(headers)), "a header twice"
     return {name.decode(): value.decode() for name, value in headers}
 
@@ -39,9 +47,8 @@ def test_no_path_has_a_wider_policy_than_its_own_page_says() -> None:
 
 
 def test_what_belongs_to_a_caller_is_not_kept_by_caches_unless_the_route_says_how() -> None:
-    private = {"chat.principal": "key.x"}
-    assert added(private)["cache-control"] == "no-store"
-    assert "cache-control" not in added(private, [(b"cache-control", b"no-cache")])
+    assert added(private=True)["cache-control"] == "no-store"
+    assert "cache-control" not in added(given=[(b"cache-control", b"no-cache")], private=True)
     assert "cache-control" not in added()
 
 
@@ -68,4 +75,4 @@ def test_browsers_are_told_to_stay_on_https_in_production_where_they_came_by_it(
 
 
 def test_limits_headers_come_along() -> None:
-    assert added({"chat.headers": [(b"ratelimit-limit", b"5")]})["ratelimit-limit"] == "5"
+    assert added(limits=[(b"ratelimit-limit", b"5")])["ratelimit-limit"] == "5"

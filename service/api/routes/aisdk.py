@@ -32,7 +32,6 @@ from service.api.operation import (
     says,
 )
 from service.api.responses import TurnResponse
-from service.api.routes.sessions import existing, session_if_any
 from service.api.routes.turns import charge_stop
 from service.api.sending import Sending, turn_headers
 from service.dialects import aisdk
@@ -156,7 +155,7 @@ async def stop(request: Request, session_id: str) -> Response:
     principal = await principal_of(request)
     engine = edge_of(request).engine
     await charge_stop(request, principal, session_id)
-    session = await existing(engine, principal.id, session_id)
+    session = await engine.history.existing(principal.id, session_id)
     if session.active_turn is None:
         return PlainTextResponse("Nothing is being answered.")
     await engine.stop(TurnRef(principal.id, session_id, session.active_turn))
@@ -167,9 +166,9 @@ async def stop(request: Request, session_id: str) -> Response:
 @says(plain("HistoryMessages", examples.HISTORY_MESSAGES, "What `useChat` begins with"), *OF_SESSION)
 async def messages(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
-    await existing(edge.engine, principal.id, session_id)
+    await edge.engine.history.existing(principal.id, session_id)
     return await paged(
-        lambda after: edge.engine.store.sessions.messages(principal.id, session_id, _PAGE, after),
+        lambda after: edge.engine.history.messages(principal.id, session_id, _PAGE, after),
         ui_message,
         b"[",
         b"]",
@@ -207,14 +206,14 @@ def _resets(request: Request) -> bool:
 
 async def _newest(engine: Engine, principal: str, session_id: str) -> Turn | None:
     """The turn that a page without a cursor has to show; None when it has seen all there is."""
-    session = await session_if_any(engine, principal, session_id)
+    session = await engine.history.session(principal, session_id)
     if session is None:
         return None  # a new chat: useChat asks before there is anything
-    turn_id = session.active_turn or await engine.store.sessions.newest_turn(principal, session_id)
-    turn = await engine.store.turns.get(TurnRef(principal, session_id, turn_id)) if turn_id else None
+    turn_id = session.active_turn or await engine.history.newest_turn(principal, session_id)
+    turn = await engine.history.find_turn(TurnRef(principal, session_id, turn_id)) if turn_id else None
     if turn is None or (turn.sealed and turn.delivered):
         return None
-    if turn.sealed and not await engine.store.log.read(turn.ref, 0, 1):
+    if turn.sealed and not await engine.history.has_events(turn.ref):
         return None  # too old to be replayed; its message is in the history
     return turn
 
@@ -230,9 +229,9 @@ async def _continue(
         raise ServiceError("bad_cursor", "Last-Event-ID belongs to another answer of this chat.")
     if 1 < after.seq < turn.void and not resets:
         raise ServiceError("events_expired", "The answer was begun again; read it from its start.")
-    await engine.named(turn.ref)
+    await engine.history.named(turn.ref)
     if not await engine.readers.check(turn.ref, after.seq):
-        log_of_turn = await engine.store.log.read_all(turn.ref)
+        log_of_turn = await engine.history.events(turn.ref)
         if not any(encoder.encode(event) for event in log_of_turn):
             return Response(status_code=204, headers=headers)
         encoder = aisdk.AiSdkEncoder(turn.ref.turn_id, after=after, resets=resets)
@@ -255,7 +254,7 @@ def _delivering(engine: Engine, ref: TurnRef) -> Callable[[], Awaitable[None]]:
     async def note() -> None:
         try:
             # Shielded: a client that has its answer leaves at once.
-            await asyncio.shield(engine.store.turns.deliver(ref))
+            await asyncio.shield(engine.history.deliver(ref))
         except StoreUnavailable:
             log.warning("deliver.unnoted", turn=ref.turn_id, action="the end may be replayed once more")
 

@@ -29,10 +29,9 @@ from service.api.responses_resource import (
     stored_items,
 )
 from service.api.routes.openai import both
-from service.api.routes.sessions import existing
 from service.dialects.base import Body, validate
 from service.dialects.responses_request import Metadata
-from service.engine.beginning import session_not_found
+from service.engine.history import session_not_found
 from service.errors import ServiceError
 from service.store.messages import Session
 
@@ -86,14 +85,14 @@ async def create(request: Request) -> Response:
     session_id = ids.new_conversation_id()
     fields = {"metadata": orjson.dumps(body.metadata).decode()} if body.metadata else {}
     await edge.engine.storage.create(principal.id, session_id, fields)
-    return Json(conversation_resource(await existing(edge.engine, principal.id, session_id)))
+    return Json(conversation_resource(await edge.engine.history.existing(principal.id, session_id)))
 
 
 @both(router, "GET", "/v1/conversations/{conversation_id}", "One conversation")
 @says(_CONVERSATION, *OF_SESSION)
 async def retrieve(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
-    return Json(conversation_resource(await existing(edge.engine, principal.id, conversation_id)))
+    return Json(conversation_resource(await edge.engine.history.existing(principal.id, conversation_id)))
 
 
 @both(router, "POST", "/v1/conversations/{conversation_id}", "Change its metadata")
@@ -107,11 +106,11 @@ async def retrieve(request: Request, conversation_id: str) -> Response:
 async def update(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
     body = validate(ConversationPatch, await bodies.read_json(request))
-    session = await existing(edge.engine, principal.id, conversation_id)
+    session = await edge.engine.history.existing(principal.id, conversation_id)
     fields = {"metadata": orjson.dumps(body.metadata).decode() if body.metadata else ""}
     if not await edge.engine.storage.update(principal.id, session, fields):
         raise session_not_found()
-    return Json(conversation_resource(await existing(edge.engine, principal.id, conversation_id)))
+    return Json(conversation_resource(await edge.engine.history.existing(principal.id, conversation_id)))
 
 
 @both(router, "DELETE", "/v1/conversations/{conversation_id}", "Delete it; a running response is stopped")
@@ -127,19 +126,19 @@ async def delete(request: Request, conversation_id: str) -> Response:
 @says(ITEMS, *OF_SESSION, "not_found", parameters=ITEM_PAGE)
 async def list_items(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
-    sessions = edge.engine.store.sessions
+    history = edge.engine.history
     limit, descending = page_size(request), newest_first(request)
-    await existing(edge.engine, principal.id, conversation_id)
+    await edge.engine.history.existing(principal.id, conversation_id)
     after = request.query_params.get("after")
     place = None
     if after is not None:
         message_id = message_id_of(conversation_id, after)
-        place = await sessions.place(principal.id, conversation_id, message_id)
+        place = await history.place(principal.id, conversation_id, message_id)
         if place is None:
             raise item_not_found("after")
         place += 1 if descending else -1  # the message itself may have more items than the one that was seen
     # One more than asked: the first may have been seen.
-    page, following = await sessions.messages(
+    page, following = await history.messages(
         principal.id, conversation_id, limit + 1, place, newest_first=descending
     )
     items: list[dict[str, Any]] = []
@@ -153,8 +152,8 @@ async def list_items(request: Request, conversation_id: str) -> Response:
 @says(plain("Item", examples.ITEM, "The item"), *OF_SESSION, "not_found")
 async def get_item(request: Request, conversation_id: str, item_id: str) -> Response:
     edge, principal = await admitted(request)
-    await existing(edge.engine, principal.id, conversation_id)
-    message = await edge.engine.store.sessions.message(
+    await edge.engine.history.existing(principal.id, conversation_id)
+    message = await edge.engine.history.message(
         principal.id, conversation_id, message_id_of(conversation_id, item_id)
     )
     for item in stored_items(conversation_id, message) if message is not None else ():

@@ -14,8 +14,8 @@ from service.api import examples
 from service.api.answers import Json
 from service.api.edge import Edge, edge_of
 from service.api.operation import Answer, Handler, plain, says
-from service.api.prefixes import prefix_of
 from service.api.routes import page
+from service.api.visit import visit_of
 from service.errors import StoreRefusesWrites, StoreUnavailable
 from service.store.health import OK
 
@@ -39,7 +39,7 @@ class Readiness:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._health = edge.engine.store.health
+        self._health = edge.engine.health
         self._at = float("-inf")
         self._lock = asyncio.Lock()
 
@@ -75,7 +75,7 @@ class Readiness:
             await asyncio.sleep(attempt * _PAUSE_SECONDS)
             try:
                 async with asyncio.timeout(self._health.bound):
-                    await self._edge.engine.store.ping()
+                    await self._health.ping()
             except StoreRefusesWrites:
                 return True
             except (StoreUnavailable, TimeoutError):
@@ -116,7 +116,8 @@ def _probe(path: str, summary: str) -> Callable[[Handler], Handler]:
 )
 async def root(request: Request) -> Response:
     if page.prefers_html(request.headers.get("accept", "")):
-        if prefix_of(request):  # it may have been asked for without a slash: relative links would miss it
+        # It may have been asked for without a slash below a prefix: relative links would miss that.
+        if visit_of(request).prefix:
             return RedirectResponse("/ui", headers={"Vary": "Accept"})
         return page.page_of(request).respond(request)
     return Json({"message": "AI Chat Backend is running"}, headers={"Vary": "Accept"})
@@ -165,5 +166,5 @@ async def health(request: Request) -> dict[str, Any]:
         "models_unavailable": [
             model.id for model in edge.engine.catalogue if not edge.engine.governor.offers(model)
         ],
-        "turns_running": edge.engine.running,
+        "turns_running": len(edge.engine.running),
     }

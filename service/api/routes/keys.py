@@ -97,7 +97,7 @@ async def _admin(request: Request) -> Principal:
 @says(plain("Keys", examples.KEYS, "All keys"))
 async def list_keys(request: Request) -> Response:
     await _admin(request)
-    found = await edge_of(request).engine.store.credentials.all()
+    found = await edge_of(request).credentials.all()
     return Json({"data": [key_resource(credential) for credential in found]})
 
 
@@ -109,7 +109,7 @@ async def create_key(request: Request) -> Response:
     fields = body.model_dump(exclude={"expires_seconds"})
     expires = int(time.time()) + body.expires_seconds if body.expires_seconds else None
     text, credential = new_key(**fields, expires=expires)
-    await edge_of(request).engine.store.credentials.create(credential)
+    await edge_of(request).credentials.create(credential)
     audit.info(
         "audit.key_created",
         key=credential.id,
@@ -134,7 +134,7 @@ async def rotate_key(request: Request, key_id: str) -> Response:
     principal = await _admin(request)
     document = await bodies.read_json(request)
     body = validate(RotateBody, {} if document is None else document)
-    text = await edge_of(request).engine.store.credentials.rotate(key_id, body.grace_seconds)
+    text = await edge_of(request).credentials.rotate(key_id, body.grace_seconds)
     if text is None:
         raise _no_key()
     audit.info("audit.key_rotated", key=key_id, by=principal.id, by_key=principal.key_id)
@@ -145,7 +145,7 @@ async def rotate_key(request: Request, key_id: str) -> Response:
 @says({204: Answer("Revoked")}, "not_found")
 async def revoke_key(request: Request, key_id: str) -> Response:
     principal = await _admin(request)
-    if not await edge_of(request).engine.store.credentials.revoke(key_id):
+    if not await edge_of(request).credentials.revoke(key_id):
         raise _no_key()
     audit.info("audit.key_revoked", key=key_id, by=principal.id, by_key=principal.key_id)
     return Response(status_code=204)

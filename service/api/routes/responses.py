@@ -46,7 +46,7 @@ from service.dialects.responses_request import (
     go_on_with,
     parse,
 )
-from service.engine.chains import base_of, is_response, previous_not_found
+from service.engine.chains import is_response, previous_not_found
 from service.engine.engine import Engine
 from service.errors import ServiceError
 from service.store.turn_records import TurnRef
@@ -172,13 +172,13 @@ async def delete(request: Request, response_id: str) -> Response:
     turn = await response_turn(engine, ref)
     if not turn.sealed:
         await engine.stop(ref)
-    session = await engine.store.sessions.get(ref.principal, ref.session_id)
+    session = await engine.history.session(ref.principal, ref.session_id)
     # A session that was made for this response alone goes with it. Of any other the messages stay.
     ours = "store" in turn.response and "conversation" not in turn.response
     if ours and session is not None and session.turns == 1:
         await engine.delete(ref.principal, ref.session_id)
     else:
-        await engine.store.turns.withdraw(ref)
+        await engine.history.withdraw(ref)
     return Json({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -193,7 +193,7 @@ async def input_items(request: Request, response_id: str) -> Response:
     place: int | None = turn.pos
     own = True
     while own and place is not None and len(items) < _MOST_INPUT:
-        page, place = await edge.engine.store.sessions.messages(
+        page, place = await edge.engine.history.messages(
             ref.principal, ref.session_id, _MOST_INPUT, place, newest_first=True
         )
         for message in page:
@@ -220,20 +220,20 @@ async def _place(engine: Engine, call: Call, key: str | None) -> None:
 
     Raises previous_response_not_found, not_found, unsupported_parameter, invalid_request, query_empty.
     """
-    send, store = call.send, engine.store
+    send, history = call.send, engine.history
     if call.previous is not None:
         found = named(call.previous)
         if found is None or found.kind != "resp" or not ids.is_session_id(found.session_id):
             raise previous_not_found()
         ref = TurnRef(send.principal, found.session_id, found.turn_id)
-        base = await base_of(store, ref, key, NO_TOOLS_IN_CHAINS)
+        base = await history.base_of(ref, key, NO_TOOLS_IN_CHAINS)
         send.session_id, send.seeds, send.system = base.session_id, base.seeds, base.system
         go_on_with(call, await _resolved(engine, call, ref.session_id))
         return
     if call.conversation is not None:
         send.session_id = ids.check_session_id(call.conversation)
-        repeats = key is not None and await engine.knows(send.principal, send.session_id, key)
-        if not repeats and await store.sessions.count(send.principal, send.session_id):
+        repeats = key is not None and await engine.beginning.knows(send.principal, send.session_id, key)
+        if not repeats and await history.count(send.principal, send.session_id):
             go_on_with(call, await _resolved(engine, call, send.session_id))
             return
     elif call.background:  # named, so that it runs on without readers
@@ -266,11 +266,10 @@ async def _resolved(engine: Engine, call: Call, session_id: str | None) -> list[
 async def _known(engine: Engine, principal: str, item: Item, session_id: str | None) -> list[Item] | None:
     """What an item's id stands for: nothing where the session has it, None where there is no such item."""
     name = named(item.id)
-    store = engine.store
     where = name.session_id if name is not None else session_id
     if where is None or (item.kind != "reference" and where != session_id):
         return None
-    message = await store.sessions.message(principal, where, message_id_of(where, item.id))
+    message = await engine.history.message(principal, where, message_id_of(where, item.id))
     if name is not None and name.kind == "rs":
         return []
     if message is None:
@@ -278,7 +277,7 @@ async def _known(engine: Engine, principal: str, item: Item, session_id: str | N
     if where == session_id:
         return []
     assert name is not None
-    turn = await store.turns.get(TurnRef(principal, where, name.turn_id))
+    turn = await engine.history.find_turn(TurnRef(principal, where, name.turn_id))
     if turn is not None and not is_response(turn):
         return None
     for stored in stored_items(where, message):

@@ -14,8 +14,7 @@ from service.api.edge import admitted
 from service.api.operation import OF_SESSION, Answer, plain, says
 from service.dialects import native
 from service.dialects.base import validate
-from service.engine.beginning import session_not_found
-from service.engine.engine import Engine
+from service.engine.history import session_not_found
 from service.errors import ServiceError
 from service.store.messages import Message, Session
 
@@ -61,29 +60,12 @@ def message_resource(message: Message) -> dict[str, Any]:
     return resource
 
 
-async def session_if_any(engine: Engine, principal: str, session_id: str) -> Session | None:
-    """The session, if it is there. From now on it has been named: its answers run on without readers."""
-    session = await engine.store.sessions.get(principal, session_id)
-    if session is not None and not session.named:
-        await engine.store.sessions.update(principal, session_id, {})
-    return session
-
-
-async def existing(engine: Engine, principal: str, session_id: str) -> Session:
-    """The same session. Raises session_not_found."""
-    ids.check_session_id(session_id)
-    session = await session_if_any(engine, principal, session_id)
-    if session is None:
-        raise session_not_found()
-    return session
-
-
 @router.get("", summary="The caller's sessions, newest first")
 @says(plain("Sessions", examples.SESSIONS, "A page"), "invalid_request", parameters=("limit", "cursor"))
 async def list_sessions(request: Request) -> Response:
     edge, principal = await admitted(request)
     limit = bodies.limit(request, _PAGE, _TOP)
-    found, following = await edge.engine.store.sessions.page(
+    found, following = await edge.engine.history.sessions(
         principal.id, limit, request.query_params.get("cursor") or None
     )
     return Json({"data": [session_resource(session) for session in found], "next": following})
@@ -114,7 +96,7 @@ async def create_session(request: Request) -> Response:
     created = await edge.engine.storage.create(
         principal.id, session_id, {name: value for name, value in fields.items() if value}
     )
-    session = await existing(edge.engine, principal.id, session_id)
+    session = await edge.engine.history.existing(principal.id, session_id)
     return Json(
         session_resource(session),
         status_code=201 if created else 200,
@@ -126,7 +108,7 @@ async def create_session(request: Request) -> Response:
 @says(_SESSION, *OF_SESSION)
 async def get_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
-    return Json(session_resource(await existing(edge.engine, principal.id, session_id)))
+    return Json(session_resource(await edge.engine.history.existing(principal.id, session_id)))
 
 
 @router.patch(
@@ -145,13 +127,13 @@ async def get_session(request: Request, session_id: str) -> Response:
 async def patch_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     body = validate(native.SessionPatch, await bodies.read_json(request))
-    session = await existing(edge.engine, principal.id, session_id)
+    session = await edge.engine.history.existing(principal.id, session_id)
     if body.model:
         body.model = edge.engine.catalogue.resolve(body.model).id
     fields = {name: getattr(body, name) or "" for name in body.model_fields_set}
     if not await edge.engine.storage.update(principal.id, session, fields):
         raise session_not_found()
-    return Json(session_resource(await existing(edge.engine, principal.id, session_id)))
+    return Json(session_resource(await edge.engine.history.existing(principal.id, session_id)))
 
 
 @router.delete("/{session_id}", summary="Delete a session; a running turn is stopped", status_code=204)
@@ -176,8 +158,8 @@ async def list_messages(request: Request, session_id: str) -> Response:
     order = request.query_params.get("order") or "asc"
     if order not in ("asc", "desc"):
         raise ServiceError("invalid_request", "order is asc or desc.")
-    await existing(edge.engine, principal.id, session_id)
-    page, following = await edge.engine.store.sessions.messages(
+    await edge.engine.history.existing(principal.id, session_id)
+    page, following = await edge.engine.history.messages(
         principal.id, session_id, limit, after, newest_first=order == "desc"
     )
     return Json(
@@ -192,10 +174,10 @@ async def list_messages(request: Request, session_id: str) -> Response:
 @says(plain("Export", examples.EXPORT, "Everything", "Content-Disposition"), *OF_SESSION)
 async def export_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
-    session = await existing(edge.engine, principal.id, session_id)
+    session = await edge.engine.history.existing(principal.id, session_id)
     before = b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
     return await paged(
-        lambda after: edge.engine.store.sessions.messages(principal.id, session_id, _EXPORT_PAGE, after),
+        lambda after: edge.engine.history.messages(principal.id, session_id, _EXPORT_PAGE, after),
         message_resource,
         before,
         b"]}",

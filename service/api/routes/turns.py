@@ -12,12 +12,12 @@ from service.api.answers import Json
 from service.api.auth.authenticator import Principal
 from service.api.edge import admitted, edge_of, principal_of
 from service.api.operation import OF_TURN, RESUMES, SEND_HEADERS, SENDING, SENDS, STREAMS, Answer, plain, says
-from service.api.prefixes import prefix_of
 from service.api.responses import TurnResponse
 from service.api.sending import Sending, turn_headers, turn_path
+from service.api.visit import visit_of
 from service.dialects import native
-from service.engine.beginning import turn_not_found
 from service.engine.engine import Engine
+from service.engine.history import turn_not_found
 from service.errors import ServiceError
 from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
@@ -70,7 +70,7 @@ async def _named(engine: Engine, principal: Principal, session_id: str, turn_id:
     if not ids.is_session_id(turn_id):
         raise turn_not_found()  # turn ids are ours, so any other is one that does not exist
     ref = TurnRef(principal.id, session_id, turn_id)
-    await engine.named(ref)
+    await engine.history.named(ref)
     return ref
 
 
@@ -172,7 +172,7 @@ async def create_ticket(request: Request, session_id: str, turn_id: str) -> Resp
     ref = await _named(edge.engine, principal, session_id, turn_id)
     await edge.engine.turn(ref)
     ticket, expires = await edge.authenticator.ticket(principal, session_id, turn_id)
-    path = f"{prefix_of(request)}/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
+    path = f"{visit_of(request).prefix}/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
     return Json({"url": path, "expires": expires})
 
 

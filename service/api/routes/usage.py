@@ -46,7 +46,7 @@ def _limits(bounds: Bounds) -> dict[str, int | None]:
 async def _reach(edge: Edge, who: str) -> dict[str, int | None]:
     """What a principal may use: of the limits of its active keys the highest, else the settings'."""
     now, budgets = time.time(), edge.engine.budgets
-    keys = await edge.engine.store.credentials.all()
+    keys = await edge.credentials.all()
     own = [own_bounds(key) for key in keys if key.principal == who and key.state(now) == "active"]
     found = [_limits(budgets.bounds(bounds)) for bounds in own or [OwnLimits()]]
     return {period: _highest([limits[period] for limits in found]) for period in PERIODS}
@@ -69,7 +69,7 @@ async def get_usage(request: Request) -> Response:
         limits = await _reach(edge, who)
     else:
         raise forbidden("admin")
-    standing = await edge.engine.store.ledger.standing(who)
+    standing = await edge.engine.budgets.standing(who)
     budgets = {
         period: {
             "limit": limits[period],
@@ -81,7 +81,7 @@ async def get_usage(request: Request) -> Response:
     }
     storage = edge.engine.storage
     kept = await storage.kept(who)
-    found = await edge.engine.store.ledger.usage(who, days)
+    found = await edge.engine.budgets.usage(who, days)
     return Json(
         {
             "object": "list",
@@ -100,7 +100,7 @@ async def get_usage(request: Request) -> Response:
 @says(plain("Principals", examples.PRINCIPALS, "All principals"))
 async def list_principals(request: Request) -> Response:
     edge, _ = await admitted(request, scope="admin")
-    found = await edge.engine.store.ledger.principals()
+    found = await edge.engine.budgets.principals()
     return Json(
         {
             "object": "list",

@@ -1,0 +1,126 @@
+"""A visit: one request from its head to the end of its response, and what the edge knows of it.
+
+One object per request, in its scope. Whoever finds something out writes it here: its caller, session and
+turn, what its response carries, what is given back when that has ended. Counted and logged once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from starlette.types import Scope, Send
+
+from service import ids
+from service.api.hosts import PROBES
+from service.telemetry import metrics, tracing
+from service.telemetry.logs import get_logger
+
+_METHODS: Final = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
+_KEY: Final = "chat.visit"
+
+log = get_logger("service.requests")
+
+
+class Visit:
+    def __init__(self, scope: Scope, prefix: str, send: Send) -> None:
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        self.request_id = given if ids.is_request_id(given) else ids.new_request_id()
+        self.prefix = prefix  # of the paths that we link to (prefixes.py)
+        self.send = send  # past all middlewares: what a stream says between its head and its end
+        self.principal = ""
+        self.caller = ""  # who is counted, where requests are limited
+        self.session = ""
+        self.turn = ""
+        self.code = ""  # of the error that it was answered with
+        self.limit_headers: list[tuple[bytes, bytes]] = []
+        self.body_bytes = 0  # that were read
+        self.on_end: Callable[[], None] | None = None  # gives back what its stream holds
+        self.status = 0
+        self.outcome = "ended"
+        self._scope = scope
+        self._begin = time.perf_counter()
+        self._first = 0.0
+        self._over = False
+        parent = tracing.accepted(headers.get(b"traceparent", b"").decode("latin-1"))
+        self._span = tracing.start("request", "server", parent)
+        self.traceparent = self._span.traceparent
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request=self.request_id)
+        if self.traceparent:
+            structlog.contextvars.bind_contextvars(trace=tracing.trace_id(self.traceparent))
+        scope[_KEY] = self
+
+    def close(self) -> None:
+        """The scope and this would keep each other until the garbage collector comes."""
+        self.ended()
+        self._scope.pop(_KEY, None)
+
+    def began(self, status: int) -> None:
+        self.status = status
+        self._first = time.perf_counter()
+
+    def ended(self) -> None:
+        """The response has ended or the client has left; the first call counts."""
+        if self._over:
+            return
+        self._over = True
+        if self.on_end is not None:
+            self.on_end()
+        scope = self._scope
+        route = route_of(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        status = self.status or 499  # a client that left before the status line, as nginx has it
+        metrics.http_requests.labels(route=route, method=method, status=str(status)).inc()
+        if self._first:
+            metrics.http_first_byte.labels(route=route).observe(self._first - self._begin)
+        fields: dict[str, Any] = {
+            name: value for name in ("principal", "session", "turn", "code") if (value := getattr(self, name))
+        }
+        for name in ("session", "turn"):
+            given = scope.get("path_params", {}).get(f"{name}_id", "")
+            if ids.is_session_id(given):  # a turn's id has the same letters; others are not logged
+                fields.setdefault(name, given)
+        self._span.rename(f"{method} {route}")
+        self._span.set(
+            {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "chat.outcome": self.outcome,
+                **{f"chat.{name}": value for name, value in fields.items()},
+            }
+        )
+        if self.status >= 500 or self.outcome in ("error", "broken"):
+            self._span.fail(fields.get("code", self.outcome))
+        self._span.end()
+        seconds = round(time.perf_counter() - self._begin, 4)
+        first = {"first_byte_seconds": round(self._first - self._begin, 4)} if self._first else {}
+        quiet = route in PROBES and status < 400
+        note = log.debug if quiet else log.warning if status >= 500 else log.info
+        note(
+            "request.ended",
+            method=method,
+            route=route,
+            status=status,
+            outcome=self.outcome,
+            seconds=seconds,
+            **first,
+            **fields,
+        )
+
+
+def visit_of(request: Mapping[str, Any]) -> Visit:
+    """Of a request, or of its scope."""
+    visit: Visit = request[_KEY]
+    return visit
+
+
+def route_of(scope: Scope) -> str:
+    """The route's pattern, never the path: it would hold ids."""
+    route = scope.get("route")
+    path = getattr(route, "path_format", None) or getattr(route, "path", None)
+    return path if isinstance(path, str) else "unmatched"

@@ -1,0 +1,65 @@
+"""Booking: what an ended turn has used, written down by somebody else than whoever sealed it.
+
+The sealer books its own turns (sealing.py). Where it died between the seal and that, or where the keys to
+book from are about to be deleted, it is done here. Booking twice is booking once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from service.engine.attempts import origin
+from service.engine.budgets import Budgets
+from service.store.store import Store
+from service.store.turn_records import Turn, TurnRef
+from service.telemetry.logs import get_logger
+from service.usage import detail
+
+# A sealer that lives books within a round trip of the seal, and writes the turn's line itself.
+_SEALER_SECONDS: Final = 0.1
+
+log = get_logger(__name__)
+
+
+class Booking:
+    def __init__(self, store: Store, budgets: Budgets) -> None:
+        self._store = store
+        self._budgets = budgets
+
+    async def book_ended(self, refs: Sequence[TurnRef]) -> None:
+        """Those of one session that have ended, now: the keys to book them from are to be deleted."""
+        late = await self._budgets.unsettled(refs)
+        if late:
+            await asyncio.sleep(_SEALER_SECONDS)
+            late = await self._budgets.unsettled(late)
+        for ref in late:
+            turn = await self._store.turns.get(ref)
+            if turn is not None and turn.sealed:
+                await self.book(turn, "delete")
+
+    async def book(self, turn: Turn, by: str) -> None:
+        """A sealed turn whose sealer could not.
+
+        The sealer may have died before it wrote its line, or after: one that counts lines counts
+        each turn once.
+        """
+        usage, model = turn.usage or {}, turn.answered_by or turn.model
+        if await self._budgets.settle(turn.ref, model, usage, turn.stored):
+            log.info(
+                "turn.ended",
+                **origin(turn),
+                turn=turn.ref.turn_id,
+                session=turn.ref.session_id,
+                principal=turn.ref.principal,
+                outcome=turn.state,
+                model=model,
+                attempt=turn.attempt,
+                epoch=turn.epoch,
+                input_tokens=usage.get("prompt_tokens", 0),
+                output_tokens=usage.get("completion_tokens", 0),
+                cached_tokens=detail(usage, "cached_tokens"),
+                reasoning_tokens=detail(usage, "reasoning_tokens"),
+                settled_by=by,
+            )

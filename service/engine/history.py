@@ -1,0 +1,64 @@
+"""History: sessions, their messages and their turns, as callers look at them.
+
+The rule of this file: a call that names a session keeps it. From then on it is listed, lives as long as any
+other, and its answers run on without readers. What is only read is the store's, by the same names.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from service import ids
+from service.engine.chains import base_of
+from service.errors import ServiceError
+from service.store.messages import Session
+from service.store.store import Store
+from service.store.turn_records import TurnRef
+
+
+def session_not_found() -> ServiceError:
+    return ServiceError("session_not_found", "There is no such session.")
+
+
+def turn_not_found() -> ServiceError:
+    return ServiceError("turn_not_found", "There is no such turn in this session.")
+
+
+class History:
+    def __init__(self, store: Store) -> None:
+        self._sessions = store.sessions
+        self.sessions = store.sessions.page
+        self.messages = store.sessions.messages
+        self.message = store.sessions.message
+        self.count = store.sessions.count
+        self.place = store.sessions.place
+        self.newest_turn = store.sessions.newest_turn
+        self.find_turn = store.turns.get
+        self.events = store.log.read_all
+        self._log = store.log
+        self.deliver = store.turns.deliver
+        self.withdraw = store.turns.withdraw
+        self.base_of = partial(base_of, store)
+
+    async def has_events(self, ref: TurnRef) -> bool:
+        """Is the log of a turn still kept?"""
+        return bool(await self._log.read(ref, 0, 1))
+
+    async def session(self, principal: str, session_id: str) -> Session | None:
+        """A session that a call names."""
+        session = await self._sessions.get(principal, session_id)
+        if session is not None and not session.named:
+            await self._sessions.update(principal, session_id, {})
+        return session
+
+    async def existing(self, principal: str, session_id: str) -> Session:
+        """The same. Raises session_not_found, and invalid_request for what is no id."""
+        session = await self.session(principal, ids.check_session_id(session_id))
+        if session is None:
+            raise session_not_found()
+        return session
+
+    async def named(self, ref: TurnRef) -> None:
+        """The same, by a turn of it. Raises turn_not_found."""
+        if await self.session(ref.principal, ref.session_id) is None:
+            raise turn_not_found()
