@@ -103,28 +103,21 @@ class SendAdmission:
         `toll` is the call that charges the send to its request limit (windows.py), if any.
         Raises StoreUnavailable; with a toll as soon as Redis is silent.
         """
-        way = self._snapshot_step_by_step if self._client.cluster else self._snapshot_in_one
-        reading = way(principal, session_id, count, size, toll)
-        return await (reading if toll is None else self._client.unless_silent(reading))
-
-    async def _snapshot_in_one(
-        self, principal: str, session_id: str, count: int, size: int, toll: Call | None
-    ) -> SessionSnapshot:
-        charged, *rest = await self._scripts.call(
+        if self._client.cluster:
+            stepping = self._snapshot_step_by_step(principal, session_id, toll)
+            return await (stepping if toll is None else self._client.unless_silent(stepping))
+        looking = self._scripts.call(
             _look(
                 session=self._keys.session(principal, session_id).session,
                 limiting=toll or NO_CALL,
                 reading=self._sessions.reading(principal, session_id, count, size),
             )
         )
-        return (
-            SessionSnapshot(charged, *self._sessions.looked_at(session_id, *rest))
-            if rest
-            else SessionSnapshot(charged)
-        )
+        charged, *rest = await (looking if toll is None else self._client.unless_silent(looking))
+        return SessionSnapshot(charged, *(self._sessions.looked_at(session_id, *rest) if rest else ()))
 
     async def _snapshot_step_by_step(
-        self, principal: str, session_id: str, count: int, size: int, toll: Call | None
+        self, principal: str, session_id: str, toll: Call | None
     ) -> SessionSnapshot:
         charged, passes = await self._charge(toll)
         if not passes:

@@ -16,7 +16,7 @@ async def test_a_message_passes_few_frames_to_redis_and_a_token_few_closures(
 ) -> None:
     flow = await seen(redis_server)
     assert flow.frames[0].startswith("api/routes/turns.py create_turn")
-    assert len(flow.frames) <= 13, flow.frames
+    assert len(flow.frames) <= 10, flow.frames
     assert 0 < len(flow.closures) <= 3, flow.closures
 
 

@@ -20,7 +20,13 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -57,6 +63,7 @@ _TICK_SECONDS = 0.05
 # What uvloop says, as a RuntimeError, of a write to a connection that has just been lost; redis-py's own
 # connections (Sentinel, Cluster) let it through.
 _CLOSED = "the handler is closed"
+_FOREIGN = (TimeoutError, RedisError, RedisClusterException, OSError, RuntimeError)
 
 
 @script
@@ -204,20 +211,42 @@ class Client:
     async def run(self, operation: str, call: Awaitable[T], *, commands: int = 1) -> T:
         """Await one command (or a pipeline of some) for at most the store timeout."""
         _counter(operation).inc(commands)
-        # Redis's errors, and the system's, become StoreUnavailable here and nowhere else.
         try:
             if self._lane is not None:  # it has a bound of its own
                 answer = await call
             else:
                 async with asyncio.timeout(self.timeout + 0.25):
                     answer = await call
-        except (TimeoutError, RedisError, RedisClusterException, OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and _CLOSED not in str(error):
-                raise
-            self.failed(operation, error)
-            raise unavailable(error) from error
+        except NoScriptError:
+            raise  # is no error: scripts.py sends its text
+        except _FOREIGN as error:
+            raise self._ours(operation, error) from error
         self._answers += 1
         return answer
+
+    async def evaluate(self, operation: str, command: Command, *, commands: int = 1, **options: Any) -> Any:
+        """The same for the call of a script, which most commands are. Raises NoScriptError, too."""
+        if self._lane is None:
+            asking = self.redis.execute_command(*command, **options)
+            return await self.run(operation, asking, commands=commands)
+        _counter(operation).inc(commands)
+        try:
+            (reply,) = await self._lane.run([command])
+            if isinstance(reply, RedisError):
+                raise reply
+        except NoScriptError:
+            raise  # is no error: scripts.py sends its text
+        except _FOREIGN as error:
+            raise self._ours(operation, error) from error
+        self._answers += 1
+        return reply
+
+    def _ours(self, operation: str, error: Exception) -> Exception:
+        """Redis's errors, and the system's, become StoreUnavailable here and nowhere else."""
+        if isinstance(error, RuntimeError) and _CLOSED not in str(error):
+            raise error
+        self.failed(operation, error)
+        return unavailable(error)
 
     def failed(self, operation: str, error: Exception) -> None:
         """Count it; a refusal by a Redis that answers is told, too, as nothing else says what it minds."""

@@ -37,29 +37,33 @@ class Scripts:
     async def call(self, call: Call, *, patient: bool = True) -> Any:
         """Run one script. `patient`: wait for a slot that is being moved. Raises StoreUnavailable."""
         give_up = time.monotonic() + _MOVING_SECONDS
-        moving = False
+        options = {} if patient else {"patient": False}
+        command, commands, moving = self._command(call), 1, False
         while True:
             try:
-                return await self._client.run(call.script, self._call(call, patient=patient))
+                return await self._client.evaluate(call.script, command, commands=commands, **options)
+            except NoScriptError:
+                command, commands = self._as_text(call), 0  # which is the same once more
+                continue
             except StoreUnavailable as error:
                 moving = moving or isinstance(error, StoreMoving)
                 if not (patient and moving) or time.monotonic() > give_up:
                     raise
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _call(self, call: Call, *, patient: bool = True) -> Any:
-        name, keys, args = call
-        redis = self._client.redis
-        options = {} if patient else {"patient": False}
-        try:
-            return await redis.execute_command(
-                "EVALSHA", self._hashes[name], len(keys), *keys, *args, **options
-            )
-        except NoScriptError:
-            return await redis.eval(self._sources[name], len(keys), *keys, *args)
-
     async def _apart(self, operation: str, call: Call) -> Any:
-        return await self._client.run(operation, self._call(call))
+        try:
+            return await self._client.evaluate(operation, self._command(call))
+        except NoScriptError:
+            return await self._client.evaluate(operation, self._as_text(call), commands=0)
+
+    def _command(self, call: Call) -> Sequence[Any]:
+        name, keys, args = call
+        return ("EVALSHA", self._hashes[name], len(keys), *keys, *args)
+
+    def _as_text(self, call: Call) -> Sequence[Any]:
+        name, keys, args = call
+        return ("EVAL", self._sources[name], len(keys), *keys, *args)
 
     async def batch(self, operation: str, calls: Sequence[Call]) -> list[Any]:
         """Run many scripts in one round trip; a script that failed has its exception in the list.
@@ -71,7 +75,7 @@ class Scripts:
                 *(self._apart(operation, call) for call in calls), return_exceptions=True
             )
             return list(results)
-        results = await self._client.many(operation, self._commands(calls))
+        results = await self._client.many(operation, list(map(self._command, calls)))
         for i, result in enumerate(results):
             if isinstance(result, NoScriptError):
                 try:
@@ -87,7 +91,4 @@ class Scripts:
         self, operation: str, calls: Sequence[Call], answered: Callable[[list[Any] | None], None]
     ) -> bool:
         """As `batch`, without waiting: see Client.start."""
-        return self._client.start(operation, self._commands(calls), answered)
-
-    def _commands(self, calls: Sequence[Call]) -> list[Sequence[Any]]:
-        return [("EVALSHA", self._hashes[name], len(keys), *keys, *args) for name, keys, args in calls]
+        return self._client.start(operation, list(map(self._command, calls)), answered)
