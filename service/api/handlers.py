@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
@@ -20,6 +21,12 @@ _BY_STATUS: Final = {
     413: "body_too_large",
     415: "unsupported_media_type",
 }
+
+# Addresses of OpenAI's that we have not, and that look like a response's, which takes other methods.
+_ABSENT: Final = re.compile(r"(/openai)?/v1/responses/(compact|input_tokens)")
+
+# A header of every WebSocket handshake: nothing here speaks that, whatever else is at the address.
+_WEBSOCKET: Final = "sec-websocket-key"
 
 # The SDKs of OpenAI and Groq obey up to 60 s; told of more, some repeat at once and one sleeps it all.
 _LONGEST_WAIT: Final = 60
@@ -49,15 +56,19 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = _BY_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal")
+    status = error.status_code
+    if status == 405 and (_ABSENT.fullmatch(request.url.path) or _WEBSOCKET in request.headers):
+        status = 404
+    code = _BY_STATUS.get(status, "invalid_request" if status < 500 else "internal")
     headers = dict(error.headers or {})
-    if error.status_code == 405:
+    headers.pop("Allow", None)
+    if status == 405:
         headers["Allow"] = ", ".join(_allowed(request))
     sentence = {404: "There is nothing at this address.", 405: "This address does not take this method."}
     known = ServiceError(
         code,
-        sentence.get(error.status_code, str(error.detail)),
-        status=error.status_code,
+        sentence.get(status, str(error.detail)),
+        status=status,
         headers=headers,
     )
     visit_of(request).code = known.code

@@ -156,6 +156,11 @@ async def test_what_is_not_there_is_a_problem_too(
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("POST", "/openai/v1/embeddings", 404, "not_found"),
         ("DELETE", "/openai/v1/models", 405, "method_not_allowed"),
+        ("POST", "/v1/responses/compact", 404, "not_found"),
+        ("POST", "/v1/responses/input_tokens", 404, "not_found"),
+        ("POST", "/openai/v1/responses/compact", 404, "not_found"),
+        ("POST", "/v1/responses/resp_1", 405, "method_not_allowed"),
+        ("GET", "/v1/responses", 405, "method_not_allowed"),
     ],
 )
 async def test_where_nothing_is_below_v1_openais_clients_can_read_it(
@@ -166,6 +171,18 @@ async def test_where_nothing_is_below_v1_openais_clients_can_read_it(
     error = answer.json()["error"]
     assert (error["code"], error.keys()) == (code, {"message", "type", "param", "code"})
     assert (answer.headers.get("allow") is not None) == (status == 405)
+
+
+async def test_a_websocket_finds_nothing_anywhere(served: Served) -> None:
+    """OpenAI's SDKs have one for Responses; 404 tells them that there is none, 405 would not."""
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    answer = await served.client.get("/v1/responses", headers=handshake)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
 async def test_blank_items_of_a_history_are_left_out(served: Served, double: Double) -> None:
