@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test quick check fmt lock fault attack mutants simulate bench docs clean
+.PHONY: help setup run serve test quick check fmt lock fault attack clients mutants simulate bench docs clean
 
 # Modules of tests are compiled once, not by each process that runs them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,6 +44,9 @@ fault: $(VENV)/.stamp-test ## only the tests that kill, stall and cut real proce
 attack: $(VENV)/.stamp-test ## attackers beside a well-behaved tenant; prints the table of docs/security.md
 	$(BIN)/python -m tests.attack
 
+clients: $(VENV)/.stamp-test ## ask every client library; writes the table of docs/clients.md
+	$(BIN)/python -m tests.clients --write
+
 mutants: $(VENV)/.stamp-test ## plant faults into a copy; says which of them the tests notice
 	$(BIN)/python -m tests.mutants
 
@@ -64,6 +67,9 @@ lock: ## renew the lock files from pyproject.toml
 		--no-header --no-annotate --extra tracing -c deploy/requirements.txt -o deploy/requirements-tracing.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --extra dev -c deploy/requirements.txt -o tests/requirements.txt
+	for group in tests/clients/python/*/; do \
+		uv pip compile $$group/requirements.in --universal --python-version 3.11 --generate-hashes \
+			--no-header --no-annotate -o $$group/requirements.txt || exit 1; done
 
 clean: ## remove .venv, caches and the local store
 	rm -rf $(VENV) .chat .mypy_cache .ruff_cache .pytest_cache .hypothesis

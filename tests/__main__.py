@@ -125,7 +125,8 @@ def main(arguments: list[str]) -> int:
         arguments.remove("--quick")
         run.part(Part("quick", [*QUICK, *beside(2 * cores())]))
     else:
-        subprocess.run([sys.executable, "-m", "tests.support.node"], cwd=ROOT, check=False)
+        for module in ("tests.support.node", "tests.clients"):
+            subprocess.run([sys.executable, "-m", module, "--install"], cwd=ROOT, check=False)
         for part in parts():
             if run.part(part) == _INTERRUPTED:
                 break

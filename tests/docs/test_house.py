@@ -185,9 +185,16 @@ def test_importing_the_application_does_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("lock", ["deploy/requirements.txt", "tests/requirements.txt"])
-def test_locks_have_hashes_and_no_addresses(lock: str) -> None:
-    text = (ROOT / lock).read_text()
+LOCKS = [
+    ROOT / "deploy" / "requirements.txt",
+    ROOT / "deploy" / "requirements-tracing.txt",
+    *sorted((ROOT / "tests").rglob("requirements.txt")),
+]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT)))
+def test_locks_have_hashes_and_no_addresses(lock: Path) -> None:
+    text = lock.read_text()
     assert "://" not in text
     assert "--index" not in text
     for entry in re.split(r"\n(?=\S)", text.strip()):

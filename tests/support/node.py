@@ -61,17 +61,17 @@ def older_than_needed(node: str) -> None:
         lacking(f"node is {version.stdout.strip()}, and the clients' packages need {OLDEST} or newer")
 
 
-def install(npm: str) -> None:
+def install(npm: str, folder: Path = FOLDER) -> None:
     """What package-lock.json names, once; a first time takes longer than a test may."""
-    digest = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    stamp = FOLDER / "node_modules" / f".installed-{digest[:16]}"
-    with Path(FOLDER / "package-lock.json").open() as lock:
+    digest = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    stamp = folder / "node_modules" / f".installed-{digest[:16]}"
+    with Path(folder / "package-lock.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once install once
         if stamp.exists():
             return
         command = [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"]
         done = subprocess.run(
-            command, cwd=FOLDER, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False
+            command, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False
         )
         assert done.returncode == 0, f"npm ci failed:\n{done.stderr}"
         stamp.touch()

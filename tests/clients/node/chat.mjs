@@ -26,7 +26,7 @@ const packageOf = (version) => (version === "react" ? "ai" : version);
 export const prepare = (versions) => Promise.all([...versions.map((v) => import(packageOf(v))), import("@ai-sdk/react")]);
 
 /** A Chat of any version: `react` is the one below useChat, the others are AbstractChat itself. */
-async function newChat({ version = "react", url, id = "c", messages = [], resumable, resetStep, text, ...init }) {
+export async function newChat({ version = "react", url, id = "c", messages = [], resumable, resetStep, text, ...init }) {
   const sdk = await import(packageOf(version));
   const transport = text
     ? new sdk.TextStreamChatTransport({
@@ -77,7 +77,7 @@ function plainState(messages, onStatus) {
   return state;
 }
 
-const textOf = (message) =>
+export const textOf = (message) =>
   message.parts.filter((part) => part.type === "text").map((part) => part.text).join("");
 
 function result(chat, seen) {

@@ -1,0 +1,1 @@
+"""Every client that is said to work, each asked the same questions: `python -m tests.clients`."""
