@@ -58,6 +58,11 @@ def answer_id(turn_id: str) -> str:
     return f"m{turn_id[1:]}" if turn_id.startswith("t_") else f"m_{turn_id}"
 
 
+def turn_id_of(answer_id: str) -> str:
+    """The turn that has begun an answer."""
+    return f"t{answer_id[1:]}" if answer_id.startswith("m_") else answer_id
+
+
 def is_session_id(value: str) -> bool:
     return bool(_SESSION_ID.match(value)) and value not in (".", "..")
 

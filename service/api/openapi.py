@@ -17,7 +17,8 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from service.api.operation import GUARDED, READS_BODY, TAGS, Answer, Operation, operation_of
-from service.api.schemas import NUMBER, SCHEMAS, TEXT, Schema, one_of, ref
+from service.api.schema_words import NUMBER, TEXT, Schema, one_of, ref
+from service.api.schemas import SCHEMAS
 from service.dialects.errors import envelope
 from service.errors import CODES, ServiceError
 from service.store.ledger import USAGE_DAYS

@@ -7,18 +7,19 @@ from typing import Any, Final
 
 from fastapi import Request
 
-from service import ids
+from service import ids, parts
 from service.api import bodies, examples
 from service.api.operation import plain
 from service.dialects.errors import from_event
-from service.dialects.openai import joined_calls
 from service.dialects.responses import Items
 from service.dialects.responses_object import (
     Ending,
     Head,
+    Kind,
     call_item,
     message_item,
     named,
+    output_item,
     public_id,
     reasoning_item,
     shows_reasoning,
@@ -26,6 +27,7 @@ from service.dialects.responses_object import (
 from service.engine.chains import is_response
 from service.engine.engine import Engine
 from service.errors import ServiceError
+from service.parts import Part
 from service.store.messages import Message
 from service.store.turn_records import Turn, TurnRef
 
@@ -38,19 +40,40 @@ ITEM_PAGE: Final = ("limit_items", "after_item", "order_items")
 DELETED: Final = plain("Deleted", examples.DELETED, "Deleted")
 
 
-def stored_items(session_id: str, message: Message) -> list[dict[str, Any]]:
-    """A message of a session as items. Those of an answer have the ids that its stream gave them."""
+def stored_items(session_id: str, message: Message, turn_id: str | None = None) -> list[dict[str, Any]]:
+    """A message of a session as items. Those of an answer have the ids that its stream gave them.
+
+    Of an answer of several turns those of the last round have the ids of the first turn, or of `turn_id`; in
+    earlier rounds the numbers go on.
+    """
     status = "completed" if message.state == "completed" else "incomplete"
     if message.role != "assistant" or not message.turn_id:
         return [message_item(f"msg_{message.id}", message.role, message.content, status)]
+    turn_id = turn_id or ids.turn_id_of(message.id)
+    *earlier, last = parts.rounds(message.whole) or [[]]
+    numbers: dict[Kind, int] = {}
+    newest = _round(session_id, turn_id, last, status, numbers)
+    before = [_round(session_id, turn_id, one, "completed", numbers) for one in earlier]
+    return [item for one in [*before, newest] for item in one]
+
+
+def _round(
+    session_id: str, turn_id: str, said: list[Part], status: str, numbers: dict[Kind, int]
+) -> list[dict[str, Any]]:
+    """The items of one round. `numbers`: how many of each kind there are already."""
+
+    def item_id(kind: Kind) -> str:
+        number = numbers.get(kind, 0)
+        numbers[kind] = number + 1
+        return public_id(kind, session_id, turn_id, number)
+
     items = []
-    if message.content or not message.tool_calls:
-        item_id = public_id("msg", session_id, message.turn_id)
-        items.append(message_item(item_id, message.role, message.content, status))
-    return items + [
-        call_item(public_id("fc", session_id, message.turn_id, i), call, status)
-        for i, call in enumerate(joined_calls(list(message.tool_calls)))
-    ]
+    text = parts.text_of([part for part in said if part["type"] != parts.RESULT])
+    calls = [part for part in said if part["type"] == parts.CALL]
+    if text or not calls:
+        items.append(message_item(item_id("msg"), "assistant", text, status))
+    items += [call_item(item_id("fc"), parts.chat_call(part), status) for part in calls]
+    return items + [output_item(item_id("fco"), part) for part in said if part["type"] == parts.RESULT]
 
 
 def response_not_found() -> ServiceError:
@@ -82,7 +105,7 @@ async def response_object(engine: Engine, turn: Turn) -> dict[str, Any]:
     ref = turn.ref
     log, answer = await asyncio.gather(
         engine.history.events(ref),
-        engine.history.message(ref.principal, ref.session_id, ids.answer_id(ref.turn_id)),
+        engine.history.message(ref.principal, ref.session_id, turn.answer_id),
     )
     if log and log[-1].terminal and not turn.sealed:  # it has ended meanwhile
         turn = await engine.turn(ref)
@@ -104,13 +127,14 @@ async def response_object(engine: Engine, turn: Turn) -> dict[str, Any]:
 def _output(head: Head, answer: Message, ending: Ending) -> list[dict[str, Any]]:
     """The items of an answer whose log is gone; only the last one can have been cut."""
     output: list[dict[str, Any]] = []
-    if answer.reasoning and shows_reasoning(head.echo):
-        output.append(reasoning_item(head.item_id("rs"), answer.reasoning))
-    if answer.content:
-        output.append(message_item(head.item_id("msg"), "assistant", answer.content))
-    output += [
-        call_item(head.item_id("fc", i), call) for i, call in enumerate(joined_calls(list(answer.tool_calls)))
-    ]
+    said = (parts.rounds(answer.whole) or [[]])[-1] if answer.turn_id == head.turn_id else []
+    thoughts, text = parts.reasoning_of(said), parts.text_of(said)
+    if thoughts and shows_reasoning(head.echo):
+        output.append(reasoning_item(head.item_id("rs"), thoughts))
+    if text:
+        output.append(message_item(head.item_id("msg"), "assistant", text))
+    calls = [part for part in said if part["type"] == parts.CALL]
+    output += [call_item(head.item_id("fc", i), parts.chat_call(call)) for i, call in enumerate(calls)]
     for item in output[-1:]:
         item["status"] = ending.item_status
     return output

@@ -6,58 +6,23 @@ and not here is a failure there.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-Schema = dict[str, Any]
-
-TEXT: Final[Schema] = {"type": "string"}
-NUMBER: Final[Schema] = {"type": "integer"}
-FLAG: Final[Schema] = {"type": "boolean"}
-MILLISECONDS: Final[Schema] = {"type": "integer", "description": "milliseconds since 1970"}
-SECONDS: Final[Schema] = {"type": "integer", "description": "seconds since 1970"}
-OBJECT: Final[Schema] = {"type": "object"}
-
-
-def ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def many(item: Schema) -> Schema:
-    return {"type": "array", "items": item}
-
-
-def maybe(schema: Schema) -> Schema:
-    """The same or null."""
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def one_of(*values: str) -> Schema:
-    return {"type": "string", "enum": list(values)}
-
-
-def fields(description: str = "", /, optional: Schema | None = None, **required: Schema) -> Schema:
-    """An object with these fields and no other."""
-    found: Schema = {
-        "type": "object",
-        "properties": {**required, **(optional or {})},
-        "required": list(required),
-        "additionalProperties": False,
-    }
-    return {**found, "description": description} if description else found
-
-
-def event(data: Schema, *, name: str | None = None, number: Schema | None = None) -> Schema:
-    """One Server-Sent Event; its `data` is JSON in a string, or a word."""
-    text = (
-        data if "const" in data else {**TEXT, "contentMediaType": "application/json", "contentSchema": data}
-    )
-    found: Schema = {"type": "object", "properties": {"data": text}, "required": ["data"]}
-    for field, schema in (("event", {"const": name} if name else None), ("id", number)):
-        if schema is not None:
-            found["properties"][field] = schema
-            found["required"].append(field)
-    return found
-
+from service.api.schema_words import (
+    FLAG,
+    MILLISECONDS,
+    NUMBER,
+    OBJECT,
+    SECONDS,
+    TEXT,
+    Schema,
+    event,
+    fields,
+    many,
+    maybe,
+    one_of,
+    ref,
+)
 
 STATE: Final = one_of("queued", "running", "completed", "stopped", "failed")
 _LIMITS: Final = {
@@ -99,7 +64,13 @@ _FLOAT: Final[Schema] = {"type": "number"}
 _TIMES: Final = {"queue_time": _FLOAT, "prompt_time": _FLOAT, "completion_time": _FLOAT, "total_time": _FLOAT}
 _ENDED: Final = fields(finish_reason=TEXT, usage=ref("Tokens"))
 _TURN_EVENTS: Final[dict[str, Schema]] = {
-    "turn.started": fields(turn_id=TEXT, session_id=TEXT, model=TEXT, created=MILLISECONDS),
+    "turn.started": fields(
+        turn_id=TEXT,
+        session_id=TEXT,
+        model=TEXT,
+        created=MILLISECONDS,
+        optional={"message_id": {**TEXT, "description": "the answer that it goes on with"}},
+    ),
     "attempt.started": fields(attempt=NUMBER, model=TEXT),
     "delta": fields(text=TEXT),
     "reasoning": fields(text=TEXT),
@@ -114,6 +85,29 @@ _TURN_EVENTS: Final[dict[str, Schema]] = {
         optional={"retry_after": {"type": "number"}, "param": TEXT, "usage": ref("Tokens")},
     ),
 }
+_PARTS: Final = [
+    fields(type=one_of("text", "reasoning", "refusal"), text=TEXT),
+    fields(type=one_of("image"), optional={"url": TEXT, "ref": {**TEXT, "description": "the SHA-256"}}),
+    fields(type=one_of("tool_call"), id=TEXT, name=TEXT, arguments={**TEXT, "description": "JSON"}),
+    fields(
+        type=one_of("tool_result"),
+        tool_call_id=TEXT,
+        content=TEXT,
+        optional={"is_error": FLAG, "json": {**FLAG, "description": "the content is a value's JSON"}},
+    ),
+]
+_UI_PARTS: Final = [
+    fields(type=one_of("text", "reasoning"), text=TEXT, state=one_of("done")),
+    fields(type=one_of("step-start")),
+    fields(
+        "`tool-<name>`",
+        type={**TEXT, "pattern": "^tool-"},
+        toolCallId=TEXT,
+        state=one_of("input-available", "output-available", "output-error"),
+        input={},
+        optional={"output": {}, "errorText": TEXT},
+    ),
+]
 _CHECKS: Final[Schema] = {"type": "object", "additionalProperties": TEXT}
 _REASON: Final = {"type": ["string", "null"], "description": "stop, length, tool_calls, content_filter"}
 
@@ -155,6 +149,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         active_turn=maybe({**TEXT, "description": "the running turn"}),
     ),
     "Sessions": fields(data=many(ref("Session")), next=maybe({**TEXT, "description": "the next cursor"})),
+    "Part": {"description": "A part of a message; there are none where all is text.", "anyOf": _PARTS},
     "Message": fields(
         id=TEXT,
         role=one_of("user", "assistant"),
@@ -163,6 +158,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         state=one_of("completed", "stopped", "failed"),
         created=MILLISECONDS,
         optional={
+            "parts": many(ref("Part")),
             "reasoning": {**TEXT, "description": "what the model thought, where it says so"},
             "finish_reason": _REASON,
             "model": {**TEXT, "description": "who answered"},
@@ -255,7 +251,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "type": "object",
         "required": ["id", "type"],
         "description": "An item as OpenAI has it.",
-        "properties": {"id": TEXT, "type": one_of("message", "reasoning", "function_call")},
+        "properties": {
+            "id": TEXT,
+            "type": one_of("message", "reasoning", "function_call", "function_call_output"),
+        },
     },
     "Items": fields(
         object=one_of("list"),
@@ -321,7 +320,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "A UIMessage of the AI SDK; an answer's id equals its `start.messageId`.",
         id=TEXT,
         role=one_of("user", "assistant"),
-        parts=many(fields(type=one_of("text", "reasoning"), text=TEXT, state=one_of("done"))),
+        parts=many({"anyOf": _UI_PARTS}),
         optional={"metadata": ref("AnswerMetadata")},
     ),
     "AnswerMetadata": fields(

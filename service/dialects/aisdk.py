@@ -1,7 +1,5 @@
-"""The UI message stream of Vercel's AI SDK (useChat): its requests and its chunks.
+"""The UI message stream of Vercel's AI SDK (useChat): its chunks. Requests: aisdk_request.py.
 
-The server's texts are the truth, the page's list says which of them there still are: of a request count
-the last message of the user and the ids before it, whose texts only where the server has nothing.
 Chunks have no extra keys and no nulls (the schemas were strict for years). The id of a chunk is
 `<turn>.<event>.<k>`: the encoder is a pure function of the log, so a reader who comes back is sent
 exactly what follows the id it had.
@@ -14,20 +12,18 @@ that follows leaves the void text out (docs/decisions).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, ClassVar, Final, Literal, NotRequired
+from typing import Any, ClassVar, Final
 
 import orjson
-from pydantic import ConfigDict, Field, StrictStr
-from typing_extensions import TypedDict
 
-from service import events, ids
-from service.dialects.base import MAX_HISTORY, Body, Encoder, MessageId, SessionId, query, validate
+from service import events, ids, parts
+from service.dialects.base import Encoder
 from service.dialects.errors import from_event, sentence
-from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
+from service.parts import Part
 from service.usage import detail
 
 _CURSOR: Final = re.compile(r"(t_[a-z0-9]{1,60})\.(\d{1,15})\.(\d{1,6})", re.ASCII)
@@ -38,102 +34,6 @@ _REASONS: Final = {
     "content_filter": "content-filter",
     "tool_calls": "tool-calls",
 }
-
-
-# A page sends its whole chat each time; of a longer one the newest are looked at, the message among them.
-_MESSAGES: Final = MAX_HISTORY + 1
-# Of those before it so many may be unknown to the server in a row: what it refused, which the page keeps.
-_LINEAGE: Final = 64
-
-
-class Part(TypedDict):
-    """A dict, since a page sends thousands of them: an object each would be dear."""
-
-    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]  # pydantic's own way to say it
-    type: StrictStr
-    text: NotRequired[StrictStr | None]
-
-
-class UIMessage(Body):
-    id: MessageId
-    role: Literal["system", "user", "assistant"]
-    parts: Annotated[list[Part], Field(fail_fast=True)]
-
-    @cached_property
-    def text(self) -> str:
-        return "".join([part.get("text") or "" for part in self.parts if part["type"] == "text"])
-
-    @property
-    def has_files(self) -> bool:
-        return any(part["type"] == "file" for part in self.parts)
-
-    @property
-    def seeds(self) -> bool:
-        """A page keeps what was refused for good: blank messages, and those of the user with files."""
-        refused = not self.text.strip() or (self.role == "user" and self.has_files)
-        return self.role != "system" and not refused
-
-
-class UseChatBody(Body):
-    """`POST /api/chat` as DefaultChatTransport sends it; fields that are not listed are ignored."""
-
-    id: SessionId
-    messages: Annotated[list[UIMessage], Field(min_length=1, fail_fast=True)]
-    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
-    messageId: MessageId | None = None
-    model: StrictStr | None = None
-    on_busy: OnBusy | None = None
-
-
-def parse(body: Any, principal: str) -> Send:
-    """A submit, an edit (a submit that names its message) or a regenerate.
-
-    The last two become a submit where the server does not know the message: its turn was
-    refused before it began, or the history is lost. Raises invalid_request, query_empty.
-    """
-    if isinstance(body, dict) and isinstance(messages := body.get("messages"), list):
-        body = {**body, "messages": messages[-_MESSAGES:]}
-    chat = validate(UseChatBody, body)
-    asked = [i for i, message in enumerate(chat.messages) if message.role == "user"]
-    again = chat.trigger == "regenerate-message"
-    edited = not again and chat.messageId is not None
-    if edited:
-        asked = [i for i in asked if chat.messages[i].id == chat.messageId]
-    if not asked or (not again and not edited and asked[-1] != len(chat.messages) - 1):
-        raise ServiceError("invalid_request", "The last message has to be one of the user.")
-    last, before = chat.messages[asked[-1]], chat.messages[: asked[-1]]
-    if last.has_files:
-        raise ServiceError("unsupported_parameter", "Files are not supported; send text.", param="messages")
-    return Send(
-        route="aisdk",
-        principal=principal,
-        content=query(last.text, "The message"),
-        session_id=chat.id,
-        mode="regenerate" if again else "edit" if edited else "append",
-        message_id=last.id,
-        model=chat.model,
-        on_busy=chat.on_busy or "interrupt",
-        on_busy_asked=chat.on_busy is not None,
-        key=None if again or edited else last.id,
-        seeds=[
-            {"id": message.id, "role": message.role, "content": message.text}
-            for message in before
-            if message.seeds
-        ],
-        seeds_required=False,
-        before=_lineage(before, body),
-    )
-
-
-def _lineage(before: list[UIMessage], body: dict[str, Any]) -> list[str]:
-    """What the page's list says of the history: what is not in it, it has cut off.
-
-    A message alone says nothing, since pages may send the newest only; but assistant-ui, whose bodies have
-    `tools`, always sends all that there is.
-    """
-    if not before:
-        return [""] if "tools" in body else []
-    return [message.id for message in reversed(before) if message.role != "system"][:_LINEAGE]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -160,7 +60,13 @@ class AiSdkEncoder(Encoder):
     headers: ClassVar[dict[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}
 
     def __init__(
-        self, turn_id: str, *, after: Cursor | None = None, resets: bool = False, holds: bool = True
+        self,
+        turn_id: str,
+        *,
+        after: Cursor | None = None,
+        resets: bool = False,
+        holds: bool = True,
+        before: Sequence[Part] = (),
     ) -> None:
         self._turn = turn_id.encode()
         self._after = (after.seq, after.k) if after else (0, 0)
@@ -168,6 +74,7 @@ class AiSdkEncoder(Encoder):
         # Whoever comes back has been shown something: its status line waits for nothing.
         self.holds = holds and after is None
         self._shown = after is not None and after.seq > 1
+        self._before = before  # of the answer, for a page that builds all of it anew
         self._open: tuple[str, str] | None = None
         self._calls: dict[int, _Call] = {}
         self._model = ""
@@ -199,8 +106,9 @@ class AiSdkEncoder(Encoder):
                 "model": self._model,
                 "createdAt": started["created"],
             }
-            message_id = ids.answer_id(started["turn_id"])
-            return [_chunk("start", messageId=message_id, messageMetadata=metadata), _chunk("start-step")]
+            message_id = started.get("message_id") or ids.answer_id(started["turn_id"])
+            start = _chunk("start", messageId=message_id, messageMetadata=metadata)
+            return [start, *_retold(self._before), _chunk("start-step")]
         if name == events.ATTEMPT:
             self._model = event.data["model"]
         if name == events.RESTARTED:
@@ -257,14 +165,15 @@ class AiSdkEncoder(Encoder):
         return chunks
 
     def _finish_calls(self) -> list[bytes]:
-        chunks = []
-        for call in self._calls.values():
-            try:
-                given = orjson.loads(call.arguments or "{}")
-            except orjson.JSONDecodeError:
-                given = call.arguments  # as the model wrote it; whoever runs the tool checks it anyway
-            chunks.append(_chunk("tool-input-available", toolCallId=call.id, toolName=call.name, input=given))
-        return chunks
+        return [
+            _chunk(
+                "tool-input-available",
+                toolCallId=call.id,
+                toolName=call.name,
+                input=given_input(call.arguments),
+            )
+            for call in self._calls.values()
+        ]
 
     def _restart(self, event: Event) -> list[bytes]:
         self._open, self._calls = None, {}
@@ -276,6 +185,36 @@ class AiSdkEncoder(Encoder):
     def failed(self, error: ServiceError) -> bytes | None:
         """A reader breaks off and comes back where that may help, and is told otherwise."""
         return None if error.retryable else b"data: %b\n\n" % _error(error)
+
+
+def _retold(before: Sequence[Part]) -> list[bytes]:
+    """Earlier rounds of an answer, each as a step that is over."""
+    chunks: list[bytes] = []
+    for number, one in enumerate(parts.rounds(before)):
+        chunks.append(_chunk("start-step"))
+        for place, part in enumerate(one):
+            chunks += _retold_part(part, f"before-{number}-{place}")
+        chunks.append(_chunk("finish-step"))
+    return chunks
+
+
+def _retold_part(part: Part, name: str) -> list[bytes]:
+    kind = part["type"]
+    if kind == parts.CALL:
+        called = {"toolCallId": part["id"], "toolName": part["name"], "input": given_input(part["arguments"])}
+        return [_chunk("tool-input-available", **called)]
+    if kind == parts.RESULT and part.get("is_error"):
+        return [_chunk("tool-output-error", toolCallId=part["tool_call_id"], errorText=part["content"])]
+    if kind == parts.RESULT:
+        return [_chunk("tool-output-available", toolCallId=part["tool_call_id"], output=given_output(part))]
+    if "text" not in part:
+        return []
+    kind = "reasoning" if kind == parts.REASONING else "text"
+    return [
+        _chunk(f"{kind}-start", id=name),
+        _chunk(f"{kind}-delta", id=name, delta=part["text"]),
+        _chunk(f"{kind}-end", id=name),
+    ]
 
 
 @dataclass(slots=True)
@@ -291,6 +230,19 @@ def _chunk(kind: str, **fields: Any) -> bytes:
 
 def _error(error: ServiceError) -> bytes:
     return _chunk("error", errorText=sentence(error))
+
+
+def given_input(arguments: str) -> Any:
+    """What a tool is given; as the model wrote it where that is no JSON: whoever runs it checks it anyway."""
+    try:
+        return orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError:
+        return arguments
+
+
+def given_output(result: Part) -> Any:
+    """What a tool gave, as it was given."""
+    return orjson.loads(result["content"]) if result.get("json") else result["content"]
 
 
 def ended_metadata(

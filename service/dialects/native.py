@@ -25,6 +25,7 @@ from service.dialects.base import (
     validate,
 )
 from service.dialects.prompts import SystemPrompt
+from service.dialects.tools import ToolFields, ToolResults, tool_params
 from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
 from service.events import Event
@@ -34,7 +35,7 @@ _RETRY_MS: Final = (500, 1500)
 Title = Annotated[StrictStr, Field(max_length=200)]  # 800 bytes
 
 
-class Params(Body):
+class Params(ToolFields):
     temperature: Temperature | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     max_completion_tokens: Completion | None = None
@@ -43,17 +44,27 @@ class Params(Body):
     reasoning_effort: Literal["none", "default", "low", "medium", "high"] | None = None
 
 
+_PLAIN_PARAMS: Final = set(Params.model_fields) - set(ToolFields.model_fields)
+
+
 class Edit(Body):
     message_id: MessageId
     content: StrictStr
 
 
-class TurnBody(Body):
-    """`POST /v1/sessions/{s}/turns`: one of content, regenerate, edit."""
+class TurnBody(ToolFields):
+    """`POST /v1/sessions/{s}/turns`: one of content, regenerate, edit, tool_results, continue.
+
+    Tools and the form of the answer may stand here or in `params`.
+    """
 
     content: StrictStr | None = Field(None, examples=["Why is the sky blue?"])
     regenerate: StrictBool | None = None
     edit: Edit | None = None
+    tool_results: ToolResults | None = Field(None, description="for all calls of the newest answer")
+    go_on: StrictBool | None = Field(
+        None, alias="continue", description="true: the rest of the newest answer, which was cut"
+    )
     message_id: MessageId | None = None
     model: StrictStr | None = None
     params: Params | None = None
@@ -80,10 +91,20 @@ class SessionPatch(Body):
 def parse(body: Any, principal: str, session_id: str) -> Send:
     """Raises query_empty, invalid_request."""
     turn = validate(TurnBody, body)
-    ways = [turn.content is not None, bool(turn.regenerate), turn.edit is not None]
+    ways = [
+        turn.content is not None,
+        bool(turn.regenerate),
+        turn.edit is not None,
+        turn.tool_results is not None,
+        bool(turn.go_on),
+    ]
     if sum(ways) > 1:
-        raise ServiceError("invalid_request", "Give one of content, regenerate and edit.")
-    params = turn.params.model_dump(exclude_none=True) if turn.params else {}
+        raise ServiceError(
+            "invalid_request", "Give one of content, regenerate, edit, tool_results and continue."
+        )
+    params = turn.params.model_dump(exclude_none=True, include=_PLAIN_PARAMS) if turn.params else {}
+    params |= tool_params(turn.params) if turn.params else {}
+    params |= tool_params(turn)
     send = Send(
         route="turns",
         principal=principal,
@@ -100,6 +121,9 @@ def parse(body: Any, principal: str, session_id: str) -> Send:
         send.message_id, send.content = turn.edit.message_id, query(turn.edit.content, "edit.content")
     elif turn.regenerate:
         send.mode, send.must_exist = "regenerate", True
+    elif turn.tool_results is not None or turn.go_on:
+        send.mode, send.must_exist = "continue", True
+        send.results = [result.part() for result in turn.tool_results or ()]
     else:
         send.content = query(turn.content, "content")
     return send

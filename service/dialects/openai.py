@@ -20,6 +20,7 @@ from service.dialects.errors import from_event, openai_error
 from service.dialects.passed_on import PassedOn
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
+from service.parts import joined_calls
 
 # Ours -> OpenAI's; everything else has the same name on both sides.
 _REASONS: Final = {"abandoned": "stop"}
@@ -182,17 +183,3 @@ def _error(error: ServiceError) -> bytes:
 def _reason(event: Event) -> str:
     reason = str(event.data["finish_reason"])
     return _REASONS.get(reason, reason)
-
-
-def joined_calls(deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tool calls put together by their index, as clients of a stream do."""
-    calls: dict[int, dict[str, Any]] = {}
-    for delta in deltas:
-        function = delta.get("function") or {}
-        call = calls.setdefault(
-            delta.get("index", 0), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-        )
-        call["id"] = delta.get("id") or call["id"]
-        call["function"]["name"] += function.get("name") or ""
-        call["function"]["arguments"] += function.get("arguments") or ""
-    return list(calls.values())

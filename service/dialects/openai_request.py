@@ -19,14 +19,15 @@ from service.dialects.base import (
     SessionId,
     StopText,
     Temperature,
-    at_most,
     query,
     validate,
 )
 from service.dialects.openai import CompletionEncoder, StreamEncoder
 from service.dialects.prompts import kept
+from service.dialects.tools import ToolFields, go_on, tool_params
 from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
+from service.parts import folded
 
 # What would change the answer and cannot be had, with the values that ask for nothing.
 _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
@@ -46,32 +47,13 @@ _PASSED_ON: Final = (
     "top_p",
     "seed",
     "stop",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "response_format",
     "reasoning_effort",
     "user",
 )
 
 
-# What is said of tools, and refused by Groq where there are none.
-_OF_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls")
-
-
 # Parts of an assistant's message that are not of what it said: Groq takes none of them.
 _THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking")
-
-
-# Bytes of what is kept with a turn until it ends. Tools and formats count as tokens of the prompt as well;
-# of a choice Groq takes one name.
-_Tools = Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS, fail_fast=True), at_most(262_144)]
-
-
-_Format = Annotated[dict[str, Any], at_most(65_536)]
-
-
-_Choice = Annotated[StrictStr | dict[str, Any], at_most(1_024)]
 
 
 # Dicts, since a call may hold thousands of them: an object each would be dear.
@@ -100,7 +82,7 @@ class StreamOptions(Body):
     include_usage: StrictBool | None = None
 
 
-class CompletionBody(Body):
+class CompletionBody(ToolFields):
     """`POST /v1/chat/completions`; fields that are not listed are ignored."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
@@ -113,10 +95,6 @@ class CompletionBody(Body):
     stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
     max_completion_tokens: Completion | None = None
     max_tokens: Completion | None = None
-    tools: _Tools | None = None
-    tool_choice: _Choice | None = None
-    parallel_tool_calls: StrictBool | None = None
-    response_format: _Format | None = None
     reasoning_effort: Label | None = None
     reasoning_format: Label | None = None
     include_reasoning: StrictBool | None = None
@@ -140,11 +118,8 @@ def parse(
         ids.check_session_id(session_header)
     messages = [_message(message, i) for i, message in enumerate(call.messages)]
     last = _asked(messages)
-    params = {
-        name: value
-        for name in _PASSED_ON
-        if (value := getattr(call, name)) is not None and (call.tools or name not in _OF_TOOLS)
-    }
+    params = {name: value for name in _PASSED_ON if (value := getattr(call, name)) is not None}
+    params |= tool_params(call)
     if completion := call.max_completion_tokens or call.max_tokens:
         params["max_completion_tokens"] = completion
     system = [message["content"] for message in messages if message["role"] == "system"]
@@ -157,15 +132,12 @@ def parse(
         system=kept(next((text for text in system if text.strip()), None)),
         params=params,
         messages=messages,
-        seeds=[
-            {"role": message["role"], "content": message["content"]}
-            for message in messages[:last]
-            if message["role"] in ("user", "assistant") and message["content"]
-        ][-MAX_HISTORY:],
+        seeds=folded(messages[:last])[-MAX_HISTORY:],
         seeds_required=False,
         on_busy=call.on_busy or "reject",
         on_busy_asked=call.on_busy is not None,
     )
+    go_on(send, messages[last + 1 :])
     reasoning = call.include_reasoning is not False and call.reasoning_format != "hidden"
     send.shows = "end" if not call.stream else "all" if reasoning else "text"
     if not call.stream:

@@ -1,9 +1,9 @@
 """OpenAI's Response: its ids, its items and the object, from a turn or from what its log says.
 
 An id carries its session and turn, so that no index is needed: `resp_<turn>_<session>`, and the same for
-answers (`msg_`), reasoning (`rs_`) and function calls (`fc_`), whose second and later ones of a turn have
-a number: `fc_<turn>.1_<session>`. Ids resolve within their principal only. All fields of the object are
-always there, null where nothing is known: strict clients ask for that. No I/O here.
+answers (`msg_`), reasoning (`rs_`), function calls (`fc_`) and their outputs (`fco_`), whose second and later
+ones of a turn have a number: `fc_<turn>.1_<session>`. Ids resolve within their principal only. All fields of
+the object are always there, null where nothing is known: strict clients ask for that. No I/O here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from service.errors import ServiceError
+from service.parts import Part
 from service.usage import detail
 
-Kind = Literal["resp", "msg", "rs", "fc"]
+Kind = Literal["resp", "msg", "rs", "fc", "fco"]
+#: The type of an item that has what a function gave.
+OUTPUT: Final = "function_call_output"
 _ID: Final = re.compile(
-    r"(resp|msg|rs|fc)_([0-9a-z]{26})(?:\.([0-9]{1,4}))?_([A-Za-z0-9_.:-]{1,128})", re.ASCII
+    r"(resp|msg|rs|fco|fc)_([0-9a-z]{26})(?:\.([0-9]{1,4}))?_([A-Za-z0-9_.:-]{1,128})", re.ASCII
 )
 
 # Our finish reasons that end an answer early, and OpenAI's word for why.
@@ -75,6 +78,17 @@ def call_item(item_id: str, call: dict[str, Any], status: str = "completed") -> 
         "name": function.get("name") or "",
         "arguments": function.get("arguments") or "",
         "status": status,
+    }
+
+
+def output_item(item_id: str, result: Part) -> dict[str, Any]:
+    """`result`: a part of type tool_result."""
+    return {
+        "id": item_id,
+        "type": OUTPUT,
+        "call_id": result["tool_call_id"],
+        "output": result["content"],
+        "status": "completed",
     }
 
 

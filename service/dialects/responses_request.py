@@ -26,8 +26,10 @@ from service.dialects.base import (
     validate,
 )
 from service.dialects.prompts import kept
+from service.dialects.tools import go_on
 from service.engine.sends import Send
 from service.errors import ServiceError
+from service.parts import folded, result
 
 # What would change the answer and cannot be had, with the values that ask for nothing.
 _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
@@ -59,12 +61,6 @@ _ECHOED: Final = (
     "truncation",
     "user",
 )
-#: Why a function call cannot be carried over from an earlier response.
-NO_TOOLS_IN_CHAINS: Final = (
-    "Function calls are not kept between responses yet: send the whole input, with the calls and their "
-    "outputs, without previous_response_id and conversation."
-)
-
 Metadata = Annotated[
     dict[Annotated[StrictStr, Field(max_length=64)], Annotated[StrictStr, Field(max_length=512)]],
     Field(max_length=16),
@@ -325,33 +321,36 @@ def begin_with(call: Call, items: list[Item]) -> None:
         raise ServiceError("query_empty", "input has no message of the user.", param="input")
     last, send = asked[-1], call.send
     send.content = query(messages[last]["content"], "input")
-    send.seeds = [
-        {"role": one["role"], "content": one["content"]}
-        for one in messages[:last]
-        if one["role"] in ("user", "assistant") and one["content"]
-    ][-MAX_HISTORY:]
+    send.seeds = folded(messages[:last])[-MAX_HISTORY:]
     system = [one["content"] for one in messages if one["role"] == "system" and one["content"].strip()]
     send.system = kept("\n\n".join(system) or None)
+    since = messages[last + 1 :]
     if call.instructions:
         messages.insert(0, {"role": "system", "content": call.instructions})
     send.messages = messages
-    if any(item.kind in ("call", "output") for item in items):
-        send.response["tool_items"] = True
+    go_on(send, since)
 
 
 def go_on_with(call: Call, items: list[Item]) -> None:
-    """Make the input the next message of a session. Raises query_empty, unsupported_parameter."""
+    """Make the input the next message of a session, or the outputs of the calls of its newest answer.
+
+    Calls are known there. Raises query_empty, unsupported_parameter, invalid_request.
+    """
+    outputs = [item for item in items if item.kind == "output"]
     for item in items:
-        if item.kind in ("call", "output"):
-            raise _unsupported(item.where, NO_TOOLS_IN_CHAINS)
-        if item.role == "assistant":
+        if item.role == "assistant" or (item.role == "user" and outputs):
             raise _unsupported(
-                f"{item.where}.role", "What a conversation goes on with are messages of the user."
+                f"{item.where}.role", "A conversation goes on with messages of the user, or with outputs."
             )
     said = [item.text for item in items if item.role == "user" and item.text.strip()]
     system = [call.instructions, *(item.text for item in items if item.role == "system")]
-    call.send.content = query("\n\n".join(said), "input")
-    call.send.instructions = "\n\n".join(text for text in system if text) or None
+    send = call.send
+    if outputs:
+        send.mode, send.must_exist = "continue", True
+        send.results = [result(item.call["id"], item.text) for item in outputs]
+    else:
+        send.content = query("\n\n".join(said), "input")
+    send.instructions = "\n\n".join(text for text in system if text) or None
 
 
 def _context(items: list[Item]) -> list[dict[str, Any]]:
@@ -366,7 +365,7 @@ def _context(items: list[Item]) -> list[dict[str, Any]]:
             if item.call["id"] not in calls:
                 raise ServiceError(
                     "invalid_request",
-                    f"{item.where}: no function_call of this call_id comes before it. " + NO_TOOLS_IN_CHAINS,
+                    f"{item.where}: no function_call of this call_id comes before it.",
                     param=f"{item.where}.call_id",
                 )
             messages.append({"role": "tool", "tool_call_id": item.call["id"], "content": item.text})

@@ -21,6 +21,7 @@ from service.engine.admission import Admission
 from service.engine.background import Background
 from service.engine.budgets import Budgets, SlotsBusy
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
+from service.engine.exchanges import find_base, no_results_of_newest
 from service.engine.history import session_not_found, turn_not_found
 from service.engine.running import Running
 from service.engine.sends import Attached, Send, draft
@@ -157,16 +158,21 @@ class Beginning:
         )
         ref = TurnRef(send.principal, session_id, ids.new_turn_id())
         session = seen.session
+        if send.mode == "continue":
+            if session is None and send.must_exist:
+                raise session_not_found()
+            busy = session is not None and session.active_turn is not None
+            await find_base(self._store.sessions, send, session_id, busy=busy)
         model = self._catalogue.resolve(send.model or (session.model if session else None))
         kept = send.system or (session.system_prompt if session else None)
         system = "\n\n".join(text for text in (send.instructions, kept) if text) or DEFAULT_SYSTEM_PROMPT
         model.check(send.params)
         await send.breathe()
         required = len(send.seeds) if send.seeds_required else 0
-        self._contexts.check(
-            send.principal, model, send.params, system, send.content, send.messages, required
-        )
+        self._contexts.check(send, model, system, required)
         params = {**send.params, "system": system}
+        if send.prior and send.base is None:
+            params["prior"] = send.prior
         if send.messages is not None:
             params["messages"] = send.messages
         if send.toll is not None and self._admission.full:
@@ -271,7 +277,9 @@ class Beginning:
             request=send.request_id,
             reserved=begin.fields["reserved"],
             shows=send.shows,
-            question=send.content,
+            question="" if send.parts or send.base is not None else send.content,
+            goes_on=send.base.answer.id if send.base is not None else "",
+            before=send.base.before if send.base is not None else None,
             history=_unchanged(seen, begun, send),
         )
         if begun.state == "running":
@@ -315,6 +323,8 @@ class Beginning:
             if attached is None:
                 raise turn_not_found()
             return attached
+        if begun.outcome == "MESSAGE_EXISTS" and send.results:
+            raise no_results_of_newest()
         if begun.outcome in ("MISMATCH", "MESSAGE_EXISTS"):
             raise _mismatch()
         if begun.outcome == "BUSY":
@@ -333,6 +343,10 @@ class Beginning:
             )
         if begun.outcome == "NO_SESSION":
             raise session_not_found()
+        if send.base is not None:
+            raise ServiceError(
+                "turn_in_progress", "The session has gone on meanwhile; read its messages.", retryable=False
+            )
         raise ServiceError("message_not_found", "There is no user message of that id in this session.")
 
 

@@ -8,9 +8,9 @@ they are left out of contexts. Reads only: what begins is beginning.py's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from service import ids
+from service import ids, parts
 from service.errors import ServiceError
 from service.store.messages import Message
 from service.store.store import Store
@@ -28,14 +28,14 @@ class Base:
     """The session to send to, and what it begins with where it is new."""
 
     session_id: str
-    seeds: list[dict[str, str]] = field(default_factory=list)
+    seeds: list[dict[str, Any]] = field(default_factory=list)
     system: str | None = None
 
 
-async def base_of(store: Store, ref: TurnRef, key: str | None, no_tools: str) -> Base:
+async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: bool) -> Base:
     """Where to send what goes on from a turn. `key` is the send's idempotency key.
 
-    Raises previous_response_not_found, unsupported_parameter with the sentence `no_tools`, invalid_request.
+    `answering`: it is outputs of the function calls. Raises previous_response_not_found, invalid_request.
     """
     turn = await store.turns.get(ref)
     session = await store.sessions.get(ref.principal, ref.session_id)
@@ -43,7 +43,7 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, no_tools: str) ->
         raise previous_not_found()
     if not turn.sealed:
         return Base(ref.session_id)  # which is busy, and says so
-    answer_id = ids.answer_id(ref.turn_id)
+    answer_id = turn.answer_id
     answer = await store.sessions.message(ref.principal, ref.session_id, answer_id)
     if answer is None:
         raise ServiceError(
@@ -51,14 +51,25 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, no_tools: str) ->
             "The previous response has no answer to go on from; use the one before it.",
             param="previous_response_id",
         )
-    if answer.tool_calls or turn.response.get("tool_items"):
-        raise ServiceError("unsupported_parameter", no_tools, param="previous_response_id")
+    waiting = parts.open_calls(answer.whole)
+    if waiting and not answering:
+        raise ServiceError(
+            "invalid_request",
+            f"There is no output for the function call {waiting[0]['id']:.100}.",
+            param="input",
+        )
     newest = await _newest_answer(store, ref)
     if newest == answer_id:
         return Base(ref.session_id)
     # In this order: whoever was not the newest any more may have been answered by this very send.
     if key is not None and await store.turns.known(ref.principal, ref.session_id, key) is not None:
         return Base(ref.session_id)
+    if answering:
+        raise ServiceError(
+            "invalid_request",
+            "Newer responses follow this one; send outputs to the newest.",
+            param="previous_response_id",
+        )
     seeds = await _copy(store, ref, answer_id)
     session_id = ids.derived_session_id(ref.principal, key) if key else ids.new_session_id()
     return Base(session_id, seeds, session.system_prompt)
@@ -88,7 +99,7 @@ async def _newest_answer(store: Store, ref: TurnRef) -> str | None:
             return answers[0] if answers else None
 
 
-async def _copy(store: Store, ref: TurnRef, answer_id: str) -> list[dict[str, str]]:
+async def _copy(store: Store, ref: TurnRef, answer_id: str) -> list[dict[str, Any]]:
     """What was said up to an answer, and it."""
     said: list[Message] = []
     place: int | None = None
@@ -110,7 +121,8 @@ async def _copy(store: Store, ref: TurnRef, answer_id: str) -> list[dict[str, st
         )
     following = [*(message.role for message in said[1:]), ""]
     return [
-        {"role": message.role, "content": message.content}
+        {"role": message.role, "content": message.content, "parts": message.parts}
         for message, after in zip(said, following, strict=True)
-        if message.content and (message.role == "assistant" or not message.turn_id or after == "assistant")
+        if (message.content or message.parts)
+        and (message.role == "assistant" or not message.turn_id or after == "assistant")
     ]

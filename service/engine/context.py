@@ -8,14 +8,17 @@ again after a takeover.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
+from service import parts
+from service.engine.exchanges import said_before
 from service.engine.sends import Send
 from service.errors import ServiceError
+from service.parts import Chat, Part
 from service.store.messages import Page, Said
 from service.store.send_admission import SessionSnapshot
 from service.store.sessions import Sessions
@@ -23,6 +26,11 @@ from service.store.turn_records import Turn, TurnRef
 from service.upstream.models import Model
 
 DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
+#: What a model that takes no prefill is asked for the rest of its answer with.
+GO_ON: Final = (
+    "Your answer was cut off. Go on exactly where it ended, in the middle of a word if need be: "
+    "repeat nothing, explain nothing."
+)
 
 # Chat templates wrap every message in a few tokens (o200k_harmony: 4) and prime the answer.
 _PER_MESSAGE: Final = 4
@@ -31,6 +39,8 @@ _PRIMING: Final = 16
 _TELLING: Final = 500
 # Principals whose ratio a worker remembers, some 150 bytes each; a forgotten one begins again at 1.
 _KNOWN_PRINCIPALS: Final = 4_096
+# What an image is counted as where its model has no rule of its own.
+_PER_IMAGE: Final = 1_024
 # A place behind all messages.
 _END: Final = 2**53
 # The place of a session's first question: nothing is before it.
@@ -67,6 +77,23 @@ class Counter:
 
     def message(self, content: str) -> int:
         return self.text(content) + _PER_MESSAGE
+
+    def chat(self, messages: Iterable[Chat]) -> int:
+        """Tokens of messages as a model is sent them."""
+        return sum(self._chat(message) for message in messages)
+
+    def _chat(self, message: Chat) -> int:
+        content = message.get("content") or ""
+        if isinstance(content, str):
+            tokens = self.message(content)
+        else:
+            tokens = _PER_MESSAGE + sum(self._part(part) for part in content)
+        for call in message.get("tool_calls", ()):
+            tokens += self.message(call["function"]["name"] + str(call["function"]["arguments"]))
+        return tokens + (self.text(message["reasoning"]) if message.get("reasoning") else 0)
+
+    def _part(self, part: dict[str, Any]) -> int:
+        return _PER_IMAGE if part["type"] == "image_url" else self.text(part["text"])
 
 
 class Tokens:
@@ -128,31 +155,24 @@ class Contexts:
         """Tokens that a prompt may have."""
         return model.context_window - self.completion_of(model, params) - _PRIMING
 
-    def check(
-        self,
-        principal: str,
-        model: Model,
-        params: dict[str, Any],
-        system: str,
-        content: str,
-        messages: list[dict[str, Any]] | None = None,
-        history: int = 0,
-    ) -> int:
+    def check(self, send: Send, model: Model, system: str, history: int = 0) -> int:
         """Tokens of the smallest context there is. Raises context_too_long where it never fits.
 
         `history`: messages that a new session is to begin with; what no context can hold is not stored.
         """
+        params = send.params
         most = max(0, self.room(model, params)) // (_PER_MESSAGE + 1)
         if history > most:
             raise ServiceError(
                 "context_too_long",
                 f"The history has {history} messages; with the room for the answer the model takes {most}.",
             )
-        counter = self._tokens.of(principal)
-        if messages is not None:
-            what, smallest = "conversation", explicit(counter, messages)
+        counter = self._tokens.of(send.principal)
+        if send.messages is not None:
+            what, smallest = "conversation", counter.chat(send.messages)
         else:
-            what, smallest = "message", counter.message(system) + counter.message(content)
+            what, smallest = "message", counter.message(system) + counter.chat(_question(send))
+            smallest += counter.chat(_fitting_rounds(counter, _before(send), 0))
         smallest += _formats(counter, params)
         if smallest > self.room(model, params):
             raise ServiceError(
@@ -167,25 +187,27 @@ class Contexts:
         formats = _formats(counter, turn.params)
         if "messages" in turn.params:
             given = turn.params["messages"]
-            return _context(given, explicit(counter, given), formats)
+            return _context(given, counter.chat(given), formats)
         system = turn.params.get("system") or DEFAULT_SYSTEM_PROMPT
-        question = turn.question or await self._question(turn)
-        used = counter.message(system) + counter.message(question)
+        exchange = await self._asked(turn)
+        room = self.room(model, turn.params) - formats - counter.message(system) - counter.chat(exchange)
+        before = await said_before(self._sessions, turn)
+        reasoning = model.supports("reasoning_history")
+        exchange += _going_on(before, _fitting_rounds(counter, before, room, reasoning=reasoning), model)
+        used = counter.message(system) + counter.chat(exchange)
         room = self.room(model, turn.params) - used - formats
         seen, turn.history = turn.history, None  # not kept for as long as the turn runs
-        window = await self._window(turn.ref, turn.pos - 1, room, seen)
-        messages = [
-            {"role": "system", "content": system},
-            *({"role": one.role, "content": one.content} for one in window.said),
-            {"role": "user", "content": question},
-        ]
+        window = await self._window(turn.ref, turn.pos - 1, room, seen, model)
+        messages = [{"role": "system", "content": system}, *window.chat, *exchange]
         return _context(messages, used + window.tokens, formats)
 
-    async def _question(self, turn: Turn) -> str:
+    async def _asked(self, turn: Turn) -> list[Chat]:
+        if turn.question:
+            return parts.chat("user", turn.question, ())
         message = await self._sessions.message(turn.ref.principal, turn.ref.session_id, turn.user)
         if message is None:
             raise ServiceError("session_not_found", "The session was deleted.")
-        return message.content
+        return parts.chat("user", message.content, message.parts)
 
     async def estimate(
         self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
@@ -196,30 +218,33 @@ class Contexts:
         """
         counter = self._tokens.of(ref.principal)
         if send.messages is not None:
-            return explicit(counter, send.messages) + _formats(counter, params) + _PRIMING
-        used = counter.message(params["system"]) + counter.message(send.content)
+            return counter.chat(send.messages) + _formats(counter, params) + _PRIMING
+        used = counter.message(params["system"]) + counter.chat(_question(send))
+        used += counter.chat(parts.chat("assistant", "", _before(send)))
         used += _formats(counter, params) + _PRIMING
         if seen.session is None or not seen.session.turns:  # else they are there already, or in vain
-            used += sum(counter.message(seed["content"]) for seed in send.seeds)
+            used += sum(counter.chat(_seed(seed)) for seed in send.seeds)
         if seen.session is not None:
-            window = await self._window(ref, _END, self.room(model, params) - used, seen.page)
+            place = send.base.place - 1 if send.base is not None else _END
+            window = await self._window(ref, place, self.room(model, params) - used, seen.page, model)
             seen.page = window.read
             used += window.tokens
         return used
 
-    async def _window(self, ref: TurnRef, place: int, room: int, seen: Page | None) -> _Window:
+    async def _window(self, ref: TurnRef, place: int, room: int, seen: Page | None, model: Model) -> _Window:
         """The newest messages below a place that fit; `seen` is what is known of them."""
-        counter = self._tokens.of(ref.principal)
+        counter, reasoning = self._tokens.of(ref.principal), model.supports("reasoning_history")
         page = Page([], place > _FIRST) if seen is None else seen.below(place)
-        fitting: list[tuple[Said, int]] = []  # with their tokens, newest first
+        fitting: list[_Fitting] = []  # newest first
         used = 0
         while True:
             for one in page.said[len(fitting) :]:
-                tokens = counter.message(one.content)
+                chat = _told(one, reasoning=reasoning)
+                tokens = counter.chat(chat)
                 if used + tokens > room:
                     return _Window(*_trimmed(fitting, room), page)
                 used += tokens
-                fitting.append((one, tokens))
+                fitting.append(_Fitting(one, chat, tokens))
             if not page.more:
                 return _Window(_answered(fitting), used, page)
             size = min(_PAGE_BYTES, max(0, room - used) * _BYTES_PER_TOKEN + _SPARE_BYTES)
@@ -228,14 +253,40 @@ class Contexts:
             page = page.followed_by(older)
 
 
-def explicit(counter: Counter, messages: list[dict[str, Any]]) -> int:
-    """Tokens of a context that the caller gave as a whole; it is sent as it is or refused."""
-    tokens = 0
-    for message in messages:
-        tokens += counter.message(str(message.get("content") or ""))
-        for call in message.get("tool_calls", ()):
-            tokens += counter.message(call["function"]["name"] + str(call["function"]["arguments"]))
-    return tokens
+def _told(one: Said, *, reasoning: bool) -> list[Chat]:
+    """All that a model is told of a message: a call and its results are in it together or not at all."""
+    return parts.chat(one.role, one.content, one.whole if reasoning else one.parts, reasoning=reasoning)
+
+
+def _question(send: Send) -> list[Chat]:
+    if send.base is not None:
+        return parts.chat("user", send.base.question.content, send.base.question.parts)
+    return parts.chat("user", send.content, send.parts)
+
+
+def _before(send: Send) -> list[Part]:
+    return send.base.before if send.base is not None else send.prior
+
+
+def _fitting_rounds(
+    counter: Counter, before: list[Part], room: int, *, reasoning: bool = False
+) -> list[Chat]:
+    """What a model is told of an exchange that goes on: the newest rounds that fit, one in any case."""
+    told = [parts.chat("assistant", "", one, reasoning=reasoning) for one in parts.rounds(before)]
+    tokens = [counter.chat(one) for one in told]
+    while len(told) > 1 and sum(tokens) > room:
+        told, tokens = told[1:], tokens[1:]
+    return [message for one in told for message in one]
+
+
+def _going_on(before: list[Part], told: list[Chat], model: Model) -> list[Chat]:
+    """How a model is asked for the rest of an answer that was cut: by a prefill, or by these words."""
+    cut = told and before[-1]["type"] != parts.RESULT
+    return [*told, {"role": "user", "content": GO_ON}] if cut and not model.prefills else told
+
+
+def _seed(seed: dict[str, Any]) -> list[Chat]:
+    return parts.chat(seed["role"], seed["content"], seed.get("parts", ()))
 
 
 def _formats(counter: Counter, params: dict[str, Any]) -> int:
@@ -250,36 +301,44 @@ def _context(messages: list[dict[str, Any]], tokens: int, formats: int) -> Conte
     return Context(messages, tokens + formats + _PRIMING, text)
 
 
+class _Fitting(NamedTuple):
+    """A message that fits, what a model is told of it, and the tokens of that."""
+
+    said: Said
+    chat: list[Chat]
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Window:
     """What of a history is sent, oldest first; its tokens, unanswered questions among them; what was read."""
 
-    said: list[Said]
+    chat: list[Chat]
     tokens: int
     read: Page
 
 
-def _trimmed(fitting: list[tuple[Said, int]], room: int) -> tuple[list[Said], int]:
+def _trimmed(fitting: list[_Fitting], room: int) -> tuple[list[Chat], int]:
     """Begin at a round place: the front then moves once in many turns, not in each."""
     kept = fitting
     for step in _STEPS:
-        starts = [i for i, (one, _) in enumerate(fitting) if one.place % step == 0]
+        starts = [i for i, one in enumerate(fitting) if one.said.place % step == 0]
         if starts:
             candidate = fitting[: starts[-1] + 1]
-            if sum(tokens for _, tokens in candidate) >= room // 2:
+            if sum(one.tokens for one in candidate) >= room // 2:
                 kept = candidate
                 break
-    said = _answered(kept)
-    while said and said[0].role == "assistant":
-        said.pop(0)
-    return said, sum(tokens for _, tokens in kept)
+    while kept and kept[-1].said.role == "assistant":
+        kept = kept[:-1]
+    return _answered(kept), sum(one.tokens for one in kept)
 
 
-def _answered(fitting: list[tuple[Said, int]]) -> list[Said]:
+def _answered(fitting: list[_Fitting]) -> list[Chat]:
     """Oldest first, without the questions of turns that ended without text (seeds stay)."""
-    answers = {one.place for one, _ in fitting if one.role == "assistant" and one.content}
+    answers = {one.said.place for one in fitting if one.said.role == "assistant" and one.chat}
     return [
-        one
-        for one, _ in reversed(fitting)
-        if not one.turn_id or (one.place if one.role == "assistant" else one.place + 1) in answers
+        message
+        for one in reversed(fitting)
+        if one.said.role == "assistant" or not one.said.turn_id or one.said.place + 1 in answers
+        for message in one.chat
     ]

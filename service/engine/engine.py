@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from service import ids
 from service.config.settings import Settings
 from service.engine.admission import Admission
 from service.engine.background import Background
@@ -18,6 +17,7 @@ from service.engine.beginning import Beginning
 from service.engine.booking import Booking
 from service.engine.budgets import Budgets
 from service.engine.context import Contexts, Tokens
+from service.engine.exchanges import was_before
 from service.engine.flusher import Flusher
 from service.engine.history import History, session_not_found, turn_not_found
 from service.engine.live import Answer
@@ -32,6 +32,7 @@ from service.engine.stopping import Stops
 from service.engine.storage import Storage
 from service.engine.tail_cache import FAREWELL_SECONDS, TailCaches
 from service.errors import ServiceError
+from service.parts import Part
 from service.store.connection.notifications_cluster import make_doorbell
 from service.store.store import Store
 from service.store.turn_records import Turn, TurnRef
@@ -201,13 +202,17 @@ class Engine:
                 return
         raise ServiceError("turn_in_progress", "The session goes on answering; try again.", retry_after=1)
 
+    async def said_before(self, turn: Turn) -> list[Part]:
+        """What there was, before a turn, of the answer that it goes on with."""
+        return await was_before(self.store.sessions, turn, await self.text(turn)) if turn.goes_on else []
+
     async def text(self, turn: Turn) -> str:
-        """The answer so far, or the whole of it."""
-        if turn.sealed:
+        """The answer so far, or the whole of it; of one that went on with another, its own share."""
+        if turn.sealed and not turn.goes_on:
             message = await self.store.sessions.message(
-                turn.ref.principal, turn.ref.session_id, ids.answer_id(turn.ref.turn_id)
+                turn.ref.principal, turn.ref.session_id, turn.answer_id
             )
-            if message is not None:
+            if message is not None and message.turn_id == turn.ref.turn_id:
                 return message.content
         answer = Answer()
         answer.replay(await self.store.log.read_all(turn.ref))

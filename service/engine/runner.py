@@ -234,7 +234,7 @@ class Runner:
         turn, model = live.turn, permit.model
         messages = context.messages
         if live.shown and live.answer.text:
-            messages = [*messages, {"role": "assistant", "content": "".join(live.answer.text)}]
+            messages = _prefilled(messages, "".join(live.answer.text))
         await live.landed()
         live.ask(model, context.prompt_tokens)
         # The provider is paid for a call whose attempt is in the log, and for no other: a store that
@@ -316,6 +316,14 @@ class Runner:
             return await self._sealer.gone(live)
         log.warning("turn.left", turn=live.turn.ref.turn_id, epoch=live.turn.epoch, reason=signal)
         return ""
+
+
+def _prefilled(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The context with what the model has said of its answer already."""
+    last = messages[-1]
+    if last["role"] == "assistant" and not last.get("tool_calls"):
+        return [*messages[:-1], {**last, "content": (last["content"] or "") + text}]
+    return [*messages, {"role": "assistant", "content": text}]
 
 
 def _params(model: Model, params: dict[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import orjson
 
-from service import events, ids
+from service import events, parts
 from service.config.settings import Settings
 from service.engine import billing
 from service.engine.attempts import origin
 from service.engine.budgets import Budgets
+from service.engine.exchanges import said_before
 from service.engine.live import Answer, Live
 from service.engine.tail_cache import TailCaches
 from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
@@ -131,6 +132,7 @@ class Sealer:
         """Seal a turn that was claimed by force: the answer so far is what its log says."""
         answer = Answer()
         answer.replay(await self._store.log.read_all(turn.ref))
+        await said_before(self._store.sessions, turn)
         usage = billing.usage(turn, turn.tokens)
         payloads = [events.structured(events.STOPPED, {"finish_reason": "stop", "usage": usage})]
         if turn.state == "queued":
@@ -151,6 +153,7 @@ class Sealer:
     ) -> str:
         turn = live.turn
         await live.landed()
+        await said_before(self._store.sessions, turn)
         name = {"completed": events.COMPLETED, "stopped": events.STOPPED, "failed": events.FAILED}[state]
         payloads = [*live.unwritten(), events.structured(name, body)]
         fields: dict[str, Any] = {"attempt": turn.attempt}
@@ -240,26 +243,12 @@ class Sealer:
         first_id: int,
         frees_key: bool = False,
     ) -> Seal:
-        answer_id = ids.answer_id(turn.ref.turn_id)
         message = b""
         # What was shown is kept, thoughts alone too; where the key is free a repeat takes the answer's place.
         if not answer.empty or state == "completed" or (answer.reasoning and not frees_key):
-            message = Message(
-                id=answer_id,
-                role="assistant",
-                content="".join(answer.text),
-                turn_id=turn.ref.turn_id,
-                state=state,
-                created=int(time.time() * 1000),
-                reasoning="".join(answer.reasoning),
-                tool_calls=tuple(answer.tool_calls),
-                finish_reason=fields.get("finish", ""),
-                model=turn.answered_by or turn.model,
-                usage=usage,
-                begun=_begun(turn),
-            ).dump()
+            message = _message(turn, state, answer, usage, fields.get("finish", "")).dump()
         fields = {**fields, "usage": orjson.dumps(usage), "ended": int(time.time() * 1000)}
-        return Seal(state, first_id, payloads, fields, answer_id, message, frees_key)
+        return Seal(state, first_id, payloads, fields, turn.answer_id, message, frees_key)
 
     async def _ended(self, turn: Turn, state: str, usage: dict[str, Any], model: str, **told: object) -> None:
         """Counted before anything is awaited: whoever reads the last event finds it counted."""
@@ -299,6 +288,25 @@ class Sealer:
 
 def _ended(live: Live, reason: str, usage: dict[str, Any]) -> dict[str, Any]:
     return events.with_provider({"finish_reason": reason, "usage": usage}, live.said)
+
+
+def _message(turn: Turn, state: str, answer: Answer, usage: dict[str, Any], finish: str) -> Message:
+    """What the history keeps of an answer, with what had been said of it before the turn."""
+    made = Message(
+        id=turn.answer_id,
+        role="assistant",
+        content="".join(answer.text),
+        turn_id=turn.ref.turn_id,
+        state=state,
+        created=int(time.time() * 1000),
+        reasoning="".join(answer.reasoning),
+        tool_calls=tuple(answer.tool_calls),
+        finish_reason=finish,
+        model=turn.answered_by or turn.model,
+        usage=usage,
+        begun=_begun(turn),
+    )
+    return made.made_of(parts.gone_on(turn.before, made.whole)) if turn.before else made
 
 
 def _begun(turn: Turn) -> int:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
 
 from service import events, ids
 from service.engine.tolls import Toll
+from service.parts import Part
 from service.store.messages import Message
 from service.store.turn_records import Begin, Shows, TurnRef
 
@@ -30,6 +31,16 @@ class OwnLimits:
     month: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """An answer that a send goes on with: `before` is what stands of it, `place` is the answer's."""
+
+    answer: Message
+    question: Message
+    before: list[Part]
+    place: int
+
+
 OnBusy = Literal["reject", "interrupt", "queue"]
 
 
@@ -37,12 +48,16 @@ OnBusy = Literal["reject", "interrupt", "queue"]
 class Send:
     """`route` is the kind of route; a key used at another kind is another send.
 
+    `parts` are those of a message that is more than its text, `content`.
     `messages` is a whole context that replaces the history's (OpenAI); `seeds` are earlier
     messages for a new session, and unless `seeds_required` a session that has messages already
     does without them. `params` are what the model takes, already checked.
     `large`: what is done for it before it begins takes ms, so that others have their turn in between.
     `before`: ids of what stands before the message at its client, newest first, "" for the beginning; it
     has cut off what the session has behind the first of them that it knows. None: it says nothing of that.
+    `continue` goes on with the session's newest answer: with `results` of its tools, or where it was cut.
+    `prior` is what the client knows to have been said of the answer already, the results in it: with it the
+    question is appended where the session has no such answer. `base` is what it goes on with, once found.
     `instructions` are a system text for this turn alone, before the session's own. `response`: what a
     Response repeats of its request, kept with the turn. `identity`: what makes a repeat the same send,
     where that is not what the send has become.
@@ -54,14 +69,18 @@ class Send:
     principal: str
     content: str
     session_id: str | None = None
-    mode: Literal["append", "edit", "regenerate"] = "append"
+    parts: list[Part] = field(default_factory=list)
+    mode: Literal["append", "edit", "regenerate", "continue"] = "append"
     message_id: str | None = None
     model: str | None = None
     system: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
-    seeds: list[dict[str, str]] = field(default_factory=list)
+    seeds: list[dict[str, Any]] = field(default_factory=list)
     seeds_required: bool = True
     before: list[str] = field(default_factory=list)
+    results: list[Part] = field(default_factory=list)
+    prior: list[Part] = field(default_factory=list)
+    base: Base | None = None
     messages: list[dict[str, Any]] | None = None
     on_busy: OnBusy = "reject"
     on_busy_asked: bool = False
@@ -97,7 +116,7 @@ class Send:
                 self.route,
                 self.session_id,
                 self.mode,
-                self.content,
+                [self.content, self.parts, self.results] if self.parts or self.results else self.content,
                 self.message_id,
                 self.model,
                 self.system,
@@ -133,14 +152,20 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
     now = int(time.time() * 1000)
     message_id = send.message_id or ("" if send.mode == "regenerate" else ids.new_message_id())
     message = b""
-    if send.content:
-        message = Message(message_id, "user", send.content, ref.turn_id, "completed", now).dump()
+    if send.base is not None:
+        answer = send.base.answer
+        message = answer.made_of(send.base.before).dump()
+    elif send.content or send.parts:
+        question = Message(message_id, "user", send.content, ref.turn_id, "completed", now)
+        message = replace(question, parts=tuple(send.parts)).dump()
     started = {"turn_id": ref.turn_id, "session_id": ref.session_id, "model": model, "created": now}
+    if send.base is not None:
+        started["message_id"] = send.base.answer.id
     seeds = []
     for item in send.seeds:
         seed_id = item.get("id") or ids.new_message_id()
-        body = Message(seed_id, item["role"], item["content"], "", "completed", now).dump()
-        seeds.append((seed_id, item["role"], body))
+        seed = Message(seed_id, item["role"], item["content"], "", "completed", now)
+        seeds.append((seed_id, item["role"], replace(seed, parts=tuple(item.get("parts", ()))).dump()))
     defaults = {"id": ref.session_id}
     if send.system:
         defaults["system_prompt"] = send.system
@@ -154,6 +179,8 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
         "request": send.request_id,
         "route": send.route,
     }
+    if send.base is not None:
+        fields["answer"] = send.base.answer.id
     if send.shows != "all":
         fields["shows"] = send.shows
     if send.response:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import orjson
+
+from service import parts
+from service.parts import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,9 @@ class Message:
     `id` is the field under which the message is stored. The body names one too, which is another where a
     send is repeated after a failure and its question keeps its first id: scripts write bodies as they come.
     An answer has the model and the usage of its turn, when that began (`begun`, ms), and a `finish_reason`
-    unless it failed.
+    unless it failed; of an answer of several turns they are the last one's.
+    `content` is all that is text, which is all that version 0.1.0 reads. `parts` is empty unless there is
+    more: rounds of tools, images, refusals. `tool_calls` are those without a result, as deltas.
     """
 
     id: str
@@ -44,6 +50,23 @@ class Message:
     model: str = ""
     usage: dict[str, Any] | None = None
     begun: int = 0
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def whole(self) -> list[Part]:
+        """All that it is made of, in order."""
+        return list(self.parts) or parts.said(self.reasoning, self.content, self.tool_calls)
+
+    def made_of(self, whole: Sequence[Part]) -> Message:
+        """The same message, of these parts."""
+        simple = all(part["type"] in (parts.TEXT, parts.REASONING, parts.CALL) for part in whole)
+        return replace(
+            self,
+            content=parts.text_of(whole),
+            reasoning=parts.reasoning_of(whole),
+            tool_calls=tuple(parts.call_deltas(parts.open_calls(whole))),
+            parts=() if simple else tuple(whole),
+        )
 
     def dump(self) -> bytes:
         body: dict[str, Any] = {
@@ -54,7 +77,7 @@ class Message:
             "state": self.state,
             "created": self.created,
         }
-        if self.reasoning:
+        if self.reasoning and not self.parts:  # which have it
             body["reasoning"] = self.reasoning
         if self.tool_calls:
             body["tool_calls"] = list(self.tool_calls)
@@ -65,11 +88,14 @@ class Message:
                 "usage": self.usage,
                 "begun": self.begun,
             }
+        if self.parts:
+            body["parts"] = _slim(self.parts, self.content)
         return orjson.dumps(body)
 
     @classmethod
     def load(cls, message_id: str, raw: bytes) -> Message:
         body = orjson.loads(raw)
+        more = _filled(body)
         return cls(
             id=message_id,
             role=body["role"],
@@ -77,22 +103,43 @@ class Message:
             turn_id=body.get("turn_id", ""),
             state=body.get("state", "completed"),
             created=body.get("created", 0),
-            reasoning=body.get("reasoning", ""),
+            reasoning=body.get("reasoning", "") or parts.reasoning_of(more),
             tool_calls=tuple(body.get("tool_calls", ())),
             finish_reason=body.get("finish_reason", ""),
             model=body.get("model", ""),
             usage=body.get("usage"),
             begun=body.get("begun", 0),
+            parts=tuple(more),
         )
 
 
+def _slim(whole: Sequence[Part], content: str) -> list[Part]:
+    """A text that is all of the content is stored once."""
+    text: Part = {"type": parts.TEXT, "text": content}
+    return [{"type": parts.TEXT} if part == text else part for part in whole]
+
+
+def _filled(body: dict[str, Any]) -> list[Part]:
+    whole: list[Part] = body.get("parts") or []
+    return [{**part, "text": body["content"]} if part == {"type": parts.TEXT} else part for part in whole]
+
+
 class Said(NamedTuple):
-    """What a model is told of a message, and its place: even for a question, the next one for its answer."""
+    """What a model is told of a message, and its place: even for a question, the next one for its answer.
+
+    `parts` where there is more to tell than `content`.
+    """
 
     place: int
     role: str
     content: str
     turn_id: str
+    parts: Sequence[Part] = ()
+    reasoning: str = ""
+
+    @property
+    def whole(self) -> Sequence[Part]:
+        return self.parts or parts.said(self.reasoning, self.content, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +161,16 @@ def _page(answer: list[Any]) -> Page:
     said = []
     for place, raw in zip(flat[::2], flat[1::2], strict=True):
         body = orjson.loads(raw)
-        said.append(Said(int(place), body["role"], body["content"], body.get("turn_id", "")))
+        said.append(
+            Said(
+                int(place),
+                body["role"],
+                body["content"],
+                body.get("turn_id", ""),
+                _filled(body),
+                body.get("reasoning", ""),
+            )
+        )
     return Page(said, bool(more))
 
 

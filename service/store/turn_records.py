@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from service import ids
+from service.parts import Part
 from service.store.messages import Page
 
 #: what a response shows of an answer before it ends well: all events, text but no reasoning, nothing
@@ -53,6 +54,8 @@ class Turn:
     cannot ask for what it lacks (AI SDK) was sent the end of it. `shows`: what its sender
     is shown before it ends well. `question` is what it answers, where
     this worker has begun it, and `history` what it then knew to be before that; else they are read.
+    `goes_on` is the answer that it goes on with, '' where it makes one of its own; `before` what had been
+    said of it, once that is known.
     `stored` is what its seal has told the ledger of the bytes that it keeps. `response` is what a Response
     (OpenAI's) repeats of its request.
     """
@@ -90,8 +93,15 @@ class Turn:
     shows: Shows = "all"
     question: str = ""
     history: Page | None = None
+    goes_on: str = ""
+    before: list[Part] | None = None
     stored: str = ""
     response: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def answer_id(self) -> str:
+        """Of the message that it makes, or goes on with."""
+        return self.goes_on or ids.answer_id(self.ref.turn_id)
 
     @property
     def sealed(self) -> bool:
@@ -142,6 +152,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         void=number(b"void"),
         delivered=fields.get(b"delivered") == b"1",
         shows=_SHOWS.get(fields.get(b"shows", b""), "all"),
+        goes_on=fields.get(b"answer", b"").decode(),
         stored=fields.get(b"stored", b"").decode(),
         response=document(b"response") or {},
     )
@@ -152,7 +163,7 @@ class Begin:
     """Everything begin.lua needs; see its header. Repeated with the same `claim` it is the same begin."""
 
     ref: TurnRef
-    mode: Literal["append", "edit", "regenerate"]
+    mode: Literal["append", "edit", "regenerate", "continue"]
     message_id: str
     message: bytes
     fields: dict[str, Any]

@@ -36,6 +36,11 @@ class Model:
     def supports(self, capability: str) -> bool:
         return capability in self.capabilities
 
+    @property
+    def prefills(self) -> bool:
+        """Does it go on with an assistant's message that stands last?"""
+        return self.on_takeover == "continue"
+
     def check(self, params: dict[str, Any]) -> None:
         """Raises unsupported_parameter for what this model cannot do."""
         wanted = (params.get("response_format") or {}).get("type", "text")

@@ -37,6 +37,28 @@ async def test_messages_are_sent_and_answers_streamed(served: Served, node: Node
         ]
 
 
+async def test_a_tool_of_the_page_is_one_answer_however_many_rounds_there_are(
+    served: Served, node: Node
+) -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    asked = "[[tool=weather rounds=3 say=It rains.]]"
+    chats = await play(node, served, "tools", text=asked, tools=tools, failing=1)
+    for version, chat in chats.items():
+        assert (chat["status"], chat["error"]) == ("ready", None)
+        assert texts(chat) == [asked, "It rains."]
+        question, answer = await history(served, version)
+        assert [question["id"], answer["id"]] == [message["id"] for message in chat["messages"]]
+        states = [part["state"] for part in answer["parts"] if part["type"] == "tool-weather"]
+        assert states == ["output-available", "output-error", "output-available"]
+        shown = [{name: part[name] for name in part if name in _TOLD} for part in chat["parts"]]
+        assert shown == answer["parts"]
+        assert chat["messages"][1]["metadata"] == answer["metadata"]
+
+
+# Of a part of a page's message what the history has too.
+_TOLD = ("type", "text", "state", "toolCallId", "input", "output", "errorText")
+
+
 async def test_stop_keeps_the_text_on_the_page_and_on_the_server(served: Served, node: Node) -> None:
     for version, chat in (await play(node, served, "stop", text="[[tokens=3000 rate=100]]")).items():
         assert chat["told"] == "The answer was stopped."

@@ -2,7 +2,8 @@
 
 Besides those of service/demo/script.py a directive may have
   vary                   the seed is the number of attempts before
-  tool=NAME args={...}   one tool call (args without spaces), unless its result is there already
+  tool=NAME args={...}   one tool call (args without spaces), unless its result is there already;
+                         with rounds=N one after each result, N in all
   header_delay=S chunk=K a pause before the head, tokens per write
   finish=REASON cached=N continue               finish_reason, cached tokens, continue the prefill
   fault=KIND times=N after=K ...                see `faults`; only in the first N attempts
@@ -24,7 +25,8 @@ from tests.double.wire import ToolCall
 
 _FAULT_KEYS: Final = ("times", "after", "seconds", "retry_after", "code", "size", "pause")
 _KEYS: Final = demo.KEYS.union(
-    ("vary", "tool", "args", "header_delay", "chunk", "finish", "cached", "continue", "fault"), _FAULT_KEYS
+    ("vary", "tool", "args", "rounds", "header_delay", "chunk", "finish", "cached", "continue", "fault"),
+    _FAULT_KEYS,
 )
 _LINE_ENDS: Final = " a\u2028b\u2029c\u0085d\u000be\u000cf\u001cg\u001dh\u001ei"
 _HUGE: Final = 300_000
@@ -121,7 +123,11 @@ def _bounded(request: ChatRequest, script: Script) -> Script:
 
 
 def _tool(request: ChatRequest, wishes: dict[str, str]) -> ToolCall | None:
-    if "tool" not in wishes or request.messages[-1]["role"] == "tool":
+    if "tool" not in wishes:
+        return None
+    asked = max((i for i, item in enumerate(request.messages) if item["role"] == "user"), default=0)
+    called = sum(bool(item.get("tool_calls")) for item in request.messages[asked:])
+    if request.messages[-1]["role"] == "tool" and called >= int(wishes.get("rounds", 1)):
         return None
     return ToolCall(wishes["tool"], wishes.get("args") or '{"location":"Berlin"}')
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from service.api.routes.aisdk import ui_message
+from service.api.ui_messages import ui_message
 from service.store.messages import Message
 from tests.integration.test_aisdk import history, say, submit, user
 from tests.support.service import Served
@@ -32,6 +32,5 @@ async def test_the_newest_message_alone_is_enough_for_submit_edit_and_regenerate
 
 def test_an_answer_without_text_has_one_empty_part() -> None:
     """validateUIMessages of AI SDK 6.0.0 and 7.0.0 throws for a message without parts."""
-    call = {"id": "fc_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
-    answer = Message("m_1", "assistant", "", "t_1", "completed", 1, tool_calls=(call,))
+    answer = Message("m_1", "assistant", "", "t_1", "stopped", 1)
     assert ui_message(answer)["parts"] == [{"type": "text", "text": "", "state": "done"}]

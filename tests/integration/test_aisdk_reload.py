@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.api.routes.aisdk import ui_message
+from service.api.ui_messages import ui_message
 from service.store.messages import Message
 from tests.conftest import Start
 from tests.double import Double, expected_text

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import redis
 
-from service.engine.context import Tokens, explicit
+from service.engine.context import Tokens
 from tests.conftest import Start
 from tests.double import Double
 from tests.integration.test_budgets import settled, usage
@@ -87,7 +87,7 @@ async def test_each_call_that_was_not_refused_is_booked_once(
         told = await prompts_of(served, f"[[{wish}]]")
         call = next(iter(double.calls))
         messages: Any = call.describe()["messages"]
-        estimate = explicit(Tokens().of("nobody"), messages) + PRIMING
+        estimate = Tokens().of("nobody").chat(messages) + PRIMING
     assert estimate != call.prompt_tokens
     assert told == [unreported * estimate + reported * call.prompt_tokens] * 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.engine.context import Contexts, Tokens
+from service.engine.sends import Send
 from service.errors import ServiceError
 from service.store.messages import Page, Said
 from service.store.turn_records import Turn, TurnRef
@@ -67,7 +68,7 @@ async def test_tools_and_formats_count_as_the_rest_of_the_prompt_does() -> None:
         assert told.messages == bare.messages
         assert 300 <= told.prompt_tokens - bare.prompt_tokens <= 400
         with pytest.raises(ServiceError) as refused:
-            contexts.check("p", ROOMY, {name: TOOLS * 400}, "system", "Hello")
+            contexts.check(Send("turns", "p", "Hello", params={name: TOOLS * 400}), ROOMY, "system")
         assert refused.value.code == "context_too_long"
 
 

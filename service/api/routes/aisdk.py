@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -34,10 +34,11 @@ from service.api.operation import (
 from service.api.responses import TurnResponse
 from service.api.routes.turns import charge_stop
 from service.api.sending import Sending, turn_headers
+from service.api.ui_messages import ui_message
 from service.dialects import aisdk
+from service.dialects.aisdk_request import UseChatBody, parse
 from service.engine.engine import Engine
 from service.errors import ServiceError, StoreUnavailable
-from service.store.messages import Message
 from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
@@ -59,33 +60,14 @@ _MODULE_CACHE: Final = "public, max-age=3600, stale-while-revalidate=86400"
 log = get_logger(__name__)
 
 
-def ui_message(message: Message) -> dict[str, Any]:
-    """A message of the history as useChat keeps it; an answer's id equals its `start.messageId`.
-
-    An answer without text (tool calls only) has one empty part: validateUIMessages of AI SDK 6.0.0 and 7.0.0
-    throws for a message without any.
-    """
-    parts = [
-        {"type": kind, "text": text, "state": "done"}
-        for kind, text in (("reasoning", message.reasoning), ("text", message.content))
-        if text
-    ] or [{"type": "text", "text": "", "state": "done"}]
-    found: dict[str, Any] = {"id": message.id, "role": message.role, "parts": parts}
-    if message.turn_id:
-        found["metadata"] = {"turnId": message.turn_id}
-    if message.role == "assistant" and message.model:
-        told = aisdk.ended_metadata(message.state, message.finish_reason, message.model, message.usage)
-        found["metadata"] |= {**told, "createdAt": message.begun or message.created}
-    return found
-
-
 @router.post(
     "/api/chat",
     summary="useChat: submit, edit or regenerate; the answer as UI message stream",
     description="The server's texts count: of `messages` it takes the last one of the user, and the "
-    "texts before it only where it has nothing. What the list has cut off before it is cut off here. A "
-    "running answer is interrupted. Without an `Idempotency-Key` the message's id is the key. Errors are "
-    "one plain sentence.",
+    "texts before it only where it has nothing. What the list has cut off before it is cut off here. "
+    "Where the last message is an answer, the results of its tools go on with it; so does `continue`, "
+    "where it was cut. A running answer is interrupted. Without an `Idempotency-Key` the message's id is "
+    "the key. Errors are one plain sentence.",
 )
 @says(
     {200: _CHUNKS, 204: Answer("A repeat whose `Last-Event-ID` was the last chunk", {}, SEND_HEADERS)},
@@ -95,12 +77,12 @@ def ui_message(message: Message) -> dict[str, Any]:
     "bad_cursor",
     "cursor_ahead",
     parameters=(*SENDING, "Last-Chunk-ID", "X-Accept-Chunks"),
-    body=aisdk.UseChatBody,
+    body=UseChatBody,
     body_examples=examples.USE_CHAT_BODIES,
 )
 async def chat(request: Request) -> Response:
     async with Sending(request, key_in_body=True) as sending:
-        send = aisdk.parse(await bodies.read_json(request), sending.principal.id)
+        send = parse(await bodies.read_json(request), sending.principal.id)
         send.key = bodies.idempotency_key(request) or send.key or bodies.fallback_key(request)
         after = _cursor(request)
         attached = await sending.start(send)
@@ -141,7 +123,10 @@ async def resume(request: Request, session_id: str) -> Response:
     if newest is None:
         return Response(status_code=204)
     # useChat is `ready` until the head comes: of a turn that runs it is told at once.
-    encoder = aisdk.AiSdkEncoder(newest.ref.turn_id, resets=_resets(request), holds=newest.sealed)
+    before = await engine.said_before(newest)
+    encoder = aisdk.AiSdkEncoder(
+        newest.ref.turn_id, resets=_resets(request), holds=newest.sealed, before=before
+    )
     return _answer(request, newest.ref, encoder, newest.void)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from service import ids
+from service import ids, parts
 from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.edge import admitted, edge_of, principal_of
@@ -36,20 +36,12 @@ from service.api.routes.openai import both
 from service.api.routes.turns import charge_stop
 from service.api.sending import Sending, turn_headers
 from service.dialects.responses import STEP, ResponseObject, ResponseStream
-from service.dialects.responses_object import named
-from service.dialects.responses_request import (
-    NO_TOOLS_IN_CHAINS,
-    Call,
-    Item,
-    ResponseBody,
-    begin_with,
-    go_on_with,
-    parse,
-)
+from service.dialects.responses_object import OUTPUT, named
+from service.dialects.responses_request import Call, Item, ResponseBody, begin_with, go_on_with, parse
 from service.engine.chains import is_response, previous_not_found
 from service.engine.engine import Engine
 from service.errors import ServiceError
-from service.store.turn_records import TurnRef
+from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
 
 router = APIRouter(tags=["openai"])
@@ -192,6 +184,8 @@ async def input_items(request: Request, response_id: str) -> Response:
     items: list[dict[str, Any]] = []
     place: int | None = turn.pos
     own = True
+    if turn.goes_on:
+        items, own = await _outputs(edge.engine, turn), False
     while own and place is not None and len(items) < _MOST_INPUT:
         page, place = await edge.engine.history.messages(
             ref.principal, ref.session_id, _MOST_INPUT, place, newest_first=True
@@ -203,6 +197,18 @@ async def input_items(request: Request, response_id: str) -> Response:
             items += stored_items(ref.session_id, message)
     items = items if descending else items[::-1]
     return Json(listed(items, after=request.query_params.get("after"), limit=limit))
+
+
+async def _outputs(engine: Engine, turn: Turn) -> list[dict[str, Any]]:
+    """What a response that went on with an answer was sent: outputs of its function calls, newest first."""
+    ref = turn.ref
+    answer = await engine.history.message(ref.principal, ref.session_id, turn.answer_id)
+    if answer is None or answer.turn_id != ref.turn_id:
+        return []
+    outputs = [item for item in stored_items(ref.session_id, answer) if item["type"] == OUTPUT]
+    answered = [one for one in parts.rounds(answer.whole) if parts.has_results(one)]
+    count = sum(part["type"] == parts.RESULT for part in answered[-1]) if answered else 0
+    return outputs[len(outputs) - count :][::-1]
 
 
 def _starting_after(request: Request) -> int | None:
@@ -226,7 +232,8 @@ async def _place(engine: Engine, call: Call, key: str | None) -> None:
         if found is None or found.kind != "resp" or not ids.is_session_id(found.session_id):
             raise previous_not_found()
         ref = TurnRef(send.principal, found.session_id, found.turn_id)
-        base = await history.base_of(ref, key, NO_TOOLS_IN_CHAINS)
+        answering = any(item.kind == "output" for item in call.items)
+        base = await history.base_of(ref, key, answering=answering)
         send.session_id, send.seeds, send.system = base.session_id, base.seeds, base.system
         go_on_with(call, await _resolved(engine, call, ref.session_id))
         return
@@ -269,7 +276,11 @@ async def _known(engine: Engine, principal: str, item: Item, session_id: str | N
     where = name.session_id if name is not None else session_id
     if where is None or (item.kind != "reference" and where != session_id):
         return None
-    message = await engine.history.message(principal, where, message_id_of(where, item.id))
+    turn = (
+        await engine.history.find_turn(TurnRef(principal, where, name.turn_id)) if name is not None else None
+    )
+    message_id = turn.answer_id if turn is not None else message_id_of(where, item.id)
+    message = await engine.history.message(principal, where, message_id)
     if name is not None and name.kind == "rs":
         return []
     if message is None:
@@ -277,12 +288,13 @@ async def _known(engine: Engine, principal: str, item: Item, session_id: str | N
     if where == session_id:
         return []
     assert name is not None
-    turn = await engine.history.find_turn(TurnRef(principal, where, name.turn_id))
     if turn is not None and not is_response(turn):
         return None
-    for stored in stored_items(where, message):
+    for stored in stored_items(where, message, name.turn_id):
         if stored["id"] == item.id and stored["type"] == "message":
             return [Item(item.place, "message", role="assistant", text=message.content)]
+        if stored["id"] == item.id and stored["type"] == OUTPUT:
+            return [Item(item.place, "output", text=stored["output"], call={"id": stored["call_id"]})]
         if stored["id"] == item.id:
             function = {"name": stored["name"], "arguments": stored["arguments"]}
             call = {"id": stored["call_id"], "type": "function", "function": function}

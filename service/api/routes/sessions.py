@@ -53,6 +53,8 @@ def message_resource(message: Message) -> dict[str, Any]:
     }
     if message.reasoning:
         resource["reasoning"] = message.reasoning
+    if message.parts or message.tool_calls:
+        resource["parts"] = message.whole
     if message.model:  # an answer's; those of versions before this one have none
         resource["finish_reason"] = message.finish_reason or None
         resource["model"] = message.model

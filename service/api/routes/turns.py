@@ -77,8 +77,9 @@ async def _named(engine: Engine, principal: Principal, session_id: str, turn_id:
 @router.post(
     "",
     summary="Send a message, regenerate or edit; the answer as SSE",
-    description="One of `content`, `regenerate` and `edit`. The stream begins at once and tells failures "
-    "by `turn.failed`. Also with `Accept: application/json` the answer is 202 and the turn.",
+    description="One of `content`, `regenerate`, `edit`, `tool_results` (for all calls of the newest answer, "
+    "which goes on) and `continue` (the rest of it, where it was cut). The stream begins at once and tells "
+    "failures by `turn.failed`. Also with `Accept: application/json` the answer is 202 and the turn.",
 )
 @says(
     {

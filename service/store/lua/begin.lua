@@ -3,8 +3,9 @@
 --
 -- KEYS: session, order, messages, turns, queue, turn, log, idem (the idempotency entry)
 -- ARGV: turn_id str, owner str, lease_ms int, session_ttl int (s), ephemeral_ttl int (s), log_ttl int (s),
---       idem_ttl int (s), fingerprint str ('' = no key), mode str (append | edit | regenerate),
---       message_id str (of the user), message str (JSON, '' for a regenerate that keeps it),
+--       idem_ttl int (s), fingerprint str ('' = no key), mode str (append | edit |
+--       regenerate | continue), message_id str (of the user; to continue, of the session's newest answer),
+--       message str (its JSON, '' for a regenerate that keeps it),
 --       on_busy str (reject | queue | check: nothing is begun), most_queued int, named flag, must_exist flag,
 --       started str (payload), now_ms int (of the worker, for `created` and `updated`),
 --       till int (until when it may begin, ms, 0 = always: a Redis that stood still begins nothing afterwards),
@@ -68,8 +69,15 @@ local function behind(place)
   end
 end
 
-local position, cut
-if mode == 'append' then
+local position, cut, question
+if mode == 'continue' then
+  local place = tonumber(redis.call('ZSCORE', order, message_id) or '0')
+  question = redis.call('ZRANGEBYSCORE', order, place - 1, place - 1)[1]
+  if place % 2 == 0 or not question or redis.call('ZCOUNT', order, '(' .. place, '+inf') > 0 then
+    return {'NO_MESSAGE'}
+  end
+  position, cut = place - 1, place
+elseif mode == 'append' then
   -- The newest message without an answer is sent again after a failure: it takes its old place.
   position = tonumber(redis.call('ZSCORE', order, message_id) or nil)
   local newest = redis.call('ZREVRANGE', order, 0, 0)[1] == message_id
@@ -181,7 +189,7 @@ if message ~= '' then put(message_id, message) end
 redis.call('HINCRBY', session, 'bytes', bytes)
 
 redis.call('HSET', turn, 'v', '1', 'id', turn_id, 'state', state, 'epoch', '1', 'owner', owner, 'attempt', '0',
-  'user', message_id, 'pos', position + 1, 'reader_at', now, 'created', now_ms, 'started', started,
+  'user', question or message_id, 'pos', position + 1, 'reader_at', now, 'created', now_ms, 'started', started,
   'history', replication_id(),
   'lease', state == 'running' and now + lease_ms or 0, 'last', state == 'running' and 1 or 0,
   unpack(fields))
@@ -202,4 +210,4 @@ end
 local ttl = stays and session_ttl or ephemeral_ttl
 for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
 redis.call('EXPIRE', turn, math.max(ttl, log_ttl))
-return {'BEGUN', state, '1', message_id, position + 1, count, mode == 'append' and #off or 0}
+return {'BEGUN', state, '1', question or message_id, position + 1, count, mode == 'append' and #off or 0}

@@ -56,9 +56,11 @@ if redis.call('EXISTS', session) == 1 then
   end
   -- Is the question still in the history? An edit may have dropped it, a delete has.
   if answer ~= '' and redis.call('ZCOUNT', order, held[4] - 1, held[4] - 1) == 1 then
-    redis.call('ZADD', order, held[4], answer_id)
+    -- An answer that goes on is there already.
+    local added = redis.call('ZADD', order, held[4], answer_id) * (2 * #answer_id + 160)  -- as in begin
+    added = added + #answer - redis.call('HSTRLEN', messages, answer_id)
     redis.call('HSET', messages, answer_id, answer)
-    redis.call('HINCRBY', session, 'bytes', #answer + 2 * #answer_id + 160)  -- as in begin
+    redis.call('HINCRBY', session, 'bytes', added)
   end
   if redis.call('HGET', session, 'active') == held[5] then
     following = redis.call('LPOP', queue) or ''

@@ -26,7 +26,7 @@ const packageOf = (version) => (version === "react" ? "ai" : version);
 export const prepare = (versions) => Promise.all([...versions.map((v) => import(packageOf(v))), import("@ai-sdk/react")]);
 
 /** A Chat of any version: `react` is the one below useChat, the others are AbstractChat itself. */
-export async function newChat({ version = "react", url, id = "c", messages = [], resumable, resetStep, text, ...init }) {
+export async function newChat({ version = "react", url, id = "c", messages = [], resumable, resetStep, text, body, ...init }) {
   const sdk = await import(packageOf(version));
   const transport = text
     ? new sdk.TextStreamChatTransport({
@@ -38,6 +38,7 @@ export async function newChat({ version = "react", url, id = "c", messages = [],
       })
     : new sdk.DefaultChatTransport({
         api: `${url}/api/chat`,
+        body,
         fetch: resumable ? resumableFetch({ resetStep, fetch: fetchOfChromium }) : fetchOfChromium,
       });
   const seen = { statuses: [], finishes: [] };
@@ -105,6 +106,27 @@ export async function talk({ texts, ...options }) {
   const { chat, seen } = await newChat(options);
   for (const text of texts) await chat.sendMessage({ text });
   return result(chat, seen);
+}
+
+/** A tool that runs on the page: its outputs are sent back by themselves, until the answer has text. */
+export async function tools({ text, tools, failing, ...options }) {
+  const sdk = await import(packageOf(options.version ?? "react"));
+  let number = 0;
+  const onToolCall = ({ toolCall: { toolName, toolCallId } }) => {
+    const output = number === failing ? { state: "output-error", errorText: "no such city" } : { output: { mm: number } };
+    number += 1;
+    chat.addToolOutput({ tool: toolName, toolCallId, ...output });
+  };
+  const { chat, seen } = await newChat({
+    ...options,
+    body: { tools },
+    onToolCall,
+    sendAutomaticallyWhen: sdk.lastAssistantMessageIsCompleteWithToolCalls,
+  });
+  await chat.sendMessage({ text });
+  while (chat.status !== "error" && !textOf(chat.messages.at(-1))) await new Promise((go) => setTimeout(go, 5));
+  while (chat.status === "submitted" || chat.status === "streaming") await new Promise((go) => setTimeout(go, 5));
+  return { ...result(chat, seen), parts: chat.messages.at(-1).parts };
 }
 
 /** Two messages; the first is regenerated or edited. */

@@ -1,0 +1,94 @@
+"""Exchanges: an answer that a turn goes on with, since results of its tools have come or it was cut.
+
+All that answers one question is one message (docs/decisions/0021). A send that goes on with it is only for
+the newest answer of its session: begin.lua refuses one that is not the newest by then. Reads only.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service import parts
+from service.engine.sends import Base, Send
+from service.errors import ServiceError
+from service.parts import Part
+from service.store.messages import Message
+from service.store.sessions import Sessions
+from service.store.turn_records import Turn
+
+# Reasons for which a model ends before its answer does.
+_CUT: Final = ("length", "content_filter")
+
+
+async def find_base(sessions: Sessions, send: Send, session_id: str, *, busy: bool) -> None:
+    """Give a send that goes on with an answer its base.
+
+    One whose client has told all that the base would be (`content`, `prior`) is appended where there is none.
+    Raises turn_in_progress for a busy session, else invalid_request, where there is none.
+    """
+    named = send.session_id is not None
+    newest = await _newest(sessions, send.principal, session_id) if named else None
+    before = None
+    if newest is not None:
+        answer, question = newest
+        before = parts.with_results(answer.whole, send.results) if send.results else _cut(answer)
+    if newest is not None and before is not None:
+        _check_all_answered(before)
+        place = await sessions.place(send.principal, session_id, answer.id) or 0
+        send.base = Base(answer, question, before, place)
+        send.message_id, send.must_exist = answer.id, True
+    elif send.content:
+        send.mode = "append"
+    elif busy:
+        raise ServiceError("turn_in_progress", "The session is answering already.", retry_after=1)
+    elif send.results:
+        raise no_results_of_newest()
+    else:
+        raise ServiceError("invalid_request", "The session's newest answer was not cut: it has no rest.")
+
+
+def no_results_of_newest() -> ServiceError:
+    return ServiceError("invalid_request", "These are no results of calls of the session's newest answer.")
+
+
+async def said_before(sessions: Sessions, turn: Turn) -> list[Part]:
+    """What the exchange of a turn has said before it."""
+    if turn.before is None:
+        turn.before = list(turn.params.get("prior", ()))
+        if turn.goes_on:
+            ref = turn.ref
+            message = await sessions.message(ref.principal, ref.session_id, turn.goes_on)
+            turn.before = message.whole if message is not None else []
+    return turn.before
+
+
+async def was_before(sessions: Sessions, turn: Turn, text: str) -> list[Part]:
+    """The same of a turn that may have ended, and has said `text` by then."""
+    message = await sessions.message(turn.ref.principal, turn.ref.session_id, turn.goes_on)
+    if message is None or message.turn_id != turn.ref.turn_id:
+        return message.whole if message is not None else []
+    return parts.ended_before(message.whole, text)
+
+
+async def _newest(sessions: Sessions, principal: str, session_id: str) -> tuple[Message, Message] | None:
+    """The newest answer and its question, where no question comes after it."""
+    page, _ = await sessions.messages(principal, session_id, 2, None, newest_first=True)
+    if [message.role for message in page] != ["assistant", "user"]:
+        return None
+    return page[0], page[1]
+
+
+def _cut(answer: Message) -> list[Part] | None:
+    """What was said of an answer that ended too early; None of one that did not."""
+    if answer.state == "completed" and answer.finish_reason not in _CUT:
+        return None
+    return answer.whole
+
+
+def _check_all_answered(before: list[Part]) -> None:
+    missing = parts.open_calls(before) if parts.has_results(before) else []
+    if missing:
+        raise ServiceError(
+            "invalid_request",
+            f"The call {missing[0]['id']:.100} has no result; send those of all calls of the round.",
+        )

@@ -1,0 +1,268 @@
+"""What a message is made of: its parts, and the chat messages that a model is told of them.
+
+A part is a dict, the same in Redis, in our API and in sends:
+
+    {"type": "text" | "reasoning" | "refusal", "text"}
+    {"type": "image", "ref": <sha256> | "url": <https>}
+    {"type": "tool_call", "id", "name", "arguments": <JSON as the model wrote it>}
+    {"type": "tool_result", "tool_call_id", "content", "is_error"?: true, "json"?: true}
+
+`json`: the content is the JSON of a value that was no text. All that answers one question is one list: a
+round is what the model said, its calls and then their results; a part that follows a result begins the
+next round. A model is told of a call only together with its result. Pure functions, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+Part = dict[str, Any]
+Chat = dict[str, Any]
+
+TEXT: Final = "text"
+REASONING: Final = "reasoning"
+REFUSAL: Final = "refusal"
+IMAGE: Final = "image"
+CALL: Final = "tool_call"
+RESULT: Final = "tool_result"
+
+
+def joined_calls(deltas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tool calls as chat completions have them, put together by their index, as clients of a stream do."""
+    calls: dict[int, dict[str, Any]] = {}
+    for delta in deltas:
+        function = delta.get("function") or {}
+        call = calls.setdefault(
+            delta.get("index", 0), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+        )
+        call["id"] = delta.get("id") or call["id"]
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+    return list(calls.values())
+
+
+def call_parts(deltas: Iterable[dict[str, Any]]) -> list[Part]:
+    return [_call_part(call) for call in joined_calls(deltas)]
+
+
+def call_deltas(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Whole calls in the form in which a stream has them."""
+    calls = [part for part in parts if part["type"] == CALL]
+    return [{"index": i, **chat_call(call)} for i, call in enumerate(calls)]
+
+
+def said(reasoning: str, text: str, deltas: Iterable[dict[str, Any]]) -> list[Part]:
+    """The parts of what a model has said in one round."""
+    thoughts: list[Part] = [{"type": REASONING, "text": reasoning}] if reasoning else []
+    words: list[Part] = [{"type": TEXT, "text": text}] if text else []
+    return [*thoughts, *words, *call_parts(deltas)]
+
+
+def result(call_id: str, content: str, *, is_error: bool = False, json: bool = False) -> Part:
+    part: Part = {"type": RESULT, "tool_call_id": call_id, "content": content}
+    if is_error:
+        part["is_error"] = True
+    if json:
+        part["json"] = True
+    return part
+
+
+def is_plain(parts: Iterable[Part]) -> bool:
+    """Is it said by a text and by what was thought before it?"""
+    return all(part["type"] in (TEXT, REASONING) for part in parts)
+
+
+def rounds(parts: Sequence[Part]) -> list[list[Part]]:
+    """What was said and what was answered to it, round by round."""
+    found: list[list[Part]] = []
+    answered = True
+    for part in parts:
+        if part["type"] == RESULT:
+            answered = True
+        elif answered:
+            answered = False
+            found.append([])
+        if not found:
+            found.append([])
+        found[-1].append(part)
+    return found
+
+
+def text_of(parts: Sequence[Part]) -> str:
+    """The text of all rounds; a blank line stands between two."""
+    told = [_joined(one, (TEXT, REFUSAL)) for one in rounds(parts)]
+    return "\n\n".join(text for text in told if text)
+
+
+def reasoning_of(parts: Sequence[Part]) -> str:
+    told = [_joined(one, (REASONING,)) for one in rounds(parts)]
+    return "\n\n".join(text for text in told if text)
+
+
+def open_calls(parts: Sequence[Part]) -> list[Part]:
+    """The calls of the last round that have no result."""
+    last = rounds(parts)[-1] if parts else []
+    known = {part["tool_call_id"] for part in last if part["type"] == RESULT}
+    return [part for part in last if part["type"] == CALL and part["id"] not in known]
+
+
+def has_results(parts: Iterable[Part]) -> bool:
+    return any(part["type"] == RESULT for part in parts)
+
+
+def with_results(parts: Sequence[Part], results: Sequence[Part]) -> list[Part] | None:
+    """An answer up to the round whose calls these are the results of, with them, in the order of the calls.
+
+    What followed is left out: the results are given anew. None where no round has all of these calls.
+    """
+    given = {part["tool_call_id"]: part for part in results}
+    before = rounds(parts)
+    while before:
+        last = before.pop()
+        calls = [part["id"] for part in last if part["type"] == CALL]
+        if given and given.keys() <= set(calls):
+            known = {part["tool_call_id"]: part for part in last if part["type"] == RESULT} | given
+            kept = [part for part in last if part["type"] != RESULT]
+            kept += [known[call_id] for call_id in calls if call_id in known]
+            return [part for one in before for part in one] + kept
+    return None
+
+
+def gone_on(before: Sequence[Part], more: Sequence[Part]) -> list[Part]:
+    """An exchange with what a model has said behind it: the next round, or the rest of one that was cut."""
+    if not before or before[-1]["type"] == RESULT:
+        return [*before, *more]
+    *earlier, last = rounds(before)
+    if not more:
+        return list(before)
+    thoughts = [_joined(one, (REASONING,)) for one in (last, more)]
+    text = _joined(last, (TEXT, REFUSAL)) + _joined(more, (TEXT, REFUSAL))
+    rest = said("\n\n".join(filter(None, thoughts)), text, ())
+    return [part for one in earlier for part in one] + rest + [part for part in more if part["type"] == CALL]
+
+
+def ended_before(whole: Sequence[Part], text: str) -> list[Part]:
+    """What was there of an answer before its last turn, which has added `text`."""
+    *earlier, last = rounds(whole) or [[]]
+    if last and last[-1]["type"] == RESULT:
+        return list(whole)
+    kept = _joined(last, (TEXT, REFUSAL)).removesuffix(text)
+    cut = said(_joined(last, (REASONING,)), kept, ()) if kept else []
+    return [part for one in earlier for part in one] + cut
+
+
+def chat(role: str, content: str, parts: Sequence[Part], *, reasoning: bool = False) -> list[Chat]:
+    """What a model is told of a message; nothing of an answer of which there is nothing to tell.
+
+    `reasoning`: of models that want what they thought back.
+    """
+    if role != "assistant":
+        return [{"role": role, "content": _pictured(parts) if parts else content}]
+    if not parts:
+        return [{"role": role, "content": content}] if content else []
+    messages: list[Chat] = []
+    for one in rounds(parts):
+        messages += _round(one, reasoning=reasoning)
+    return messages
+
+
+def folded(messages: Iterable[Chat]) -> list[dict[str, Any]]:
+    """Chat messages of user, assistant and tool as `{role, content, parts?}`: an exchange's rounds are one.
+
+    The other way round of `chat`. Results of unknown calls are left out, and so is who says nothing.
+    """
+    found: list[dict[str, Any]] = []
+    for message in messages:
+        role, content = message["role"], message.get("content") or ""
+        last = found[-1] if found else None
+        if role == "user":
+            parts = _of_content(content)
+            found.append({"role": role, "content": text_of(parts), "parts": parts})
+        elif role == "assistant":
+            parts = [*_of_content(content), *map(_call_part, message.get("tool_calls") or ())]
+            if last is not None and _goes_on(last):
+                last["parts"] += parts
+            else:
+                found.append({"role": role, "content": "", "parts": parts})
+        elif role == "tool" and last is not None and last["role"] == "assistant":
+            known = with_results(last["parts"], [result(message["tool_call_id"], content)])
+            last["parts"] = last["parts"] if known is None else known
+    for record in found:
+        if record["role"] == "assistant":
+            record["content"] = text_of(record["parts"])
+    return [_without_plain_parts(record) for record in found if _says_something(record)]
+
+
+def _goes_on(record: dict[str, Any]) -> bool:
+    """Ends it with results? Then what the model says next is of the same exchange."""
+    return bool(record["parts"]) and bool(record["parts"][-1]["type"] == RESULT)
+
+
+def _says_something(record: dict[str, Any]) -> bool:
+    if record["role"] == "user":
+        return bool(record["parts"])
+    return bool(record["content"]) or has_results(record["parts"])
+
+
+def _without_plain_parts(record: dict[str, Any]) -> dict[str, Any]:
+    if is_plain(record["parts"]):
+        return {"role": record["role"], "content": record["content"]}
+    return record
+
+
+def _round(parts: Sequence[Part], *, reasoning: bool) -> list[Chat]:
+    known = {part["tool_call_id"] for part in parts if part["type"] == RESULT}
+    calls = [chat_call(part) for part in parts if part["type"] == CALL and part["id"] in known]
+    text = _joined(parts, (TEXT, REFUSAL))
+    if not text and not calls:
+        return []
+    message: Chat = {"role": "assistant", "content": text or None}
+    if calls:
+        message["tool_calls"] = calls
+    if reasoning and (thoughts := _joined(parts, (REASONING,))):
+        message["reasoning"] = thoughts
+    results = [
+        {"role": "tool", "tool_call_id": part["tool_call_id"], "content": part["content"]}
+        for part in parts
+        if part["type"] == RESULT
+    ]
+    return [message, *(results if calls else [])]
+
+
+def _pictured(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+    """A user's content: a text where that is all, since not every model takes lists."""
+    if all(part["type"] == TEXT for part in parts):
+        return _joined(parts, (TEXT,))
+    return [
+        {"type": "image_url", "image_url": {"url": part.get("url", "")}}
+        if part["type"] == IMAGE
+        else {"type": "text", "text": part.get("text", "")}
+        for part in parts
+    ]
+
+
+def _of_content(content: str | list[dict[str, Any]]) -> list[Part]:
+    if isinstance(content, str):
+        return [{"type": TEXT, "text": content}] if content else []
+    return [
+        {"type": IMAGE, "url": part["image_url"]["url"]}
+        if part["type"] == "image_url"
+        else {"type": TEXT, "text": part["text"]}
+        for part in content
+    ]
+
+
+def _call_part(call: dict[str, Any]) -> Part:
+    function = call["function"]
+    return {"type": CALL, "id": call["id"], "name": function["name"], "arguments": function["arguments"]}
+
+
+def chat_call(part: Part) -> dict[str, Any]:
+    """A call as chat completions have it."""
+    function = {"name": part["name"], "arguments": part["arguments"]}
+    return {"id": part["id"], "type": "function", "function": function}
+
+
+def _joined(parts: Iterable[Part], kinds: Sequence[str]) -> str:
+    return "".join([part["text"] for part in parts if part["type"] in kinds])
