@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="serve on this machine, with all that is needed")
     commands.add_parser("serve", help="serve with Gunicorn, as in production")
     commands.add_parser("keys", help="create, list, rotate and revoke API keys", add_help=False)
+    erase = commands.add_parser("erase", help="remove all sessions of a principal")
+    erase.add_argument("principal", help="as GET /v1/usage/principals lists it: key.k7f3q9, jwt.alice")
     commands.add_parser("demo", help="serve the demo model alone", add_help=False)
     commands.add_parser("openapi", help="print the OpenAPI document")
     commands.add_parser("check", help="check the settings, the store and the models")
@@ -70,6 +72,13 @@ def _keys(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> in
     keys = import_module("service.cli.keys")
     with surroundings(settings, demo=False) as complete:
         return int(keys.main(rest, complete))
+
+
+def _erase(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+    unset_environment(METRICS_DIR)
+    command = import_module("service.cli.erase")
+    with surroundings(settings, demo=False) as complete:
+        return int(command.main(wishes.principal, complete))
 
 
 def _openapi(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
@@ -86,6 +95,7 @@ _COMMANDS: Final[dict[str, Callable[[Settings, argparse.Namespace, list[str]], i
     "run": run,
     "serve": serve,
     "keys": _keys,
+    "erase": _erase,
     "openapi": _openapi,
     "check": check,
 }

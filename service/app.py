@@ -25,6 +25,7 @@ from service.api.origins import allowed_origins
 from service.api.receiving import Receiving, RefusedBodies
 from service.api.routes import (
     aisdk,
+    branches,
     chat,
     conversations,
     docs,
@@ -32,6 +33,7 @@ from service.api.routes import (
     keys,
     openai,
     page,
+    personal_data,
     responses,
     scrape,
     sessions,
@@ -119,6 +121,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         chat,
         sessions,
         turns,
+        branches,
+        personal_data,
         openai,
         responses,
         conversations,

@@ -13,6 +13,7 @@ from service.errors import ServiceError
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, sorts like its value
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]  # of ten bits each
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
+_PRINCIPAL: Final = re.compile(r"[a-z]{1,16}\.[A-Za-z0-9_.@-]{1,64}\Z")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 
@@ -90,3 +91,8 @@ def principal_id(kind: str, name: str) -> str:
     if re.fullmatch(r"(?!h-[0-9a-f]{32}$)[A-Za-z0-9_.@-]{1,64}", name):
         return f"{kind}.{name}"
     return f"{kind}.h-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def is_principal_id(value: str) -> bool:
+    """Could `principal_id` have made it? Other texts could be patterns of keys."""
+    return bool(_PRINCIPAL.match(value))

@@ -35,28 +35,32 @@ async def paged(
     later one the connection breaks, for a list that ends too soon must not look whole.
     """
     first = await read(None)
-    pieces = _pieces(first, read, shape, before, after)
+    pieces = _pieces(rows(read, shape, first), before, after)
     return StreamingResponse(pieces, media_type="application/json", headers=headers)
 
 
-async def _pieces(
-    page: Page[T],
+async def _pieces(listed: AsyncIterator[bytes], before: bytes, after: bytes) -> AsyncIterator[bytes]:
+    yield before
+    try:
+        async for piece in listed:
+            yield piece
+    except ServiceError as error:
+        raise BrokenAnswer(error.code) from None
+    yield after
+
+
+async def rows(
     read: Callable[[int | None], Awaitable[Page[T]]],
     shape: Callable[[T], Any],
-    before: bytes,
-    after: bytes,
+    first: Page[T] | None = None,
 ) -> AsyncIterator[bytes]:
-    yield before
+    """What stands between the brackets of a list; `first` is its first page, where that was read."""
     comma = b""
+    items, following = await read(None) if first is None else first
     while True:
-        items, following = page
         if items:
             yield comma + orjson.dumps([shape(item) for item in items])[1:-1]
             comma = b","
         if following is None:
-            break
-        try:
-            page = await read(following)
-        except ServiceError as error:
-            raise BrokenAnswer(error.code) from None
-    yield after
+            return
+        items, following = await read(following)

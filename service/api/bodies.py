@@ -204,6 +204,14 @@ def limit(request: Request, default: int, top: int, name: str = "limit") -> int:
     return number
 
 
+def flag(request: Request, name: str) -> bool:
+    """`?name=1`, off without it. Raises invalid_request."""
+    value = request.query_params.get(name)
+    if value not in (None, "0", "1"):
+        raise ServiceError("invalid_request", f"{name} is 0 or 1.")
+    return value == "1"
+
+
 def place(value: str | None) -> int | None:
     """The cursor of a list, None at its start. Raises invalid_request."""
     if not value:

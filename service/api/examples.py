@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 _TURN_ID: Final = "t_01m82xqzhyhm01djtgpydnpmtb"
-_ANSWER_ID: Final = "m_01m82xqzhyhm01djtgpydnpmtb"
+ANSWER_ID: Final = "m_01m82xqzhyhm01djtgpydnpmtb"
 _AT: Final = 1_795_394_633_123
 _MODEL: Final = "openai/gpt-oss-120b"
 _ASKED: Final = "Why is the sky blue?"
@@ -24,7 +24,11 @@ CHAT_WITH_HISTORY_BODIES: Final = {
     }
 }
 SESSION_BODIES: Final = {"named": {"id": "my-chat", "title": "The sky", "model": _MODEL}, "made": {}}
-SESSION_PATCHES: Final = {"title": {"title": "Colours"}, "away": {"system_prompt": None}}
+SESSION_PATCHES: Final = {
+    "title": {"title": "Colours"},
+    "away": {"system_prompt": None},
+    "back": {"version": "v_2"},
+}
 TURN_BODIES: Final[dict[str, Any]] = {
     "message": {"content": _ASKED, "params": {"reasoning_effort": "low"}, "on_busy": "queue"},
     "regenerate": {"regenerate": True},
@@ -64,7 +68,7 @@ _QUESTION: Final = {
 }
 _ANSWER: Final = {
     **_QUESTION,
-    "id": _ANSWER_ID,
+    "id": ANSWER_ID,
     "role": "assistant",
     "content": _SAID,
     "finish_reason": "stop",
@@ -95,6 +99,7 @@ MODEL: Final = {
     "active": True,
     "context_window": 131072,
     "max_completion_tokens": 65536,
+    "input_modalities": ["text"],
     "capabilities": ["json", "reasoning", "tools"],
     "reasoning_efforts": ["medium", "low", "high"],
     "fallbacks": ["openai/gpt-oss-20b"],
@@ -191,7 +196,7 @@ RESPONSE: Final = {
 HISTORY_MESSAGES: Final = [
     {**_USER, "parts": [{"type": "text", "text": _ASKED, "state": "done"}], "metadata": {"turnId": _TURN_ID}},
     {
-        "id": _ANSWER_ID,
+        "id": ANSWER_ID,
         "role": "assistant",
         "metadata": {
             "turnId": _TURN_ID,
@@ -298,7 +303,7 @@ data: {{"type":"response.output_text.delta","item_id":"{_ITEM_ID}","output_index
 data: [DONE]
 
 """
-UI_CHUNKS: Final = f"""data: {{"type":"start","messageId":"{_ANSWER_ID}"}}
+UI_CHUNKS: Final = f"""data: {{"type":"start","messageId":"{ANSWER_ID}"}}
 id: {_TURN_ID}.1.0
 
 data: {{"type":"start-step"}}

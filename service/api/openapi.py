@@ -19,6 +19,7 @@ from pydantic.json_schema import models_json_schema
 from service.api.operation import GUARDED, READS_BODY, TAGS, Answer, Operation, operation_of
 from service.api.schema_words import NUMBER, TEXT, Schema, one_of, ref
 from service.api.schemas import SCHEMAS
+from service.api.schemas_of_persons import OF_PERSONS
 from service.dialects.errors import envelope
 from service.errors import CODES, ServiceError
 from service.store.ledger import USAGE_DAYS
@@ -67,6 +68,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "limit_messages": _page(1000),
     "cursor": _given("query", "cursor", "`next` of the page before", TEXT),
     "order": _given("query", "order", "asc (oldest first) or desc", one_of("asc", "desc")),
+    "versions": _given("query", "versions", "1: with earlier versions", one_of("0", "1")),
     "limit_items": _given(
         "query", "limit", "items, at most 100 (20)", {**NUMBER, "minimum": 1, "maximum": 100}
     ),
@@ -86,10 +88,17 @@ PARAMETERS: Final[dict[str, Schema]] = {
     ),
     "days": _given("query", "days", "days back (30)", {**NUMBER, "minimum": 1, "maximum": USAGE_DAYS}),
     "principal": _given("query", "principal", "somebody else's usage (scope admin)", TEXT),
+    "subject": _given("query", "principal", "whose, instead of the caller's (scope admin)", TEXT),
     "Idempotency-Key": _given(
         "header",
         "Idempotency-Key",
         "a repeat with the same key and body is the same turn",
+        {**TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
+    ),
+    "Fork-Key": _given(
+        "header",
+        "Idempotency-Key",
+        "a repeat with the same key is the same copy",
         {**TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     ),
     "X-On-Busy": _given(
@@ -178,7 +187,7 @@ def _document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]:
     found["paths"] = paths
     found["tags"] = [{"name": name, "description": about} for name, about in TAGS.items()]
     found["components"] = {
-        "schemas": {**_requests(shown), **SCHEMAS},
+        "schemas": {**_requests(shown), **SCHEMAS, **OF_PERSONS},
         "parameters": PARAMETERS,
         "headers": {name: {"description": about, "schema": TEXT} for name, about in _HEADERS.items()},
         "securitySchemes": _SECURITY,

@@ -163,10 +163,13 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "finish_reason": _REASON,
             "model": {**TEXT, "description": "who answered"},
             "usage": ref("Tokens"),
+            "versions": many(ref("Version")),
         },
     ),
     "Messages": fields(data=many(ref("Message")), next=maybe({**TEXT, "description": "the next cursor"})),
-    "Export": fields(session=ref("Session"), messages=many(ref("Message"))),
+    "Export": fields(
+        session=ref("Session"), messages=many(ref("Message")), optional={"versions": many(ref("Version"))}
+    ),
     "Failure": fields(
         code=TEXT, message=TEXT, retryable=FLAG, optional={"retry_after": {"type": "number"}, "param": TEXT}
     ),
@@ -190,6 +193,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         active=FLAG,
         context_window=NUMBER,
         max_completion_tokens=NUMBER,
+        input_modalities=many(TEXT),
         capabilities=many(TEXT),
         reasoning_efforts=many(TEXT),
         fallbacks=many(TEXT),
@@ -362,20 +366,17 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "NewKey": fields(key={**TEXT, "description": "shown here and never again"}, **_KEY),
     "RotatedKey": fields(key={**TEXT, "description": "shown here and never again"}, id=TEXT),
     "Keys": fields(data=many(ref("Key"))),
+    "DayOfUsage": fields(
+        date=TEXT,
+        model=TEXT,
+        **_COUNTS,
+        turns=NUMBER,
+        optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER},
+    ),
     "Usage": fields(
         object=one_of("list"),
         principal=TEXT,
-        data=many(
-            fields(
-                date=TEXT,
-                model=TEXT,
-                prompt_tokens=NUMBER,
-                completion_tokens=NUMBER,
-                total_tokens=NUMBER,
-                turns=NUMBER,
-                optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER},
-            )
-        ),
+        data=many(ref("DayOfUsage")),
         budgets={"type": "object", "additionalProperties": _BUDGET},
         storage=fields(sessions=_QUOTA, bytes=_QUOTA),
     ),

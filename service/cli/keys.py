@@ -149,7 +149,7 @@ async def _create(store: Credentials, wishes: argparse.Namespace) -> int:
         name=credential.name,
         owner=credential.owner,
         scopes=list(credential.scopes),
-        by=_operator(),
+        by=operator(),
     )
     print(text)
     print(f"Keep it: it is not shown again. Its id is {credential.id}.", file=sys.stderr)
@@ -160,7 +160,7 @@ async def _rotate(store: Credentials, wishes: argparse.Namespace) -> int:
     text = await store.rotate(wishes.id, wishes.grace)
     if text is None:
         return _complain(f"there is no key {wishes.id!r} that works")
-    audit.info("audit.key_rotated", key=wishes.id, grace_seconds=wishes.grace, by=_operator())
+    audit.info("audit.key_rotated", key=wishes.id, grace_seconds=wishes.grace, by=operator())
     print(text)
     print("Keep it: it is not shown again.", file=sys.stderr)
     return 0
@@ -169,7 +169,7 @@ async def _rotate(store: Credentials, wishes: argparse.Namespace) -> int:
 async def _revoke(store: Credentials, wishes: argparse.Namespace) -> int:
     if not await store.revoke(wishes.id):
         return _complain(f"there is no key {wishes.id!r}")
-    audit.info("audit.key_revoked", key=wishes.id, by=_operator())
+    audit.info("audit.key_revoked", key=wishes.id, by=operator())
     print(f"The key {wishes.id} is revoked; replicas follow within seconds.", file=sys.stderr)
     return 0
 
@@ -212,7 +212,7 @@ def _date(value: int | None) -> str:
     return "-" if value is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(value))
 
 
-def _operator() -> str:
+def operator() -> str:
     """Who runs this command, for the audit line."""
     try:
         return f"user.{getpass.getuser()}"

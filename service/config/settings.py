@@ -108,6 +108,7 @@ class Settings(BaseSettings):
     local_cache: bool = True
     max_body_bytes: int = Field(1_048_576, ge=1024)
     max_queued_turns: int = Field(4, ge=0, le=1000)
+    max_versions: int = Field(10, ge=0, le=50)
     max_running_turns: int = Field(2_000, ge=1)
 
     # Identity, limits, budgets

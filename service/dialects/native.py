@@ -81,11 +81,12 @@ class SessionBody(Body):
 
 
 class SessionPatch(Body):
-    """`PATCH /v1/sessions/{s}`; null takes a value away."""
+    """`PATCH /v1/sessions/{s}`; null takes a value away. `version` puts an earlier one back."""
 
     title: Title | None = None
     model: StrictStr | None = None
     system_prompt: SystemPrompt | None = None
+    version: Annotated[StrictStr, Field(max_length=100)] | None = None
 
 
 def parse(body: Any, principal: str, session_id: str) -> Send:

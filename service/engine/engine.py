@@ -180,8 +180,11 @@ class Engine:
         turn = await self.store.turns.get(TurnRef(principal, session_id, turn_id))
         return turn is not None and not turn.sealed
 
-    async def delete(self, principal: str, session_id: str) -> None:
-        """Stop what runs, book what is not booked, then remove every key. Raises session_not_found."""
+    async def delete(self, principal: str, session_id: str) -> tuple[int, int]:
+        """Stop what runs, book what is not booked, then remove every key. Raises session_not_found.
+
+        Returns how many turns and messages it had.
+        """
         stopped = False
         for tried in range(self._stoppable):
             # In this order: a turn that begins after the first is not among those that are removed.
@@ -189,7 +192,7 @@ class Engine:
             session = await self.store.sessions.get(principal, session_id)
             if session is None:
                 if tried:
-                    return  # another delete was faster
+                    return 0, 0  # another delete was faster
                 raise session_not_found()
             if session.active_turn:
                 ref = TurnRef(principal, session_id, session.active_turn)
@@ -198,8 +201,9 @@ class Engine:
             if stopped:
                 await asyncio.sleep(FAREWELL_SECONDS)
             await self._booking.book_ended([TurnRef(principal, session_id, turn_id) for turn_id in turns])
+            messages = await self.store.sessions.count(principal, session_id)
             if await self.store.sessions.delete(principal, session_id, turns):
-                return
+                return len(turns), messages
         raise ServiceError("turn_in_progress", "The session goes on answering; try again.", retry_after=1)
 
     async def said_before(self, turn: Turn) -> list[Part]:

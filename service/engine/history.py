@@ -39,6 +39,11 @@ class History:
         self.deliver = store.turns.deliver
         self.withdraw = store.turns.withdraw
         self.base_of = partial(base_of, store)
+        self.usage = store.ledger.usage
+        self.versions = store.versions.all
+        self.look_at_session = store.sessions.get
+        self.all_of = store.inventory.sessions
+        self._choose = store.versions.choose
 
     async def has_events(self, ref: TurnRef) -> bool:
         """Is the log of a turn still kept?"""
@@ -62,3 +67,18 @@ class History:
         """The same, by a turn of it. Raises turn_not_found."""
         if await self.session(ref.principal, ref.session_id) is None:
             raise turn_not_found()
+
+    async def choose(self, principal: str, session_id: str, version: str) -> None:
+        """Put an earlier version back. Raises not_found, turn_in_progress, invalid_request."""
+        outcome, turn = await self._choose(principal, session_id, version)
+        if outcome == "NO_VERSION":
+            raise ServiceError("not_found", "What the session says now has no version of that id.")
+        if outcome == "TOO_LONG":
+            raise ServiceError("invalid_request", "What stands there now is too long for a version; fork it.")
+        if outcome == "BUSY":
+            raise ServiceError(
+                "turn_in_progress",
+                f"The session is answering, in turn {turn}.",
+                retry_after=1,
+                headers={"Location": f"/v1/sessions/{session_id}/turns/{turn}/events", "X-Turn-Id": turn},
+            )

@@ -199,6 +199,7 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
         must_exist=send.must_exist,
         seeds_required=send.seeds_required,
         before=send.before,
+        keeps_versions=True,
         key=send.key,
         fingerprint=send.fingerprint() if send.key else "",
     )

@@ -29,7 +29,7 @@ class Storage:
 
     async def create(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """Make a session unless it exists; True when it is new. Raises storage_full."""
-        await self._charge(principal, session_id, session_bytes(fields), new=True)
+        await self.charge(principal, session_id, session_bytes(fields), new=True)
         return await self._sessions.create(principal, session_id, fields)
 
     async def update(self, principal: str, session: Session, fields: dict[str, str]) -> bool:
@@ -38,10 +38,11 @@ class Storage:
         changed = {name: fields[name] for name in _FIELDS if name in fields}
         if changed:
             more = session_bytes({**old, **changed}) - session_bytes(old)
-            await self._charge(principal, session.id, more, new=False)
+            await self.charge(principal, session.id, more, new=False)
         return await self._sessions.update(principal, session.id, fields)
 
-    async def _charge(self, principal: str, session_id: str, size: int, *, new: bool) -> None:
+    async def charge(self, principal: str, session_id: str, size: int, *, new: bool) -> None:
+        """So many bytes more; `new`: only where the session is not there yet. Raises storage_full."""
         full = await self._account.charge(principal, session_id, size, new=new)
         if full and await self.heal(principal):
             full = await self._account.charge(principal, session_id, size, new=new)

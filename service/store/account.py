@@ -132,13 +132,16 @@ class Account:
         A worker that died between a delete and its `free` leaves one behind. Asked for upon a refusal only:
         as long as nothing is refused it does no harm, and it has an end of its own.
         """
-        redis = self._client.redis
-        sample = await self._client.run(
-            "account", redis.zrandmember(self._keys.stored_until(principal), _SAMPLE)
-        )
+        ends = self._keys.stored_until(principal)
+        sample = await self._client.run("account", self._client.redis.zrandmember(ends, _SAMPLE))
         names = [raw.decode() for raw in sample or () if raw[:1] not in (b"/", b"@")]
         if not names:
             return False
+        return await self.drop_gone(principal, names)
+
+    async def drop_gone(self, principal: str, names: Sequence[str]) -> bool:
+        """Take those of some sessions that are gone off the account and the list; True where any was."""
+        redis = self._client.redis
         pipeline = redis.pipeline(transaction=False)
         for name in names:
             pipeline.exists(self._keys.session(principal, name).session)
@@ -146,9 +149,7 @@ class Account:
         # Of size 0 are those that a send is about to begin.
         held = await self._client.run("account", redis.hmget(self._keys.stored(principal), names))
         gone = [
-            name
-            for name, there, size in zip(names, found, held, strict=True)
-            if not there and size not in (None, b"0")
+            name for name, there, size in zip(names, found, held, strict=True) if not there and size != b"0"
         ]
         if gone:
             await self.free(principal, gone)

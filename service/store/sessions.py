@@ -320,3 +320,17 @@ class Sessions:
         if deleted:
             await self._account.free(principal, [session_id], [])
         return bool(deleted)
+
+    async def delete_left(self, principal: str, session_id: str, names: Sequence[str]) -> None:
+        """What a session that is gone has left behind; `names` are those of Inventory.names.
+
+        Logs outlive a session without a name by a day. What begins meanwhile under the same id stays.
+        """
+        turns = {name.partition(":")[2] for name in names if name.startswith(("turn:", "log:"))}
+        if turns:
+            await self.delete(principal, session_id, sorted(turns))
+        base = self._of(principal, session_id).base
+        for name in names:
+            if name.startswith("idem:"):
+                await self._client.run("turns", self._redis.unlink(f"{base}:{name}"))
+        await self.delete(principal, session_id, [])

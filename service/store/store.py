@@ -8,7 +8,9 @@ from service.store.connection.client import Client
 from service.store.connection.clock import Clock
 from service.store.connection.scripts import Scripts
 from service.store.credentials import Credentials
+from service.store.forks import Forks
 from service.store.health import Health
+from service.store.inventory import Inventory
 from service.store.keys import Keys
 from service.store.leases import Leases
 from service.store.ledger import Ledger
@@ -17,6 +19,7 @@ from service.store.pacing import Pacing
 from service.store.send_admission import SendAdmission
 from service.store.sessions import Sessions
 from service.store.turns import Turns
+from service.store.versions import Versions
 from service.store.windows import Windows
 
 
@@ -29,6 +32,9 @@ class Store:
         self.scripts = Scripts(self.client)
         self.account = Account(self.client, self.scripts, self.keys, settings)
         self.sessions = Sessions(self.client, self.scripts, self.keys, settings, self.account)
+        self.inventory = Inventory(self.client, self.keys, self.account)
+        self.forks = Forks(self.client, self.scripts, self.keys, settings)
+        self.versions = Versions(self.scripts, self.keys, settings)
         self.clock = Clock(self.client)
         self.turns = Turns(self.client, self.scripts, self.keys, settings, self.clock)
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)

@@ -177,6 +177,7 @@ class Begin:
     must_exist: bool = False
     key: str | None = None
     fingerprint: str = ""
+    keeps_versions: bool = False
     claim: str = field(default_factory=ids.new_claim)
 
     @property

@@ -16,7 +16,24 @@ from service.errors import ServiceError
 
 #: formats that bind an answer
 FORMATS: Final = ("json_object", "json_schema")
+#: images that requests may bring (dialects/images.py)
+IMAGE_FORMATS: Final = ("png", "jpeg", "webp", "gif")
+# Of an image of a megapixel, 32 by 32 pixels each.
+_IMAGE_TOKENS: Final = 1_024
 _SHIPPED: Final = Path(__file__).with_name("models.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRules:
+    """What a model takes of images: how many in a prompt, bytes of all, and of which kinds.
+
+    `tokens` is what one counts for before the provider has said what it came to.
+    """
+
+    count: int
+    bytes: int
+    formats: tuple[str, ...]
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +49,7 @@ class Model:
     on_takeover: Literal["restart", "continue"]
     owned_by: str
     whole_formats: frozenset[str] = frozenset()
+    images: ImageRules | None = None
 
     def supports(self, capability: str) -> bool:
         return capability in self.capabilities
@@ -101,6 +119,15 @@ class Catalogue:
         return [model, *(self._models[name] for name in model.fallbacks)]
 
 
+def _image_rules(table: dict[str, Any]) -> ImageRules:
+    return ImageRules(
+        count=int(table["count"]),
+        bytes=int(table["bytes"]),
+        formats=tuple(table.get("formats", IMAGE_FORMATS)),
+        tokens=int(table.get("tokens", _IMAGE_TOKENS)),
+    )
+
+
 def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"]) -> Model:
     name = table.get("id")
     try:
@@ -118,6 +145,7 @@ def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"]) -
             on_takeover=table.get("on_takeover", on_takeover),
             owned_by=str(table.get("owned_by", "Groq")),
             whole_formats=frozenset(table.get("whole_formats", ())),
+            images=_image_rules(table["images"]) if table.get("images") else None,
         )
     except KeyError as error:
         raise SettingsError(f"CHAT_MODELS_FILE: model {name!r} lacks {error.args[0]}.") from None
@@ -125,6 +153,10 @@ def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"]) -
         raise SettingsError(f"CHAT_MODELS_FILE: model {name!r} has a value of the wrong type.") from None
     if model.on_takeover not in ("restart", "continue"):
         raise SettingsError(f"CHAT_MODELS_FILE: on_takeover of {model.id} has to be restart or continue.")
+    if model.images and not (model.images.count > 0 and set(model.images.formats) <= set(IMAGE_FORMATS)):
+        raise SettingsError(
+            f"CHAT_MODELS_FILE: images of {model.id} need a count, and formats of {', '.join(IMAGE_FORMATS)}."
+        )
     if not model.whole_formats <= set(FORMATS):
         raise SettingsError(
             f"CHAT_MODELS_FILE: whole_formats of {model.id} may list {' and '.join(FORMATS)}."

@@ -190,7 +190,7 @@ async def test_without_credentials_every_guarded_route_is_401_as_described(start
 
 async def test_405_names_every_method_of_the_address(served: Served) -> None:
     for path, methods in {
-        "/v1/sessions": "GET, POST",
+        "/v1/sessions": "GET, POST, DELETE",
         "/v1/sessions/s": "GET, PATCH, DELETE",
         "/chat": "POST",
     }.items():

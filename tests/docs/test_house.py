@@ -68,7 +68,7 @@ MAY_IMPORT = {"demo": "", "store": LEAVES, "upstream": LEAVES, "engine": LEAVES 
 MAY_IMPORT |= {"dialects": LEAVES + "engine", "api": LEAVES + "engine dialects store upstream"}
 MAY_IMPORT |= {"app": LEAVES + "api dialects engine store upstream", "__main__": LEAVES + "cli"}
 # The processes around the application. Only a fork of the master imports the store (expire_leases).
-MAY_IMPORT |= {"serving": LEAVES + "store", "cli": LEAVES + "serving store upstream"}
+MAY_IMPORT |= {"serving": LEAVES + "store", "cli": LEAVES + "serving engine store upstream"}
 
 
 def test_imports_go_one_way() -> None:

@@ -17,6 +17,7 @@ from fastapi.routing import APIRouter
 from service.app import create_app
 from service.config.settings import Settings
 from service.dialects.responses_object import public_id
+from service.ids import answer_id
 from tests.conftest import Start
 from tests.support.identity import bearer, credentials_of, id_in, make_key
 from tests.support.issuer import SECRET, token
@@ -112,8 +113,13 @@ class Doors:
             item_id=public_id("msg", "s", self.turn),
         )
         return await self.served.client.request(
-            method, url, json=BODIES.get(path) if method != "GET" else None, headers=headers
+            method, url, json=self._body(path) if method != "GET" else None, headers=headers
         )
+
+    def _body(self, path: str) -> Any:
+        if path.endswith("/fork"):
+            return {"through": answer_id(self.turn)}
+        return BODIES.get(path)
 
 
 async def doors(served: Served, owner: str) -> Doors:

@@ -16,6 +16,7 @@ SENDS = {
     ("POST", "/openai/v1/chat/completions"),
     ("POST", "/api/chat"),
     ("POST", "/v1/sessions"),
+    ("POST", "/v1/sessions/{session_id}/fork"),
     ("POST", "/v1/responses"),
     ("POST", "/openai/v1/responses"),
     ("POST", "/v1/conversations"),

@@ -225,6 +225,7 @@ BODIES: dict[tuple[str, str], dict[str, bytes]] = {
         "words": words(lambda text: {"content": text}),
         "an edit": words(lambda text: {"edit": {"message_id": "m2", "content": text}}),
     },
+    ("POST", "/v1/sessions/{session_id}/fork"): {"a fork": b'{"through":"m20000"}'},
     ("POST", "/v1/chat/completions"): _COMPLETIONS,
     ("POST", "/openai/v1/chat/completions"): {"messages": _COMPLETIONS["messages"]},
     ("POST", "/api/chat"): {
@@ -259,6 +260,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("GET", "/v1/sessions"): "?limit=200",
     ("GET", "/v1/sessions/{session_id}"): "",
     ("DELETE", "/v1/sessions/{session_id}"): "",
+    ("GET", "/v1/export"): "", ("DELETE", "/v1/sessions"): "",
     ("GET", "/v1/sessions/{session_id}/messages"): "?limit=1000",
     ("GET", "/v1/sessions/{session_id}/export"): "",
     ("GET", "/v1/sessions/{session_id}/turns/{turn_id}"): "",
@@ -304,7 +306,7 @@ def test_the_largest_body_stalls_neither_the_loop_nor_redis(
 ) -> None:
     given = BODIES[method, path][name]
     assert len(given) <= _BODY
-    big = measured.session() if name == "an edit" else ""
+    big = measured.session() if name in ("an edit", "a fork") else ""
 
     def ask() -> httpx.Response:
         session = big or f"s{next(_numbers)}"
@@ -331,7 +333,8 @@ def _named(kind: str, session: str) -> str:
 def test_the_largest_session_stalls_neither_the_loop_nor_redis(
     measured: Measured, method: str, path: str
 ) -> None:
-    big = measured.session() if re.search(r"\{(session|response|conversation)_id\}", path) else ""
+    owned = re.search(r"\{(session|response|conversation)_id\}|^/v1/(export|sessions)$", path)
+    big = measured.session() if owned else ""
 
     def ask() -> httpx.Response:
         url = path.format(

@@ -88,6 +88,7 @@ def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
         "active": edge.engine.governor.offers(model),
         "context_window": model.context_window,
         "max_completion_tokens": model.max_completion_tokens,
+        "input_modalities": ["text", "image"] if model.images else ["text"],
         "capabilities": sorted(model.capabilities),
         "reasoning_efforts": list(model.reasoning_efforts),
         "fallbacks": list(model.fallbacks),

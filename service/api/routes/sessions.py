@@ -17,6 +17,7 @@ from service.dialects.base import validate
 from service.engine.history import session_not_found
 from service.errors import ServiceError
 from service.store.messages import Message, Session
+from service.store.versions import Version
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -24,7 +25,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 _PAGE: Final = 50
 _TOP: Final = 200
 _TOP_MESSAGES: Final = 1000
-_EXPORT_PAGE: Final = 500
+EXPORT_PAGE: Final = 500
 
 _SESSION: Final = plain("Session", examples.SESSION, "The session")
 
@@ -60,6 +61,15 @@ def message_resource(message: Message) -> dict[str, Any]:
         resource["model"] = message.model
         resource["usage"] = message.usage
     return resource
+
+
+def version_resource(version: Version) -> dict[str, Any]:
+    """Its messages, the first of which stood in the place of what is there now."""
+    return {
+        "id": version.id,
+        "replaced": version.cut,
+        "messages": [message_resource(message) for message in version.messages],
+    }
 
 
 @router.get("", summary="The caller's sessions, newest first")
@@ -115,14 +125,17 @@ async def get_session(request: Request, session_id: str) -> Response:
 
 @router.patch(
     "/{session_id}",
-    summary="Change title, model or system prompt",
-    description="null takes a value away.",
+    summary="Change title, model or system prompt, or put a version back",
+    description="null takes a value away. `version` puts back what an edit or a regenerate cut off "
+    "(`GET .../messages?versions=1`); what stands there now becomes a version, and has to fit.",
 )
 @says(
     _SESSION,
     *OF_SESSION,
     "model_not_found",
     "storage_full",
+    "not_found",
+    "turn_in_progress",
     body=native.SessionPatch,
     body_examples=examples.SESSION_PATCHES,
 )
@@ -132,7 +145,9 @@ async def patch_session(request: Request, session_id: str) -> Response:
     session = await edge.engine.history.existing(principal.id, session_id)
     if body.model:
         body.model = edge.engine.catalogue.resolve(body.model).id
-    fields = {name: getattr(body, name) or "" for name in body.model_fields_set}
+    if body.version:
+        await edge.engine.history.choose(principal.id, session_id, body.version)
+    fields = {name: getattr(body, name) or "" for name in body.model_fields_set - {"version"}}
     if not await edge.engine.storage.update(principal.id, session, fields):
         raise session_not_found()
     return Json(session_resource(await edge.engine.history.existing(principal.id, session_id)))
@@ -151,7 +166,7 @@ async def delete_session(request: Request, session_id: str) -> Response:
 @says(
     plain("Messages", examples.MESSAGES, "A page"),
     *OF_SESSION,
-    parameters=("limit_messages", "cursor", "order"),
+    parameters=("limit_messages", "cursor", "order", "versions"),
 )
 async def list_messages(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
@@ -160,13 +175,19 @@ async def list_messages(request: Request, session_id: str) -> Response:
     order = request.query_params.get("order") or "asc"
     if order not in ("asc", "desc"):
         raise ServiceError("invalid_request", "order is asc or desc.")
+    with_versions = bodies.flag(request, "versions")
     await edge.engine.history.existing(principal.id, session_id)
     page, following = await edge.engine.history.messages(
         principal.id, session_id, limit, after, newest_first=order == "desc"
     )
+    data = [message_resource(message) for message in page]
+    if with_versions:
+        versions = await edge.engine.history.versions(principal.id, session_id)
+        for resource in data:
+            resource["versions"] = [version_resource(one) for one in versions if one.holder == resource["id"]]
     return Json(
         {
-            "data": [message_resource(message) for message in page],
+            "data": data,
             "next": None if following is None else str(following),
         }
     )
@@ -177,11 +198,19 @@ async def list_messages(request: Request, session_id: str) -> Response:
 async def export_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     session = await edge.engine.history.existing(principal.id, session_id)
+    versions = await edge.engine.history.versions(principal.id, session_id)
     before = b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
     return await paged(
-        lambda after: edge.engine.history.messages(principal.id, session_id, _EXPORT_PAGE, after),
+        lambda after: edge.engine.history.messages(principal.id, session_id, EXPORT_PAGE, after),
         message_resource,
         before,
-        b"]}",
+        after_messages(versions),
         headers={"Content-Disposition": f'attachment; filename="{session_id}.json"'},
     )
+
+
+def after_messages(versions: list[Version]) -> bytes:
+    """The end of an exported session: earlier versions, where there are any."""
+    if not versions:
+        return b"]}"
+    return b'],"versions":' + orjson.dumps([version_resource(version) for version in versions]) + b"}"

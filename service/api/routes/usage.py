@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/usage", tags=["usage"])
 _DAYS: Final = 30
 
 
-def _usage_resource(usage: Usage) -> dict[str, Any]:
+def usage_resource(usage: Usage) -> dict[str, Any]:
     details = {"cached_tokens": usage.cached_tokens, "reasoning_tokens": usage.reasoning_tokens}
     return {
         "date": usage.date,
@@ -85,7 +85,7 @@ async def get_usage(request: Request) -> Response:
     return Json(
         {
             "object": "list",
-            "data": [_usage_resource(usage) for usage in found],
+            "data": [usage_resource(usage) for usage in found],
             "principal": who,
             "budgets": budgets,
             "storage": {

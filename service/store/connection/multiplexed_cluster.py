@@ -33,7 +33,7 @@ NAMES: Final = 1_500
 # Between two readings of the slots: every node that fails asks for one.
 _REFRESH_SECONDS: Final = 0.5
 _SCRIPTS: Final = ("EVAL", "EVALSHA")
-_OF_NO_KEY: Final = frozenset({"PING", "INFO", "TIME", "CLUSTER SLOTS", "COMMAND"})
+_OF_NO_KEY: Final = frozenset({"PING", "INFO", "TIME", "SCAN", "CLUSTER SLOTS", "COMMAND"})
 
 Address = tuple[str, int]
 

@@ -7,6 +7,7 @@
 --       regenerate | continue), message_id str (of the user; to continue, of the session's newest answer),
 --       message str (its JSON, '' for a regenerate that keeps it),
 --       on_busy str (reject | queue | check: nothing is begun), most_queued int, named flag, must_exist flag,
+--       most_versions int (of what is cut off, that the session keeps),
 --       started str (payload), now_ms int (of the worker, for `created` and `updated`),
 --       till int (until when it may begin, ms, 0 = always: a Redis that stood still begins nothing afterwards),
 --       seeds_required flag (else a session that has messages does without them),
@@ -21,6 +22,7 @@
 --         {MISMATCH, turn id} | {BUSY, turn id} | {HAS_HISTORY} | {NO_SESSION} | {NO_MESSAGE} |
 --         {MESSAGE_EXISTS} | {FREE} (check) | {LATE}
 -- include replication_id
+-- include version
 local begun = redis.call('HMGET', turn, 'state', 'epoch', 'user', 'pos')
 if begun[1] then
   return {'BEGUN', begun[1], begun[2], begun[3], begun[4], redis.call('HGET', session, 'turns') or '0'}
@@ -139,6 +141,8 @@ end
 
 local off = {}
 if cut then
+  local first = mode == 'edit' and cut or cut + 1
+  bytes = bytes + version(session, order, messages).keep(string.format('%.0f', first), most_versions, now_ms)
   off = redis.call('ZRANGEBYSCORE', order, '(' .. cut, '+inf')
   redis.call('ZREMRANGEBYSCORE', order, '(' .. cut, '+inf')
   for i = 1, #off, 1000 do

@@ -1,0 +1,55 @@
+"""Forks: a copy of a session that goes its own way. Earlier versions are put back by PATCH (sessions.py)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from service.api import bodies
+from service.api.answers import Json
+from service.api.edge import admitted
+from service.api.operation import OF_SESSION, plain, says
+from service.api.routes.sessions import session_resource
+from service.api.schemas_of_persons import COPY, FORK_BODIES
+from service.dialects.base import Body, MessageId, validate
+from service.engine.forking import fork
+
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+
+
+class ForkBody(Body):
+    """`POST /v1/sessions/{s}/fork`; `through` is the last message that the copy has."""
+
+    through: MessageId
+
+
+@router.post(
+    "/{session_id}/fork",
+    summary="A new session with a copy up to a message",
+    status_code=201,
+    description="The copy has the messages up to `through` with their ids, the title, the model and the "
+    "system prompt; no turns and no earlier versions. Charged as a send, and against the storage.",
+)
+@says(
+    {
+        201: plain("Session", COPY, "The copy", "Location"),
+        200: plain("Session", COPY, "A repeat with the same `Idempotency-Key`", "Location"),
+    },
+    *OF_SESSION,
+    "message_not_found",
+    "turn_in_progress",
+    "storage_full",
+    parameters=("Fork-Key",),
+    body=ForkBody,
+    body_examples=FORK_BODIES,
+)
+async def fork_session(request: Request, session_id: str) -> Response:
+    edge, principal = await admitted(request, "sends")  # it fills the store as a send does
+    key = bodies.idempotency_key(request)
+    body = validate(ForkBody, await bodies.read_json(request))
+    source = await edge.engine.history.existing(principal.id, session_id)
+    made, fresh = await fork(edge.engine, principal.id, source, body.through, key)
+    return Json(
+        session_resource(await edge.engine.history.existing(principal.id, made)),
+        status_code=201 if fresh else 200,
+        headers={"Location": f"/v1/sessions/{made}"},
+    )

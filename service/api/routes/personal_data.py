@@ -1,0 +1,135 @@
+"""All of one principal at once: its sessions as one document, and their erasure with a receipt.
+
+The caller's own, or with the scope `admin` those of the principal that the query names. Nobody else's are
+touched: a principal is part of each key. Invariant: a worker holds a page of messages of one session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from service import ids
+from service.api.answers import Json, rows
+from service.api.auth.authenticator import Principal
+from service.api.edge import admitted, edge_of
+from service.api.operation import STREAMS, plain, says
+from service.api.routes.sessions import EXPORT_PAGE, after_messages, message_resource, session_resource
+from service.api.routes.usage import usage_resource
+from service.api.schemas_of_persons import RECEIPT, WHOLE
+from service.engine.engine import Engine
+from service.engine.erasing import erase, receipt
+from service.errors import BrokenAnswer, ServiceError
+from service.store.ledger import USAGE_DAYS
+from service.telemetry.logs import get_logger
+
+router = APIRouter(tags=["sessions"])
+
+audit = get_logger("service.audit")
+
+
+async def _whose(request: Request) -> tuple[Principal, str]:
+    """The caller, and the principal that is meant. Raises forbidden, invalid_request, rate_limited."""
+    named = request.query_params.get("principal")
+    edge, principal = await admitted(request, scope="chat" if named is None else "admin")
+    if named is not None and not ids.is_principal_id(named):
+        raise ServiceError("invalid_request", "principal is one that GET /v1/usage/principals lists.")
+    edge.streams.take(request, principal)
+    return principal, principal.id if named is None else named
+
+
+@router.get(
+    "/v1/export",
+    summary="All sessions with their messages, and what was used, as JSON",
+    description="Sessions without a name too. What begins meanwhile may be left out. Where the store fails "
+    "in the middle the connection breaks.",
+)
+@says(
+    plain("WholeExport", WHOLE, "Everything, streamed", "Content-Disposition"),
+    *STREAMS,
+    "invalid_request",
+    parameters=("subject",),
+)
+async def export_everything(request: Request) -> Response:
+    principal, who = await _whose(request)
+    pieces = _export(edge_of(request).engine, who, everywhere=who != principal.id)
+    first = await anext(pieces)  # what fails here has a status
+    audit.info("audit.person_exported", subject=who, by=principal.id, by_key=principal.key_id)
+    return StreamingResponse(
+        _all(first, pieces),
+        media_type="application/json",
+        headers={"Content-Disposition": 'attachment; filename="export.json"'},
+    )
+
+
+@router.delete(
+    "/v1/sessions",
+    summary="Erase all sessions; what runs is stopped",
+    description="All sessions, also those without a name, and what they have left behind. What begins "
+    "meanwhile may stay. A call takes 30 s at most. One that was cut short is repeated, and goes on with what "
+    "is left.",
+)
+@says(
+    {
+        200: plain("Erasure", RECEIPT, "Everything is gone; what is kept, and for how long"),
+        202: plain("Erasure", {**RECEIPT, "complete": False}, "Something is left: call again"),
+    },
+    *STREAMS,
+    "invalid_request",
+    parameters=("subject",),
+)
+async def erase_everything(request: Request) -> Response:
+    principal, who = await _whose(request)
+    erased = await erase(edge_of(request).engine, who)
+    audit.info(
+        "audit.person_erased",
+        subject=who,
+        sessions=erased.sessions,
+        turns=erased.turns,
+        complete=erased.complete,
+        by=principal.id,
+        by_key=principal.key_id,
+    )
+    return Json(receipt(who, erased), status_code=200 if erased.complete else 202)
+
+
+async def _all(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A document that ends too soon must not look whole: then the connection breaks."""
+    yield first
+    try:
+        async for piece in pieces:
+            yield piece
+    except ServiceError as error:
+        raise BrokenAnswer(error.code) from None
+
+
+async def _export(engine: Engine, who: str, *, everywhere: bool) -> AsyncIterator[bytes]:
+    usage = await engine.history.usage(who, USAGE_DAYS)
+    head = {
+        "object": "export",
+        "principal": who,
+        "created": int(time.time() * 1000),
+        "usage": [usage_resource(one) for one in usage],
+    }
+    yield orjson.dumps(head)[:-1] + b',"sessions":['
+    comma = b""
+    async with contextlib.aclosing(engine.history.all_of(who, everywhere=everywhere)) as found:
+        async for ids in found:
+            for session_id in ids:
+                session = await engine.history.look_at_session(who, session_id)
+                if session is not None:
+                    yield comma + b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
+                    async for piece in _messages(engine, who, session_id):
+                        yield piece
+                    yield after_messages(await engine.history.versions(who, session_id))
+                    comma = b","
+    yield b"]}"
+
+
+def _messages(engine: Engine, who: str, session_id: str) -> AsyncIterator[bytes]:
+    return rows(lambda after: engine.history.messages(who, session_id, EXPORT_PAGE, after), message_resource)

@@ -1,0 +1,62 @@
+"""Versions, whole exports and erasures as schemas of the OpenAPI document, with examples. Data only."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from service.api import examples
+from service.api.schema_words import FLAG, MILLISECONDS, NUMBER, TEXT, Schema, fields, many, maybe, one_of, ref
+
+OF_PERSONS: Final[dict[str, Schema]] = {
+    "Version": fields(
+        "what an edit or a regenerate has cut off; its first message stood in the place of what is there now",
+        id=TEXT,
+        replaced={**MILLISECONDS, "description": "when it was cut off"},
+        messages=many(ref("Message")),
+    ),
+    "WholeExport": fields(
+        object=one_of("export"),
+        principal=TEXT,
+        created=MILLISECONDS,
+        usage=many(ref("DayOfUsage")),
+        sessions=many(ref("Export")),
+    ),
+    "Erasure": fields(
+        object=one_of("erasure"),
+        principal=TEXT,
+        complete={**FLAG, "description": "false: something is left, call again"},
+        removed=fields(sessions=NUMBER, turns=NUMBER, messages=NUMBER),
+        kept=many(
+            fields(
+                what=TEXT,
+                holds=TEXT,
+                until=TEXT,
+                seconds=maybe({**NUMBER, "description": "at most, from now"}),
+            )
+        ),
+    ),
+}
+
+COPY: Final = {**examples.SESSION, "id": "s_01m82xqzhyhm01djtgpydnpmtc"}
+FORK_BODIES: Final = {"up to the answer": {"through": examples.ANSWER_ID}}
+WHOLE: Final[dict[str, Any]] = {
+    "object": "export",
+    "principal": "key.k7f3q9",
+    "created": 1_795_394_633_123,
+    "usage": examples.USAGE["data"],
+    "sessions": [examples.EXPORT],
+}
+RECEIPT: Final[dict[str, Any]] = {
+    "object": "erasure",
+    "principal": "key.k7f3q9",
+    "complete": True,
+    "removed": {"sessions": 12, "turns": 80, "messages": 160},
+    "kept": [
+        {
+            "what": "usage",
+            "holds": "numbers of turns and tokens by day and model, for the bill; no text",
+            "until": "400 days after the day of use",
+            "seconds": 34_560_000,
+        }
+    ],
+}

@@ -1,0 +1,92 @@
+"""Forking: a new session that begins with what another says up to a message.
+
+Charged against the caller's storage before anything is written. The copy has the messages with their ids,
+the title, the model and the system prompt; turns, logs and earlier versions stay where they are. Invariant:
+a fork is what the session said at one moment, else it is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from service import ids
+from service.engine.engine import Engine
+from service.errors import ServiceError
+from service.store.account import session_bytes
+from service.store.messages import Session
+
+# What is copied of a session besides its messages.
+_FIELDS: Final = ("title", "model", "system_prompt", "metadata")
+
+
+async def fork(
+    engine: Engine, principal: str, source: Session, through: str, key: str | None
+) -> tuple[str, bool]:
+    """The new session, and False where a repeat with the same key has met it.
+
+    Raises message_not_found, storage_full, turn_in_progress, store_unavailable.
+    """
+    place = await engine.store.sessions.place(principal, source.id, through)
+    if place is None:
+        raise ServiceError("message_not_found", "There is no message of that id in this session.")
+    if key is None:
+        session_id = ids.new_session_id()
+    else:
+        session_id = ids.derived_session_id(principal, f"fork\n{source.id}\n{through}\n{key}")
+        if await engine.store.sessions.get(principal, session_id):
+            return session_id, False
+    fields = {name: value for name in _FIELDS if (value := getattr(source, name))}
+    count, size = await engine.store.forks.weigh(principal, source.id, place)
+    await engine.storage.charge(principal, session_id, session_bytes(fields) + size, new=True)
+    now = int(time.time() * 1000)
+    made: dict[str, Any] = {
+        "id": session_id,
+        **fields,
+        "created": now,
+        "updated": now,
+        "named": 1,
+        "turns": place // 2,  # questions, at most: none of its turns is here
+        "seq": place // 2,
+        "bytes": size,
+    }
+    try:
+        fresh = await _copy(engine, principal, source.id, session_id, (place, through.encode()), count, made)
+    except ServiceError:
+        await engine.store.account.drop_gone(principal, [session_id])
+        raise
+    await engine.store.sessions.list_it(principal, session_id)
+    return session_id, fresh
+
+
+async def _copy(
+    engine: Engine,
+    principal: str,
+    source: str,
+    target: str,
+    end: tuple[int, bytes],
+    count: int,
+    made: dict[str, Any],
+) -> bool:
+    """True where it is new.
+
+    An edit or a regenerate beside it takes the last message away, or puts another into its place.
+    """
+    forks = engine.store.forks
+    written, after, place = 0, -1, end[0]
+    while True:
+        part = await forks.part(principal, source, after, place)
+        if not part:
+            break
+        last = part[-1].place == place
+        if last and (written + len(part) != count or part[-1].message_id != end[1]):
+            break
+        outcome = await forks.write(principal, target, written, part, made if last else None)
+        if outcome == "LOST":
+            break
+        if last or outcome == "EXISTS":
+            return outcome == "COPIED"
+        written += len(part)
+        after = part[-1].place
+    await forks.discard(principal, target)
+    raise ServiceError("turn_in_progress", "The session is changing; fork it again.", retry_after=1)

@@ -1,0 +1,137 @@
+"""Forks: the beginning of a session copied into a new one.
+
+A fork goes from one slot of a Cluster to another, so it is read first and then written, a part at a time
+(lua/fork.lua): what a script writes takes Redis 2 ms at most. Bodies are copied as they are. Invariants: no
+session is seen before it is whole, and a fork that is cut short ends by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from service.config.settings import Settings
+from service.store.connection.client import Client
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import Values, script
+from service.store.keys import Keys
+
+# Of a part: what begin.lua stores of a history takes 3 us each, and bytes 2 ms per MiB.
+_PART_MESSAGES: Final = 500
+_PART_BYTES: Final = 524_288
+# What Redis keeps of a message besides its JSON and, twice, its id; begin.lua has the same number.
+_MESSAGE_BYTES: Final = 160
+# Bodies per command, at first and at most, as for a page of messages.
+_FIRST_BODIES: Final = 8
+# A fork that is not finished is gone after so long; between two parts there are some ms.
+_UNFINISHED_SECONDS: Final = 60
+
+Outcome = Literal["COPIED", "EXISTS", "LOST"]
+
+
+class Copied(NamedTuple):
+    place: int
+    message_id: bytes
+    body: bytes
+
+
+@script
+def _fork(
+    *, session: str, order: str, messages: str, before: int, ttl: int, copied: Values, fields: Values
+) -> None: ...
+
+
+class Forks:
+    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._ttl = settings.session_ttl_seconds
+
+    async def part(self, principal: str, session_id: str, after: int, upto: int) -> list[Copied] | None:
+        """The next messages of a session, up to a place; None where one of them has just gone."""
+        keys, redis = self._keys.session(principal, session_id), self._client.redis
+        entries = await self._client.run(
+            "messages",
+            redis.zrange(
+                keys.order,
+                f"({after}",
+                upto,
+                byscore=True,
+                offset=0,
+                num=_PART_MESSAGES,
+                withscores=True,
+            ),
+        )
+        found: list[Copied] = []
+        size, count = 0, _FIRST_BODIES
+        while len(found) < len(entries) and size < _PART_BYTES:
+            some = entries[len(found) : len(found) + count]
+            bodies = await self._client.run(
+                "messages", redis.hmget(keys.messages, [name for name, _ in some])
+            )
+            if None in bodies:
+                return None
+            found += [Copied(int(at), name, body) for (name, at), body in zip(some, bodies, strict=True)]
+            size += sum(len(body) for body in bodies)
+            count *= 2
+        return found
+
+    async def weigh(self, principal: str, session_id: str, upto: int) -> tuple[int, int]:
+        """How many messages there are up to a place, and what they hold as begin.lua counts it."""
+        keys, redis = self._keys.session(principal, session_id), self._client.redis
+        count = size = offset = 0
+        while True:
+            names = await self._client.run(
+                "messages",
+                redis.zrange(keys.order, "-inf", upto, byscore=True, offset=offset, num=_PART_MESSAGES),
+            )
+            pipeline = redis.pipeline(transaction=False)
+            for name in names:
+                pipeline.hstrlen(keys.messages, name)
+            if names:
+                lengths = await self._client.run("messages", pipeline.execute(), commands=len(names))
+                size += sum(lengths) + sum(2 * len(name) + _MESSAGE_BYTES for name in names)
+            count += len(names)
+            if len(names) < _PART_MESSAGES:
+                return count, size
+            offset += len(names)
+
+    async def write(
+        self,
+        principal: str,
+        session_id: str,
+        before: int,
+        part: Sequence[Copied],
+        fields: dict[str, Any] | None = None,
+    ) -> Outcome:
+        """A part of the copy behind `before` others; with the session's fields it is the last."""
+        keys = self._keys.session(principal, session_id)
+        answer = await self._scripts.call(
+            _fork(
+                session=keys.session,
+                order=keys.order,
+                messages=keys.messages,
+                before=before,
+                ttl=self._ttl if fields else _UNFINISHED_SECONDS,
+                copied=[value for one in part for value in one],
+                fields=[value for field in (fields or {}).items() for value in field],
+            )
+        )
+        outcomes: dict[bytes, Outcome] = {b"COPIED": "COPIED", b"EXISTS": "EXISTS"}
+        return outcomes.get(answer, "LOST")
+
+    async def discard(self, principal: str, session_id: str) -> None:
+        """What was written of a copy that will not be finished; a session of that id stays."""
+        keys = self._keys.session(principal, session_id)
+        await self._scripts.call(
+            _fork(
+                session=keys.session,
+                order=keys.order,
+                messages=keys.messages,
+                before=-1,
+                ttl=0,
+                copied=(),
+                fields=(),
+            )
+        )

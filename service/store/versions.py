@@ -1,0 +1,80 @@
+"""Earlier versions of a session: what edits and regenerates have cut off its history.
+
+They are kept by begin.lua and choose_version.lua (how: lua/version.lua), as many of a session as a setting
+allows, each of 200 messages and 256 KiB at most. They lie beside the messages, in the same key, so that
+they live as long as these and go with them. Here they are read, and put back.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from service.config.settings import Settings
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import script
+from service.store.keys import Keys
+from service.store.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """`holder` is the message that stands in its place now, or before that; `cut` in ms."""
+
+    id: str
+    holder: str
+    cut: int
+    messages: list[Message]
+
+
+@script
+def _versions(*, session: str, order: str, messages: str) -> None: ...
+@script
+def _choose_version(
+    *, session: str, order: str, messages: str, chosen: str, most_versions: int, now_ms: int
+) -> None: ...
+
+
+class Versions:
+    def __init__(self, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+        self._scripts = scripts
+        self._keys = keys
+        self._most = settings.max_versions
+
+    async def all(self, principal: str, session_id: str) -> list[Version]:
+        """Those of what the session says now, oldest first."""
+        keys = self._keys.session(principal, session_id)
+        flat = await self._scripts.call(
+            _versions(session=keys.session, order=keys.order, messages=keys.messages)
+        )
+        return [
+            Version(name.decode(), holder.decode(), *_unpacked(packed))
+            for name, holder, packed in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        ]
+
+    async def choose(self, principal: str, session_id: str, version: str) -> tuple[str, str]:
+        """What came of it (choose_version.lua), and the turn that is in the way."""
+        keys = self._keys.session(principal, session_id)
+        answer = await self._scripts.call(
+            _choose_version(
+                session=keys.session,
+                order=keys.order,
+                messages=keys.messages,
+                chosen=version,
+                most_versions=self._most,
+                now_ms=int(time.time() * 1000),
+            )
+        )
+        return answer[0].decode(), answer[1].decode() if len(answer) > 1 else ""
+
+
+def _unpacked(packed: bytes) -> tuple[int, list[Message]]:
+    """When it was cut off, and its messages; the form is version.lua's."""
+    head, _, rest = packed.partition(b"\n")
+    messages = []
+    while rest:
+        line, _, rest = rest.partition(b"\n")
+        _, of_id, of_body = (int(number) for number in line.split())
+        messages.append(Message.load(rest[:of_id].decode(), rest[of_id : of_id + of_body]))
+        rest = rest[of_id + of_body :]
+    return int(head), messages
