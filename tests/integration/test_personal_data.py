@@ -110,8 +110,8 @@ async def test_an_export_that_the_store_interrupts_does_not_look_whole(
 ) -> None:
     await say(served, "[[say=one]]", {}, "a")
     await say(served, "[[say=two]]", {}, "b")
-    sessions = served.app.state.edge.engine.store.sessions
-    whole, calls = sessions.messages, []
+    history = served.app.state.edge.engine.history
+    whole, calls = history.messages, []
 
     async def once(*args: Any, **more: Any) -> Any:
         calls.append(args)
@@ -121,7 +121,7 @@ async def test_an_export_that_the_store_interrupts_does_not_look_whole(
             raise StoreUnavailable
         return await whole(*args, **more)
 
-    monkeypatch.setattr(sessions, "messages", once)
+    monkeypatch.setattr(history, "messages", once)
     with pytest.raises(httpx.RemoteProtocolError):
         await served.client.get("/v1/export")
 

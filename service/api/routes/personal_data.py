@@ -71,8 +71,8 @@ async def export_everything(request: Request) -> Response:
     "/v1/sessions",
     summary="Erase all sessions; what runs is stopped",
     description="All sessions, also those without a name, and what they have left behind. What begins "
-    "meanwhile may stay. A call takes 30 s at most. One that was cut short is repeated, and goes on with what "
-    "is left.",
+    "meanwhile may stay. A call takes 30 s at most. One that was cut short is repeated, and goes on with "
+    "what is left.",
 )
 @says(
     {
