@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any, Final
 
 from service.api import examples
-from service.api.schema_words import FLAG, MILLISECONDS, NUMBER, TEXT, Schema, fields, many, maybe, one_of, ref
+from service.api.schema_words import (
+    FLAG,
+    MILLISECONDS,
+    NUMBER,
+    TEXT,
+    Schema,
+    fields,
+    many,
+    maybe,
+    one_of,
+    ref,
+)
 
 OF_PERSONS: Final[dict[str, Schema]] = {
     "Version": fields(
