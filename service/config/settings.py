@@ -333,28 +333,23 @@ class Settings(BaseSettings):
 
     @property
     def running_turns_per_principal(self) -> int:
-        """0 is no bound."""
-        if self.max_running_turns_per_principal is not None:
-            return self.max_running_turns_per_principal
-        return 0 if self.anonymous else 20
+        return self._bound(self.max_running_turns_per_principal, 20)
 
     @property
     def open_streams_per_principal(self) -> int:
-        """Per worker; 0 is no bound."""
-        if self.max_open_streams_per_principal is not None:
-            return self.max_open_streams_per_principal
-        return 0 if self.anonymous else 100
+        """Per worker."""
+        return self._bound(self.max_open_streams_per_principal, 100)
 
     @property
     def sessions_per_principal(self) -> int:
-        """0 is no bound. 20,000: those of an hour's sends at the default limit are 6,000."""
-        if self.max_sessions_per_principal is not None:
-            return self.max_sessions_per_principal
-        return 0 if self.anonymous else 20_000
+        """20,000: those of an hour's sends at the default limit are 6,000."""
+        return self._bound(self.max_sessions_per_principal, 20_000)
 
     @property
     def stored_bytes_per_principal(self) -> int:
-        """0 is no bound. 64 MiB: a twelfth of the Redis that compose starts (768 MB)."""
-        if self.max_stored_bytes_per_principal is not None:
-            return self.max_stored_bytes_per_principal
-        return 0 if self.anonymous else 67_108_864
+        """64 MiB: a twelfth of the Redis that compose starts (768 MB)."""
+        return self._bound(self.max_stored_bytes_per_principal, 67_108_864)
+
+    def _bound(self, chosen: int | None, default: int) -> int:
+        """0 is no bound, which is the default where nobody is identified."""
+        return chosen if chosen is not None else 0 if self.anonymous else default
