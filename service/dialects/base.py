@@ -27,6 +27,11 @@ MAX_MESSAGES: Final = 2_000
 MAX_HISTORY: Final = 1_000
 #: Tools of a call, and calls in a message, as at OpenAI and Groq.
 MAX_TOOLS: Final = 128
+#: The system prompt that a session may keep, which every list of sessions shows, so less than a body may
+#: have. In characters: some 16,000 tokens, an eighth of what the largest models take.
+LONGEST_SYSTEM_PROMPT: Final = 65_536
+#: Bytes in UTF-8: two per character, which all scripts of Europe and the Near East take.
+MOST_PROMPT_BYTES: Final = 131_072
 
 
 def _session_id(value: str) -> str:
@@ -58,6 +63,7 @@ def at_most(count: int) -> AfterValidator:
 
 
 SessionId = Annotated[StrictStr, AfterValidator(_session_id)]
+SystemPrompt = Annotated[StrictStr, Field(max_length=LONGEST_SYSTEM_PROMPT), at_most(MOST_PROMPT_BYTES)]
 MessageId = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(_message_id)]
 #: an id or a name that is passed on to the provider (OpenAI's have up to 64 characters)
 Label = Annotated[StrictStr, at_most(512)]
@@ -124,6 +130,13 @@ def query(text: str | None, field: str) -> str:
     """A message that says something. Raises query_empty."""
     if text is None or not text.strip():
         raise ServiceError("query_empty", f"{field} is empty; say something.", param=field)
+    return text
+
+
+def kept_prompt(text: str | None) -> str | None:
+    """What a session keeps of a prompt that is for one call: all of it, or nothing where it is too long."""
+    if text is None or len(text) > LONGEST_SYSTEM_PROMPT or bytes_of(text) > MOST_PROMPT_BYTES:
+        return None
     return text
 
 

@@ -20,11 +20,11 @@ from service.dialects.base import (
     MessageId,
     SessionId,
     StopText,
+    SystemPrompt,
     Temperature,
     query,
     validate,
 )
-from service.dialects.prompts import SystemPrompt
 from service.dialects.tools import ToolFields, ToolResults, tool_params
 from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError

@@ -19,11 +19,11 @@ from service.dialects.base import (
     SessionId,
     StopText,
     Temperature,
+    kept_prompt,
     query,
     validate,
 )
 from service.dialects.openai import CompletionEncoder, StreamEncoder
-from service.dialects.prompts import kept
 from service.dialects.tools import ToolFields, go_on, tool_params
 from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
@@ -129,7 +129,7 @@ def parse(
         content=query(messages[last]["content"], "messages"),
         session_id=call.session_id or session_header or None,
         model=call.model or None,
-        system=kept(next((text for text in system if text.strip()), None)),
+        system=kept_prompt(next((text for text in system if text.strip()), None)),
         params=params,
         messages=messages,
         seeds=folded(messages[:last])[-MAX_HISTORY:],

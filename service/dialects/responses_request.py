@@ -22,10 +22,10 @@ from service.dialects.base import (
     Label,
     Temperature,
     at_most,
+    kept_prompt,
     query,
     validate,
 )
-from service.dialects.prompts import kept
 from service.dialects.tools import go_on
 from service.engine.sends import Send
 from service.errors import ServiceError
@@ -323,7 +323,7 @@ def begin_with(call: Call, items: list[Item]) -> None:
     send.content = query(messages[last]["content"], "input")
     send.seeds = folded(messages[:last])[-MAX_HISTORY:]
     system = [one["content"] for one in messages if one["role"] == "system" and one["content"].strip()]
-    send.system = kept("\n\n".join(system) or None)
+    send.system = kept_prompt("\n\n".join(system) or None)
     since = messages[last + 1 :]
     if call.instructions:
         messages.insert(0, {"role": "system", "content": call.instructions})

@@ -17,11 +17,11 @@ from service.dialects.base import (
     Completion,
     Encoder,
     SessionId,
+    SystemPrompt,
     Temperature,
     query,
     validate,
 )
-from service.dialects.prompts import SystemPrompt
 from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
