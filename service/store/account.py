@@ -142,7 +142,7 @@ class Account:
     async def drop_gone(self, principal: str, names: Sequence[str]) -> bool:
         """Take those of some sessions that are gone off the account and the list; True where any was."""
         redis = self._client.redis
-        pipeline = redis.pipeline(transaction=False)
+        pipeline = redis.pipeline()
         for name in names:
             pipeline.exists(self._keys.session(principal, name).session)
         found = await self._client.run("account", pipeline.execute(), commands=len(names))

@@ -194,10 +194,10 @@ class Credentials:
         """A random secret that all replicas agree on; made by whoever asks first."""
         name = self._keys.secret
         raw = await self._client.run("secret", self._redis.get(name))
-        if raw is None:
+        while raw is None:
             await self._client.run("secret", self._redis.set(name, secrets.token_hex(32), nx=True))
             raw = await self._client.run("secret", self._redis.get(name))
-        return str(raw.decode())
+        return raw.decode()
 
 
 def _load(key_id: str, fields: dict[bytes, bytes]) -> Credential:

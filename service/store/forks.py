@@ -53,24 +53,15 @@ class Forks:
         keys, redis = self._keys.session(principal, session_id), self._client.redis
         entries = await self._client.run(
             "messages",
-            redis.zrange(
-                keys.order,
-                f"({after}",
-                upto,
-                byscore=True,
-                offset=0,
-                num=_PART_MESSAGES,
-                withscores=True,
-            ),
+            redis.zscored(keys.order, f"({after}", upto, limit=(0, _PART_MESSAGES)),
         )
         found: list[Copied] = []
         size, count = 0, _FIRST_BODIES
         while len(found) < len(entries) and size < _PART_BYTES:
             some = entries[len(found) : len(found) + count]
-            bodies = await self._client.run(
-                "messages", redis.hmget(keys.messages, [name for name, _ in some])
-            )
-            if None in bodies:
+            raws = await self._client.run("messages", redis.hmget(keys.messages, [name for name, _ in some]))
+            bodies = [raw for raw in raws if raw is not None]
+            if len(bodies) < len(some):
                 return None
             found += [Copied(int(at), name, body) for (name, at), body in zip(some, bodies, strict=True)]
             size += sum(len(body) for body in bodies)
@@ -82,11 +73,11 @@ class Forks:
         keys, redis = self._keys.session(principal, session_id), self._client.redis
         count = size = offset = 0
         while True:
-            names = await self._client.run(
-                "messages",
-                redis.zrange(keys.order, "-inf", upto, byscore=True, offset=offset, num=_PART_MESSAGES),
+            entries = await self._client.run(
+                "messages", redis.zscored(keys.order, "-inf", upto, limit=(offset, _PART_MESSAGES))
             )
-            pipeline = redis.pipeline(transaction=False)
+            names = [name for name, _ in entries]
+            pipeline = redis.pipeline()
             for name in names:
                 pipeline.hstrlen(keys.messages, name)
             if names:

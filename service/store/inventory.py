@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
-from typing import Any, Final
+from typing import Final
 
 from service.store.account import Account
 from service.store.connection.client import Client
@@ -66,9 +66,7 @@ class Inventory:
         """Sessions that an index names; an account has other items too."""
         cursor = 0
         while True:
-            cursor, found = await self._client.run(
-                "list", self._redis.zscan(index, cursor=cursor, count=_MEMBERS)
-            )
+            cursor, found = await self._client.run("list", self._redis.zscan(index, cursor, _MEMBERS))
             ids = [raw.decode() for raw, _ in found if raw[:1] not in (b"/", b"@")]
             if ids:
                 yield ids
@@ -86,20 +84,14 @@ class Inventory:
 
     async def _scan(self, pattern: str) -> AsyncGenerator[list[bytes], None]:
         """All keys that fit, of a Cluster from one primary after the other."""
-        nodes: list[Any] = [None]
-        if self._client.cluster:
-            await self._client.run("scan", self._redis.initialize())
-            nodes = list(self._redis.get_primaries())
-        for node in nodes:
-            at = {} if node is None else {"target_nodes": node}
+        for node in await self._client.run("scan", self._redis.primaries()):
             cursor = 0
             while True:
                 async with self._step:
-                    following, found = await self._client.run(
-                        "scan", self._redis.scan(cursor=cursor, match=pattern, count=_NAMES, **at)
+                    cursor, found = await self._client.run(
+                        "scan", self._redis.scan(pattern, cursor, _NAMES, node)
                     )
                     await asyncio.sleep(_PAUSE_SECONDS)
-                cursor = following if node is None else following[node.name]
                 yield found
                 if cursor == 0:
                     break

@@ -117,7 +117,7 @@ class Leases:
 
     async def settle(self, ref: TurnRef) -> None:
         """The turn is sealed and settled: nobody needs to look at it again."""
-        pipeline = self._client.redis.pipeline(transaction=False)
+        pipeline = self._client.redis.pipeline()
         pipeline.zrem(self._index(ref), str(ref))
         if not self._client.cluster:
             pipeline.srem(self._keys.owned_by(self._worker), str(ref))

@@ -267,7 +267,7 @@ class Ledger:
         if principal in self._noted:
             return
         now = int(time.time())
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._redis.pipeline()
         pipeline.zadd(self._keys.principals, {principal: now})
         pipeline.zremrangebyscore(self._keys.principals, "-inf", now - USAGE_DAYS * 86_400)
         pipeline.expire(self._keys.principals, USAGE_DAYS * 86_400)
@@ -280,7 +280,7 @@ class Ledger:
         """The last `days` days (UTC) with usage, newest first, by model."""
         today = datetime.now(UTC).date()
         dates = [(today - timedelta(days=back)).isoformat() for back in range(days)]
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._redis.pipeline()
         for date in dates:
             pipeline.hgetall(self._keys.usage(principal, date))
         found: list[Usage] = []
@@ -289,7 +289,7 @@ class Ledger:
         return found
 
     async def standing(self, principal: str) -> Standing:
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._redis.pipeline()
         for period in PERIODS:
             pipeline.get(self._keys.budget(principal, period))
         pipeline.zrangebyscore(self._keys.running(principal), int(time.time() * 1000), "+inf")
@@ -307,7 +307,7 @@ class Ledger:
     async def principals(self) -> list[tuple[str, int]]:
         """Principals with usage and a time (s) of the last day that has some, newest first."""
         found = await self._client.run(
-            "usage", self._redis.zrange(self._keys.principals, 0, -1, desc=True, withscores=True)
+            "usage", self._redis.zscored(self._keys.principals, "+inf", "-inf", newest_first=True)
         )
         return [(name.decode(), int(score)) for name, score in found]
 

@@ -126,7 +126,7 @@ class Log:
 
     async def _read(self, name: str, after: int, count: int = PAGE) -> list[Event]:
         entries = await self._client.run(
-            "read", self._client.redis.xrange(name, min=f"{after + 1}-0", max="+", count=count)
+            "read", self._client.redis.xrange(name, f"{after + 1}-0", "+", count)
         )
         return [_event(entry) for entry in entries]
 
@@ -151,7 +151,5 @@ class Log:
 
 
 def _event(entry: Sequence[Any]) -> Event:
-    """From redis-py's (id, {field: value}) or from a raw reply, [id, [field, value]]."""
-    fields = entry[1]
-    payload = fields[b"e"] if isinstance(fields, dict) else fields[1]
-    return Event(int(entry[0].split(b"-", 1)[0]), payload)
+    """From a reply: id, [field, value]."""
+    return Event(int(entry[0].split(b"-", 1)[0]), entry[1][1])

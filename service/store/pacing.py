@@ -209,7 +209,7 @@ class Pacing:
         return await self._circuit("failed", reason)
 
     async def close_circuit(self) -> None:
-        await self._client.run("circuit", self._client.redis.delete(self._circuit_key))
+        await self._client.run("circuit", self._client.redis.unlink(self._circuit_key))
 
     # Models that the provider refuses to this API key
 

@@ -133,7 +133,7 @@ class Sessions:
         """
         name = self._keys.sessions_of(principal)
         now = int(time.time() * 1000)
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._redis.pipeline()
         pipeline.zadd(name, {session_id: now})
         pipeline.zremrangebyscore(name, "-inf", f"({now - self._ttl_ms}")
         pipeline.expire(name, self._settings.session_ttl_seconds)
@@ -162,7 +162,7 @@ class Sessions:
         while looks > 0:
             entries = await self._client.run(
                 "list",
-                self._redis.zrevrangebyscore(name, top, "-inf", start=offset, num=_BATCH, withscores=True),
+                self._redis.zscored(name, top, "-inf", newest_first=True, limit=(offset, _BATCH)),
             )
             if not entries:
                 return found, None
@@ -185,7 +185,7 @@ class Sessions:
         """Sessions that the list names, in one round trip; None where one is gone, which leaves the list."""
         if not ids:
             return []
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._redis.pipeline()
         for session_id in ids:
             pipeline.hgetall(self._of(principal, session_id).session)
         raws = await self._client.run("list", pipeline.execute(), commands=len(ids))
@@ -214,15 +214,12 @@ class Sessions:
         start, end = ("+inf", "-inf") if newest_first else ("-inf", "+inf")
         entries = await self._client.run(
             "messages",
-            self._redis.zrange(
+            self._redis.zscored(
                 keys.order,
                 start if after is None else f"({after}",
                 end,
-                desc=newest_first,
-                byscore=True,
-                offset=0,
-                num=limit + 1,
-                withscores=True,
+                newest_first=newest_first,
+                limit=(0, limit + 1),
             ),
         )
         page = entries[:limit]
@@ -294,13 +291,13 @@ class Sessions:
         keys = self._of(principal, session_id)
         for i in range(0, len(turns), _TURNS_AT_ONCE):
             some = turns[i : i + _TURNS_AT_ONCE]
-            asking = self._redis.pipeline(transaction=False)
+            asking = self._redis.pipeline()
             for turn_id in some:
-                asking.hmget(keys.turn(turn_id), "idem", "stored", "state")
+                asking.hmget(keys.turn(turn_id), ("idem", "stored", "state"))
             told = await self._client.run("turns", asking.execute(), commands=len(some))
             if any(state in (b"running", b"queued") for _, _, state in told):
                 return False
-            removing = self._redis.pipeline(transaction=False)
+            removing = self._redis.pipeline()
             for turn_id, (idem, _, _) in zip(some, told, strict=True):
                 # Each by itself: a Cluster that moves their slot may have them at two nodes.
                 for name in (keys.turn(turn_id), keys.log(turn_id), *([idem.decode()] if idem else ())):

@@ -211,8 +211,9 @@ class Turns:
     async def known(self, principal: str, session_id: str, key: str) -> tuple[str, str] | None:
         """The turn and the fingerprint that an idempotency key belongs to."""
         name = self._keys.session(principal, session_id).idempotency(key)
-        found = await self._client.run("known", self._client.redis.hmget(name, "turn", "fingerprint"))
-        return (found[0].decode(), found[1].decode()) if found[0] else None
+        asking = self._client.redis.hmget(name, ("turn", "fingerprint"))
+        turn, fingerprint = await self._client.run("known", asking)
+        return (turn.decode(), fingerprint.decode()) if turn and fingerprint else None
 
     async def get(self, ref: TurnRef) -> Turn | None:
         fields = await self._client.run("get_turn", self._client.redis.hgetall(self._turn(ref)))

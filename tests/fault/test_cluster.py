@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -43,7 +42,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 async def many_at_once(url: str) -> None:
     client = Client(Settings(_env_file=None, redis_url=url))
     try:
-        await client.run("test", client.redis.hset("chat:{many}", "field", "value"))
+        await client.run("test", client.redis.execute("HSET", "chat:{many}", "field", "value"))
         found = await asyncio.gather(
             *(client.run("test", client.redis.hget("chat:{many}", "field")) for _ in range(1000))
         )
@@ -235,19 +234,19 @@ async def test_keys_that_have_moved_are_found_at_once_while_their_slot_is_still_
     client = Client(Settings(_env_file=None, redis_url=cluster.url))
     key = "chat:{moved}:session"
     try:
-        await client.run("test", client.redis.hset(key, "field", "value"))
+        await client.run("test", client.redis.execute("HSET", key, "field", "value"))
         source, target = cluster.holder(key), cluster.open_slot(key)
         source.client().execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
         try:
-            script: Any = "return redis.call('HGET', KEYS[1], 'field')"
+            script = "return redis.call('HGET', KEYS[1], 'field')"
             found = await asyncio.gather(
                 *(client.run("test", client.redis.hget(key, "field")) for _ in range(200)),
-                *(client.run("test", client.redis.eval(script, 1, key)) for _ in range(200)),
+                *(client.run("test", client.redis.execute("EVAL", script, 1, key)) for _ in range(200)),
             )
             assert found == [b"value"] * 400
         finally:
             target.client().execute_command("ASKING")
-            await client.run("test", client.redis.delete(key))
+            await client.run("test", client.redis.unlink(key))
             cluster.settle_slot(key)
     finally:
         await client.close()

@@ -15,6 +15,8 @@ from redis.exceptions import NoScriptError, ResponseError
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
 from service.store.connection.client import Client
+from service.store.connection.commands import Commands
+from service.store.connection.memory import MemoryRedis
 from service.store.connection.scripts import Scripts
 from service.store.connection.typed_scripts import Call
 from tests.support.redis import RedisServer
@@ -57,18 +59,71 @@ async def test_one_that_is_closed_is_not_opened_again(client: Client, store: red
     await eventually_async(lambda: len(store.client_list()) == before)
 
 
-async def test_replies_look_like_those_of_redis_py(client: Client) -> None:
-    commands = client.redis
-    assert await commands.hset("h", mapping={"a": 1, "b": "é"}) == 2
+@pytest.fixture(params=["server", "memory"])
+async def commands(request: pytest.FixtureRequest, client: Client) -> AsyncIterator[Commands]:
+    """What carries commands to a real server, and to the store in memory."""
+    if request.param == "server":
+        yield client.redis
+        return
+    memory = MemoryRedis()
+    yield memory
+    await memory.aclose()
+
+
+async def test_replies_are_read_alike_from_a_server_and_from_memory(commands: Commands) -> None:
+    await commands.execute("DEL", "h", "z", "s", "l", "k")
+    assert await commands.hgetall("h") == {}
+    assert await commands.execute("HSET", "h", "a", 1, "b", "é") == 2
     assert await commands.hgetall("h") == {b"a": b"1", b"b": "é".encode()}
-    await commands.zadd("z", {"m": 2})
-    assert await commands.zrange("z", 0, -1, withscores=True) == [(b"m", 2.0)]
-    assert await commands.xadd("s", {"e": b"\x00v"}, id="1-0") == b"1-0"
-    assert await commands.xrange("s") == [(b"1-0", {b"e": b"\x00v"})]
-    pipeline = commands.pipeline(transaction=False)
-    for name in ("h", "z", "s"):
+    assert await commands.hmget("h", ("b", "c")) == ["é".encode(), None]
+    assert await commands.hget("h", "c") is None
+    assert (await commands.hexists("h", "a"), await commands.hexists("h", "c")) == (True, False)
+    assert await commands.hkeys("h") == [b"a", b"b"]
+    assert await commands.zadd("z", {"m": 2, "n": 3.5, "o": 4}) == 3
+    assert await commands.zadd("z", {"p": 1}, xx=True) == 0
+    assert await commands.zrange("z", 0, -1) == [b"m", b"n", b"o"]
+    assert await commands.zscored("z", "(2", "+inf") == [(b"n", 3.5), (b"o", 4.0)]
+    assert await commands.zscored("z", "+inf", "-inf", newest_first=True, limit=(1, 1)) == [(b"n", 3.5)]
+    assert await commands.zscored("nothing", "-inf", "+inf") == []
+    assert (await commands.zscore("z", "n"), await commands.zscore("z", "p")) == (3.5, None)
+    assert sorted(await commands.zrandmember("z", 5)) == [b"m", b"n", b"o"]
+    assert await commands.zmscore("z", ["n", "p"]) == [3.5, None]
+    cursor, scanned = await commands.zscan("z", 0, 100)
+    assert (cursor, sorted(scanned)) == (0, [(b"m", 2.0), (b"n", 3.5), (b"o", 4.0)])
+    (node,) = await commands.primaries()
+    assert (await commands.scan("z*", 0, 1000, node)) == (0, [b"z"])
+    assert await commands.zrangebyscore("z", 3, "+inf") == [b"n", b"o"]
+    assert await commands.zremrangebyscore("z", "-inf", 2) == await commands.zrem("z", "n") == 1
+    assert (await commands.zcard("z"), await commands.zrem("z", "n")) == (1, 0)
+    assert await commands.execute("XADD", "s", "1-0", "e", b"\x00v") == b"1-0"
+    assert await commands.xrange("s", "-", "+", 9) == [[b"1-0", [b"e", b"\x00v"]]]
+    assert await commands.execute("RPUSH", "l", "one", "two") == 2
+    assert (await commands.lrange("l", 0, -1), await commands.lindex("l", -1)) == ([b"one", b"two"], b"two")
+    assert await commands.set("k", "v", ex=10, nx=True)
+    assert not await commands.set("k", "w", nx=True)
+    assert (await commands.get("k"), await commands.get("nothing")) == (b"v", None)
+    seconds, microseconds = await commands.time()
+    assert abs(seconds - time.time()) < 60
+    assert 0 <= microseconds < 1_000_000
+    pipeline = commands.pipeline()
+    for name in ("h", "z", "s", "l"):
         pipeline.expire(name, 10)
-    assert await pipeline.execute() == [True, True, True]
+    pipeline.hgetall("h")
+    pipeline.exists("k")
+    pipeline.hstrlen("h", "b")
+    pipeline.unlink("k")
+    fields = {b"a": b"1", b"b": "é".encode()}
+    assert await pipeline.execute() == [True, True, True, True, fields, 1, 2, 1]
+    assert await pipeline.execute() == []
+    pipeline.get("h")
+    with pytest.raises(ResponseError):
+        await pipeline.execute()
+
+
+async def test_the_server_tells_of_its_memory(client: Client) -> None:
+    found = await client.redis.info("memory")
+    assert found["used_memory"] > 100_000
+    assert found["maxmemory_policy"] == "noeviction"
 
 
 async def test_a_refused_command_spoils_no_other(client: Client) -> None:
@@ -77,7 +132,7 @@ async def test_a_refused_command_spoils_no_other(client: Client) -> None:
     assert (first, third) == (b"x", b"x")
     assert isinstance(second, ResponseError)
     with pytest.raises(StoreUnavailable):
-        await client.run("test", client.redis.lpop("text"))
+        await client.run("test", client.redis.execute("LPOP", "text"))
 
 
 async def test_a_script_that_redis_forgot_is_sent_again(client: Client, store: redis.Redis) -> None:
@@ -96,7 +151,7 @@ async def test_what_was_under_way_when_the_connection_broke_is_sent_once_more(
 ) -> None:
     for _ in range(3):
         await client.ping()
-        waiting = asyncio.gather(*(client.redis.incr("counted") for _ in range(20)))
+        waiting = asyncio.gather(*(client.redis.execute("INCR", "counted") for _ in range(20)))
         store.client_kill_filter(_type="normal", skipme=True)
         await waiting
     await client.redis.expire("counted", 10)
@@ -106,9 +161,9 @@ async def test_what_was_under_way_when_the_connection_broke_is_sent_once_more(
 async def test_cancelling_one_call_leaves_the_answers_of_others_right(client: Client) -> None:
     await client.redis.set("a", "a", ex=10)
     await client.redis.set("b", "b", ex=10)
-    given_up = asyncio.create_task(client.redis.get("a"))
+    given_up = asyncio.create_task(client.redis.execute("GET", "a"))
     await asyncio.sleep(0)
-    other = asyncio.create_task(client.redis.get("b"))
+    other = asyncio.create_task(client.redis.execute("GET", "b"))
     await asyncio.sleep(0)
     given_up.cancel()
     assert await other == b"b"

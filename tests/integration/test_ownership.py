@@ -135,7 +135,7 @@ async def test_the_store_is_asked_for_the_same_keys_but_for_the_id(start: Start)
         turn = (await send(served, yours, "theirs", "hello")).json()["id"]
         redis = served.app.state.edge.engine.store.client.redis
         asked = []
-        original = redis.execute_command
+        original = redis.execute
 
         async def noting(*arguments: Any, **options: Any) -> Any:
             asked.append(json.dumps([str(argument) for argument in arguments]))
@@ -145,9 +145,9 @@ async def test_the_store_is_asked_for_the_same_keys_but_for_the_id(start: Start)
         for session in ("theirs", "nobodys"):
             await served.client.get("/v1/sessions", headers=bearer(mine))  # the key is known now
             asked.clear()
-            redis.execute_command = noting
+            redis.execute = noting
             await served.client.get(f"/v1/sessions/{session}/turns/{turn}", headers=bearer(mine))
-            redis.execute_command = original
+            redis.execute = original
             ours = [line for line in asked if f"key.{id_in(mine)}" in line]
             commands.append([line.replace(session, "SESSION") for line in ours])
         assert commands[0] == commands[1]

@@ -36,7 +36,7 @@ async def fail(served: Served) -> tuple[str, dict[str, str]]:
 
 async def keys(served: Served) -> list[str]:
     redis_client = served.app.state.edge.engine.store.client.redis
-    return [key.decode() for key in await redis_client.keys("*/s_k*:session")]
+    return [key.decode() for key in await redis_client.execute("KEYS", "*/s_k*:session")]
 
 
 @pytest.mark.parametrize("message_id", IDS)

@@ -9,7 +9,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from service.store.connection.connection import Answered, Command, RedisConnection
+from service.store.connection.commands import Command
+from service.store.connection.connection import Answered, RedisConnection
 from service.store.connection.replicas import Replicas, ReplicatedConnection
 
 WAIT = ("WAIT", 2, 500)

@@ -12,7 +12,7 @@ import pytest
 from service.config.loading import load_settings, unknown_names
 from service.config.redis_url import without_credentials
 from service.config.settings import SettingsError
-from service.store.connection.client import _addresses
+from service.store.connection.connecting import _addresses
 from service.telemetry.logs import configure, warn_of
 from service.upstream.models import load_catalogue
 

@@ -1,9 +1,8 @@
-"""Connections to Redis, and the border at which its errors become ours.
+"""The border to Redis: each call has a bound, is counted, and its errors become ours.
 
 Invariants: no call waits longer than the store timeout; a call that timed out is not sent again
-(it may have been carried out), a connection that turned out to be dead is replaced once. Blocking
-and subscribing connections are made by notifications.py. What the keys mean belongs to
-the other modules of store/.
+(it may have been carried out), a connection that turned out to be dead is replaced once. What the keys mean
+belongs to the other modules of store/, what leads to a server to connecting.py.
 """
 
 from __future__ import annotations
@@ -13,13 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
 
-import redis.asyncio as aioredis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     NoScriptError,
@@ -27,19 +20,16 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from service.config.redis_url import parts_of
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
-from service.store.connection.connection import Command
+from service.store.connection.commands import Command, or_raise
+from service.store.connection.connecting import make_redis
 from service.store.connection.multiplexed import MultiplexedRedis
-from service.store.connection.multiplexed_cluster import NAMES, MultiplexedCluster
+from service.store.connection.multiplexed_cluster import MultiplexedCluster
 from service.store.connection.refusals import refusal, unavailable
-from service.store.connection.replicas import Replicas
 from service.store.connection.typed_scripts import script, sources
-from service.store.keys import Keys
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
@@ -51,10 +41,6 @@ log = get_logger(__name__)
 _TOLD_SECONDS = 60.0
 # The health of the store is looked at once a second, which finds replicas that stay away again.
 _DOUBTED_SECONDS = 2.5
-
-# Connections a worker may hold for commands: pipelines make few enough, and a burst of begins
-# waits its turn instead of opening hundreds of sockets.
-_POOL = 64
 
 # Five looks at silence, 50 ms apart: Redis answers in less than 1 ms, and its longest
 # regular pauses (a fork for an append-only rewrite) take some tens of ms.
@@ -70,98 +56,6 @@ _FOREIGN = (TimeoutError, RedisError, RedisClusterException, OSError, RuntimeErr
 def _check(*, key: str) -> None: ...
 @script
 def _probe(*, key: str) -> None: ...
-
-
-def _credentials(url: str) -> dict[str, Any]:
-    parts, _ = parts_of(url)
-    userinfo = parts.netloc.rpartition("@")[0]
-    user, _, password = userinfo.partition(":")
-    found: dict[str, Any] = {}
-    if password:
-        found["password"] = unquote(password)
-    if user:
-        found["username"] = unquote(user)
-    return found
-
-
-def _addresses(url: str, port: int) -> list[tuple[str, int]]:
-    places = [urlsplit(f"//{host}") for host in parts_of(url)[1]]
-    return [(place.hostname or "", place.port or port) for place in places]
-
-
-def make_client(settings: Settings, *, timeout: float | None, retry: Retry | None = None) -> Any:
-    """A client for the configured URL; `timeout` None waits for ever (subscriptions only)."""
-    url = settings.redis_url.get_secret_value() if settings.redis_url else "memory://"
-    scheme = url.partition("://")[0]
-    options: dict[str, Any] = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": settings.redis_timeout_seconds,
-        "socket_keepalive": True,
-        "retry": retry or Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        "health_check_interval": 0,
-    }
-    count = settings.redis_wait_replicas
-    replicas = Replicas(count, settings.redis_wait_seconds) if count else None
-    fence = Keys(settings.redis_key_prefix).fence
-    if scheme == "memory":
-        return _memory_client()
-    if scheme.endswith("+sentinel"):
-        client = _sentinel_client(url, options)
-        return (
-            client
-            if timeout is None
-            else MultiplexedRedis(client.connection_pool, timeout, replicas, fence(0))
-        )
-    if scheme.endswith("+cluster"):
-        host, port = _addresses(url, 6379)[0]
-        nodes = [ClusterNode(h, p) for h, p in _addresses(url, 6379)]
-        of_nodes: dict[str, Any] = {
-            "ssl": scheme.startswith("rediss"),
-            "socket_timeout": timeout,
-            "socket_keepalive": True,
-            "socket_connect_timeout": options["socket_connect_timeout"],
-            **_credentials(url),
-        }
-        start: dict[str, Any] = {"host": host, "port": port, "startup_nodes": nodes, "max_connections": _POOL}
-        if timeout is None:
-            return RedisCluster(**start, **of_nodes)
-        return MultiplexedCluster(timeout, of_nodes, replicas, fence, **start)
-    if scheme == "unix":
-        options.pop("socket_keepalive")
-    pool = aioredis.BlockingConnectionPool.from_url(
-        url, max_connections=_POOL, timeout=settings.redis_timeout_seconds, **options
-    )
-    if timeout is None:
-        return aioredis.Redis.from_pool(pool)
-    return MultiplexedRedis(pool, timeout, replicas, fence(0))
-
-
-def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
-    parts, _ = parts_of(url)
-    path, _, database = parts.path.strip("/").partition("/")
-    query = parse_qs(parts.query)
-    if parts.scheme.startswith("rediss"):
-        options = {**options, "ssl": True}
-    of_sentinels = dict(options)
-    if "sentinel_password" in query:
-        of_sentinels["password"] = query["sentinel_password"][0]
-    make: Any = Sentinel
-    sentinel = make(_addresses(url, 26379), sentinel_kwargs=of_sentinels)
-    of_master = {**options, **_credentials(url), "db": int(database or 0), "max_connections": _POOL}
-    return sentinel.master_for(path or "mymaster", **of_master)
-
-
-_memory_server: Any = None
-
-
-def _memory_client() -> Any:
-    """One in-process store for all clients of this process; nothing survives it."""
-    global _memory_server
-    import fakeredis
-
-    if _memory_server is None:
-        _memory_server = fakeredis.FakeServer()
-    return fakeredis.FakeAsyncRedis(server=_memory_server)
 
 
 # Found once: a turn has a dozen commands, and looking for their counter costs as much as counting.
@@ -200,8 +94,8 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.timeout = settings.redis_timeout_seconds
-        self.redis = make_client(settings, timeout=self.timeout)
-        self.cluster = isinstance(self.redis, RedisCluster)
+        self.redis = make_redis(settings)
+        self.cluster = self.redis.cluster
         self._lane = self.redis.multiplexer if isinstance(self.redis, MultiplexedRedis) else None
         self._answers = 0
         self._told = float("-inf")
@@ -224,16 +118,16 @@ class Client:
         self._answers += 1
         return answer
 
-    async def evaluate(self, operation: str, command: Command, *, commands: int = 1, **options: Any) -> Any:
+    async def evaluate(
+        self, operation: str, command: Command, *, commands: int = 1, patient: bool = True
+    ) -> Any:
         """The same for the call of a script, which most commands are. Raises NoScriptError, too."""
         if self._lane is None:
-            asking = self.redis.execute_command(*command, **options)
+            asking = self.redis.execute(*command, patient=patient)
             return await self.run(operation, asking, commands=commands)
         _counter(operation).inc(commands)
         try:
-            (reply,) = await self._lane.run([command])
-            if isinstance(reply, RedisError):
-                raise reply
+            reply = or_raise((await self._lane.run([command]))[0])
         except NoScriptError:
             raise  # is no error: scripts.py sends its text
         except _FOREIGN as error:
@@ -273,11 +167,7 @@ class Client:
         """
         if self._lane is not None:
             return await self.run(operation, self._lane.run(commands), commands=len(commands))
-        pipeline = self.redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies = pipeline.execute(raise_on_error=False)
-        return list(await self.run(operation, replies, commands=len(commands)))
+        return await self.run(operation, self.redis.execute_all(commands), commands=len(commands))
 
     def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> dict[str, Sequence[T]]:
         """Items by the server that holds their key: what one server does is waited for apart."""
@@ -350,7 +240,8 @@ class Client:
         async def ask(name: str) -> None:
             operation, keys, args = ask_for(key=name)
             # As text, a few hundred bytes a second: Redis may not know it yet when it is first asked.
-            await self.run(operation, self.redis.eval(sources()[operation], len(keys), *keys, *args))
+            text = sources()[operation]
+            await self.run(operation, self.redis.execute("EVAL", text, len(keys), *keys, *args))
 
         asking = [ask(name) for name in await self._one_each()]
         for outcome in await asyncio.gather(*asking, return_exceptions=True):
@@ -360,20 +251,13 @@ class Client:
     async def _one_each(self) -> list[str]:
         """A key on each server that is written to."""
         prefix = f"{self.settings.redis_key_prefix}:check"
-        if not self.cluster:
+        if not isinstance(self.redis, MultiplexedCluster):
             return [prefix]
-        await self.run("check", self.redis.initialize())
-        names: dict[str, str] = {}
-        primaries = len(self.redis.get_primaries())
+        await self.run("check", self.redis.read_slots())
         try:
-            for number in range(NAMES):
-                if len(names) == primaries:
-                    break
-                name = f"{prefix}:{number}"
-                names.setdefault(self.redis.get_node_from_key(name).name, name)
+            return self.redis.key_of_each(prefix)
         except RedisClusterException as error:  # a slot without a node
             raise StoreUnavailable from error
-        return list(names.values())
 
     async def evicting_policy(self) -> str:
         """The maxmemory-policy of a server that may drop what we keep; '' where none does, or none says."""

@@ -29,8 +29,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.eventloop.inline_future import InlineFuture
+from service.store.connection.commands import Command
 
-Command = Sequence[Any]
 #: Called once, from the connection's own callback: all replies, or why there are none.
 Answered = Callable[[list[Any] | RedisError], None]
 

@@ -5,28 +5,20 @@ together are given out together: a command costs a sixth of what it costs on a p
 redis-py.
 
 Invariants: what timed out is not sent again; what was under way on a connection that broke is sent
-once more. redis-py's commands and its reading of replies stay: `MultiplexedRedis` only carries them
-differently.
+once more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.asyncio as aioredis
-from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
-from service.store.connection.connection import (
-    Answered,
-    Command,
-    RedisConnection,
-    close_pool,
-    open_connection,
-)
+from service.store.connection.commands import Command, Commands, or_raise
+from service.store.connection.connection import Answered, RedisConnection, close_pool, open_connection
 from service.store.connection.replicas import Replicas, ReplicatedConnection
 
 
@@ -102,55 +94,21 @@ class Multiplexer:
             self._connection = None
 
 
-class MultiplexedRedis(aioredis.Redis):
-    """redis-py's commands, over one connection. Blocking and subscribing commands need another client."""
+class MultiplexedRedis(Commands):
+    """One server, asked over one connection. `pool` says where it is, and keeps no connection."""
 
     def __init__(
         self, pool: aioredis.ConnectionPool, timeout: float, replicas: Replicas | None, fence: str
     ) -> None:
-        super().__init__(connection_pool=pool)
+        self._pool = pool
         self.multiplexer = Multiplexer(pool, timeout, replicas, lambda: fence)
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        (reply,) = await self.multiplexer.run([args])
-        return self.read(args[0], reply, options)
+    async def execute(self, *words: Any, patient: bool = True) -> Any:
+        return or_raise((await self.multiplexer.run([words]))[0])
 
-    def read(self, name: str | bytes, reply: Any, options: Mapping[str, Any]) -> Any:
-        """A reply as redis-py presents it. Raises RedisError."""
-        if isinstance(reply, RedisError):
-            raise reply
-        callback = self.response_callbacks.get(name)
-        if callback is None:
-            return reply
-        return callback(reply, **{name: value for name, value in options.items() if name != "keys"})
+    async def execute_all(self, commands: Sequence[Command]) -> list[Any]:
+        return await self.multiplexer.run(commands)
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        if transaction:
-            return super().pipeline(transaction, shard_hint)
-        return _MultiplexedPipeline(self)
-
-    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+    async def aclose(self) -> None:
         await self.multiplexer.close()
-        await super().aclose(close_connection_pool)
-        await close_pool(self.connection_pool)
-
-
-class _MultiplexedPipeline(Pipeline):
-    """Commands that leave together anyway, behind redis-py's interface."""
-
-    def __init__(self, client: MultiplexedRedis) -> None:
-        super().__init__(client.connection_pool, client.response_callbacks, False, None)
-        self._client = client
-
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        stack, self.command_stack = self.command_stack, []
-        results: list[Any] = []
-        replies = await self._client.multiplexer.run([args for args, _ in stack]) if stack else []
-        for (args, options), reply in zip(stack, replies, strict=True):
-            try:
-                results.append(self._client.read(args[0], reply, options))
-            except RedisError as error:
-                if raise_on_error:
-                    raise
-                results.append(error)
-        return results
+        await close_pool(self._pool)

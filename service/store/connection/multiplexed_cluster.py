@@ -1,7 +1,7 @@
 """A Cluster whose nodes are each asked over a multiplexer of their own.
 
-redis-py knows the slots and the nodes, and asks those that no key names. What names a key travels on one
-connection per node, however much of it there is: a burst waits for its turn instead of for a free
+redis-py knows the slots and the nodes, and asks those that no key names; what names a key travels on one
+connection of ours per node, however much of it there is: a burst waits for its turn instead of for a free
 connection, and what one node does is felt by what that node holds. Invariants: what timed out is not
 sent again; no command waits for the slots to be read anew, that is done beside them.
 """
@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any, Final
 
 import redis.asyncio as aioredis
-from redis.asyncio.client import Pipeline
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
 from redis.exceptions import RedisClusterException, RedisError, ResponseError, SlotNotCoveredError
 
+from service.store.connection.commands import Command, Commands, or_raise
 from service.store.connection.multiplexed import Multiplexer
 from service.store.connection.replicas import Replicas
 
@@ -33,13 +33,14 @@ NAMES: Final = 1_500
 # Between two readings of the slots: every node that fails asks for one.
 _REFRESH_SECONDS: Final = 0.5
 _SCRIPTS: Final = ("EVAL", "EVALSHA")
-_OF_NO_KEY: Final = frozenset({"PING", "INFO", "TIME", "SCAN", "CLUSTER SLOTS", "COMMAND"})
 
 Address = tuple[str, int]
 
 
-class MultiplexedCluster(RedisCluster):
-    """redis-py's commands, carried by multiplexers. Subscribing commands need another client."""
+class MultiplexedCluster(Commands):
+    """Each command is asked of the node that holds its key."""
+
+    cluster = True
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class MultiplexedCluster(RedisCluster):
         fence: Callable[[int], str],
         **options: Any,
     ) -> None:
-        super().__init__(**options, **node_options)
+        self._nodes = RedisCluster(**options, **node_options)
         self._timeout = timeout
         self._node_options = dict(node_options)
         self._replicas = replicas
@@ -58,22 +59,41 @@ class MultiplexedCluster(RedisCluster):
         self._lanes: dict[Address, Multiplexer] = {}
         self._refreshing: asyncio.Task[None] | None = None
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        name = str(args[0])
-        if name in _OF_NO_KEY:
-            return await super().execute_command(*args, **options)
-        if not self.nodes_manager.slots_cache:
-            await self.initialize()
-        patient = options.pop("patient", True)
-        reply = await self._ask(key_slot(_encoded(args[3] if name in _SCRIPTS else args[1])), args, patient)
-        if isinstance(reply, RedisError):
-            raise reply
-        callback = self.response_callbacks.get(name)
-        if callback is None:
-            return reply
-        return callback(reply, **{key: value for key, value in options.items() if key != "keys"})
+    async def execute(self, *words: Any, patient: bool = True) -> Any:
+        if not self.known:
+            await self.read_slots()
+        key = words[3] if words[0] in _SCRIPTS else words[1]
+        return or_raise(await self._follow(key_slot(_encoded(key)), words, patient))
 
-    async def _ask(self, slot: int, args: Sequence[Any], patient: bool) -> Any:
+    async def execute_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Each of the node that holds its key."""
+        asking = (self.execute(*command) for command in commands)
+        replies = await asyncio.gather(*asking, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException) and not isinstance(reply, RedisError):
+                raise reply
+        return list(replies)
+
+    async def ping(self) -> None:
+        await self._nodes.ping()
+
+    async def info(self, section: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self._nodes.info(section)
+        return found
+
+    async def primaries(self) -> Sequence[ClusterNode]:
+        await self.read_slots()
+        return self._nodes.get_primaries()
+
+    async def scan(
+        self, pattern: str, cursor: int, count: int, node: ClusterNode | None = None
+    ) -> tuple[int, list[bytes]]:
+        assert node is not None
+        asking: Any = self._nodes.scan(cursor=cursor, match=pattern, count=count, target_nodes=node)
+        following, found = await asking
+        return following[node.name], found
+
+    async def _follow(self, slot: int, args: Sequence[Any], patient: bool) -> Any:
         """From where the slot is, following it where it goes. Raises RedisError, TimeoutError, OSError."""
         loop = asyncio.get_running_loop()
         # The last quarter is for the answer that it is being moved, else it looks like a node that is gone.
@@ -100,7 +120,7 @@ class MultiplexedCluster(RedisCluster):
                 return reply
 
     def _place(self, slot: int) -> Address:
-        nodes = self.nodes_manager.slots_cache.get(slot)
+        nodes = self._nodes.nodes_manager.slots_cache.get(slot)
         if not nodes:
             self.refresh()
             raise SlotNotCoveredError(f"no node holds slot {slot}")
@@ -131,28 +151,46 @@ class MultiplexedCluster(RedisCluster):
 
     def holder(self, name: str) -> Address | None:
         """The node that holds a key; None while that is not known."""
-        nodes = self.nodes_manager.slots_cache.get(key_slot(name.encode()))
+        nodes = self._nodes.nodes_manager.slots_cache.get(key_slot(name.encode()))
         return (str(nodes[0].host), int(nodes[0].port)) if nodes else None
+
+    @property
+    def known(self) -> bool:
+        """Have the slots been read?"""
+        return bool(self._nodes.nodes_manager.slots_cache)
+
+    async def read_slots(self) -> None:
+        """Unless they are known. Raises RedisError, RedisClusterException, OSError, TimeoutError."""
+        await self._nodes.initialize()
+
+    def key_of_each(self, prefix: str) -> list[str]:
+        """A key on each node that holds slots. Raises RedisClusterException."""
+        names: dict[str, str] = {}
+        primaries = len(self._nodes.get_primaries())
+        for number in range(NAMES):
+            if len(names) == primaries:
+                break
+            name = f"{prefix}:{number}"
+            if node := self._nodes.get_node_from_key(name):
+                names.setdefault(node.name, name)
+        return list(names.values())
 
     def refresh(self) -> None:
         """Read the slots anew, beside what is under way."""
         if self._refreshing is None:
-            self._refreshing = asyncio.create_task(self._read_slots(), name="slots")
+            self._refreshing = asyncio.create_task(self._read_slots_anew(), name="slots")
 
-    async def _read_slots(self) -> None:
+    async def _read_slots_anew(self) -> None:
         try:
             with contextlib.suppress(RedisError, RedisClusterException, OSError, TimeoutError):
-                await self.nodes_manager.initialize()
+                await self._nodes.nodes_manager.initialize()
                 self._fences.clear()
-            known = {(str(node.host), int(node.port)) for node in self.get_nodes()}
+            known = {(str(node.host), int(node.port)) for node in self._nodes.get_nodes()}
             for address in [address for address in self._lanes if address not in known]:
                 await self._lanes.pop(address).close()
             await asyncio.sleep(_REFRESH_SECONDS)
         finally:
             self._refreshing = None
-
-    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
-        return _Together(self)
 
     async def aclose(self) -> None:
         if self._refreshing is not None:
@@ -161,27 +199,7 @@ class MultiplexedCluster(RedisCluster):
         for multiplexer in self._lanes.values():
             await multiplexer.close()
         self._lanes.clear()
-        await super().aclose()
-
-
-class _Together(Pipeline):
-    """Commands that are asked at once, each of the node that holds its key."""
-
-    def __init__(self, client: MultiplexedCluster) -> None:
-        # Without a pool of connections: `execute` asks the multiplexers.
-        super().__init__(None, client.response_callbacks, False, None)  # type: ignore[arg-type]
-        self._client = client
-
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        stack, self.command_stack = self.command_stack, []
-        results = await asyncio.gather(
-            *(self._client.execute_command(*args, **options) for args, options in stack),
-            return_exceptions=True,
-        )
-        for result in results:
-            if isinstance(result, BaseException) and (raise_on_error or not isinstance(result, RedisError)):
-                raise result
-        return list(results)
+        await self._nodes.aclose()
 
 
 def _encoded(name: Any) -> bytes:

@@ -13,13 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import redis.asyncio as aioredis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from service.config.settings import Settings
-from service.store.connection.client import make_client
+from service.store.connection.connecting import subscriber
 from service.store.connection.connection import RedisConnection, close_pool, open_connection
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
@@ -120,8 +118,7 @@ class Notifications:
     def _make_subscription(self) -> _SingleServer | _PubSub:
         pool = self._pool
         if pool is None:
-            # No socket timeout: silence is normal here, and probed.
-            client = make_client(self._settings, timeout=None, retry=Retry(NoBackoff(), 0))
+            client = subscriber(self._settings)
             pool = client.connection_pool
             if not isinstance(pool, aioredis.BlockingConnectionPool):
                 return _PubSub(self._settings, client, self._pushed)

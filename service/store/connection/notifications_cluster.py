@@ -16,8 +16,8 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from service.config.settings import Settings
 from service.eventloop.aligned_sleep import aligned_sleep
-from service.store.connection.client import make_client
-from service.store.connection.multiplexed_cluster import Address, MultiplexedCluster
+from service.store.connection.connecting import make_cluster
+from service.store.connection.multiplexed_cluster import Address
 from service.store.connection.notifications import Notifications
 
 # Between two looks at where channels are whose node cannot be reached: a failover takes longer.
@@ -31,7 +31,7 @@ class ClusterNotifications:
         self._settings = settings
         self._on_notify = on_notify
         self._on_reset = on_reset
-        self._slots: MultiplexedCluster = make_client(settings, timeout=settings.redis_timeout_seconds)
+        self._slots = make_cluster(settings)
         self._nodes: dict[Address, Notifications] = {}
         self._places: dict[str, Address | None] = {}  # of channels; None while it is not known
         self._task: asyncio.Task[None] | None = None
@@ -71,9 +71,9 @@ class ClusterNotifications:
 
     async def _follow(self) -> None:
         while True:
-            if not self._slots.nodes_manager.slots_cache:
+            if not self._slots.known:
                 with contextlib.suppress(RedisError, RedisClusterException, OSError, TimeoutError):
-                    await self._slots.initialize()
+                    await self._slots.read_slots()
             elif not all(node.connected for node in self._nodes.values()):
                 self._slots.refresh()
             for channel, address in list(self._places.items()):

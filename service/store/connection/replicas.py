@@ -17,7 +17,8 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from service.store.connection.connection import Answered, Command, Line, RedisConnection
+from service.store.connection.commands import Command
+from service.store.connection.connection import Answered, Line, RedisConnection
 
 # The word by which refusals.py knows it: to the rest it is what `min-replicas-to-write` does.
 _REFUSED: Final = "NOREPLICAS {} of {} replicas have acknowledged what was written"

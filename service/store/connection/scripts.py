@@ -37,11 +37,10 @@ class Scripts:
     async def call(self, call: Call, *, patient: bool = True) -> Any:
         """Run one script. `patient`: wait for a slot that is being moved. Raises StoreUnavailable."""
         give_up = time.monotonic() + _MOVING_SECONDS
-        options = {} if patient else {"patient": False}
         command, commands, moving = self._command(call), 1, False
         while True:
             try:
-                return await self._client.evaluate(call.script, command, commands=commands, **options)
+                return await self._client.evaluate(call.script, command, commands=commands, patient=patient)
             except NoScriptError:
                 command, commands = self._as_text(call), 0  # which is the same once more
                 continue
