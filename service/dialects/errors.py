@@ -26,6 +26,13 @@ _OPENAI_TYPES: Final = {
     429: "rate_limit_error",
 }
 
+# Words by which clients know that a shorter conversation would do, and make one or take another model:
+# LangChain looks for the first clause, LiteLLM for the second, pydantic-ai for the third, none for our code.
+_TOO_LONG: Final = (
+    " It exceeds the context window: this model's maximum context length is smaller."
+    " Please reduce the length of the messages."
+)
+
 
 def _below(path: str, roots: tuple[str, ...]) -> bool:
     return any(path == root or path.startswith(root + "/") for root in roots)
@@ -41,7 +48,7 @@ def openai_error(error: ServiceError) -> dict[str, Any]:
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     return {
         "error": {
-            "message": error.message,
+            "message": error.message + _TOO_LONG if error.code == "context_too_long" else error.message,
             "type": _OPENAI_TYPES.get(error.status, kind),
             "param": error.param,
             "code": error.code,

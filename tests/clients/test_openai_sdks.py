@@ -10,6 +10,7 @@ import groq
 import httpx2  # what OpenAI's SDK for Python is built on today
 import openai
 import pytest
+from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessageChunk
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
@@ -223,6 +224,13 @@ async def test_langchain_raises_in_mid_stream(served: Served) -> None:
     with pytest.raises(openai.APIError, match="cut off"):
         await ask()
     assert "".join(seen) == expected_text(30)
+
+
+async def test_langchain_knows_a_conversation_that_is_too_long(served: Served) -> None:
+    """As with OpenAI, whether the provider says it or we do: what shortens conversations waits for it."""
+    for question in ("[[fault=context_length_exceeded]]", "[[fault=413]]", "word " * 180_000):
+        with pytest.raises(ContextOverflowError):
+            await langchain(served).ainvoke(question)
 
 
 # Node
