@@ -209,12 +209,10 @@ def _use_chat(version: str, name: str, *, core: bool = False) -> Client:
         options={"version": version},
         cut="Error",
         refused="AI_APICallError" if version == "react" else "Error",
-        lacks={"tools": NO_TOOLS, "structured": NO_OBJECTS},
         core=core,
     )
 
 
-NO_TOOLS: Final = "no tools: `/api/chat` has none yet."
 NO_OBJECTS: Final = "no objects: it shows messages."
 NODE: Final = (
     Client("openai (node)", "openai", "completions", runtime="node", options=OPENAI, core=True),
@@ -240,7 +238,7 @@ NODE: Final = (
         "/api/chat",
         cut="Error",
         refused="Error",
-        lacks={"tools": NO_TOOLS, "structured": NO_OBJECTS},
+        lacks={"structured": NO_OBJECTS},
     ),
 )
 

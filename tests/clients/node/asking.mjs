@@ -7,6 +7,12 @@ export const PARAMETERS = {
   properties: { city: { type: "string" } },
   required: ["city"],
 };
+export const SCHEMA = {
+  type: "object",
+  properties: { city: { type: "string" }, degrees: { type: "integer" } },
+  required: ["city", "degrees"],
+  additionalProperties: false,
+};
 export const TOOL = { type: "function", function: { name: "weather", parameters: PARAMETERS } };
 
 export function asking({ stream, tools, structured }) {

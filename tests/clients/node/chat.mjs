@@ -20,7 +20,7 @@ async function fetchOfChromium(input, init) {
   return new Response(body, { status: response.status, headers: response.headers });
 }
 
-const packageOf = (version) => (version === "react" ? "ai" : version);
+export const packageOf = (version) => (version === "react" ? "ai" : version);
 
 /** Loads the versions, which takes seconds: the first chat must not be over before the last begins. */
 export const prepare = (versions) => Promise.all([...versions.map((v) => import(packageOf(v))), import("@ai-sdk/react")]);

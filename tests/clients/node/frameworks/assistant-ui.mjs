@@ -1,32 +1,37 @@
 // assistant-ui's runtime for the AI SDK, in a React tree without a browser.
-import { AssistantRuntimeProvider } from "@assistant-ui/react";
+import { AssistantRuntimeProvider, useAssistantTool } from "@assistant-ui/react";
 import { AssistantChatTransport, useChatRuntime } from "@assistant-ui/react-ai-sdk";
+import { lastAssistantMessageIsCompleteWithToolCalls } from "ai";
 import { createElement, useEffect } from "react";
 import { create } from "react-test-renderer";
-import { asking } from "../asking.mjs";
+import { PARAMETERS, asking } from "../asking.mjs";
+
+globalThis.IS_REACT_ACT_ENVIRONMENT = false;
 
 const textOf = ({ content }) =>
   content.filter(({ type }) => type === "text").map(({ text }) => text).join("");
 
-/** Sends one message and waits until its answer has ended; gives the runtime's last state. */
-async function converse(asked, question) {
-  globalThis.IS_REACT_ACT_ENVIRONMENT = false;
+/** Sends one message, with `tool` in the tree if there is one; gives the answer's message when it is over. */
+async function converse(asked, question, tool) {
   let done;
   const over = new Promise((resolve) => (done = resolve));
+  const Tool = () => useAssistantTool(tool) ?? null;
   function Page() {
-    const runtime = useChatRuntime({ transport: new AssistantChatTransport({ api: `${asked.url}/api/chat` }) });
+    const runtime = useChatRuntime({
+      transport: new AssistantChatTransport({ api: `${asked.url}/api/chat` }),
+      sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
+    });
     useEffect(() => {
       const { thread } = runtime;
-      let ran = false;
       thread.append({ role: "user", content: [{ type: "text", text: question }] });
       return thread.subscribe(() => {
-        const state = thread.getState();
-        ran ||= state.isRunning;
-        const last = state.messages.at(-1);
-        if (ran && !state.isRunning && last?.role === "assistant") done(last);
+        const { isRunning, messages } = thread.getState();
+        const last = messages.at(-1);
+        if (isRunning || last?.role !== "assistant") return;
+        if (last.status.type === "incomplete" || textOf(last)) done(last);
       });
     }, []);
-    return createElement(AssistantRuntimeProvider, { runtime });
+    return createElement(AssistantRuntimeProvider, { runtime }, tool && createElement(Tool));
   }
   const tree = create(createElement(Page));
   const last = await over;
@@ -38,7 +43,13 @@ async function stream(asked, question) {
   const last = await converse(asked, question);
   asked.show(textOf(last));
   const { type, error, reason } = last.status;
-  if (type === "incomplete") throw new Error(typeof error === "string" ? error : error?.message ?? JSON.stringify(error ?? reason));
+  if (type === "incomplete") throw new Error(error?.message ?? error ?? reason);
 }
 
-export const play = asking({ stream });
+async function tools(asked, question) {
+  const execute = async (input) => asked.weather(input);
+  const tool = { toolName: "weather", type: "frontend", description: "weather", parameters: PARAMETERS, execute };
+  return textOf(await converse(asked, question, tool));
+}
+
+export const play = asking({ stream, tools });
