@@ -215,7 +215,7 @@ def test_every_script_is_valid_as_redis_gets_it_and_has_a_function_that_calls_it
 
 
 _REDIS = {"redis", "cjson", "KEYS", "ARGV"}
-_LUA = {"ipairs", "pairs", "math", "string", "tonumber", "type", "tostring", "unpack"}
+_LUA = {"ipairs", "pairs", "math", "string", "table", "tonumber", "type", "tostring", "unpack"}
 
 
 @pytest.mark.parametrize("name", sorted(sources()))
