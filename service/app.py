@@ -30,6 +30,7 @@ from service.api.routes import (
     conversations,
     docs,
     health,
+    images,
     keys,
     openai,
     page,
@@ -90,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             store.credentials,
             Limits(settings, store.windows),
             Streams(settings.open_streams_per_principal),
-            Receiving(settings.max_body_bytes),
+            Receiving(max(settings.max_body_bytes, settings.max_image_body_bytes)),
             RefusedBodies(),
         )
         drain = Drain(engine, getattr(app.state, "leaving", None) or Leaving())
@@ -122,6 +123,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         sessions,
         turns,
         branches,
+        images,
         personal_data,
         openai,
         responses,

@@ -17,6 +17,7 @@ CODES: Final[dict[str, tuple[int, bool, str]]] = {
     "context_too_long": (413, False, "The message does not fit the model"),
     "model_not_found": (404, False, "There is no such model"),
     "body_too_large": (413, False, "The body is too large"),
+    "image_too_large": (413, False, "The image is too large"),
     "unsupported_media_type": (415, False, "The body has to be application/json"),
     "unsupported_parameter": (400, False, "The model does not support a parameter"),
     "bad_cursor": (400, False, "The cursor is not an event id"),

@@ -3,7 +3,7 @@
 A part is a dict, the same in Redis, in our API and in sends:
 
     {"type": "text" | "reasoning" | "refusal", "text"}
-    {"type": "image", "ref": <sha256> | "url": <https>}
+    {"type": "image", "ref": <sha256> | "url": <https>, "media_type"?}
     {"type": "tool_call", "id", "name", "arguments": <JSON as the model wrote it>}
     {"type": "tool_result", "tool_call_id", "content", "is_error"?: true, "json"?: true}
 
@@ -26,6 +26,8 @@ REFUSAL: Final = "refusal"
 IMAGE: Final = "image"
 CALL: Final = "tool_call"
 RESULT: Final = "tool_result"
+#: what stands before the digest of an image that is kept with its session, where a URL is meant
+REF: Final = "image:"
 
 
 def joined_calls(deltas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -235,7 +237,7 @@ def _pictured(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
     if all(part["type"] == TEXT for part in parts):
         return _joined(parts, (TEXT,))
     return [
-        {"type": "image_url", "image_url": {"url": part.get("url", "")}}
+        {"type": "image_url", "image_url": {"url": part["url"] if "url" in part else f"{REF}{part['ref']}"}}
         if part["type"] == IMAGE
         else {"type": "text", "text": part.get("text", "")}
         for part in parts
@@ -246,11 +248,18 @@ def _of_content(content: str | list[dict[str, Any]]) -> list[Part]:
     if isinstance(content, str):
         return [{"type": TEXT, "text": content}] if content else []
     return [
-        {"type": IMAGE, "url": part["image_url"]["url"]}
+        image(part["image_url"]["url"])
         if part["type"] == "image_url"
         else {"type": TEXT, "text": part["text"]}
         for part in content
     ]
+
+
+def image(url: str, media_type: str = "") -> Part:
+    """An image by its https URL, or by its digest behind `image:`."""
+    named = {"ref": url[len(REF) :]} if url.startswith(REF) else {"url": url}
+    part: Part = {"type": IMAGE, **named}
+    return {**part, "media_type": media_type} if media_type else part
 
 
 def _call_part(call: dict[str, Any]) -> Part:

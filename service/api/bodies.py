@@ -36,12 +36,16 @@ _NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _POLICIES: Final[dict[str, OnBusy]] = {"reject": "reject", "interrupt": "interrupt", "queue": "queue"}
 
 
-async def read_json(request: Request) -> Any:
-    """Raises unsupported_media_type, body_too_large, invalid_request, concurrency_limited, overloaded."""
+async def read_json(request: Request, *, images: bool = False) -> Any:
+    """`images`: it may be as large as a body with images.
+
+    Raises unsupported_media_type, body_too_large, invalid_request, concurrency_limited, overloaded.
+    """
     kind = request.headers.get("content-type", "").strip()
     if kind and not is_json(kind):
         raise ServiceError("unsupported_media_type", "Send the body as application/json.")
-    limit = edge_of(request).settings.max_body_bytes
+    settings = edge_of(request).settings
+    limit = max(settings.max_body_bytes, settings.max_image_body_bytes if images else 0)
     if length(request) > limit:
         raise _too_large(limit)
     caller = visit_of(request).caller

@@ -62,6 +62,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "model_id": _path("model_id", "an id, or the alias of a model that died"),
     "response_id": _path("response_id", "from a response"),
     "conversation_id": _path("conversation_id", "a session of the caller's", pattern=_PATTERN),
+    "image": _path("image", "`ref` of a message's part: the SHA-256 of the image"),
     "item_id": _path("item_id", "from a list of items"),
     "key_id": _path("key_id", "the id of the key, not the key"),
     "limit": _page(200),

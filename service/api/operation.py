@@ -92,6 +92,7 @@ SENDS: Final = (
     "query_empty",
     "unsupported_parameter",
     "context_too_long",
+    "image_too_large",
     "model_not_found",
     "turn_in_progress",
     "idempotency_mismatch",

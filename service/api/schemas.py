@@ -87,7 +87,10 @@ _TURN_EVENTS: Final[dict[str, Schema]] = {
 }
 _PARTS: Final = [
     fields(type=one_of("text", "reasoning", "refusal"), text=TEXT),
-    fields(type=one_of("image"), optional={"url": TEXT, "ref": {**TEXT, "description": "the SHA-256"}}),
+    fields(
+        type=one_of("image"),
+        optional={"url": TEXT, "ref": {**TEXT, "description": "the SHA-256"}, "media_type": TEXT},
+    ),
     fields(type=one_of("tool_call"), id=TEXT, name=TEXT, arguments={**TEXT, "description": "JSON"}),
     fields(
         type=one_of("tool_result"),
@@ -97,6 +100,7 @@ _PARTS: Final = [
     ),
 ]
 _UI_PARTS: Final = [
+    fields(type=one_of("file"), mediaType=TEXT, url=TEXT),
     fields(type=one_of("text", "reasoning"), text=TEXT, state=one_of("done")),
     fields(type=one_of("step-start")),
     fields(
@@ -366,13 +370,6 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "NewKey": fields(key={**TEXT, "description": "shown here and never again"}, **_KEY),
     "RotatedKey": fields(key={**TEXT, "description": "shown here and never again"}, id=TEXT),
     "Keys": fields(data=many(ref("Key"))),
-    "DayOfUsage": fields(
-        date=TEXT,
-        model=TEXT,
-        **_COUNTS,
-        turns=NUMBER,
-        optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER},
-    ),
     "Usage": fields(
         object=one_of("list"),
         principal=TEXT,

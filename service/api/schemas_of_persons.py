@@ -25,6 +25,15 @@ OF_PERSONS: Final[dict[str, Schema]] = {
         replaced={**MILLISECONDS, "description": "when it was cut off"},
         messages=many(ref("Message")),
     ),
+    "DayOfUsage": fields(
+        date=TEXT,
+        model=TEXT,
+        prompt_tokens=NUMBER,
+        completion_tokens=NUMBER,
+        total_tokens=NUMBER,
+        turns=NUMBER,
+        optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER},
+    ),
     "WholeExport": fields(
         object=one_of("export"),
         principal=TEXT,

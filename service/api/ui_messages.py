@@ -10,14 +10,14 @@ from service.parts import Part
 from service.store.messages import Message
 
 
-def ui_message(message: Message) -> dict[str, Any]:
-    """An answer's id equals its `start.messageId`.
+def ui_message(message: Message, images: str) -> dict[str, Any]:
+    """An answer's id equals its `start.messageId`; `images` is the address below which its session's are.
 
     An answer of which nothing is shown has one empty part: validateUIMessages of AI SDK 6.0.0 and 7.0.0
     throws for a message without any.
     """
     whole = message.whole
-    parts = _rounds(whole) if any(part["type"] == made_of.CALL for part in whole) else _words(whole)
+    parts = _rounds(whole) if any(part["type"] == made_of.CALL for part in whole) else _words(whole, images)
     parts = parts or [{"type": "text", "text": "", "state": "done"}]
     found: dict[str, Any] = {"id": message.id, "role": message.role, "parts": parts}
     if message.turn_id:
@@ -28,12 +28,16 @@ def ui_message(message: Message) -> dict[str, Any]:
     return found
 
 
-def _words(parts: list[Part]) -> list[dict[str, Any]]:
-    return [
-        {"type": "reasoning" if part["type"] == made_of.REASONING else "text", "text": text, "state": "done"}
-        for part in parts
-        if (text := part.get("text"))
-    ]
+def _words(parts: list[Part], images: str = "") -> list[dict[str, Any]]:
+    found = []
+    for part in parts:
+        if part["type"] == made_of.IMAGE:
+            url = part["url"] if "url" in part else f"{images}/{part['ref']}"
+            found.append({"type": "file", "mediaType": part.get("media_type", "image/*"), "url": url})
+        elif text := part.get("text"):
+            kind = "reasoning" if part["type"] == made_of.REASONING else "text"
+            found.append({"type": kind, "text": text, "state": "done"})
+    return found
 
 
 def _rounds(parts: list[Part]) -> list[dict[str, Any]]:

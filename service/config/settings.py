@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     flush_window_seconds: float = Field(0.04, ge=0, le=1)  # 25 times a second reads as a flow
     local_cache: bool = True
     max_body_bytes: int = Field(1_048_576, ge=1024)
+    max_image_bytes: int = Field(5_242_880, ge=1024, le=20_971_520)
+    max_image_body_bytes: int = Field(8_388_608, ge=1024, le=33_554_432)
+    image_fallback: bool = False
     max_queued_turns: int = Field(4, ge=0, le=1000)
     max_versions: int = Field(10, ge=0, le=50)
     max_running_turns: int = Field(2_000, ge=1)

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from service import parts as made
 from service.dialects.base import MAX_HISTORY, Body, Label, MessageId, SessionId, query, validate
+from service.dialects.pictures import image
 from service.dialects.tools import ToolFields, result_part, tool_params
 from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
@@ -41,6 +42,8 @@ class Part(TypedDict):
     input: NotRequired[Any]
     output: NotRequired[Any]
     errorText: NotRequired[StrictStr | None]
+    mediaType: NotRequired[Label]
+    url: NotRequired[Any]
 
 
 class UIMessage(Body):
@@ -142,12 +145,12 @@ def parse(body: Any, principal: str) -> Send:
     if not asked or (not again and not edited and not goes_on and asked[-1] != len(chat.messages) - 1):
         raise ServiceError("invalid_request", "The last message has to be one of the user.")
     last, before = chat.messages[asked[-1]], chat.messages[: asked[-1]]
-    if last.has_files:
-        raise ServiceError("unsupported_parameter", "Files are not supported; send text.", param="messages")
+    files = _pictured(last) if last.has_files else []
     send = Send(
         route="aisdk",
         principal=principal,
-        content=query(last.text, "The message"),
+        content=last.text if files else query(last.text, "The message"),
+        parts=files,
         session_id=chat.id,
         mode="regenerate" if again else "edit" if edited else "append",
         message_id=last.id,
@@ -163,6 +166,22 @@ def parse(body: Any, principal: str) -> Send:
     if goes_on:
         _go_on(send, chat)
     return send
+
+
+def _pictured(message: UIMessage) -> list[made.Part]:
+    """Its texts and its images, in order. Raises unsupported_parameter, invalid_request."""
+    found: list[made.Part] = []
+    for i, part in enumerate(message.parts):
+        if part["type"] == "text" and part.get("text"):
+            found.append({"type": TEXT, "text": part["text"]})
+        elif part["type"] == "file":
+            kind = part.get("mediaType") or ""
+            if not kind.startswith("image/"):
+                raise ServiceError(
+                    "unsupported_parameter", "Files are not supported, but for images.", param="messages"
+                )
+            found.append(image(part.get("url"), f"parts.{i}.url", kind))
+    return found
 
 
 def _go_on(send: Send, chat: UseChatBody) -> None:

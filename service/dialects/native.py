@@ -13,6 +13,7 @@ import orjson
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
 from service import events
+from service.dialects import pictures
 from service.dialects.base import (
     Body,
     Completion,
@@ -47,9 +48,13 @@ class Params(ToolFields):
 _PLAIN_PARAMS: Final = set(Params.model_fields) - set(ToolFields.model_fields)
 
 
+#: texts and images, as OpenAI has them or as `{"type": "image", "url" | "ref"}`
+Parts = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=100)]
+
+
 class Edit(Body):
     message_id: MessageId
-    content: StrictStr
+    content: StrictStr | Parts
 
 
 class TurnBody(ToolFields):
@@ -58,7 +63,7 @@ class TurnBody(ToolFields):
     Tools and the form of the answer may stand here or in `params`.
     """
 
-    content: StrictStr | None = Field(None, examples=["Why is the sky blue?"])
+    content: StrictStr | Parts | None = Field(None, examples=["Why is the sky blue?"])
     regenerate: StrictBool | None = None
     edit: Edit | None = None
     tool_results: ToolResults | None = Field(None, description="for all calls of the newest answer")
@@ -119,15 +124,26 @@ def parse(body: Any, principal: str, session_id: str) -> Send:
     )
     if turn.edit is not None:
         send.mode, send.must_exist = "edit", True
-        send.message_id, send.content = turn.edit.message_id, query(turn.edit.content, "edit.content")
+        send.message_id = turn.edit.message_id
+        _say(send, turn.edit.content, "edit.content")
     elif turn.regenerate:
         send.mode, send.must_exist = "regenerate", True
     elif turn.tool_results is not None or turn.go_on:
         send.mode, send.must_exist = "continue", True
         send.results = [result.part() for result in turn.tool_results or ()]
     else:
-        send.content = query(turn.content, "content")
+        _say(send, turn.content, "content")
     return send
+
+
+def _say(send: Send, content: str | list[dict[str, Any]] | None, where: str) -> None:
+    """Raises query_empty, invalid_request, unsupported_parameter."""
+    found = pictures.said(content, where) if isinstance(content, list) else []
+    text = pictures.text_of(found) if isinstance(content, list) else content
+    if pictures.pictured(found):
+        send.content, send.parts = text or "", found
+    else:
+        send.content = query(text, where)
 
 
 def frame(event: Event) -> bytes:

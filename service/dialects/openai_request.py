@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr
 from typing_extensions import TypedDict
 
-from service import ids
+from service import ids, parts
+from service.dialects import pictures
 from service.dialects.base import (
     MAX_HISTORY,
     MAX_MESSAGES,
@@ -72,7 +73,7 @@ class ToolCall(TypedDict):
 
 class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Any = Field(None, description="a text, or a list of parts of type text")
+    content: Any = Field(None, description="a text, or a list of parts: text, and of the user image_url")
     refusal: StrictStr | None = Field(None, description="an assistant's words where it has no content")
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_call_id: Label | None = None
@@ -118,6 +119,7 @@ def parse(
         ids.check_session_id(session_header)
     messages = [_message(message, i) for i, message in enumerate(call.messages)]
     last = _asked(messages)
+    asked = messages[last]["content"]
     params = {name: value for name in _PASSED_ON if (value := getattr(call, name)) is not None}
     params |= tool_params(call)
     if completion := call.max_completion_tokens or call.max_tokens:
@@ -126,7 +128,7 @@ def parse(
     send = Send(
         route="openai",
         principal=principal,
-        content=query(messages[last]["content"], "messages"),
+        content="" if isinstance(asked, list) else query(asked, "messages"),
         session_id=call.session_id or session_header or None,
         model=call.model or None,
         system=kept_prompt(next((text for text in system if text.strip()), None)),
@@ -137,6 +139,9 @@ def parse(
         on_busy=call.on_busy or "reject",
         on_busy_asked=call.on_busy is not None,
     )
+    if isinstance(asked, list):
+        [question] = folded([messages[last]])
+        send.content, send.parts = question["content"], question["parts"]
     go_on(send, messages[last + 1 :])
     reasoning = call.include_reasoning is not False and call.reasoning_format != "hidden"
     send.shows = "end" if not call.stream else "all" if reasoning else "text"
@@ -165,6 +170,10 @@ def _unsupported(param: str, sentence: str) -> ServiceError:
 def _message(message: ChatMessage, index: int) -> dict[str, Any]:
     """Only what Groq's closed schemas take: role, content, tool_calls, tool_call_id."""
     assistant = message.role == "assistant"
+    if message.role == "user" and isinstance(message.content, list):
+        found = pictures.said(message.content, f"messages.{index}.content")
+        if pictures.pictured(found):
+            return parts.chat("user", "", found)[0]
     text = _text(message.content, f"messages.{index}.content", assistant=assistant)
     if assistant and message.content is None:
         text = message.refusal or ""

@@ -23,6 +23,7 @@ from service.engine.budgets import Budgets, SlotsBusy
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
 from service.engine.exchanges import find_base, no_results_of_newest
 from service.engine.history import session_not_found, turn_not_found
+from service.engine.pictures import Pictures
 from service.engine.running import Running
 from service.engine.sends import Attached, Send, draft
 from service.engine.stopping import Stops
@@ -63,6 +64,7 @@ class Beginning:
         store: Store,
         catalogue: Catalogue,
         contexts: Contexts,
+        pictures: Pictures,
         budgets: Budgets,
         admission: Admission,
         worker: str,
@@ -74,6 +76,7 @@ class Beginning:
         self._store = store
         self._catalogue = catalogue
         self._contexts = contexts
+        self._pictures = pictures
         self._budgets = budgets
         self._admission = admission
         self._worker = worker
@@ -164,6 +167,7 @@ class Beginning:
             busy = session is not None and session.active_turn is not None
             await find_base(self._store.sessions, send, session_id, busy=busy)
         model = self._catalogue.resolve(send.model or (session.model if session else None))
+        model = self._pictures.model_for(send, model)
         kept = send.system or (session.system_prompt if session else None)
         system = "\n\n".join(text for text in (send.instructions, kept) if text) or DEFAULT_SYSTEM_PROMPT
         model.check(send.params)
@@ -178,6 +182,10 @@ class Beginning:
         if send.toll is not None and self._admission.full:
             await send.toll.pay()  # who is over the limit does not stand in the line of those who are not
         async with self._admission.place():
+            if send.params.get("images") and (session is not None or not send.must_exist):
+                if send.toll is not None:
+                    await send.toll.pay()  # what is refused by a limit is not stored
+                await self._pictures.keep(send, ref)
             begin, begun = await self._enter(send, ref, seen, model, params)
             begun = begun or await self._store.turns.begin(begin, self._worker)
             if begun.outcome == "BUSY" and send.on_busy == "interrupt":

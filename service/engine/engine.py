@@ -22,6 +22,7 @@ from service.engine.flusher import Flusher
 from service.engine.history import History, session_not_found, turn_not_found
 from service.engine.live import Answer
 from service.engine.pacing.governor import Governor
+from service.engine.pictures import Pictures
 from service.engine.process_stats import ProcessStats
 from service.engine.reader import Readers
 from service.engine.recovery import Recovery
@@ -56,10 +57,11 @@ class Engine:
         self._upstream = upstream
         self._background = Background()
         self.tokens = Tokens()
-        self.contexts = Contexts(store.sessions, self.tokens)
         self.history = History(store)
         self.health = store.health
         self.storage = Storage(settings, store.account, store.sessions)
+        self.pictures = Pictures(settings, store.images, self.storage, catalogue)
+        self.contexts = Contexts(store.sessions, self.tokens)
         self.budgets = Budgets(settings, store.ledger, store.send_admission, self.contexts, self.storage)
         self.admission = Admission(settings.max_running_turns)
         self.governor = Governor(store.pacing, self._background)
@@ -72,6 +74,7 @@ class Engine:
             catalogue,
             upstream,
             self.contexts,
+            self.pictures,
             self.tokens,
             self._flusher,
             self.governor,
@@ -96,6 +99,7 @@ class Engine:
             store,
             catalogue,
             self.contexts,
+            self.pictures,
             self.budgets,
             self.admission,
             worker,

@@ -1,8 +1,8 @@
 """Forking: a new session that begins with what another says up to a message.
 
-Charged against the caller's storage before anything is written. The copy has the messages with their ids,
-the title, the model and the system prompt; turns, logs and earlier versions stay where they are. Invariant:
-a fork is what the session said at one moment, else it is refused.
+Charged against the caller's storage before anything is written. The copy has the messages with their ids, the
+images, the title, the model and the system prompt; turns, logs and earlier versions stay where they are.
+Invariant: a fork is what the session said at one moment, else it is refused.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ async def fork(
             return session_id, False
     fields = {name: value for name in _FIELDS if (value := getattr(source, name))}
     count, size = await engine.store.forks.weigh(principal, source.id, place)
+    refs, of_images = await engine.store.forks.images(principal, source.id)
+    size += of_images
     await engine.storage.charge(principal, session_id, session_bytes(fields) + size, new=True)
     now = int(time.time() * 1000)
     made: dict[str, Any] = {
@@ -50,6 +52,8 @@ async def fork(
         "seq": place // 2,
         "bytes": size,
     }
+    if refs:
+        made["images"] = "".join(f"{ref} " for ref in refs)
     try:
         fresh = await _copy(engine, principal, source.id, session_id, (place, through.encode()), count, made)
     except ServiceError:
@@ -79,6 +83,8 @@ async def _copy(
         if not part:
             break
         last = part[-1].place == place
+        for ref in made.get("images", "").split() if last else ():
+            await forks.copy_image(principal, source, target, ref, written)
         if last and (written + len(part) != count or part[-1].message_id != end[1]):
             break
         outcome = await forks.write(principal, target, written, part, made if last else None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 from typing import Any, Final
 
 from service import events
@@ -19,6 +20,7 @@ from service.engine.context import Context, Contexts, Tokens
 from service.engine.flusher import Flusher
 from service.engine.live import Interrupted, Live
 from service.engine.pacing.governor import Governor, Permit
+from service.engine.pictures import Pictures
 from service.engine.relay import Relay
 from service.engine.sealing import Sealer
 from service.errors import ServiceError, StoreUnavailable, UpstreamError
@@ -45,6 +47,7 @@ class Runner:
         catalogue: Catalogue,
         upstream: Upstream,
         contexts: Contexts,
+        pictures: Pictures,
         tokens: Tokens,
         flusher: Flusher,
         governor: Governor,
@@ -54,6 +57,7 @@ class Runner:
         self._catalogue = catalogue
         self._upstream = upstream
         self._contexts = contexts
+        self._pictures = pictures
         self._tokens = tokens
         self._flusher = flusher
         self._governor = governor
@@ -84,7 +88,7 @@ class Runner:
         if turn.attempt >= self._settings.max_attempts:
             return await self._sealer.fail(live, _given_up())
         model = self._catalogue.resolve(turn.model)
-        chain = self._catalogue.chain(model)
+        chain = self._pictures.chain(model, turn.params)
         since = time.monotonic()
         live.end = (asyncio.get_running_loop().time() + self._settings.turn_timeout_seconds, "turn_timeout")
         pause = _BACKOFF_SECONDS
@@ -204,7 +208,10 @@ class Runner:
         give_up = time.monotonic() + self._settings.store_hold_seconds
         while True:
             try:
-                return await self._contexts.build(turn, model)
+                context = await self._contexts.build(turn, model)
+                return replace(
+                    context, messages=await self._pictures.shown(turn.ref, context.messages, model)
+                )
             except StoreUnavailable:
                 if time.monotonic() > give_up:
                     raise

@@ -16,6 +16,7 @@ import orjson
 
 from service import events, ids
 from service.engine.tolls import Toll
+from service.images import Image
 from service.parts import Part
 from service.store.messages import Message
 from service.store.turn_records import Begin, Shows, TurnRef
@@ -48,7 +49,8 @@ OnBusy = Literal["reject", "interrupt", "queue"]
 class Send:
     """`route` is the kind of route; a key used at another kind is another send.
 
-    `parts` are those of a message that is more than its text, `content`.
+    `parts` are those of a message that is more than its text, `content`; `images` are new ones that these, or
+    `messages`, name by their digest.
     `messages` is a whole context that replaces the history's (OpenAI); `seeds` are earlier
     messages for a new session, and unless `seeds_required` a session that has messages already
     does without them. `params` are what the model takes, already checked.
@@ -70,6 +72,7 @@ class Send:
     content: str
     session_id: str | None = None
     parts: list[Part] = field(default_factory=list)
+    images: dict[str, Image] = field(default_factory=dict)
     mode: Literal["append", "edit", "regenerate", "continue"] = "append"
     message_id: str | None = None
     model: str | None = None

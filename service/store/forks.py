@@ -14,6 +14,7 @@ from service.config.settings import Settings
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
 from service.store.connection.typed_scripts import Values, script
+from service.store.images import IMAGE_BYTES, Images, field
 from service.store.keys import Keys
 
 # Of a part: what begin.lua stores of a history takes 3 us each, and bytes 2 ms per MiB.
@@ -42,11 +43,14 @@ def _fork(
 
 
 class Forks:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+    def __init__(
+        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, images: Images
+    ) -> None:
         self._client = client
         self._scripts = scripts
         self._keys = keys
         self._ttl = settings.session_ttl_seconds
+        self._images = images
 
     async def part(self, principal: str, session_id: str, after: int, upto: int) -> list[Copied] | None:
         """The next messages of a session, up to a place; None where one of them has just gone."""
@@ -87,6 +91,32 @@ class Forks:
             if len(names) < _PART_MESSAGES:
                 return count, size
             offset += len(names)
+
+    async def images(self, principal: str, session_id: str) -> tuple[list[str], int]:
+        """The images of a session by their digests, and what they hold."""
+        keys, redis = self._keys.session(principal, session_id), self._client.redis
+        named = await self._client.run("image", redis.hget(keys.session, "images"))
+        refs = named.decode().split() if named else []
+        size = 0
+        for ref in refs:
+            length = await self._client.run("image", redis.hstrlen(keys.messages, field(ref)))
+            size += length + IMAGE_BYTES
+        return refs, size
+
+    async def copy_image(self, principal: str, source: str, target: str, ref: str, before: int) -> None:
+        """One image, while the copy has `before` messages."""
+        data, keys = await self._images.get(principal, source, ref), self._keys.session(principal, target)
+        if data is not None:
+            call = _fork(
+                session=keys.session,
+                order=keys.order,
+                messages=keys.messages,
+                before=before,
+                ttl=_UNFINISHED_SECONDS,
+                copied=("", field(ref), data),
+                fields=(),
+            )
+            await self._images.scripts.call(call)
 
     async def write(
         self,

@@ -10,6 +10,7 @@ from service.store.connection.scripts import Scripts
 from service.store.credentials import Credentials
 from service.store.forks import Forks
 from service.store.health import Health
+from service.store.images import Images
 from service.store.inventory import Inventory
 from service.store.keys import Keys
 from service.store.leases import Leases
@@ -33,8 +34,9 @@ class Store:
         self.account = Account(self.client, self.scripts, self.keys, settings)
         self.sessions = Sessions(self.client, self.scripts, self.keys, settings, self.account)
         self.inventory = Inventory(self.client, self.keys, self.account)
-        self.forks = Forks(self.client, self.scripts, self.keys, settings)
         self.versions = Versions(self.scripts, self.keys, settings)
+        self.images = Images(self.keys, settings)
+        self.forks = Forks(self.client, self.scripts, self.keys, settings, self.images)
         self.clock = Clock(self.client)
         self.turns = Turns(self.client, self.scripts, self.keys, settings, self.clock)
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
@@ -52,4 +54,5 @@ class Store:
         return await self.client.memory()
 
     async def close(self) -> None:
+        await self.images.close()
         await self.client.close()

@@ -33,4 +33,4 @@ async def test_the_newest_message_alone_is_enough_for_submit_edit_and_regenerate
 def test_an_answer_without_text_has_one_empty_part() -> None:
     """validateUIMessages of AI SDK 6.0.0 and 7.0.0 throws for a message without parts."""
     answer = Message("m_1", "assistant", "", "t_1", "stopped", 1)
-    assert ui_message(answer)["parts"] == [{"type": "text", "text": "", "state": "done"}]
+    assert ui_message(answer, "")["parts"] == [{"type": "text", "text": "", "state": "done"}]

@@ -131,4 +131,4 @@ async def test_so_is_that_of_one_whose_worker_was_lost(start: Start) -> None:
 
 def test_an_answer_of_before_has_what_is_known_of_it() -> None:
     old = Message("m_1", "assistant", "Hi", "t_1", "completed", 1)
-    assert ui_message(old)["metadata"] == {"turnId": "t_1"}
+    assert ui_message(old, "")["metadata"] == {"turnId": "t_1"}

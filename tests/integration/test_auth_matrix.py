@@ -21,6 +21,7 @@ from service.ids import answer_id
 from tests.conftest import Start
 from tests.support.identity import bearer, credentials_of, id_in, make_key
 from tests.support.issuer import SECRET, token
+from tests.support.pictures import png
 from tests.support.service import Served
 
 OPEN = {
@@ -77,6 +78,8 @@ BODIES: dict[str, Any] = {
     "/v1/keys": {"name": "made"},
 }
 
+IMAGE = "0" * 64
+
 Route = tuple[str, str]
 
 
@@ -108,6 +111,7 @@ class Doors:
             turn_id=self.turn,
             model_id="openai/gpt-oss-120b",
             key_id=id_in(self.spare),
+            image=IMAGE,
             conversation_id="s",
             response_id=public_id("resp", "s", self.turn),
             item_id=public_id("msg", "s", self.turn),
@@ -127,6 +131,8 @@ async def doors(served: Served, owner: str) -> Doors:
         "/v1/sessions/s/turns", json={"content": "[[tokens=3]] the owner's words"}, headers=bearer(owner)
     )
     assert answer.status_code == 200, answer.text
+    principal = (await served.client.get("/v1/usage", headers=bearer(owner))).json()["principal"]
+    await served.app.state.edge.engine.store.images.put(principal, "s", IMAGE, png())
     return Doors(served, answer.headers["x-turn-id"], await make_key(served))
 
 

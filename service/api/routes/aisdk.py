@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from service import ids
-from service.api import bodies, examples
+from service.api import bodies, examples, uploads
 from service.api.answers import paged
 from service.api.edge import admitted, edge_of, principal_of
 from service.api.operation import (
@@ -35,6 +35,7 @@ from service.api.responses import TurnResponse
 from service.api.routes.turns import charge_stop
 from service.api.sending import Sending, turn_headers
 from service.api.ui_messages import ui_message
+from service.api.visit import visit_of
 from service.dialects import aisdk
 from service.dialects.aisdk_request import UseChatBody, parse
 from service.engine.engine import Engine
@@ -82,7 +83,9 @@ log = get_logger(__name__)
 )
 async def chat(request: Request) -> Response:
     async with Sending(request, key_in_body=True) as sending:
-        send = parse(await bodies.read_json(request), sending.principal.id)
+        document, images = await uploads.read(request, only_last=True)
+        send = parse(document, sending.principal.id)
+        send.images = images
         send.key = bodies.idempotency_key(request) or send.key or bodies.fallback_key(request)
         after = _cursor(request)
         attached = await sending.start(send)
@@ -154,7 +157,7 @@ async def messages(request: Request, session_id: str) -> Response:
     await edge.engine.history.existing(principal.id, session_id)
     return await paged(
         lambda after: edge.engine.history.messages(principal.id, session_id, _PAGE, after),
-        ui_message,
+        lambda message: ui_message(message, f"{visit_of(request).prefix}/v1/sessions/{session_id}/images"),
         b"[",
         b"]",
     )

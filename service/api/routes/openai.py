@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import bodies, examples
+from service.api import examples, uploads
 from service.api.edge import Edge, admitted, edge_of
 from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, Handler, plain, says
 from service.api.responses import TurnResponse
@@ -61,13 +61,14 @@ def both(
 )
 async def chat_completions(request: Request) -> Response:
     async with Sending(request) as sending:
-        body = await bodies.read_json(request)
+        body, images = await uploads.read(request)
         send, encoder = openai_request.parse(
             body,
             sending.principal.id,
             request.headers.get("x-session-id"),
             groq=request.scope["route"].path.startswith("/openai/"),
         )
+        send.images = images
         attached = await sending.start(send)
     return TurnResponse(
         edge_of(request).engine,

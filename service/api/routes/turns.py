@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service import ids
-from service.api import bodies, examples
+from service.api import bodies, examples, uploads
 from service.api.answers import Json
 from service.api.auth.authenticator import Principal
 from service.api.edge import admitted, edge_of, principal_of
@@ -99,7 +99,9 @@ async def create_turn(request: Request, session_id: str) -> Response:
     edge = edge_of(request)
     async with Sending(request, session_id) as sending:
         ids.check_session_id(session_id)
-        send = native.parse(await bodies.read_json(request), sending.principal.id, session_id)
+        document, images = await uploads.read(request)
+        send = native.parse(document, sending.principal.id, session_id)
+        send.images = images
         after = bodies.cursor(request)
         attached = await sending.start(send, reads=not _wants_resource(request))
     path = turn_path(attached)

@@ -1,0 +1,36 @@
+"""Images of a session, for its owner alone: what a message's part names by its digest."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from service.api.edge import admitted
+from service.api.operation import OF_SESSION, Answer, says
+from service.errors import ServiceError
+from service.images import size_of
+
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+
+_REF: Final = re.compile(r"[0-9a-f]{64}")
+# The bytes behind a digest never change; whoever may not see them any more has seen them.
+_HEADERS: Final = {
+    "Cache-Control": "private, max-age=86400, immutable",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+
+
+@router.get("/{session_id}/images/{image}", summary="An image of the session")
+@says(Answer("The image", {"image/*": (None, "...")}, ("ETag", "Cache-Control")), *OF_SESSION, "not_found")
+async def get_image(request: Request, session_id: str, image: str) -> Response:
+    edge, principal = await admitted(request)
+    await edge.engine.history.existing(principal.id, session_id)
+    data = None
+    if _REF.fullmatch(image):
+        data = await edge.engine.history.image(principal.id, session_id, image)
+    size = size_of(data) if data else None
+    if data is None or size is None:
+        raise ServiceError("not_found", "There is no such image in this session.")
+    return Response(data, media_type=f"image/{size.kind}", headers={**_HEADERS, "ETag": f'"{image}"'})

@@ -1,0 +1,86 @@
+"""Images that a body brings: data URLs are taken out of it before its dialect reads it.
+
+Each is decoded, checked and replaced by `image:<digest>`, so that what follows (parsers, fingerprints,
+contexts) handles a short text. What is no image is refused here; whether a model takes it is the engine's.
+Invariant: besides its images a body has no more bytes than one without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from fastapi import Request
+
+from service.api import bodies
+from service.api.edge import edge_of
+from service.api.visit import visit_of
+from service.errors import ServiceError
+from service.images import Image, decoded, is_data_url
+from service.parts import REF
+
+# Images in a body: more than any model takes, fewer than would be work.
+_MOST: Final = 20
+
+
+async def read(request: Request, *, only_last: bool = False) -> tuple[Any, dict[str, Image]]:
+    """The body, and its images by digest; `only_last`: of those before the newest message they are left out.
+
+    Raises what bodies.read_json raises, and image_too_large.
+    """
+    document = await bodies.read_json(request, images=True)
+    settings = edge_of(request).settings
+    images: dict[str, Image] = {}
+    taken = 0
+    newest = f"{_last(document)}." if only_last else ""
+    for holder, field, where in _found(document):
+        url = holder[field]
+        taken += len(url)
+        if newest and not where.startswith(newest):
+            holder[field] = ""
+            continue
+        if len(images) == _MOST:
+            raise ServiceError("invalid_request", f"A request has more than {_MOST} images.")
+        image = await decoded(url, settings.max_image_bytes, where)
+        images[image.ref] = image
+        holder[field] = f"{REF}{image.ref}"
+    if visit_of(request).body_bytes - taken > settings.max_body_bytes:
+        raise ServiceError("body_too_large", f"The body has more than {settings.max_body_bytes} bytes.")
+    return document, images
+
+
+def _found(document: Any) -> list[tuple[dict[str, Any], str, str]]:
+    """Parts of the user's messages that hold a data URL: the object, its field and the path."""
+    found = []
+    for content, path in _contents(document):
+        for i, part in enumerate(content if isinstance(content, list) else ()):
+            kind = part.get("type") if isinstance(part, dict) else None
+            holder, field, where = part, "url", f"{path}.{i}.url"
+            if kind == "image_url":
+                holder, where = part.get("image_url"), f"{path}.{i}.image_url.url"
+            if kind not in ("image_url", "image", "file") or not isinstance(holder, dict):
+                continue
+            url = holder.get(field)
+            if isinstance(url, str) and is_data_url(url):
+                found.append((holder, field, where))
+    return found
+
+
+def _contents(document: Any) -> Iterator[tuple[Any, str]]:
+    """What the user says in it, whatever dialect it is of, with its path."""
+    if not isinstance(document, dict):
+        return
+    yield document.get("content"), "content"
+    edit, messages = document.get("edit"), document.get("messages")
+    if isinstance(edit, dict):
+        yield edit.get("content"), "edit.content"
+    for i, message in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(message, dict) and message.get("role") == "user":
+            yield message.get("content"), f"messages.{i}.content"
+            yield message.get("parts"), f"messages.{i}.parts"
+
+
+def _last(document: Any) -> str:
+    """The path of the newest message of the user."""
+    paths = [path for _, path in _contents(document) if path.startswith("messages.")]
+    return paths[-1].rpartition(".")[0] if paths else "messages"

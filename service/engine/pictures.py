@@ -1,0 +1,153 @@
+"""Images in turns: which model may be asked, where they are kept, and what of them a model is sent.
+
+An image of a data URL is kept beside the messages of its session, which name it by its digest (`ref`); an
+https URL is passed on and never fetched. Invariants: a turn whose message has images is answered by a model
+that takes them, fallbacks included; a prompt has the newest images that the model takes, and words in the
+place of the others.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any, Final
+
+from service import parts
+from service.config.settings import Settings
+from service.engine.sends import Send
+from service.engine.storage import Storage
+from service.errors import ServiceError
+from service.images import Size, size_of
+from service.parts import REF, Chat
+from service.store.images import IMAGE_BYTES, Images
+from service.store.turn_records import TurnRef
+from service.upstream.models import Catalogue, ImageRules, Model
+
+#: what a model that is not shown an image is told instead
+LEFT_OUT: Final = "[an image that is not shown here]"
+# Pixels of an image that any model takes: 8K, Groq's bound.
+_MOST_PIXELS: Final = 7_680 * 4_320
+
+
+class Pictures:
+    def __init__(self, settings: Settings, images: Images, storage: Storage, catalogue: Catalogue) -> None:
+        self._images = images
+        self._storage = storage
+        self._catalogue = catalogue
+        self._falls_back = settings.image_fallback
+
+    def model_for(self, send: Send, model: Model) -> Model:
+        """The model, or with CHAT_IMAGE_FALLBACK the first of its fallbacks that takes the send's images.
+
+        Raises unsupported_parameter, invalid_request, image_too_large.
+        """
+        urls = list(_urls(send))
+        if not urls:
+            return model
+        chain = self._catalogue.chain(model) if self._falls_back else [model]
+        taking = next((one for one in chain if one.images is not None), None)
+        if taking is None or taking.images is None:
+            raise ServiceError(
+                "unsupported_parameter", f"The model {model.id} takes no images.", param="messages"
+            )
+        if len(urls) > taking.images.count:
+            raise ServiceError(
+                "invalid_request", f"The model {taking.id} takes {taking.images.count} images at most."
+            )
+        if sum(len(image.data) for image in send.images.values()) > taking.images.bytes:
+            raise ServiceError(
+                "image_too_large", f"The model {taking.id} takes {taking.images.bytes} bytes of images."
+            )
+        for image in send.images.values():
+            _check(image.size, taking.id, taking.images)
+        for part in send.parts:
+            new = send.images.get(part.get("ref", ""))
+            if new is not None:
+                part["media_type"] = f"image/{new.size.kind}"
+        send.params = {**send.params, "images": True}
+        return taking
+
+    def chain(self, model: Model, params: dict[str, Any]) -> list[Model]:
+        """The model and its fallbacks; of a turn with images those that see them."""
+        chain = self._catalogue.chain(model)
+        return [one for one in chain if one.images is not None] if params.get("images") else chain
+
+    async def keep(self, send: Send, ref: TurnRef) -> None:
+        """Keep the send's images beside its session.
+
+        Raises storage_full, invalid_request, store_unavailable.
+        """
+        for url in _urls(send):
+            name = url.removeprefix(REF)
+            if name == url or await self._images.has(ref.principal, ref.session_id, name):
+                continue
+            image = send.images.get(name)
+            if image is None:
+                raise ServiceError("invalid_request", "There is no such image in this session.")
+            size = len(image.data) + IMAGE_BYTES
+            await self._storage.charge(ref.principal, ref.session_id, size, new=False)
+            await self._images.put(ref.principal, ref.session_id, name, image.data)
+
+    async def shown(self, ref: TurnRef, messages: list[Chat], model: Model) -> list[Chat]:
+        """The messages as the model is sent them. Raises store_unavailable."""
+        found = [(i, j) for i, j, _ in _places(messages)]
+        if not found:
+            return messages
+        kept: dict[tuple[int, int], str] = {}
+        left = model.images.bytes if model.images else 0
+        for place in reversed(found[-model.images.count :] if model.images else []):
+            url = messages[place[0]]["content"][place[1]]["image_url"]["url"]
+            if url.startswith(REF):
+                data = await self._images.get(ref.principal, ref.session_id, url.removeprefix(REF))
+                size = size_of(data) if data else None
+                if data is None or size is None or len(data) > left:
+                    continue
+                left -= len(data)
+                url = f"data:image/{size.kind};base64,{base64.b64encode(data).decode()}"
+            kept[place] = url
+        return [_told(message, i, kept) for i, message in enumerate(messages)]
+
+
+def _check(size: Size, model: str, rules: ImageRules) -> None:
+    if size.kind not in rules.formats:
+        raise ServiceError(
+            "unsupported_parameter", f"The model {model} takes images in {', '.join(rules.formats)}."
+        )
+    if size.width * size.height > _MOST_PIXELS:
+        raise ServiceError("image_too_large", f"An image has more than {_MOST_PIXELS} pixels.")
+
+
+def _urls(send: Send) -> Iterator[str]:
+    """Those of the message and, where the caller gives the whole context, of all of that."""
+    if send.messages is not None:
+        for _, _, url in _places(send.messages):
+            yield url
+        return
+    for part in send.parts:
+        if part["type"] == parts.IMAGE:
+            yield part["url"] if "url" in part else f"{REF}{part['ref']}"
+
+
+def _places(messages: list[Chat]) -> Iterator[tuple[int, int, str]]:
+    for i, message in enumerate(messages):
+        if isinstance(message.get("content"), list):
+            for j, part in enumerate(message["content"]):
+                if part["type"] == "image_url":
+                    yield i, j, part["image_url"]["url"]
+
+
+def _told(message: Chat, i: int, kept: dict[tuple[int, int], str]) -> Chat:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    told: list[dict[str, Any]] = []
+    for j, part in enumerate(content):
+        if part["type"] != "image_url":
+            told.append(part)
+        elif (i, j) in kept:
+            told.append({"type": "image_url", "image_url": {"url": kept[i, j]}})
+        else:
+            told.append({"type": "text", "text": LEFT_OUT})
+    if all(part["type"] == "text" for part in told):  # not every model takes lists
+        return {**message, "content": "\n".join(part["text"] for part in told)}
+    return {**message, "content": told}

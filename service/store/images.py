@@ -1,0 +1,71 @@
+"""Images of sessions: each once, by the SHA-256 of its bytes, beside the messages that name it.
+
+They lie in the messages' key, so that they live as long as these, count with them and go with them. They
+travel on a connection of their own: on the one that all turns of a worker share, 5 MiB would be a pause for
+everybody.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from service.config.settings import Settings
+from service.store.connection.client import Client
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import script
+from service.store.keys import Keys
+
+#: what Redis uses for an image besides its bytes, as put_image.lua counts it
+IMAGE_BYTES: Final = 2 * 65 + 160
+
+
+@script
+def _put_image(
+    *,
+    session: str,
+    messages: str,
+    digest: str,
+    data: bytes,
+    now_ms: int,
+    ephemeral_ttl: int,
+    session_id: str,
+) -> None: ...
+
+
+class Images:
+    def __init__(self, keys: Keys, settings: Settings) -> None:
+        self._client = Client(settings)  # connects when it is first asked
+        self.scripts = Scripts(self._client)
+        self._keys = keys
+        self._ephemeral = settings.ephemeral_ttl_seconds
+
+    async def put(self, principal: str, session_id: str, ref: str, data: bytes) -> bool:
+        """False where the session has it already. A session that is not there is made, without a name."""
+        keys = self._keys.session(principal, session_id)
+        call = _put_image(
+            session=keys.session,
+            messages=keys.messages,
+            digest=ref,
+            data=data,
+            now_ms=int(time.time() * 1000),
+            ephemeral_ttl=self._ephemeral,
+            session_id=session_id,
+        )
+        return bool(await self.scripts.call(call))
+
+    async def get(self, principal: str, session_id: str, ref: str) -> bytes | None:
+        name = self._keys.session(principal, session_id).messages
+        found: bytes | None = await self._client.run("image", self._client.redis.hget(name, field(ref)))
+        return found
+
+    async def has(self, principal: str, session_id: str, ref: str) -> bool:
+        name = self._keys.session(principal, session_id).messages
+        return bool(await self._client.run("image", self._client.redis.hstrlen(name, field(ref))))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def field(ref: str) -> bytes:
+    return b"\x02" + ref.encode()
