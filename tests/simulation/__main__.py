@@ -25,7 +25,10 @@ from tests.simulation.world import World, run
 _QUIET, _LOGS = 50, 20  # levels: critical, which nothing here is; info
 
 
-def tell(plan: Plan, broken: str) -> None:
+def tell(plan: Plan, broken: str, *, unshrunk: bool) -> None:
+    if unshrunk:
+        sys.stdout.write(f"seed {plan.seed} breaks a rule\n  {broken}\n")
+        return
     fewer, why = shrink(plan, broken, run)
     sys.stdout.write(f"seed {plan.seed} breaks a rule\n  {broken}\n")
     sys.stdout.write(f"shrunk from {len(plan.events)} to {len(fewer.events)} events\n  {why}\n{fewer}\n")
@@ -38,6 +41,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the seed to begin with")
     parser.add_argument("--seed", type=int, help="this one history, with its events")
     parser.add_argument("--logs", action="store_true")
+    parser.add_argument("--unshrunk", action="store_true", help="tell the seed and its rule only")
     asked = parser.parse_args()
     level = _LOGS if asked.logs else _QUIET
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
@@ -58,7 +62,7 @@ def main() -> int:
         world = World(plan)
         broken = world.outcome()
         if broken:
-            tell(plan, broken)
+            tell(plan, broken, unshrunk=asked.unshrunk)
             return 1
         outcomes += world.oracle.outcomes
         count += 1

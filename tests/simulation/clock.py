@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import heapq
+import itertools
 import os
 import random
 import sys
@@ -27,6 +28,9 @@ from typing import Any, Final
 
 import redis.utils
 
+import service.engine.pacing.governor
+import service.engine.process_stats
+import service.store.health
 import service.store.ledger
 from service.telemetry import metrics
 
@@ -120,10 +124,12 @@ class Loop(asyncio.BaseEventLoop):
 
     # Of BaseEventLoop, which does not say so.
     _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
 
     def __init__(self) -> None:
         super().__init__()
+        # In the order of their time, then as they came. asyncio's own heap compares handles, which is slow.
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._count = itertools.count()
         self._now = _BEGIN
         self._at_once = 0
         self.steps = 0
@@ -146,6 +152,13 @@ class Loop(asyncio.BaseEventLoop):
     def take(self, handles: deque[asyncio.Handle]) -> None:
         self._ready.extend(handles)
 
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._count), timer))
+        return timer
+
     def create_task(
         self, coro: Any, *, name: Any = None, context: Context | None = None
     ) -> asyncio.Task[Any]:
@@ -162,18 +175,16 @@ class Loop(asyncio.BaseEventLoop):
         return await self.connect(process, factory)
 
     def _run_once(self) -> None:
-        ready, heap = self._ready, self._scheduled
-        while heap and heap[0]._cancelled:
-            heapq.heappop(heap)._scheduled = False  # type: ignore[attr-defined]
+        ready, heap = self._ready, self._timers
+        while heap and heap[0][2]._cancelled:
+            heapq.heappop(heap)
         if not ready:
             if not heap:
                 raise Stuck("nothing will ever happen again")
-            if heap[0].when() > self._now:
-                self._now, self._at_once = heap[0].when(), 0
-        while heap and heap[0].when() <= self._now:
-            timer = heapq.heappop(heap)
-            timer._scheduled = False  # type: ignore[attr-defined]
-            ready.append(timer)
+            if heap[0][0] > self._now:
+                self._now, self._at_once = heap[0][0], 0
+        while heap and heap[0][0] <= self._now:
+            ready.append(heapq.heappop(heap)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
             if handle._cancelled:
@@ -203,12 +214,12 @@ class Loop(asyncio.BaseEventLoop):
     def bury(self) -> None:
         """End what processes have left behind, without running any of it on."""
         self._ready.clear()
-        self._scheduled.clear()
+        self._timers.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what was never awaited was to be, by a process that has died
             self._close_all()
         self._ready.clear()
-        self._scheduled.clear()
+        self._timers.clear()
 
     def _close_all(self) -> None:
         for task in self.tasks:
@@ -270,6 +281,10 @@ def virtual(loop: Loop, seed: str) -> Iterator[None]:
         (os, "getpid", pid),
         (service.store.ledger, "datetime", _Date),
         (metrics, "internal_errors", _Faults(loop)),
+        # What is of no use here is looked at seldom: a sixth of a history.
+        (service.store.health, "_LOOK_SECONDS", 5.0),
+        (service.engine.pacing.governor, "_LOOK_SECONDS", 5.0),
+        (service.engine.process_stats, "_PERIOD_SECONDS", 5.0),
         # Read from a file for each connection: a tenth of a history.
         (redis.utils, "get_lib_version", lambda: "0"),
     ]

@@ -18,10 +18,13 @@ from service import events
 from service.config.settings import Settings
 from service.events import Event
 from service.store.turn_records import LIFE
+from tests.simulation.books import Books
 from tests.simulation.clock import EPOCH, Loop
+from tests.simulation.keeping import Keeping
 from tests.simulation.network import Network
 from tests.simulation.provider import Provider
-from tests.simulation.seen import Asked, Kept, SessionSnapshot, text_of
+from tests.simulation.said import Said
+from tests.simulation.seen import Asked, Checked, Kept, SessionSnapshot, text_of
 
 _SEALED: Final = (b"completed", b"stopped", b"failed")
 _STATES: Final = {b"completed": events.COMPLETED, b"stopped": events.STOPPED, b"failed": events.FAILED}
@@ -30,6 +33,9 @@ _OWNERS: Final = ("append", "renew", "release", "seal")
 # A reader at another worker is shown an event so long after it was logged, where nothing is in the way: one
 # round trip each for the bell and for the log, and the pause between two reads of a tail.
 _SHOWN_SECONDS: Final = 0.5
+# And so long after its runner was given it, it is in the log: an append under way, a window of 40 ms and the
+# append itself, each way of which is 60 ms late at worst.
+_LOGGED_SECONDS: Final = 0.35
 
 
 class Oracle:
@@ -38,11 +44,12 @@ class Oracle:
     ) -> None:
         self._loop = loop
         self._network = network
-        self._redis = network.redis
-        self._provider = provider
-        self._settings = settings
+        self.redis = network.redis
+        self.provider = provider
+        self.settings = settings
         self._lease_ms = int(settings.lease_seconds * 1000)
         self.calm = calm
+        self.smooth = calm and provider.kind  # nothing goes wrong, with the provider neither
         self.kept = Kept()
         self.losses = 0
         self.impaired: dict[str, float] = {}  # workers, and until when something kept them from their work
@@ -54,8 +61,13 @@ class Oracle:
         self.ended: dict[tuple[str, int], str] = {}
         self.outcomes: Counter[str] = Counter()
         self._claims: Counter[str] = Counter()
+        self._checked: dict[bytes, Checked] = {}  # logs, by their names
         self._forced = False
-        self._redis.told = self._told
+        self.books = Books(self)
+        self._keeping = Keeping(self)
+        self._said = Said(self)
+        self.redis.told = self._told
+        provider.told = self._said.told
 
     def broken(self, rule: str, *details: object) -> None:
         self._loop.broken.append(f"{rule}: {' '.join(map(str, details))}")
@@ -68,6 +80,7 @@ class Oracle:
             if key in past.turns and past.turns[key].claim != seen.claim:
                 self.forgotten.add(key.rpartition(b":")[2].decode())
         self.kept = past
+        self._checked.clear()
         self.losses += 1
 
     # What the store has carried out
@@ -76,7 +89,7 @@ class Oracle:
         serving = self._network.serving
         worker = serving.process.name.encode() if serving else b""
         if name == "enter" and isinstance(reply, list) and len(reply) > 1:
-            self._reserved(given["reserving"], reply[1])
+            self.books.reserved(given["reserving"], reply[1])
             if len(reply) > 2:
                 self._begun(given["beginning"], reply[2])
         elif name == "begin":
@@ -86,21 +99,23 @@ class Oracle:
         for key in keys:
             if b":turn:" in key:
                 self._look(key, name, worker, reply)
+        self._keeping.touched(name, keys)
         if name == "seal" and reply[0] == b"SEALED":
             self._sealed(given)
         elif name == "settle" and reply == 1:
-            self._settled(given)
+            self.books.settled(given)
         elif name == "release" and reply == 1:
             self._released(given["turn"], worker)
         elif name == "delete_session" and reply == 1:
             self.kept.sessions.pop(given["session"], None)
+            self.kept.named.discard(given["session"])
         elif name in ("UNLINK", "DEL"):
             for key in given["args"]:
                 self.kept.turns.pop(key, None)
 
     def _look(self, key: bytes, name: str, worker: bytes, reply: Any) -> None:
         """What has changed in a turn, and was it allowed to?"""
-        held = self._redis.hash(key)
+        held = self.redis.hash(key)
         before = self.kept.turns.get(key)
         if not held:
             self.kept.turns.pop(key, None)
@@ -119,9 +134,11 @@ class Oracle:
         if name in _OWNERS and _accepted(name, reply):
             if held[b"owner"] != worker:
                 self.broken("somebody else's write was taken", name, worker, held[b"owner"], turn_id)
-            if name in ("append", "renew") and now.lease < self._now_ms() + self._lease_ms - 2:
+            if name == "append":
+                self.books.noted(turn_id, held)
+            if name in ("append", "renew") and now.lease < self.now_ms() + self._lease_ms - 2:
                 self.broken("a write or a renewal leaves no lease", name, turn_id)
-        fresh = self._fresh(key, turn_id, before, now, held)
+        fresh = self._fresh(key, turn_id, before, now)
         if fresh and held[b"owner"] != worker:
             self.broken("somebody else has written", name, worker, held[b"owner"], turn_id)
         if before is None:
@@ -141,10 +158,10 @@ class Oracle:
             self.broken("a claim does not raise the epoch", turn_id, before.epoch, now.epoch)
         if before.state != b"running" or self._forced:
             return
-        if before.lease > self._now_ms():
+        if before.lease > self.now_ms():
             self.broken("a turn was taken from an owner whose lease holds", turn_id)
         impaired = self.impaired.get(before.owner.decode(), float("-inf"))
-        if impaired < self._loop.time() - 2 * self._settings.lease_seconds:
+        if impaired < self._loop.time() - 2 * self.settings.lease_seconds:
             self.broken("a turn was taken from an owner that lives", turn_id, before.owner)
 
     def _fresh(
@@ -153,34 +170,42 @@ class Oracle:
         turn_id: str,
         before: SessionSnapshot | None,
         now: SessionSnapshot,
-        held: dict[bytes, bytes],
     ) -> int:
         """Check the events that came to the log; returns how many."""
-        log = self._redis.log(key.replace(b":turn:", b":log:"))
+        name = key.replace(b":turn:", b":log:")
+        seen, length = self._checked.get(name), self.redis.length(name)
+        if seen is None or length < seen.count:
+            seen = self._checked[name] = Checked()
         last = before.last if before is not None else 0
         fresh = 0
-        for place in range(len(log) - 1, -1, -1):
-            event_id, payload = log[place]
-            known = self.logged.setdefault((turn_id, event_id), {})
-            if payload in known and (before is not None and event_id <= last):
-                break
+        for event_id, payload in self.redis.log(name, seen.count) if length > seen.count else ():
+            self._entered(turn_id, event_id, payload, seen.last[0])
             fresh += event_id > last
-            known.setdefault(payload, self._loop.time())
-            shown = self.shown.get((turn_id, event_id))
-            if shown is not None and shown != payload and turn_id not in self.forgotten:
-                self.broken("an id that was shown has another content", turn_id, event_id, shown, payload)
-            previous = log[place - 1][0] if place else 0
-            if event_id != previous + 1 and (event_id % LIFE or not event_id):
-                self.broken("a gap in the log", turn_id, previous, event_id)
-        if log and now.last != log[-1][0] and (now.last + 1) % LIFE:
-            self.broken("the turn does not know its last event", turn_id, now.last, log[-1][0])
-        ends = [i for i, (_, payload) in enumerate(log) if Event(1, payload).terminal]
-        if now.state in _SEALED and log:
-            if ends != [len(log) - 1] or Event(1, log[-1][1]).name != _STATES[now.state]:
-                self.broken("a turn has not one terminal event, as its last", turn_id, now.state, log[-1][1])
-        elif ends:
+            if Event(1, payload).terminal:
+                seen.ends.append(seen.count)
+            seen.count, seen.last = seen.count + 1, (event_id, payload)
+        if length and now.last != seen.last[0] and (now.last + 1) % LIFE:
+            self.broken("the turn does not know its last event", turn_id, now.last, seen.last[0])
+        if now.state in _SEALED and length:
+            if seen.ends != [length - 1] or Event(1, seen.last[1]).name != _STATES[now.state]:
+                self.broken("a turn has not one terminal event, as its last", turn_id, now.state, seen.last)
+        elif seen.ends:
             self.broken("a terminal event in a turn that runs", turn_id)
         return fresh
+
+    def _entered(self, turn_id: str, event_id: int, payload: bytes, previous: int) -> None:
+        """An entry of a log that stands behind `previous`."""
+        now = self._loop.time()
+        self.logged.setdefault((turn_id, event_id), {}).setdefault(payload, now)
+        if self.calm and payload[:1] == b"d":
+            late = now - min(self.provider.given_at[word] for word in payload[1:].decode().split())
+            if late > _LOGGED_SECONDS:
+                self.broken("words are logged late", turn_id, event_id, late)
+        shown = self.shown.get((turn_id, event_id))
+        if shown is not None and shown != payload and turn_id not in self.forgotten:
+            self.broken("an id that was shown has another content", turn_id, event_id, shown, payload)
+        if event_id != previous + 1 and (event_id % LIFE or not event_id):
+            self.broken("a gap in the log", turn_id, previous, event_id)
 
     def _begun(self, given: Mapping[str, Any], reply: Any) -> None:
         if reply[0] != b"BEGUN" or given["turn"] in self.kept.turns:
@@ -197,63 +222,61 @@ class Oracle:
             if earlier is not None and any(turn.endswith(earlier.encode()) for turn in self.kept.turns):
                 self.broken("a repeated send is a second turn", earlier, turn_id)
             self.kept.keys[given["idem"]] = turn_id
-        queued = self._redis.value(given["queue"]) or ()
-        if len(queued) > self._settings.max_queued_turns:
+        queued = self.redis.value(given["queue"]) or ()
+        if len(queued) > self.settings.max_queued_turns:
             self.broken("more turns wait than may", len(queued))
+        self._keeping.begun(given, reply[1], self._ref(given["turn"]))
         self._one_runs(given["turn"], turn_id)
+
+    @staticmethod
+    def _ref(turn: bytes) -> bytes:
+        """How indexes name a turn, of whose hash this is the key."""
+        return turn[turn.index(b"{") + 1 : turn.index(b"}")] + b"/" + turn.rpartition(b":")[2]
+
+    def log_of(self, turn_id: str) -> list[Event]:
+        name = next(key for key in self.redis.names() if key.endswith(f":log:{turn_id}".encode()))
+        return [Event(i, payload) for i, payload in self.redis.log(name)]
 
     def _one_runs(self, key: bytes, turn_id: str) -> None:
         """Of one session one turn runs at most; of one worker no more than it can take."""
         base = key[: key.index(b":turn:")]
-        names = [name for name in self._redis.names() if name.startswith(base + b":turn:")]
-        running = [name for name in names if self._redis.hash(name)[b"state"] == b"running"]
+        names = [name for name in self.redis.names() if name.startswith(base + b":turn:")]
+        running = [name for name in names if self.redis.hash(name)[b"state"] == b"running"]
         if len(running) > 1:
             self.broken("two turns of a session run at once", turn_id, running)
         if self.calm:
             owners = Counter(seen.owner for seen in self.kept.turns.values() if seen.state == b"running")
-            if owners and max(owners.values()) > self._settings.max_running_turns:
+            if owners and max(owners.values()) > self.settings.max_running_turns:
                 self.broken("a worker runs more turns than it may", owners)
 
-    def _reserved(self, given: Mapping[str, Any], reply: Any) -> None:
-        places, turn_id = self._settings.running_turns_per_principal, given["turn_id"]
-        running = self._redis.value(given["running"])
-        taken = len(running) if running else 0
-        living = sum(1 for end in running._bylex.values() if end > self._now_ms()) if running else 0
-        if reply[0] == b"OK" and self.calm and taken > places:
-            self.broken("more turns run than their principal may have", taken, turn_id)
-        if reply[0] == b"TURNS" and living < places:
-            self.broken("a place was refused while one was free", living, turn_id)
-
     def _sealed(self, given: Mapping[str, Any]) -> None:
-        held = self._redis.hash(given["turn"])
+        held = self.redis.hash(given["turn"])
         turn_id = held[b"id"].decode()
         if turn_id in self.kept.bills:
             return  # a repeat
         self.outcomes[held[b"state"].decode()] += 1
-        log = [Event(i, payload) for i, payload in self._redis.log(given["log"])]
+        log = [Event(i, payload) for i, payload in self.redis.log(given["log"])]
         text = text_of(log)
         self.ended[turn_id, log[-1].id] = text
         self._words(turn_id, held[b"state"], log)
         usage = orjson.loads(held[b"usage"])
-        self.kept.bills[turn_id] = usage
-        logged = sum(event.text.count(" ") for event in log if event.name == events.DELTA)
-        calls = [call for call in self._provider.of(turn_id) if call.accepted]
-        most = sum(len(call.words) for call in calls)
-        if not logged <= usage["completion_tokens"] <= most:
-            self.broken("a bill is wrong", turn_id, logged, usage, most)
-        if not self.losses and len(self._provider.of(turn_id)) > self._settings.max_attempts:
-            self.broken("more attempts than allowed", turn_id)
+        if log[-1].data["usage"] != usage:
+            self.broken("the last event has another usage than the turn", turn_id, log[-1].data, usage)
+        self.books.sealed(turn_id, held, log, usage)
+        if self.smooth and held[b"state"] == b"failed":
+            self.broken("an answer failed though nothing went wrong", turn_id, log[-1].payload)
         if given["frees_key"] == b"1":
             self.kept.keys = {key: one for key, one in self.kept.keys.items() if one != turn_id}
         for one in self.kept.sessions.get(given["session"], ()):
             if one.turn == turn_id and given["answer"]:
                 one.answer = self._answer(turn_id, held, text, orjson.loads(given["answer"])["content"])
-        self.history(given["session"])
+        self._said.history(given["session"])
+        self._keeping.sealed(given)
 
     def _answer(self, turn_id: str, held: dict[bytes, bytes], text: str, answer: str) -> str:
         """The text for the history: the log's. Where the store lost some of that, its owner may know more."""
         lost = b"kept" in held and held[b"state"] == b"failed" and answer.startswith(text)
-        words = {word for call in self._provider.of(turn_id) for word in call.words}
+        words = {word for call in self.provider.of(turn_id) for word in call.words}
         said = all(f"{word} " in words for word in answer.split())
         if answer != text and not (lost and said):
             self.broken("an answer is not what its log says", turn_id, text, answer)
@@ -261,7 +284,7 @@ class Oracle:
 
     def _words(self, turn_id: str, state: bytes, log: list[Event]) -> None:
         """Each attempt's words are the beginning of what one call has said; of a completed turn all of it."""
-        calls = self._provider.calls
+        calls = self.provider.calls
         restarts = [i for i, event in enumerate(log) if event.name == events.RESTARTED]
         segments = [""]
         for event in log[restarts[-1] if restarts else 0 :]:
@@ -279,52 +302,14 @@ class Oracle:
             if not (whole and whole[0].reported):
                 self.broken("a completed answer is not whole", turn_id, segments[-1])
 
-    def _settled(self, given: Mapping[str, Any]) -> None:
-        turn_id, booked = given["turn_id"].decode(), given["model"] != b""
-        begun = any(key.endswith(given["turn_id"]) for key in self.kept.turns)
-        if begun and not booked and not self.losses:
-            self.broken("what a turn holds was given up while it runs", turn_id)
-        if turn_id in self.kept.settled:
-            self.broken("a turn was settled twice", turn_id)
-        self.kept.settled[turn_id] = booked
-        bill = self.kept.bills.get(turn_id)
-        if bill is None:
-            if booked and begun and not self.losses:
-                self.broken("a turn was booked before it ended", turn_id)
-        elif not self.losses and (int(given["prompt_tokens"]), int(given["completion_tokens"])) != (
-            bill["prompt_tokens"],
-            bill["completion_tokens"],
-        ):
-            self.broken("what was booked is not what the turn has used", turn_id, given, bill)
-
     def _released(self, key: bytes, worker: bytes) -> None:
         """All that the worker was given is in the log that it leaves."""
-        turn_id = self._redis.hash(key)[b"id"].decode()
-        log = self._redis.log(key.replace(b":turn:", b":log:"))
+        turn_id = self.redis.hash(key)[b"id"].decode()
+        log = self.redis.log(key.replace(b":turn:", b":log:"))
         text = "".join(Event(i, payload).text for i, payload in log if payload[:1] == b"d")
-        given = [call for call in self._provider.of(turn_id) if call.process.name.encode() == worker]
+        given = [call for call in self.provider.of(turn_id) if call.process.name.encode() == worker]
         if given and "".join(given[-1].given) not in text:
             self.broken("a released turn lacks what its owner was given", turn_id, text, given[-1].given)
-
-    def history(self, session: bytes) -> None:
-        """A session's messages are what was sent and what was logged."""
-        base = session[: session.rindex(b":session")]
-        order, bodies = self._redis.value(base + b":order"), self._redis.hash(base + b":messages")
-        bodies = {name: body for name, body in bodies.items() if name[:1] != b"\x01"}  # earlier versions
-        ids = list(order) if order is not None else []
-        if any(one not in bodies for one in ids):
-            self.broken("a history names a message that is not there", session)
-            return
-        stored = [(body["role"], body["content"]) for body in (orjson.loads(bodies[one]) for one in ids)]
-        wanted: list[tuple[str, str]] = []
-        for one in self.kept.sessions.get(session, ()):
-            wanted.append(("user", one.content))
-            if one.answer is not None:
-                wanted.append(("assistant", one.answer))
-        if stored != wanted:
-            self.broken("the history is not what was said", session, stored, wanted)
-        if len(bodies) != len(ids):
-            self.broken("messages are left that no history has", session)
 
     # What readers are shown
 
@@ -351,19 +336,19 @@ class Oracle:
         bills = [turn for turn in self.kept.bills if turn not in self.kept.settled]
         if bills:
             return f"turns that nobody has booked: {bills}"
-        for key in self._redis.names():
+        for key in self.redis.names():
             if key.endswith((b":running", b":reserved", b"turns:deadlines")):
-                value = self._redis.value(key)
+                value = self.redis.value(key)
                 found = list(value) if value is not None else []
                 if found:
                     return f"{key.decode()} still holds {found}"
             if b":worker:" in key and self.calm and key.split(b":worker:")[1][:-6].decode() in living:
                 # Of a stop and a promotion that claim a turn at the same moment one may come too late.
-                listed = [one.decode() for one in self._redis.value(key) or ()]
+                listed = [one.decode() for one in self.redis.value(key) or ()]
                 listed = [one for one in listed if self._claims[one.rpartition("/")[2]] < 2]
                 if listed:
                     return f"{key.decode()} still holds {listed}"
-            if key.endswith(b":session") and b"active" in self._redis.hash(key):
+            if key.endswith(b":session") and b"active" in self.redis.hash(key):
                 return f"{key.decode()} is still busy"
             if key.endswith(b":queue"):
                 return f"{key.decode()} is not empty"
@@ -371,19 +356,11 @@ class Oracle:
 
     def at_the_end(self) -> None:
         for session in self.kept.sessions:
-            self.history(session)
-        booked: Counter[str] = Counter()
-        for key in self._redis.names():
-            if b":usage:" in key and not key.endswith(b"principals"):
-                for name, value in self._redis.hash(key).items():
-                    booked[name.decode().split(" ")[0]] += int(value)
-        bills = [self.kept.bills[turn] for turn in self.kept.settled if turn in self.kept.bills]
-        if not self.losses and booked["completion_tokens"] != sum(
-            bill["completion_tokens"] for bill in bills
-        ):
-            self.broken("the ledger is not the sum of the turns", dict(booked), bills)
+            self._said.history(session)
+        self.books.at_the_end()
+        self._keeping.at_the_end()
 
-    def _now_ms(self) -> int:
+    def now_ms(self) -> int:
         return int((EPOCH + self._loop.time()) * 1000)
 
 

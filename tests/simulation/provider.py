@@ -40,7 +40,8 @@ FATES: Final = {
     "gap": 4,  # in the middle, longer than a lease
     "length": 3,  # whole, but cut by its completion limit
 }
-_PROMPT_TOKENS: Final = 10
+#: what the provider says of every prompt
+PROMPT_TOKENS: Final = 10
 
 
 @dataclass(eq=False)
@@ -55,6 +56,7 @@ class Call:
     fate: str
     given: list[str] = field(default_factory=list)  # what its runner was given
     accepted: bool = False
+    billable: bool = False  # it was sent, and not refused
     reported: bool = False  # its usage
 
     @property
@@ -68,6 +70,9 @@ class Provider:
         self.slow = slow
         self.kind = kind  # nothing ever goes wrong with it
         self.calls: list[Call] = []
+        self.given_at: dict[str, float] = {}  # words, and when their runner was given them
+        #: called with a turn and what its model is asked
+        self.told: Callable[[str, list[dict[str, Any]]], None] | None = None
         self._asked: Counter[str] = Counter()
 
     def of(self, turn_id: str) -> list[Call]:
@@ -82,6 +87,8 @@ class Provider:
         words = [f"{number}.{i} " for i in range(count)]
         pause = chance.choice((0.1, 0.2) if self.slow else (0.002, 0.02, 0.06, 0.1))
         call = Call(number, request.turn_id, process, words, pause, self._fate(chance))
+        if self.told is not None:
+            self.told(request.turn_id, request.messages)
         self.calls.append(call)
         return call, chance
 
@@ -118,13 +125,13 @@ class Upstream:
         await asyncio.sleep(chance.uniform(0.001, 0.02))
         if call.fate == "unreachable":
             raise refusal(0, {}, {})
-        request.billable = True
+        request.billable = call.billable = True
         await asyncio.sleep(chance.uniform(0.001, 0.1))
         if call.fate in ("refused", "limited"):
-            request.billable = False
+            request.billable = call.billable = False
             raise _refused(call.fate, chance)
         call.accepted = True
-        body = _Body(call, chance, self._lease)
+        body = _Body(call, chance, self._lease, self._provider.given_at)
         try:
             yield GroqAnswer(httpx.Response(200, extensions={"body": body}))
         finally:
@@ -143,7 +150,8 @@ def _refused(fate: str, chance: Random) -> Exception:
 class _Body:
     """The bytes of one answer as service/upstream/transport.py gives them."""
 
-    def __init__(self, call: Call, chance: Random, lease: float) -> None:
+    def __init__(self, call: Call, chance: Random, lease: float, given_at: dict[str, float]) -> None:
+        self._given_at = given_at
         self._call = call
         self._chance = chance
         self._lease = lease
@@ -170,6 +178,8 @@ class _Body:
             await asyncio.sleep(pause * self._lease)
             await self._open.wait()
             call.given += words
+            now = asyncio.get_running_loop().time()
+            self._given_at.update((word.strip(), now) for word in words)
             call.reported = call.reported or b'"usage"' in data
             if push(data):
                 return True
@@ -198,17 +208,18 @@ def _parts(call: Call, chance: Random) -> Any:
         data = b"".join(_event({"content": word}) for word in some)
         if chance.random() < 0.1:  # a read ends anywhere
             cut = chance.randint(1, len(data) - 1)
-            yield [], data[:cut], pause
-            data, pause = data[cut:], 0.002
-        yield some, data, pause
+            whole = data[:cut].count(b"\n\n")
+            yield some[:whole], data[:cut], pause
+            some, data, pause = some[whole:], data[cut:], 0.002
         at += size
+        yield some, data, pause
     if call.fate == "error":
         yield [], b'event: error\ndata: {"error":{"message":"it broke"}}\n\n', 0.01
     elif call.fate == "garbled":
         yield [], b"data: {garbled\n\n", 0.01
     elif not broken:
         reason = "length" if call.fate == "length" else "stop"
-        usage = {"prompt_tokens": _PROMPT_TOKENS, "completion_tokens": len(words)}
+        usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": len(words)}
         yield [], _event({}, reason, usage) + b"data: [DONE]\n\n", 0.005
 
 

@@ -23,6 +23,15 @@ class SessionSnapshot:
 
 
 @dataclass
+class Checked:
+    """A log as it was checked last: a log grows at its end, so what came since is all that is looked at."""
+
+    count: int = 0  # of its entries
+    last: tuple[int, bytes] = (0, b"")
+    ends: list[int] = field(default_factory=list)  # places of terminal events
+
+
+@dataclass
 class Asked:
     """A question of a session, the turn that answers it, and the answer."""
 
@@ -39,6 +48,7 @@ class Kept:
     bills: dict[str, dict[str, int]] = field(default_factory=dict)
     settled: dict[str, bool] = field(default_factory=dict)  # whether it was booked
     keys: dict[bytes, str] = field(default_factory=dict)
+    named: set[bytes] = field(default_factory=set)  # sessions whose id was sent
 
 
 def text_of(log: Sequence[Event]) -> str:

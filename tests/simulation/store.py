@@ -29,12 +29,14 @@ from fakeredis.commands_mixins.scripting_mixin import _cjson_lua_to_python, _cjs
 
 from service.store.connection.scripts import Scripts
 from service.store.connection.typed_scripts import files, header_of
+from tests.simulation.commands import LONG_WAY, SHORT
 
 _RUNTIME: Final = lua.LuaRuntime(encoding=None, unpack_returned_tuples=True)
 _COMPILED: Final[dict[bytes, Any]] = {}
 _NAMES: Final[dict[bytes, str]] = {}  # of the service's scripts, by their hash
 _HEADERS: Final = {name: header_of(name, source) for name, source in files().items()}
 _OK: Final = SimpleString(b"OK")
+_SIGNATURES: Final = {name.upper().encode(): signature for name, signature in SUPPORTED_COMMANDS.items()}
 
 #: what is told of every command that was carried out: (script or command, its keys, what a script was given
 #: by name or a command's arguments as `args`, the reply)
@@ -82,6 +84,13 @@ class Redis:
         item = self._db.get(key)
         return None if item is None else item.value
 
+    def seconds(self, key: bytes) -> float | None:
+        """How long a key lives; None where there is none."""
+        item = self._db.get(key)
+        if item is None:
+            return None
+        return float("inf") if item.expireat is None else item.expireat - self._db.time
+
     def names(self) -> list[bytes]:
         return list(self._db)
 
@@ -89,10 +98,15 @@ class Redis:
         value = self.value(key)
         return {} if value is None else value._values
 
-    def log(self, key: bytes) -> list[tuple[int, bytes]]:
-        """A stream's ids and payloads."""
+    def log(self, key: bytes, begin: int = 0) -> list[tuple[int, bytes]]:
+        """A stream's ids and payloads, from its entry number `begin` on."""
         stream = self.value(key)
-        return [] if stream is None else [(i.ts, stream._values_dict[i][1]) for i in stream._ids]
+        return [] if stream is None else [(i.ts, stream._values_dict[i][1]) for i in stream._ids[begin:]]
+
+    def length(self, key: bytes) -> int:
+        """Entries of a stream."""
+        stream = self.value(key)
+        return 0 if stream is None else len(stream._ids)
 
     def _call(self, word: bytes, args: Sequence[bytes]) -> Any:
         if word == b"INFO":
@@ -103,16 +117,17 @@ class Redis:
         if word == b"TIME":
             now = round(time.time() * 1e6)
             return [b"%d" % (now // 1_000_000), b"%d" % (now % 1_000_000)]
-        if word in (b"HGET", b"HMGET"):  # four calls of ten, and fakeredis is slow at them
-            held = self.hash(args[0])
-            return held.get(args[1]) if word == b"HGET" else [held.get(name) for name in args[1:]]
+        short = SHORT.get(word)
+        if short is not None and (reply := short(self._db, args)) is not LONG_WAY:
+            flat = type(reply) is dict and self._socket._script_resp == 2
+            return [part for pair in reply.items() for part in pair] if flat else reply
         if word == b"PUBLISH":
             self._publish(args[0], args[1])
             return 0
         if word == b"PING":
             return SimpleString(b"PONG")
         # As FakeSocket._run_command, without what nobody here asks for: half of its time.
-        signature = SUPPORTED_COMMANDS[word.decode().lower()]
+        signature = _SIGNATURES[word]
         values, *items = signature.apply(args, self._db, self._socket.version)
         if not items:
             return values  # a key is missing: what that means is the reply
