@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.related import changed, related
 from tests.support.running import ROOT
 
 IN_PROCESS: Final = ("tests/unit", "tests/contract", "tests/integration")
@@ -53,6 +54,8 @@ QUICK: Final = (
     "tests/integration/test_fence.py",
 )
 REDIS: Final = {"TESTS_REDIS": "redis-server"}
+# Integration tests take some seconds a file.
+_MOST_RELATED: Final = 12
 _INTERRUPTED: Final = 2
 _NOTHING_COLLECTED: Final = 5
 
@@ -69,6 +72,12 @@ class Part:
     words: Sequence[str]
     variables: dict[str, str] = field(default_factory=dict)
     module: str = "pytest"
+
+
+def quick() -> list[str]:
+    """QUICK, and what tells most of what has changed, unless that is half of the service."""
+    found = [test for test in related(changed()) if test not in QUICK]
+    return [*QUICK, *(found if len(found) <= _MOST_RELATED else ())]
 
 
 def beside(workers: int) -> list[str]:
@@ -123,7 +132,7 @@ def main(arguments: list[str]) -> int:
     run = Run(arguments)
     if "--quick" in arguments:
         arguments.remove("--quick")
-        run.part(Part("quick", [*QUICK, *beside(2 * cores())]))
+        run.part(Part("quick", [*quick(), *beside(2 * cores())]))
     else:
         for module in ("tests.support.node", "tests.clients"):
             subprocess.run([sys.executable, "-m", module, "--install"], cwd=ROOT, check=False)

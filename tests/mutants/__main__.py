@@ -1,111 +1,106 @@
-"""`make mutants`: plants each fault of faults.toml and says which tests notice, and how soon.
+"""`make mutants`: plants each fault of faults.toml and says what notices it, and how soon.
 
-    python -m tests.mutants [words]     only the faults whose file or sentence has one of the words
-    python -m tests.mutants --simulation [words]    what a minute of tests/simulation notices of them
+    python -m tests.mutants [words]           only the faults whose file or sentence has one of the words
+    python -m tests.mutants --again           also those whose outcome is known from a run before
+    python -m tests.mutants --faults FILE     faults of another file, tried with all of `make quick`
+    python -m tests.mutants --simulation      what the simulation alone notices, in the size of CI
 
-Each fault is planted in a copy of the project, so that the work tree stays as it is, and its tests
-run there until the first one fails. Exit status 1 where a fault passes. A fault that no test
-notices within its time counts as not caught. Of the simulation nobody expects that it notices all: it
-knows no routes, and is asked about the engine, the store and the provider's stream only.
+What is tried in which order, and what counts as noticed, is tries.py's. As many faults are tried at once
+as there are cores. An outcome holds for as long as the fault, its file and its tests are what they were
+(.mutants.json), so that a run which was ended goes on where it was. Exit status 1 where a fault passes.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
+import argparse
+import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
 from tests.__main__ import cores
-from tests.mutants.catalogue import Fault, faults
+from tests.mutants.catalogue import FILE, Fault, faults
+from tests.mutants.known import Known
+from tests.mutants.tries import MOST_SECONDS, Bench, Outcome, attempt, benches, simulates
 from tests.support.running import ROOT
 
-# The tests of a fault take seconds; a fault may also make them wait until their own timeouts.
-_SECONDS: Final = 180
-_PYTEST: Final = ("-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--timeout=30")
-# Of pytest: tests failed, interrupted, its own error, not to be used. Neither success nor out of time.
-_NOTICED: Final = (1, 2, 3, 4)
-_SIMULATION: Final = ("-m", "tests.simulation", "--seconds", "60")
-_SIMULATED: Final = ("service/engine/", "service/store/", "service/upstream/chunks.py")
-_BROKEN: Final = re.compile(r"^(seed \d+) breaks a rule\n +([^:\n]+)", re.M)
-_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.M)
+_BY: Final = {
+    "quick": "by tests of `make quick`",
+    "simulation": "by the simulation",
+    "others": "by other tests",
+    "": "NOT CAUGHT",
+}
 
 
-@contextmanager
-def copy() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="chat-mutants-") as folder:
-        root = Path(folder)
-        command = ["git", "ls-files", "-co", "--exclude-standard"]
-        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        for name in listed.stdout.splitlines():
-            if (ROOT / name).is_file():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, root / name)
-        yield root
+def summary(outcomes: list[Outcome]) -> str:
+    if not outcomes:
+        return "no such fault"
+    caught = [one for one in outcomes if one.by]
+    by = Counter(one.by for one in caught)
+    lines = [f"{len(caught)} of {len(outcomes)} caught"]
+    lines += [f"  {by[name]:4} {_BY[name]}" for name in ("quick", "simulation", "others") if by[name]]
+    if caught:
+        seconds = sorted(one.seconds for one in caught)
+        soon = sum(one <= MOST_SECONDS for one in seconds)
+        lines.append(
+            f"{soon} within {MOST_SECONDS} s; half of them within {statistics.median(seconds):.1f} s, "
+            f"all within {seconds[-1]:.0f} s"
+        )
+    return "\n".join(lines)
 
 
-def try_fault(fault: Fault, root: Path, *, simulated: bool) -> tuple[str, float]:
-    """The test, or the seed, that notices the fault ('' for none), and the seconds until then."""
-    path = root / fault.file
-    before = path.read_text()
-    path.write_text(fault.planted(before))
-    begin = time.monotonic()
-    # PYTHONDONTWRITEBYTECODE: two faults within a second of one size would share compiled code.
-    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
-    # SIGINT first: then pytest stops the servers that it has started.
-    bounded = ["timeout", "--signal=INT", "--kill-after=20", str(_SECONDS), sys.executable]
-    command = [*bounded, *_SIMULATION] if simulated else [*bounded, *_PYTEST, *fault.tests]
-    try:
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-        found = (_BROKEN if simulated else _FAILED).search(done.stdout)
-        named = ": ".join(found.groups()) if found else "it could not run"
-        caught = named if done.returncode in _NOTICED else ""
-    finally:
-        path.write_text(before)
-    return caught, time.monotonic() - begin
+def tell(fault: Fault, outcome: Outcome) -> None:
+    what = f"{_BY[outcome.by]}: {outcome.what}" if outcome.by else _BY[""]
+    sys.stdout.write(f"{outcome.seconds:6.1f} s  {fault.name}\n          {what}\n")
+    sys.stdout.flush()
 
 
-def main(words: list[str]) -> int:
-    simulated = "--simulation" in words
-    words = [word for word in words if word != "--simulation"]
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.split("\n")[0])
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--faults", type=Path, default=FILE)
+    parser.add_argument("--simulation", action="store_true")
+    asked = parser.parse_args(arguments)
     chosen = [
         fault
-        for fault in faults()
-        if not simulated or fault.file.startswith(_SIMULATED)
-        if not words or any(word in fault.file or word in fault.seen for word in words)
+        for fault in faults(asked.faults)
+        if not asked.simulation or simulates(fault)
+        if not asked.words or any(word in fault.file or word in fault.seen for word in asked.words)
     ]
-    passed = []
-    copies: SimpleQueue[Path] = SimpleQueue()
+    unfit = [fault for fault in chosen if fault.rotten()]
+    for fault in unfit:
+        sys.stdout.write(f"cannot be planted: {fault.rotten()}\n")
+    known = Known(ROOT / ".mutants.json")
+    found: list[Outcome] = []
+    free: SimpleQueue[Bench] = SimpleQueue()
 
-    def one(fault: Fault) -> tuple[Fault, str, float]:
-        root = copies.get()
+    def one(fault: Fault) -> tuple[Fault, Outcome]:
+        before = None if asked.again or asked.simulation else known.get(fault)
+        if before is not None:
+            return fault, before
+        bench = free.get()
         try:
-            return fault, *try_fault(fault, root, simulated=simulated)
+            only = "simulation" if asked.simulation else ""
+            outcome = attempt(fault, bench, only=only, all_quick=asked.faults != FILE)
         finally:
-            copies.put(root)
+            free.put(bench)
+        if not asked.simulation:
+            known.put(fault, outcome)
+        return fault, outcome
 
-    workers = cores()
-    with ThreadPoolExecutor(workers) as pool, copy() as first:
-        copies.put(first)
-        for number in range(1, workers):
-            another = first / f".copy-{number}"
-            copies.put(Path(shutil.copytree(first, another, ignore=shutil.ignore_patterns(".copy-*"))))
-        for fault, caught, seconds in pool.map(one, chosen):
-            sys.stdout.write(f"{seconds:6.1f} s  {fault.name}\n          {caught or 'NOT CAUGHT'}\n")
-            sys.stdout.flush()
-            if not caught:
-                passed.append(fault)
-    sys.stdout.write(f"\n{len(chosen) - len(passed)} of {len(chosen)} caught\n")
-    return 1 if passed and not simulated else 0
+    with benches(cores()) as places, ThreadPoolExecutor(len(places)) as pool:
+        for bench in places:
+            free.put(bench)
+        for fault, outcome in pool.map(one, [fault for fault in chosen if fault not in unfit]):
+            tell(fault, outcome)
+            found.append(outcome)
+    sys.stdout.write(f"\n{summary(found)}\n")
+    passed = unfit or not all(outcome.by for outcome in found)
+    return 1 if passed and not asked.simulation else 0
 
 
 if __name__ == "__main__":

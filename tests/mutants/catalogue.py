@@ -41,6 +41,6 @@ class Fault:
         return f"no file {missing[0]}" if missing else ""
 
 
-def faults() -> list[Fault]:
-    entries = tomllib.loads(FILE.read_text())["fault"]
+def faults(file: Path = FILE) -> list[Fault]:
+    entries = tomllib.loads(file.read_text())["fault"]
     return [Fault(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]

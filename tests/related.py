@@ -1,0 +1,143 @@
+"""Which integration tests tell most of a file of the service: `make quick` runs those of what has changed.
+
+`make quick` is to fail within a minute where a change is wrong, and all integration tests take many. What is
+named here takes seconds for each file. A change is what the work tree has and the branch that it is to be
+pushed to has not; without git nothing has changed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from typing import Final
+
+from tests.support.running import ROOT
+
+# The longest beginning of a file's path counts: integration tests by their names.
+_BY_PATH: Final = {
+    "service/api/": "limits_matrix ownership",
+    "service/api/auth/": "auth_tickets auth_scopes",
+    "service/api/auth/authenticator.py": "auth_keys auth_scopes auth_tickets auth_jwt",
+    "service/api/auth/jwt.py": "auth_jwt auth_scopes",
+    "service/api/auth/key_cache.py": "auth_keys",
+    "service/api/bodies.py": "receiving openai_bodies refused_sends",
+    "service/api/hosts.py": "hosts",
+    "service/api/limits.py": "limits over_limit refused_sends",
+    "service/api/origins.py": "origins",
+    "service/api/over_limit.py": "over_limit",
+    "service/api/receiving.py": "receiving",
+    "service/api/responses.py": "turns left slow_readers",
+    "service/api/responses_resource.py": "responses responses_chains",
+    "service/api/sending.py": "refused_sends limits left",
+    "service/api/streams.py": "places",
+    "service/api/routes/aisdk.py": "aisdk aisdk_reload aisdk_lists",
+    "service/api/routes/conversations.py": "responses responses_chains",
+    "service/api/routes/responses.py": "responses responses_chains",
+    "service/api/routes/sessions.py": "sessions turns session_list",
+    "service/api/routes/usage.py": "budgets",
+    "service/config/jwt_key.py": "auth_jwt",
+    "service/dialects/aisdk.py": "aisdk aisdk_lists aisdk_pages",
+    "service/dialects/errors.py": "limits refused_sends",
+    "service/dialects/native.py": "turns",
+    "service/dialects/openai": "openai openai_bodies",
+    "service/dialects/passed_on.py": "openai usage_details",
+    "service/dialects/prompts.py": "stored_bounds",
+    "service/dialects/responses": "responses responses_chains responses_endings",
+    "service/dialects/text.py": "chat",
+    "service/engine/": "turns endings",
+    "service/engine/beginning.py": "send_admission session_snapshot lost_turns repeated_questions",
+    "service/engine/billing.py": "billing",
+    "service/engine/budgets.py": "budgets places",
+    "service/engine/chains.py": "responses_chains",
+    "service/engine/context.py": "session_snapshot chat",
+    "service/engine/drain.py": "drained",
+    "service/engine/engine.py": "turns sessions endings drained",
+    "service/engine/live.py": "billing endings",
+    "service/engine/pacing/": "pacing governor refused_models",
+    "service/engine/reader.py": "store_loss turns",
+    "service/engine/recovery.py": "endings lost_turns left queue",
+    "service/engine/runner.py": "billing endings unreachable structured",
+    "service/engine/sealing.py": "endings billing store_loss",
+    "service/engine/stopping.py": "turns lost_turns",
+    "service/engine/storage.py": "storage",
+    "service/engine/tail_cache.py": "turns slow_readers",
+    "service/store/": "send_admission",
+    "service/store/account.py": "storage",
+    "service/store/connection/": "multiplexed ways_to_redis",
+    "service/store/credentials.py": "auth_keys keys_routes",
+    "service/store/health.py": "refused_writes health",
+    "service/store/leases.py": "endings left",
+    "service/store/ledger.py": "budgets held places",
+    "service/store/log.py": "turns",
+    "service/store/messages.py": "sessions",
+    "service/store/pacing.py": "pacing governor",
+    "service/store/send_admission.py": "send_admission session_snapshot",
+    "service/store/sessions.py": "sessions session_list storage",
+    "service/store/turn": "turns endings",
+    "service/store/windows.py": "limits over_limit",
+    "service/store/lua/": "turns",
+    "service/store/lua/account.lua": "storage",
+    "service/store/lua/attend.lua": "left",
+    "service/store/lua/begin.lua": "turns sessions session_snapshot aisdk_lists",
+    "service/store/lua/change_key.lua": "auth_keys keys_routes",
+    "service/store/lua/charge.lua": "storage",
+    "service/store/lua/circuit.lua": "governor",
+    "service/store/lua/create_key.lua": "auth_keys keys_routes",
+    "service/store/lua/create_session.lua": "sessions",
+    "service/store/lua/delete_session.lua": "sessions",
+    "service/store/lua/enter.lua": "send_admission limits budgets",
+    "service/store/lua/free.lua": "storage sessions",
+    "service/store/lua/free_session.lua": "lost_turns",
+    "service/store/lua/hold.lua": "held places",
+    "service/store/lua/limit_": "limits over_limit",
+    "service/store/lua/look.lua": "limits session_snapshot",
+    "service/store/lua/pace.lua": "pacing governor",
+    "service/store/lua/refund.lua": "limits refused_sends",
+    "service/store/lua/reserve.lua": "budgets held places storage",
+    "service/store/lua/rotate_key.lua": "auth_keys keys_routes",
+    "service/store/lua/seal.lua": "turns endings storage",
+    "service/store/lua/settle.lua": "budgets held storage",
+    "service/store/lua/unavailable.lua": "refused_models",
+    "service/store/lua/update_session.lua": "sessions",
+    "service/store/lua/weigh.lua": "storage",
+    "service/store/lua/window.lua": "session_snapshot",
+    "service/upstream/": "governor base_url",
+    "service/upstream/chunks.py": "structured usage_details",
+    "service/upstream/formats.py": "structured",
+    "service/upstream/groq.py": "billing base_url unreachable structured refusals",
+    "service/upstream/models.py": "openai refused_models",
+    "service/upstream/refusals.py": "refused_models governor refusals",
+    "service/upstream/tool_calls.py": "openai",
+    "service/upstream/transport.py": "transport read_into",
+    "service/upstream/whole.py": "structured",
+}
+
+
+def related(changed: Iterable[str]) -> list[str]:
+    """The integration tests of changed files, those of the service and the tests themselves."""
+    found: dict[str, None] = {}
+    for file in changed:
+        if file.startswith("tests/integration/test_"):
+            found[file] = None
+        beginnings = [path for path in _BY_PATH if file.startswith(path)]
+        for name in _BY_PATH[max(beginnings, key=len)].split() if beginnings else ():
+            found[f"tests/integration/test_{name}.py"] = None
+    return [test for test in found if (ROOT / test).is_file()]
+
+
+def changed() -> list[str]:
+    """Files that the work tree has otherwise than the branch that it follows, or than its last commit."""
+    for base in ("@{upstream}", "HEAD"):
+        told = subprocess.run(
+            ["git", "diff", "--name-only", base], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        if told.returncode == 0:
+            new = subprocess.run(
+                ["git", "ls-files", "-o", "--exclude-standard"],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            return [*told.stdout.splitlines(), *new.stdout.splitlines()]
+    return []
