@@ -127,9 +127,9 @@ async def stopped_prompts(attack: Attack) -> None:
     usage = await attack.ask(request("GET", "/v1/usage", key=key))
     assert usage is not None
     booked = sum(row["prompt_tokens"] for row in usage.json()["data"])
-    # A stopped call has no word of the provider's: the estimate is booked, which has up to 16 tokens for
-    # the model's own template, and the double counts none.
-    estimated = 0 <= booked - prompts <= 16 * len(asked)
+    # A stopped call has no word of the provider's: the estimate is booked. It has 16 tokens for the model's
+    # own template, and the double counts none.
+    estimated = booked == prompts + 16 * len(asked)
     attack.tally.check(estimated, f"{prompts} prompt tokens asked for, {booked} booked")
     attack.tally.check(
         prompts < 100_000, f"{prompts} prompt tokens reached the model under a budget of 50,000"

@@ -28,6 +28,7 @@ from tests.support.processes import ROOT, Replica
 from tests.support.prometheus import Prometheus
 from tests.support.readers import client
 from tests.support.redis import RedisServer, free_port
+from tests.support.scrape import scrape
 from tests.support.sse import Frame, Parser
 from tests.support.waiting import eventually, eventually_async
 
@@ -138,14 +139,22 @@ class Driver:
 
 
 class Stack:
-    def __init__(self, replicas: list[Replica], nginx: Nginx, prometheus: Prometheus) -> None:
+    def __init__(
+        self, replicas: list[Replica], ports: list[int], nginx: Nginx, prometheus: Prometheus
+    ) -> None:
         self.replicas = replicas
+        self.metrics_ports = ports
         self.nginx = nginx
         self.prometheus = prometheus
 
-    def counted(self) -> dict[tuple[str, str, str], float]:
+    def running(self) -> float:
+        """Requests of any kind that have not ended, turns too, as the replicas themselves say now."""
+        told = [scrape(f"http://127.0.0.1:{port}/metrics") for port in self.metrics_ports]
+        return sum(one.value(name) for one in told for name in ("chat_turns_running", "chat_readers_open"))
+
+    def counted(self, at: float) -> dict[tuple[str, str, str], float]:
         """chat_http_requests_total of both replicas, without the probes and what never happened."""
-        samples = self.prometheus.query("sum by (route, method, status) (chat_http_requests_total)")
+        samples = self.prometheus.query("sum by (route, method, status) (chat_http_requests_total)", at)
         return {
             (labels["route"], labels["method"], labels["status"]): value
             for labels, value in samples
@@ -168,7 +177,7 @@ def stack(launch: Launch, tmp_path: Path) -> Iterator[Stack]:
     nginx = Nginx(tmp_path / "nginx", [replica.port for replica in replicas])
     prometheus = Prometheus(tmp_path / "prometheus", ports)
     eventually(lambda: prometheus.value("sum(chat_workers)") == 8, within=60)
-    yield Stack(replicas, nginx, prometheus)
+    yield Stack(replicas, ports, nginx, prometheus)
     prometheus.close()
     nginx.close()
 
@@ -231,30 +240,24 @@ async def test_prometheus_counts_what_happened_and_the_dashboards_show_it(stack:
         await asyncio.gather(*(ordinary_load(driver, n) for n in range(24, 36)))
         usage = await driver.usage()
 
-    expected: dict[tuple[str, str, str], float] = dict(driver.requests)
-    await eventually_async(lambda: stack.counted() == expected, within=20, what="equal counts")
-    started = sum(driver.outcomes.values())
+    # A request is counted when its response has ended, which its client may see a moment before.
+    await eventually_async(lambda: stack.running() == 0, within=20)
+    at = await asyncio.to_thread(prometheus.caught_up)
+    assert stack.counted(at) == dict(driver.requests)
 
     def total(metric: str, **labels: str) -> float:
         selector = ", ".join(f'{name}="{value}"' for name, value in labels.items())
-        return prometheus.value(f"sum({metric}{{{selector}}})")
+        return prometheus.value(f"sum({metric}{{{selector}}})", at)
 
-    async def counts(number: float, metric: str, **labels: str) -> None:
-        """A replica whose scrape failed on a busy machine is missing from the sum until the next one."""
-        await eventually_async(
-            lambda: total(metric, **labels) == number, within=20, what=f"{number:g} of {metric} {labels}"
-        )
-
-    await counts(started, "chat_turns_started_total")
+    assert total("chat_turns_started_total") == sum(driver.outcomes.values())
     for outcome in ("completed", "stopped", "failed"):
-        await counts(driver.outcomes[outcome], "chat_turns_ended_total", outcome=outcome)
-    await counts(usage["input"], "chat_tokens_total", direction="input")
-    await counts(usage["output"], "chat_tokens_total", direction="output")
-    await counts(driver.resumes, "chat_reader_resumes_total")
-    await counts(driver.outcomes["stopped"], "chat_stops_total")
-    await counts(18, "chat_idempotent_repeats_total")
-    await counts(0, "chat_turns_running")
-    await counts(0, "chat_readers_open")
+        assert total("chat_turns_ended_total", outcome=outcome) == driver.outcomes[outcome]
+    for direction in ("input", "output"):
+        assert total("chat_tokens_total", direction=direction) == usage[direction]
+    assert total("chat_reader_resumes_total") == driver.resumes
+    assert total("chat_stops_total") == driver.outcomes["stopped"]
+    assert total("chat_idempotent_repeats_total") == 18
+    assert total("chat_turns_running") == total("chat_readers_open") == 0
     assert total("chat_takeovers_total") > 0
     assert total("chat_time_to_first_token_seconds_count") >= driver.outcomes["completed"]
 

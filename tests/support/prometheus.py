@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Prometheus:
         chat["static_configs"] = [{"targets": [f"127.0.0.1:{port}" for port in targets]}]
         config["scrape_configs"] = [chat]
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
+        self._targets = len(targets)
         port = free_port()
         self._log = directory / "prometheus.log"
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, verify=False)
@@ -54,17 +56,32 @@ class Prometheus:
         except httpx.TransportError:
             return False
 
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """The samples of an instant query, now."""
-        answer = self._client.get("/api/v1/query", params={"query": expression}).json()
+    def caught_up(self) -> float:
+        """A time at which it knows of all targets what they count now; for `at`. Waits for their scrapes."""
+        begin = (
+            time.time() + 0.5
+        )  # a request is counted when its response has ended, a moment after its last byte
+
+        def scraped() -> float:
+            """When the target that was scraped longest ago was, 0 where the scrape of one has failed."""
+            newest = self.query('timestamp(up{job="chat"}) and up{job="chat"} == 1')
+            return min(value for _, value in newest) if len(newest) == self._targets else 0.0
+
+        eventually(lambda: scraped() > begin, within=20, what="a scrape of all targets")
+        return time.time()
+
+    def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
+        """The samples of an instant query, now or at a time."""
+        params = {"query": expression} if at is None else {"query": expression, "time": f"{at:.3f}"}
+        answer = self._client.get("/api/v1/query", params=params).json()
         assert answer["status"] == "success", (expression, answer)
         result = answer["data"]["result"]
         if answer["data"]["resultType"] == "scalar":
             return [({}, float(result[1]))]
         return [(item["metric"], float(item["value"][1])) for item in result]
 
-    def value(self, expression: str) -> float:
-        samples = self.query(expression)
+    def value(self, expression: str, at: float | None = None) -> float:
+        samples = self.query(expression, at)
         return samples[0][1] if samples else float("nan")
 
     def rules(self) -> list[dict[str, Any]]:
