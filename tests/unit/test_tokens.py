@@ -1,0 +1,172 @@
+"""JWTs: what makes one valid, whom it stands for, and how often an issuer is asked for its keys."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import jwt
+import pytest
+
+from service.api.auth import jwt as module
+from service.api.auth.authenticator import Authenticator, Principal
+from service.api.auth.jwt import Published, Verifier
+from service.config.settings import Settings
+from service.errors import ServiceError
+from service.store.keys import Keys
+
+SECRET = "s" * 32
+VALID: dict[str, Any] = {"sub": "u1", "iss": "i", "aud": "a"}
+
+
+def settings(**more: Any) -> Settings:
+    values: dict[str, Any] = {
+        "auth": "jwt",
+        "jwt_key": SECRET,
+        "jwt_algorithms": "HS256",
+        "jwt_issuer": "i",
+        "jwt_audience": "a",
+    }
+    return Settings(_env_file=None, **{**values, **more})
+
+
+def token(algorithm: str = "HS256", key: str = SECRET, **claims: Any) -> str:
+    body = {**VALID, "exp": time.time() + 60, **claims}
+    return jwt.encode({name: value for name, value in body.items() if value is not None}, key, algorithm)
+
+
+async def test_a_valid_token_says_whose_it_is() -> None:
+    claims = await Verifier(settings()).verify(token(scope="a b"))
+    assert claims is not None
+    assert (claims.subject, claims.issuer, claims.scopes) == ("u1", "i", frozenset({"a b", "a", "b"}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"aud": "other"},
+        {"aud": None},
+        {"iss": "other"},
+        {"iss": None},
+        {"exp": None},
+        {"exp": 1},
+        {"nbf": 2**40},
+        {"sub": None},
+        {"sub": ""},
+        {"algorithm": "HS512"},
+        {"algorithm": "none", "key": ""},
+        {"key": "t" * 32},
+        {"filler": "x" * 9_000},
+    ],
+    ids=str,
+)
+async def test_a_token_with_anything_wrong_is_none(wrong: dict[str, Any]) -> None:
+    assert await Verifier(settings()).verify(token(**wrong)) is None
+
+
+@pytest.mark.parametrize("nonsense", ["a.b.c", "..", ""])
+async def test_nonsense_is_no_token(nonsense: str) -> None:
+    assert await Verifier(settings()).verify(nonsense) is None
+
+
+async def test_clocks_may_differ_by_the_leeway_and_no_more() -> None:
+    verifier = Verifier(settings(jwt_leeway_seconds=30))
+    assert await verifier.verify(token(exp=time.time() - 20))
+    assert await verifier.verify(token(exp=time.time() - 40)) is None
+
+
+def authenticator(**more: Any) -> Authenticator:
+    store = SimpleNamespace(client=None, credentials=None, keys=Keys("chat"))
+    return Authenticator(settings(**more), cast(Any, store))
+
+
+async def principal(found: Authenticator, **claims: Any) -> Principal:
+    return await found._by_token(token(**claims))
+
+
+async def test_a_subject_is_a_user_of_its_issuer() -> None:
+    one, two = authenticator(), authenticator(jwt_issuer="i,j")
+    assert (await principal(one)).id == (await principal(one)).id == "jwt.u1"
+    assert (await principal(two)).id != (await principal(two, iss="j")).id
+
+
+@pytest.mark.parametrize(
+    ("more", "scope", "granted"),
+    [
+        ({}, "", {"chat"}),
+        ({}, "admin", {"chat"}),
+        ({"jwt_required_scope": "talk"}, "", set()),
+        ({"jwt_required_scope": "talk"}, "talk", {"chat"}),
+        ({"jwt_admin_scope": "root"}, "", {"chat"}),
+        ({"jwt_admin_scope": "root"}, "root", {"chat", "admin"}),
+        ({"jwt_required_scope": "talk", "jwt_admin_scope": "root"}, "root", {"admin"}),
+    ],
+)
+async def test_scopes_are_those_of_the_settings(more: dict[str, str], scope: str, granted: set[str]) -> None:
+    assert (await principal(authenticator(**more), scope=scope)).scopes == granted
+
+
+# Published keys
+
+
+class Issuer:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 10_000.0
+        self.asked = 0
+        self.away = False
+        key = jwt.PyJWK({"kty": "oct", "k": "c2VjcmV0", "kid": "k1"}, "HS256")
+        monkeypatch.setattr(module, "usable_keys", lambda *_: {"k1": {"HS256": key}})
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.keys = Published("https://issuer.test/jwks", ("HS256",))
+        monkeypatch.setattr(self.keys, "_download", self._download)
+
+    async def _download(self) -> dict[str, Any]:
+        self.asked += 1
+        if self.away:
+            raise ValueError("away")
+        return {}
+
+    async def find(self, key_id: str = "k1") -> object:
+        found = await self.keys.find(key_id, "HS256")
+        if self.keys._fetching is not None:
+            await self.keys._fetching
+        return found
+
+
+@pytest.fixture
+async def issuer(monkeypatch: pytest.MonkeyPatch) -> Issuer:
+    return Issuer(monkeypatch)
+
+
+async def test_keys_are_fetched_once_and_again_after_five_minutes(issuer: Issuer) -> None:
+    for _ in range(3):
+        assert await issuer.find()
+    issuer.now += 300
+    assert await issuer.find()
+    assert issuer.asked == 1
+    issuer.now += 1
+    assert await issuer.find()
+    assert issuer.asked == 2
+
+
+async def test_made_up_key_ids_ask_once_in_ten_seconds(issuer: Issuer) -> None:
+    assert await issuer.find()
+    issuer.now += 10.1
+    for _ in range(5):
+        assert await issuer.find("made up") is None
+    assert issuer.asked == 2
+    issuer.now += 10.1
+    assert await issuer.find("made up") is None
+    assert issuer.asked == 3
+
+
+async def test_an_issuer_s_outage_is_bridged_for_an_hour(issuer: Issuer) -> None:
+    assert await issuer.find()
+    issuer.away = True
+    issuer.now += 3_590
+    assert await issuer.find()
+    issuer.now += 20
+    with pytest.raises(ServiceError) as caught:
+        await issuer.find()
+    assert (caught.value.code, caught.value.retry_after) == ("overloaded", 10)
