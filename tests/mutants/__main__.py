@@ -2,7 +2,9 @@
 
     python -m tests.mutants [words]           only the faults whose file or sentence has one of the words
     python -m tests.mutants --again           also those whose outcome is known from a run before
-    python -m tests.mutants --faults FILE     faults of another file, tried with all of `make quick`
+    python -m tests.mutants --faults FILE     faults of another file
+    python -m tests.mutants --whole           with all of `make quick`, and not only the faults' own tests
+    python -m tests.mutants --histories 100   so many simulated ones; --patience 600: s for each fault
     python -m tests.mutants --simulation      what the simulation alone notices, in the size of CI
 
 What is tried in which order, and what counts as noticed, is tries.py's. As many faults are tried at once
@@ -24,7 +26,7 @@ from typing import Final
 from tests.__main__ import cores
 from tests.mutants.catalogue import FILE, Fault, faults
 from tests.mutants.known import Known
-from tests.mutants.tries import MOST_SECONDS, Bench, Outcome, attempt, benches, simulates
+from tests.mutants.tries import HISTORIES, MOST_SECONDS, Bench, Effort, Outcome, attempt, benches, simulates
 from tests.support.running import ROOT
 
 _BY: Final = {
@@ -64,6 +66,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--faults", type=Path, default=FILE)
     parser.add_argument("--simulation", action="store_true")
+    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--histories", type=int, default=HISTORIES)
+    parser.add_argument("--patience", type=float, default=3.0 * MOST_SECONDS)
     asked = parser.parse_args(arguments)
     chosen = [
         fault
@@ -74,6 +79,7 @@ def main(arguments: list[str]) -> int:
     unfit = [fault for fault in chosen if fault.rotten()]
     for fault in unfit:
         sys.stdout.write(f"cannot be planted: {fault.rotten()}\n")
+    effort = Effort("simulation" if asked.simulation else "", asked.whole, asked.histories, asked.patience)
     known = Known(ROOT / ".mutants.json")
     found: list[Outcome] = []
     free: SimpleQueue[Bench] = SimpleQueue()
@@ -84,8 +90,7 @@ def main(arguments: list[str]) -> int:
             return fault, before
         bench = free.get()
         try:
-            only = "simulation" if asked.simulation else ""
-            outcome = attempt(fault, bench, only=only, all_quick=asked.faults != FILE)
+            outcome = attempt(fault, bench, effort)
         finally:
             free.put(bench)
         if not asked.simulation:

@@ -29,8 +29,6 @@ from tests.support.running import ROOT
 
 #: an author waits so long for `make quick`: what is noticed later counts as noticed late
 MOST_SECONDS: Final = 60
-# A fault may make tests wait for their own timeouts, and the machine may have other work.
-_LONGEST_SECONDS: Final = 180
 _PYTEST: Final = ("-m", "pytest", "-x", "-q", "-n0", "-p", "no:randomly", "-p", "no:cacheprovider")
 # Libraries are imported before pytest can rewrite them (starter.py); there are no tests in them.
 _REWRITTEN: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
@@ -39,7 +37,7 @@ _TIMEOUT: Final = ("--timeout=30", *_REWRITTEN)
 _NOTICED: Final = (1, 2, 3, 4)
 #: histories of tests/simulation/test_simulation.py, 20 parts of 25
 HISTORIES: Final = 500
-_SIMULATION: Final = ("-m", "tests.simulation", "--histories", str(HISTORIES), "--unshrunk")
+_SIMULATION: Final = ("-m", "tests.simulation", "--unshrunk", "--histories")
 _SIMULATED: Final = ("service/engine/", "service/store/", "service/upstream/chunks.py")
 _BROKEN: Final = re.compile(r"^(seed \d+) breaks a rule\n +([^:\n]+)", re.M)
 _FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.M)
@@ -54,6 +52,19 @@ class Outcome:
     by: str
     what: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Effort:
+    """`only`: one kind of step. `whole`: also what `make quick` has beside the fault's own tests.
+
+    `patience`: s after which a fault has passed: it may make tests wait, and the machine may have other work.
+    """
+
+    only: str = ""
+    whole: bool = False
+    histories: int = HISTORIES
+    patience: float = 3.0 * MOST_SECONDS
 
 
 def simulates(fault: Fault) -> bool:
@@ -86,15 +97,14 @@ def benches(count: int) -> Iterator[list[Bench]]:
                 bench.close()
 
 
-def attempt(fault: Fault, bench: Bench, *, only: str = "", all_quick: bool = False) -> Outcome:
-    """`only`: one kind of step. `all_quick`: also what `make quick` has beside the fault's own tests."""
+def attempt(fault: Fault, bench: Bench, effort: Effort) -> Outcome:
     own = [test for test in fault.tests if is_quick(test, fault)]
     steps: list[tuple[str, Sequence[str]]] = []
     if own:
         steps.append(("quick", [*_PYTEST, *_TIMEOUT, *own]))
     if simulates(fault):
-        steps.append(("simulation", _SIMULATION))
-    if all_quick:
+        steps.append(("simulation", [*_SIMULATION, str(effort.histories)]))
+    if effort.whole:
         parts = (*related([fault.file]), *QUICK)
         rest = [part for part in parts if part not in own and part != "tests/simulation"]
         # Each planted fault makes its own entry rot: that is not what is asked.
@@ -110,8 +120,8 @@ def attempt(fault: Fault, bench: Bench, *, only: str = "", all_quick: bool = Fal
     begin = time.monotonic()
     try:
         for by, words in steps:
-            left = _LONGEST_SECONDS - (time.monotonic() - begin)
-            if (not only or by == only) and left > 0 and (what := bench.noticed(by, words, left)):
+            left = effort.patience - (time.monotonic() - begin)
+            if effort.only in ("", by) and left > 0 and (what := bench.noticed(by, words, left)):
                 return Outcome(by, what, time.monotonic() - begin)
         return Outcome("", "", time.monotonic() - begin)
     finally:
