@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, cast
 
 from service import events
@@ -12,8 +11,8 @@ from service.config.settings import Settings
 from service.engine.background import Background
 from service.engine.flusher import Flusher
 from service.engine.live import Live
-from service.errors import StoreMoving, StoreUnavailable
-from service.store.log import OK, Append, Log
+from service.errors import StoreMoving, StoreRefusesWrites, StoreUnavailable
+from service.store.log import FENCED, GONE, LOST, OK, STOP, Append, Log
 from service.store.turn_records import Turn, TurnRef
 from tests.support.waiting import eventually_async
 
@@ -23,15 +22,16 @@ class HeldLog:
 
     def __init__(self) -> None:
         self.written: list[list[bytes]] = []
-        self._answers: list[Callable[[], None]] = []
+        self._answers: list[tuple[Callable[[list[Any] | None], None], int]] = []
 
     def start_append(self, appends: Sequence[Append], answered: Callable[[list[Any] | None], None]) -> bool:
         self.written += [list(append.payloads) for append in appends]
-        self._answers.append(partial(answered, [OK] * len(appends)))
+        self._answers.append((answered, len(appends)))
         return True
 
-    def answer(self) -> None:
-        self._answers.pop(0)()
+    def answer(self, code: int = OK) -> None:
+        answered, count = self._answers.pop(0)
+        answered([code] * count)
 
 
 class Gate:
@@ -153,3 +153,46 @@ async def test_what_is_held_while_its_slot_is_moved_is_held_for_as_long_as_a_tur
     await eventually_async(lambda: away.tries > 3, within=20)
     assert live.signal is None
     await background.close()
+
+
+async def test_an_append_that_is_given_up_holds_up_no_release() -> None:
+    _, _, live = flushing(window=0)
+    background, away = Background(), AwayLog()
+    asked = asyncio.Event()
+
+    async def never(appends: Sequence[Append]) -> list[Any]:
+        asked.set()
+        await asyncio.Event().wait()
+        return []
+
+    away.append = never  # type: ignore[method-assign]
+    flusher = Flusher(Settings(), cast(Log, away), background)
+    live.add_text("one")
+    flusher.put(live, urgent=True)
+    async with asyncio.timeout(5):
+        await asked.wait()
+        assert live.in_flight
+        await background.close()
+        await live.landed()
+
+
+async def test_of_a_turn_that_another_has_taken_nothing_more_is_asked_for() -> None:
+    for code, signal in ((FENCED, "fenced"), (GONE, "gone"), (LOST, "lost"), (STOP, "stop")):
+        log, flusher, live = flushing(window=0)
+        live.add_text("one")
+        flusher.put(live, urgent=True)
+        log.answer(code)
+        assert live.signal == signal
+
+
+async def test_what_a_store_refuses_to_write_is_held_for_who_was_shown_something() -> None:
+    for shown in (True, False):
+        _, _, live = flushing(window=0)
+        live.turn.shown = shown
+        background, now = Background(), asyncio.get_running_loop().time()
+        flusher = Flusher(Settings(store_hold_seconds=15), cast(Log, AwayLog()), background)
+        live.add_event(events.ATTEMPT, {})
+        live.failing_since = now - 2
+        flusher._settle(live, StoreRefusesWrites("full"), now)
+        assert live.signal == (None if shown else "store")
+        await background.close()
