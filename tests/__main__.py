@@ -52,6 +52,7 @@ QUICK: Final = (
     "tests/simulation",
     "tests/integration/test_promises.py",
     "tests/integration/test_fence.py",
+    "tests/integration/test_kept.py",
 )
 REDIS: Final = {"TESTS_REDIS": "redis-server"}
 # Integration tests take some seconds a file.
