@@ -57,6 +57,8 @@ _LIBRARIES: Final = (
 # After SIGINT: then pytest stops the servers that it has started.
 _END_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.02
+# The exit status where not a test but this has failed.
+_BROKEN: Final = 70
 
 
 def main(root: str) -> None:
@@ -99,7 +101,7 @@ def _be(step: dict[str, Any]) -> None:
     for number in (1, 2):
         os.dup2(out, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    status = 3
+    status = _BROKEN
     try:
         sys.argv = [step["words"][1], *step["words"][2:]]
         runpy.run_module(step["words"][1], run_name="__main__", alter_sys=True)

@@ -33,8 +33,8 @@ _PYTEST: Final = ("-m", "pytest", "-x", "-q", "-n0", "-p", "no:randomly", "-p", 
 # Libraries are imported before pytest can rewrite them (starter.py); there are no tests in them.
 _REWRITTEN: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 _TIMEOUT: Final = ("--timeout=30", *_REWRITTEN)
-# Of pytest: tests failed, interrupted, its own error, not to be used. Neither success nor out of time.
-_NOTICED: Final = (1, 2, 3, 4)
+# Of pytest: tests failed, interrupted, not to be used. Neither success, nor out of time, nor our own error.
+_NOTICED: Final = (1, 2, 4)
 #: histories of tests/simulation/test_simulation.py, 20 parts of 25
 HISTORIES: Final = 500
 _SIMULATION: Final = ("-m", "tests.simulation", "--unshrunk", "--histories")
@@ -156,7 +156,8 @@ class Bench:
         if status not in _NOTICED:
             return ""
         found = (_BROKEN if by == "simulation" else _FAILED).search(printed)
-        return ": ".join(found.groups()) if found else "it could not run"
+        # Where nothing is named not even the import went well.
+        return ": ".join(found.groups()) if found else printed.strip().rpartition("\n")[2][:200]
 
     def close(self) -> None:
         self._starter.communicate()

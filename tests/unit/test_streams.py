@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from fastapi import Request
 
 from service.api.auth.authenticator import Principal
 from service.api.streams import Streams
+from service.api.visit import Visit, visit_of
 from service.errors import ServiceError
+
+
+def request() -> Request:
+    scope = {"type": "http", "headers": []}
+    Visit(scope, "", cast(Any, None))
+    return Request(scope)
+
+
+def close(taken: Request) -> None:
+    end = visit_of(taken).on_end
+    assert end is not None
+    end()
 
 
 def test_exactly_as_many_as_allowed_are_open_at_once() -> None:
     streams = Streams(2)
-    requests = [Request({"type": "http"}) for _ in range(4)]
-    for request in requests[:2]:
-        streams.take(request, Principal("a"))
-        streams.take(request, Principal("a"))  # one request has one place
+    requests = [request() for _ in range(4)]
+    for one in requests[:2]:
+        streams.take(one, Principal("a"))
+        streams.take(one, Principal("a"))  # one request has one place
     with pytest.raises(ServiceError) as refused:
         streams.take(requests[2], Principal("a"))
     assert (refused.value.code, refused.value.retry_after) == ("concurrency_limited", 1)
     streams.take(requests[2], Principal("b"))
-    requests[0].scope["chat.stream"].close()
+    close(requests[0])
     streams.take(requests[3], Principal("a"))
     with pytest.raises(ServiceError):
-        streams.take(Request({"type": "http"}), Principal("a"))
-    for request in requests[1:]:
-        request.scope["chat.stream"].close()
+        streams.take(request(), Principal("a"))
+    for one in requests[1:]:
+        close(one)
     assert not streams._open
 
 
 def test_without_a_bound_none_is_counted() -> None:
-    request = Request({"type": "http"})
-    Streams(0).take(request, Principal("a"))
-    assert "chat.stream" not in request.scope
+    free = request()
+    Streams(0).take(free, Principal("a"))
+    assert visit_of(free).on_end is None

@@ -13,6 +13,7 @@ from service.api import limits as module
 from service.api.auth.authenticator import ANONYMOUS, Principal
 from service.api.limits import Limits, Toll
 from service.api.over_limit import Decision, OverLimit
+from service.api.visit import Visit, visit_of
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.store.connection.typed_scripts import Call
@@ -60,11 +61,13 @@ class Door:
 
     @property
     def told(self) -> dict[str, str]:
-        return {name.decode(): value.decode() for name, value in self.request.scope["chat.headers"]}
+        return {name.decode(): value.decode() for name, value in visit_of(self.request).limit_headers}
 
 
 def request(peer: str = "203.0.113.9") -> Request:
-    return Request({"type": "http", "client": (peer, 1), "headers": []})
+    scope = {"type": "http", "client": (peer, 1), "headers": []}
+    Visit(scope, "", cast(Any, None))
+    return Request(scope)
 
 
 async def refused(toll: Toll) -> ServiceError:
