@@ -216,6 +216,10 @@ def _redis_pcall(op: bytes, *args: Any) -> Any:
         return _RUNTIME.table_from({b"err": str(error).encode()})
 
 
+def _sha1hex(text: bytes) -> bytes:
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+
+
 def _to_lua(reply: Any) -> Any:
     if isinstance(reply, bytes | int):
         return reply
@@ -256,8 +260,8 @@ def _decode(text: bytes) -> Any:
 
 
 _RUNTIME.eval(
-    b"""function(call, pcall, encode, decode)
-      redis = {call = call, pcall = pcall}
+    b"""function(call, pcall, sha1hex, encode, decode)
+      redis = {call = call, pcall = pcall, sha1hex = sha1hex}
       cjson = {encode = encode, decode = decode}
     end"""
-)(_redis_call, _redis_pcall, _encode, _decode)
+)(_redis_call, _redis_pcall, _sha1hex, _encode, _decode)

@@ -82,7 +82,10 @@ def test_messages_are_what_groq_s_closed_schemas_take() -> None:
         {"role": "user", "content": "Go on."},
     ]
     assert (found.content, found.system) == ("Go on.", "Be brief.")
-    assert found.seeds == [{"role": "user", "content": "What now?"}, {"role": "assistant", "content": "No."}]
+    assert [(seed["role"], seed["content"]) for seed in found.seeds] == [
+        ("user", "What now?"),
+        ("assistant", "No."),
+    ]
     assert not found.seeds_required  # a client sends its whole conversation each time
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.dialects import aisdk, native, text
+from service.dialects import aisdk_request, native, text
 from service.engine.sends import Send
 from service.errors import ServiceError
 
@@ -81,7 +81,7 @@ TALK = [ui("u1", "user", "a"), ui("a1", "assistant", "b", "c"), ui("u2", "user",
 
 
 def page(messages: list[dict[str, Any]] | None = None, **body: Any) -> Send:
-    return aisdk.parse({"id": "s", "messages": TALK if messages is None else messages, **body}, "p")
+    return aisdk_request.parse({"id": "s", "messages": TALK if messages is None else messages, **body}, "p")
 
 
 def test_a_page_submits_its_last_message_under_that_s_id() -> None:

@@ -141,7 +141,6 @@ def test_calls_of_one_answer_are_of_one_message_and_outputs_answer_them() -> Non
     ]
     assert [call["id"] for call in found.messages[1]["tool_calls"]] == ["1", "2"]
     assert [one.get("tool_call_id") for one in found.messages[2:]] == ["1", "2"]
-    assert found.response["tool_items"] is True
 
 
 @pytest.mark.parametrize(
