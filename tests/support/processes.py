@@ -22,11 +22,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class Replica:
     def __init__(
-        self, directory: Path, command: str = "serve", port: int | None = None, **settings: object
+        self,
+        directory: Path,
+        command: str = "serve",
+        port: int | None = None,
+        code: Path = ROOT,  # where the package `service` is; another version's is in another place
+        **settings: object,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = command
+        self.code = code
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.log_path = directory / f"replica-{self.port}.log"
@@ -47,7 +53,7 @@ class Replica:
             "CHAT_HOST": "127.0.0.1",
             "CHAT_DATA_DIR": str(self.directory),
             "CHAT_LOG_FORMAT": "json",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self.code),
         }
         for name, value in self.settings.items():
             environment[name if name.startswith("GROQ_") else f"CHAT_{name.upper()}"] = str(value)
