@@ -282,6 +282,16 @@ data: {{"finish_reason":"stop","usage":{{"prompt_tokens":22,"completion_tokens":
 id: 5
 
 """
+SESSION_EVENTS: Final = f"""retry: 1042
+
+event: turn.begun
+data: {{"turn_id":"{_TURN_ID}"}}
+
+event: session.changed
+data: {{"title":"Blue","model":null,"system_prompt":null,"updated":{_AT},"turns":2,"active_turn":null}}
+id: {_AT}41
+
+"""
 _HEAD: Final = (
     f'"id":"chatcmpl-{_TURN_ID}","object":"chat.completion.chunk","created":{_AT // 1000},"model":"{_MODEL}"'
 )

@@ -124,6 +124,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "X-Accept-Chunks": _given(
         "header", "X-Accept-Chunks", "reset-step: this version of the AI SDK knows the chunk", TEXT
     ),
+    "If-Match": _given("header", "If-Match", "`*`: only where the session exists, else 404", one_of("*")),
     "If-None-Match": _given("header", "If-None-Match", "the ETag that the caller has", TEXT),
 }
 

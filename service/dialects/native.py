@@ -7,6 +7,8 @@ seen the whole event (a cut in between loses nothing). Readers resume with `Last
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import orjson
@@ -28,7 +30,8 @@ from service.dialects.base import (
 )
 from service.dialects.tools import ToolFields, ToolResults, tool_params
 from service.engine.sends import OnBusy, Send
-from service.errors import ServiceError
+from service.engine.session_watch import SessionEvent
+from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 
 # Readers of a replica that went away come back spread over this time (ms).
@@ -159,6 +162,18 @@ def frame(event: Event) -> bytes:
         data = b"event: %b\ndata: %b\nid: %d\n\n" % (event.name.encode(), body, event.id)
         event.frames["native"] = data
     return data
+
+
+async def session_frames(found: AsyncIterator[SessionEvent | None]) -> AsyncIterator[bytes]:
+    """What happens in a session. Where the store cannot be asked it ends: its reader comes back."""
+    yield b"retry: %d\n\n" % random.randint(*_RETRY_MS)
+    with suppress(StoreUnavailable):
+        async for event in found:
+            if event is None:
+                yield NativeEncoder.heartbeat
+                continue
+            data = b"event: %b\ndata: %b\n" % (event.name.encode(), orjson.dumps(event.data))
+            yield data + (b"id: %d\n\n" % event.id if event.id else b"\n")
 
 
 class NativeEncoder(Encoder):

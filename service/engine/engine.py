@@ -29,6 +29,7 @@ from service.engine.recovery import Recovery
 from service.engine.runner import Runner
 from service.engine.running import Running
 from service.engine.sealing import Sealer
+from service.engine.session_watch import SessionWatches
 from service.engine.stopping import Stops
 from service.engine.storage import Storage
 from service.engine.tail_cache import FAREWELL_SECONDS, TailCaches
@@ -67,6 +68,7 @@ class Engine:
         self.governor = Governor(store.pacing, self._background)
         self.tails = TailCaches(settings, store, self._background)
         self.readers = Readers(settings, store, self.tails)
+        self.watches = SessionWatches(settings, store)
         self.sealer = Sealer(settings, store, self.tails, self.budgets)
         self._flusher = Flusher(settings, store.log, self._background)
         runner = Runner(
@@ -108,11 +110,12 @@ class Engine:
             self._stops,
             self._background,
         )
-        self._notifications = make_doorbell(settings, self._notified, self.tails.reset)
+        self._notifications = make_doorbell(settings, self._notified, self._missed)
         self._channel = store.keys.worker_channel(worker)
 
     async def open(self) -> None:
         self.tails.start(self._notifications)
+        self.watches.start(self._notifications)
         self._background.loop("process_stats", ProcessStats(self.store).run)
         self._background.loop("clock", self.store.clock.run)
         self._background.loop("health", self.store.health.run)
@@ -124,6 +127,7 @@ class Engine:
         """Take no turn over from now on, and begin none where the whole replica goes."""
         self.beginning.closed = self.beginning.closed or refuse
         self.running.closed = True
+        self.watches.close()
 
     @property
     def draining(self) -> bool:
@@ -152,11 +156,16 @@ class Engine:
 
     def _notified(self, channel: str, data: bytes) -> None:
         if channel != self._channel:
-            self.tails.notify(channel, int(data))
+            if not self.watches.notify(channel):
+                self.tails.notify(channel, int(data))
             return
         live = self.running.find(TurnRef.parse(data.decode()))
         if live is not None:
             live.interrupt("stop")
+
+    def _missed(self) -> None:
+        self.tails.reset()
+        self.watches.reset()
 
     # Stop and read
 

@@ -55,7 +55,10 @@ class Ui:
 
     def send(self, text: str) -> None:
         self.field.fill(text)
-        self.field.press("Enter")
+        if self.page.evaluate("matchMedia('(hover: none) and (pointer: coarse)').matches"):
+            self.page.get_by_role("button", name="Send").click()  # Enter makes a line there
+        else:
+            self.field.press("Enter")
 
     def ask(self, text: str) -> str:
         """Send, and the exact text of the whole answer."""

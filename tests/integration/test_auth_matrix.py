@@ -116,9 +116,14 @@ class Doors:
             response_id=public_id("resp", "s", self.turn),
             item_id=public_id("msg", "s", self.turn),
         )
-        return await self.served.client.request(
-            method, url, json=self._body(path) if method != "GET" else None, headers=headers
-        )
+        client = self.served.client
+        body = self._body(path) if method != "GET" else None
+        answer = await client.send(client.build_request(method, url, json=body, headers=headers), stream=True)
+        if answer.status_code == 200 and path == "/v1/sessions/{session_id}/events":
+            await answer.aclose()  # it has no end
+        else:
+            await answer.aread()
+        return answer
 
     def _body(self, path: str) -> Any:
         if path.endswith("/fork"):

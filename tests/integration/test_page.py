@@ -18,7 +18,7 @@ WEB = Path(service.__file__).parent / "web"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -62,7 +62,15 @@ def test_the_most_specific_range_counts() -> None:
 
 
 async def test_every_file_of_the_page_is_there_with_its_type_and_the_strict_policy(served: Served) -> None:
-    types = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+    types = {
+        ".html": "text/html",
+        ".css": "text/css",
+        ".js": "text/javascript",
+        ".svg": "image/svg+xml",
+        ".png": "image/png",
+        ".woff2": "font/woff2",
+        ".webmanifest": "application/manifest+json",
+    }
     files = [path for path in WEB.rglob("*") if path.is_file()]
     assert len(files) > 25
     for path in files:
@@ -118,12 +126,30 @@ def test_the_page_names_only_files_that_exist() -> None:
     html = (WEB / "index.html").read_text()
     named = re.findall(r'(?:href|src)="ui/([^"]+)"', html)
     for path in WEB.glob("js/*.js"):
-        for imported in re.findall(r'(?:from|import) "([^"]+)"', path.read_text()):
+        for imported in re.findall(r'(?:\bfrom |\bimport |\bimport\()"([^"]+)"', path.read_text()):
             named.append((path.parent / imported).resolve().relative_to(WEB.resolve()).as_posix())
     assert named
     assert [name for name in named if not (WEB / name).is_file()] == []
     loaded = {name for name in named if name.startswith("js/")}
     assert {f"js/{path.name}" for path in WEB.glob("js/*.js")} == loaded
+
+
+def test_the_first_load_is_small_and_so_is_all_that_may_follow() -> None:
+    def packed(path: Path) -> int:
+        return len(gzip.compress(path.read_bytes(), mtime=0))
+
+    styles = {f"css/{path.name}" for path in WEB.glob("css/*.css")} - {"css/docs.css"}
+    modules = ["js/first.js", "js/main.js"]
+    for name in modules:  # what is imported by name; the rest is loaded when it is needed
+        for imported in re.findall(r'^import (?:.* from )?"\./([^"]+)";$', (WEB / name).read_text(), re.M):
+            if f"js/{imported}" not in modules:
+                modules.append(f"js/{imported}")
+    first = {"index.html", "icon.svg", *styles, *modules}
+    kinds = (".html", ".css", ".js", ".svg", ".woff2")
+    every = {path.relative_to(WEB).as_posix() for path in WEB.rglob("*") if path.suffix in kinds}
+    sizes = {name: packed(WEB / name) for name in every}
+    assert sum(sizes[name] for name in first) < 72_000
+    assert sum(sizes.values()) < 250_000
 
 
 def test_every_module_says_what_it_is_for() -> None:
@@ -133,10 +159,12 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_vendored_files_are_those_that_the_table_names() -> None:
     rows = re.findall(
-        r"^\| (\S+\.js) \|.*\| ([0-9a-f]{64}) \|$", (WEB / "vendor/README.md").read_text(), re.M
+        r"^\| (\S+\.(?:js|css|woff2)) \|.*\| ([0-9a-f]{64}) \|$", (WEB / "vendor/README.md").read_text(), re.M
     )
     assert {name for name, _ in rows} == {
-        path.relative_to(WEB / "vendor").as_posix() for path in (WEB / "vendor").rglob("*.js")
+        path.relative_to(WEB / "vendor").as_posix()
+        for path in (WEB / "vendor").rglob("*")
+        if path.suffix in (".js", ".css", ".woff2")
     }
     for name, digest in rows:
         assert hashlib.sha256((WEB / "vendor" / name).read_bytes()).hexdigest() == digest

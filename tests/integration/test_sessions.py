@@ -225,3 +225,14 @@ async def test_long_histories_are_trimmed_and_keep_their_front_for_many_turns(
             fronts.add(first)
         assert len(double.calls.find()) == 7
         assert len(fronts) <= 2
+
+
+async def test_a_message_for_a_session_that_exists_does_not_make_one(served: Served) -> None:
+    there = {"If-Match": "*"}
+    body = {"content": "[[tokens=2]]"}
+    refused = await served.client.post("/v1/sessions/s_gone/turns", json=body, headers=there)
+    assert (refused.status_code, refused.json()["code"]) == (404, "session_not_found")
+    assert (await served.client.get("/v1/sessions/s_gone")).status_code == 404
+    await served.client.post("/v1/sessions", json={"id": "s_gone"})
+    taken = await served.client.post("/v1/sessions/s_gone/turns", json=body, headers=there)
+    assert taken.status_code == 200

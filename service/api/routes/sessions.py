@@ -6,12 +6,13 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 
 from service import ids
 from service.api import bodies, examples
 from service.api.answers import Json, paged
 from service.api.edge import admitted
-from service.api.operation import OF_SESSION, Answer, plain, says
+from service.api.operation import OF_SESSION, STREAMS, Answer, plain, says
 from service.dialects import native
 from service.dialects.base import validate
 from service.engine.history import session_not_found
@@ -207,6 +208,29 @@ async def export_session(request: Request, session_id: str) -> Response:
         after_messages(versions),
         headers={"Content-Disposition": f'attachment; filename="{session_id}.json"'},
     )
+
+
+@router.get(
+    "/{session_id}/events",
+    summary="What happens in a session, for as long as it is open",
+    description="Turns that begin and end, changes, the deletion (docs/events.md).",
+)
+@says(
+    Answer("Until the caller leaves", {"text/event-stream": ("SessionEvent", examples.SESSION_EVENTS)}),
+    *OF_SESSION,
+    *STREAMS,
+    "bad_cursor",
+    parameters=("Last-Event-ID", "after"),
+)
+async def get_session_events(request: Request, session_id: str) -> Response:
+    edge, principal = await admitted(request)
+    known = bodies.cursor(request)
+    await edge.engine.history.existing(principal.id, session_id)
+    edge.streams.take(request, principal)
+    found = edge.engine.watches.follow(principal.id, session_id, known)
+    encoder = native.NativeEncoder
+    headers = {"Cache-Control": "no-cache, no-transform", "X-Session-Id": session_id, **encoder.headers}
+    return StreamingResponse(native.session_frames(found), media_type=encoder.media_type, headers=headers)
 
 
 def after_messages(versions: list[Version]) -> bytes:

@@ -91,7 +91,7 @@ async def _named(engine: Engine, principal: Principal, session_id: str, turn_id:
     *RESUMES,
     "session_not_found",
     "message_not_found",
-    parameters=(*SENDING, "Last-Event-ID", "after", "Prefer"),
+    parameters=(*SENDING, "If-Match", "Last-Event-ID", "after", "Prefer"),
     body=native.TurnBody,
     body_examples=examples.TURN_BODIES,
 )
@@ -102,6 +102,8 @@ async def create_turn(request: Request, session_id: str) -> Response:
         document, images = await uploads.read(request)
         send = native.parse(document, sending.principal.id, session_id)
         send.images = images
+        # A client that has the session open does not want it made anew when it was deleted or has expired.
+        send.must_exist = send.must_exist or request.headers.get("if-match", "").strip() == "*"
         after = bodies.cursor(request)
         attached = await sending.start(send, reads=not _wants_resource(request))
     path = turn_path(attached)

@@ -214,4 +214,5 @@ end
 local ttl = stays and session_ttl or ephemeral_ttl
 for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
 redis.call('EXPIRE', turn, math.max(ttl, log_ttl))
+redis.call('PUBLISH', session, 1)  -- for whoever has it open
 return {'BEGUN', state, '1', question or message_id, position + 1, count, mode == 'append' and #off or 0}

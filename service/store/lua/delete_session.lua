@@ -6,4 +6,5 @@
 if redis.call('HEXISTS', session, 'active') == 1 then return 0 end
 if redis.call('LLEN', turns) ~= known then return 0 end
 for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('UNLINK', key) end
+redis.call('PUBLISH', session, 1)  -- for whoever has it open
 return 1

@@ -26,4 +26,5 @@ if active then
     redis.call('HSET', session, 'active', following)
   end
 end
+if active then redis.call('PUBLISH', session, 1) end  -- for whoever has it open
 return pointed and {'FREED', following} or {'NOTHING'}

@@ -87,5 +87,6 @@ if redis.call('EXISTS', session) == 1 then
   stored = string.format('%.0f %.0f %.0f %.0f %.0f', bytes, ttl, logs, hour, now_ms)
   redis.call('HSET', turn, 'stored', stored)
 end
+redis.call('PUBLISH', session, 1)  -- for whoever has it open
 redis.call('PUBLISH', log, last)
 return {'SEALED', following, last, stored}

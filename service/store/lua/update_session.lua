@@ -13,4 +13,5 @@ for i = 1, #fields, 2 do
   end
 end
 for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
+redis.call('PUBLISH', session, 1)  -- for whoever has it open
 return 1

@@ -10,6 +10,7 @@ export class Answer {
   model = null;
   error = null; // of a failed one: {code, message, retryable, retryAfter}
   usage = null;
+  finishReason = null;
 
   static from({ last = 0, text = "", reasoning = "" } = {}) {
     return Object.assign(new Answer(), { last, text, reasoning });
@@ -39,12 +40,13 @@ export class Answer {
   #end(state, body) {
     this.state = state;
     this.usage = body.usage ?? null;
+    this.finishReason = body.finish_reason ?? null;
     if (state === "failed") this.error = { ...body, retryAfter: body.retry_after ?? null };
   }
 
   /** How a turn ended whose events are no longer kept. */
   settle(turn) {
     this.text = turn.text;
-    this.#end(turn.state, { usage: turn.usage, ...turn.error });
+    this.#end(turn.state, { usage: turn.usage, finish_reason: turn.finish_reason, ...turn.error });
   }
 }

@@ -55,13 +55,23 @@ export class Api {
     for (let tries = 0; ; tries++) {
       try {
         const response = await this.fetch(method, path, options);
-        return response.status === 204 ? null : await response.json();
+        return response.status === 204 ? null : await bodyOf(response);
       } catch (error) {
-        const passing = error instanceof ApiError ? error.status === 0 || error.status >= 500 : error instanceof TypeError;
+        const passing = error instanceof ApiError && (error.status === 0 || error.status >= 500);
         if (method !== "GET" || !passing || tries >= GET_PAUSES.length) throw error;
         await new Promise((resolve) => setTimeout(resolve, GET_PAUSES[tries]));
       }
     }
+  }
+}
+
+/** The JSON of an answer. Throws ApiError where it broke off on the way, or a proxy has put a page in its place. */
+async function bodyOf(response) {
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "unreachable", "The service's answer did not arrive.");
   }
 }
 

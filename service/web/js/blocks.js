@@ -1,8 +1,12 @@
-// A growing Markdown text in a container, block by block: what can no longer change is rendered once,
-// only the open end again. Rendering all of a 16 kB answer at each update took 67 ms a time, this 0.5.
+// A growing Markdown text in a container, piece by piece: what can no longer change is drawn once, only
+// the open end again, and all of it in slices of time. Drawing all of a 16 kB answer at each update took
+// 67 ms a time, this 0.5.
 
-import { blocks, render } from "./markdown.js";
-import { plain } from "./parse.js";
+import { CodeBlock } from "./code.js";
+import { definitions, language, render } from "./markdown.js";
+import { displayed } from "./math.js";
+import { pieces } from "./pieces.js";
+import { drop, inSlices } from "./slices.js";
 
 // marked counts in these line ends.
 const normal = (text) => text.replace(/\r\n?/g, "\n");
@@ -10,10 +14,12 @@ const normal = (text) => text.replace(/\r\n?/g, "\n");
 export class Blocks {
   #container;
   #text = "";
-  #shown = []; // {raw, node}, in order
+  #links = {};
+  // {raw, node, code, text, notBelow} in order; a `notBelow`: parsing took too long, not again before this length
+  #shown = [];
   #settled = 0; // as many of them are final ...
   #offset = 0; // ... and end here in the text
-  #notBelow = 0; // an open end that took too long is tried again at twice its length
+  #job = null;
 
   constructor(container) {
     this.#container = container;
@@ -22,45 +28,91 @@ export class Blocks {
   /** Show a text that mostly continues the last one. */
   update(raw) {
     const text = normal(raw);
-    if (!text.startsWith(this.#text)) this.#settled = this.#offset = this.#notBelow = 0;
-    this.#text = text;
-    const open = text.slice(this.#offset);
-    const found = open.length < this.#notBelow ? plain(open) : blocks(open);
-    this.#notBelow = found.costly ? 2 * open.length : this.#notBelow;
-    const solid = found.filter((block) => block.type !== "space");
-    this.#show(solid);
-    // The last block may still grow; all above it is final.
-    for (const block of found.slice(0, Math.max(0, found.indexOf(solid.at(-1))))) {
-      if (!text.startsWith(block.raw, this.#offset)) return; // marked has mended it: count no further
-      this.#offset += block.raw.length;
-      if (block.type !== "space") this.#settled += 1;
-    }
+    if (!text.startsWith(this.#text)) this.#settled = this.#offset = 0;
+    this.#draw(text);
   }
 
   /** Show the whole text: references may be defined after their use. Cheap where nothing differs. */
   finish(raw) {
     const text = normal(raw);
-    const found = blocks(text);
-    if (found.costly) {
-      // What is shown stays; of a text that comes whole nothing is.
-      if (!this.#offset || !text.startsWith(this.#text)) this.#notBelow = Infinity;
-      return this.update(text);
+    const links = definitions(text);
+    if (Object.keys(links).length) {
+      this.#links = links;
+      for (const block of this.#shown) if (!block.code) block.raw = null;
     }
-    this.#text = text;
     this.#settled = this.#offset = 0;
-    if (Object.keys(found.links ?? {}).length) this.#shown.forEach((block) => (block.raw = null));
-    this.#show(found.filter((block) => block.type !== "space"));
+    this.#draw(text);
   }
 
-  #show(found) {
-    found.forEach((block, i) => {
-      const at = this.#settled + i;
-      if (this.#shown[at]?.raw === block.raw) return;
-      const node = render(block);
-      if (this.#shown[at]) this.#shown[at].node.replaceWith(node);
-      else this.#container.append(node);
-      this.#shown[at] = { raw: block.raw, node };
-    });
-    this.#shown.splice(this.#settled + found.length).forEach(({ node }) => node.remove());
+  #draw(text) {
+    drop(this.#job);
+    this.#text = text;
+    this.#job = this.#steps(pieces(text.slice(this.#offset)));
+    inSlices(this.#job);
   }
+
+  *#steps(found) {
+    const last = found.pop(); // it may still grow; all before it is final
+    for (const piece of found) {
+      this.#show(piece);
+      this.#offset += piece.raw.length;
+      this.#settled += 1;
+      yield;
+    }
+    if (last) this.#show(last);
+    this.#shown.splice(this.#settled + (last ? 1 : 0)).forEach(({ node }) => node.remove());
+  }
+
+  #show(piece) {
+    const at = this.#settled;
+    const was = this.#shown[at];
+    if (was && was.raw === piece.raw) return;
+    if (was?.code && was.name === piece.language && piece.text.startsWith(was.text)) {
+      was.code.update(piece.text);
+      Object.assign(was, { raw: piece.raw, text: piece.text });
+      return;
+    }
+    const made = piece.kind === "code" ? codeOf(piece) : proseOf(piece, this.#links, was);
+    const place = this.#table(piece);
+    const rows = place && made.node.querySelector("tbody");
+    if (rows) made.node = rows;
+    const parent = rows ? place : this.#container;
+    if (was?.node.parentNode === parent) {
+      was.node.replaceWith(made.node);
+    } else {
+      was?.node.remove();
+      const next = this.#shown.slice(at + 1).find(({ node }) => node.parentNode === parent);
+      parent.insertBefore(made.node, next?.node ?? null);
+    }
+    this.#shown[at] = { raw: piece.raw, ...made };
+  }
+
+  /** The table that the rows of a piece belong to. */
+  #table(piece) {
+    if (!piece.head) return null;
+    const { node } = this.#shown[this.#settled - 1];
+    return node.closest("table") ?? [...node.querySelectorAll("table")].at(-1) ?? null;
+  }
+}
+
+function codeOf({ language: name, text }) {
+  const node = document.createElement("div");
+  node.className = "block";
+  if (name === "math") {
+    node.append(displayed(text));
+    return { node };
+  }
+  const code = new CodeBlock(language(name));
+  code.update(text);
+  node.append(code.element);
+  return { node, code, name, text };
+}
+
+function proseOf(piece, links, was) {
+  const grown = was && (was.raw === null || piece.raw.startsWith(was.raw));
+  const notBelow = (grown && was.notBelow) || 0;
+  const early = piece.raw.length < notBelow;
+  const { node, costly } = render(piece, links, early ? "plain" : "markdown");
+  if (piece.more) node.dataset.more = "";
+  return { node, notBelow: costly ? 2 * piece.raw.length : notBelow };
 }

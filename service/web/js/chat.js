@@ -3,42 +3,50 @@
 
 import { Answer } from "./answer.js";
 import { ApiError } from "./api.js";
+import { History } from "./history.js";
 import { newId } from "./ids.js";
-import { keepPending, pending } from "./keep.js";
+import { keepPending, keepSettings, pending, settings } from "./keep.js";
+import { Repeat } from "./repeat.js";
 import { Stream } from "./stream.js";
-import { duration, sentence, title } from "./words.js";
+import { Watch } from "./watch.js";
+import { sentence, title, when } from "./words.js";
 
-// Messages per page of history: a few screens.
-const PAGE = 40;
 // A send that was under way when the page went is sent again by then (ms), else given back as a draft.
 const RESEND_WITHIN = 10 * 60_000;
-// A failed answer that names a wait up to this (s) is asked for again by itself, this often.
-const AGAIN_WITHIN = 60;
-const AGAIN_TIMES = 3;
 
-const blank = (defaults = {}) => ({ id: null, title: null, model: null, system_prompt: null, ...defaults });
+const blank = (defaults = {}) => ({ id: null, title: null, model: null, system_prompt: null, turns: 0, ...defaults });
+
+const GONE = "session_not_found";
 
 export class Chat {
   session = blank();
+  /** How answers are asked for in a new chat; later it is kept by its id. */
+  params = {};
+  /** "loading", "failed", "ready", or "gone": deleted or expired while it was open. */
+  state = "ready";
   #api;
   #conversation;
   #ui;
   #stream = null;
   #view = null;
   #pending = null;
-  #again = null; // {timer, left} of an automatic repeat
+  #repeat = new Repeat(() => this.regenerate());
   #opening = null;
-  #cursor = null;
+  #history = null;
+  #recovery;
+  #watch;
 
-  /** ui: changed(), draft(text), notify(text), say(text), show(sessionId) */
-  constructor({ api, conversation, ui }) {
+  /** ui: changed(), model() -> that of a new chat, giveBack(text), notify(text), say(text), show(sessionId), gone(sessionId) */
+  constructor({ api, conversation, recovery, ui }) {
     this.#api = api;
     this.#conversation = conversation;
+    this.#recovery = recovery;
     this.#ui = ui;
+    this.#watch = new Watch(api, { changed: (fields) => this.#changedElsewhere(fields), deleted: () => this.#vanished() });
   }
 
   get busy() {
-    return this.#stream !== null || this.#again?.timer !== undefined;
+    return this.#stream !== null || this.#repeat.waiting;
   }
 
   get #path() {
@@ -49,35 +57,114 @@ export class Chat {
 
   async open(id, defaults) {
     this.leave();
-    const opening = (this.#opening = {});
-    this.session = blank({ id, ...defaults });
-    this.#cursor = null;
-    this.#again = null;
+    this.#recovery.drop("chat");
+    this.#opening = null;
+    const { system_prompt = null, ...params } = settings(null);
+    this.params = params;
+    this.session = blank({ id, ...(id === null ? { system_prompt } : {}), ...defaults });
+    this.#history = null;
+    this.state = id === null ? "ready" : "loading";
     this.#ui.changed();
     if (id === null) return this.#conversation.welcome();
     this.#conversation.clear();
-    const kept = pending(id);
+    this.#conversation.state("loading", "Loading…");
+    await this.load();
+  }
+
+  /** Read the open session; what fails is tried again. Nothing is written to it before. */
+  load() {
+    const opening = (this.#opening = {});
+    return this.#recovery.load("chat", () => this.#load(opening));
+  }
+
+  async #load(opening) {
+    const kept = pending(this.session.id);
     try {
       // In this order: an answer that ends in between is in the messages.
       const session = await this.#api.json("GET", this.#path);
-      const page = await this.#page();
+      const history = new History(this.#api, this.#path);
+      const messages = await history.newest();
       if (opening !== this.#opening) return;
       this.session = session;
-      this.#cursor = page.next;
-      this.#conversation.show(page.data.reverse(), page.next !== null);
+      this.#history = history;
+      this.#conversation.show(messages, history.more);
     } catch (error) {
       if (opening !== this.#opening) return;
-      if (!(error instanceof ApiError)) throw error;
-      if (error.code !== "session_not_found" || !kept?.create) return this.#lost(error);
+      if (error.code !== GONE) return this.#unloaded(error);
+      if (!kept?.create) return this.#missing(kept);
       this.#conversation.show([], false); // its first send was cut off before it arrived
     }
+    this.state = "ready";
     this.#ui.changed();
     await this.#resume(kept);
+    this.attend();
   }
 
-  #lost(error) {
-    this.#ui.notify(sentence(error));
-    if (error.status === 404) this.#ui.show(null);
+  /** Watch what others do in the session, while it is open, seen, and no answer is being followed. */
+  attend() {
+    const watched = this.session.id !== null && this.state === "ready" && !this.#stream && !document.hidden;
+    if (watched) this.#watch.open(this.session.id);
+    else this.#watch.close();
+  }
+
+  /** How the session is now. What has been asked or answered elsewhere is read; what this page did it knows. */
+  #changedElsewhere(fields) {
+    const { turns, active_turn: active } = this.session;
+    this.session = { ...this.session, ...fields, turns, active_turn: active };
+    this.#ui.changed();
+    if (fields.turns !== turns || (fields.active_turn && !this.#stream)) this.#recovery.load("sync", () => this.#sync());
+  }
+
+  async #sync() {
+    const history = (this.#history ??= new History(this.#api, this.#path));
+    const session = await this.#api.json("GET", this.#path);
+    const messages = await history.newest(true);
+    if (history !== this.#history || this.busy || this.state !== "ready") return;
+    this.session = session;
+    if (!this.#conversation.update(messages)) return this.open(session.id); // more than a page has come
+    this.#ui.changed();
+    if (session.active_turn) this.#follow(session.active_turn, new Answer());
+    else await this.#explainLast();
+  }
+
+  #unloaded(error) {
+    this.state = "failed";
+    this.#conversation.state("failed", `This chat could not be loaded. ${sentence(error)}`);
+    this.#ui.changed();
+    throw error;
+  }
+
+  /** There is no session under the address: what was sent to it is a draft for a new one. */
+  #missing(kept) {
+    keepPending(this.session.id, null);
+    this.#ui.gone(this.session.id);
+    this.#ui.notify(sentence({ code: GONE }));
+    this.#ui.show(null);
+    const text = kept?.body?.content;
+    if (text) this.#ui.giveBack(text);
+  }
+
+  /** The open session is no longer there: what is shown stays, and nothing is added to it. */
+  #vanished() {
+    const { id } = this.session;
+    this.leave();
+    keepPending(id, null);
+    this.state = "gone";
+    this.#conversation.state("gone", `${sentence({ code: GONE })} What is shown here is all that is left of it.`);
+    this.#ui.gone(id);
+    this.#ui.changed();
+  }
+
+  /** True when the session may be written to; else says why not. */
+  #writable() {
+    if (this.state === "ready") return true;
+    const why = {
+      loading: "This chat is still being loaded.",
+      failed: "This chat is not loaded yet, so nothing can be added to it.",
+      gone: sentence({ code: GONE }),
+    };
+    this.#ui.notify(why[this.state]);
+    return false;
   }
 
   /** Go on where this tab, another one or the service is. */
@@ -87,9 +174,13 @@ export class Chat {
     keepPending(this.session.id, null);
     if (kept && !kept.turn && kept.body) {
       if (Date.now() - kept.at < RESEND_WITHIN) return this.#resend(kept);
-      this.#ui.draft(kept.body.content ?? kept.body.edit?.content ?? "");
+      this.#ui.giveBack(kept.body.content ?? kept.body.edit?.content ?? "");
     }
     if (active) return this.#follow(active, new Answer());
+    await this.#explainLast();
+  }
+
+  async #explainLast() {
     const last = this.#conversation.last;
     if (last && (last.role === "user" || last.failed) && last.turn) await this.#explain(last);
   }
@@ -99,33 +190,26 @@ export class Chat {
     const { session } = this;
     const turn = await this.#api.json("GET", `${this.#path}/turns/${last.turn}`).catch(() => null);
     if (!turn || session !== this.session || this.busy) return;
-    const error = turn.error && { ...turn.error, retryAfter: null };
+    // The wait was named when the answer failed, which was about when its question came.
+    const since = (Date.now() - (last.created || 0)) / 1000;
+    const left = (turn.error?.retry_after ?? 0) - since;
+    const error = turn.error && { ...turn.error, retryAfter: left > 0 ? left : null };
     if (last.role === "user") this.#conversation.addEnd(turn.state, error);
     else last.fail(error);
   }
 
-  #page() {
-    const cursor = this.#cursor === null ? "" : `&cursor=${encodeURIComponent(this.#cursor)}`;
-    return this.#api.json("GET", `${this.#path}/messages?order=desc&limit=${PAGE}${cursor}`);
-  }
-
   /** The page of history before what is shown. */
   async earlier() {
-    if (this.#cursor === null || this.#earlier) return;
-    const { session } = this;
-    this.#earlier = true;
+    const history = this.#history;
     try {
-      const page = await this.#page();
-      if (session !== this.session) return;
-      this.#cursor = page.next;
-      this.#conversation.prepend(page.data.reverse(), page.next !== null);
+      const messages = await history?.earlier();
+      if (messages && history === this.#history) this.#conversation.prepend(messages, history.more);
     } catch (error) {
-      this.#ui.notify(sentence(error));
-    } finally {
-      this.#earlier = false;
+      if (history !== this.#history) return;
+      if (error.code === GONE) this.#vanished();
+      else this.#ui.notify(`Earlier messages could not be read. ${sentence(error)}`);
     }
   }
-  #earlier = false;
 
   /** Keep what is needed to come back; called when the page may go away as well. */
   remember() {
@@ -136,36 +220,43 @@ export class Chat {
   }
 
   leave() {
+    this.#recovery.drop("sync");
+    this.#watch.close();
     this.remember();
     this.#stream?.leave();
-    clearTimeout(this.#again?.timer);
-    this.#stream = this.#view = this.#pending = this.#again = null;
+    this.#repeat.forget();
+    this.#stream = this.#view = this.#pending = null;
   }
 
-  nudge() {
-    this.#stream?.nudge();
-  }
+  nudge = () => this.#stream?.nudge();
 
   // Send
 
+  /** False where the text was not taken. */
   send(text) {
+    if (!this.#writable()) return false;
     const fresh = this.session.id === null;
     if (fresh) {
       this.session = { ...this.session, id: newId("s"), title: title(text) };
+      if (Object.keys(this.params).length) keepSettings(this.session.id, this.params);
       this.#ui.show(this.session.id);
     }
     const message = { id: newId("m"), content: text };
     this.#conversation.addUser(message);
-    const { id, title: name, model, system_prompt } = this.session;
+    const { id, title: name, system_prompt } = this.session;
+    const model = this.session.model ?? (fresh ? this.#ui.model() : null);
+    this.session = { ...this.session, model };
     this.#begin({
       create: fresh ? { id, title: name, model, system_prompt } : null,
       body: { content: text, message_id: message.id },
     });
     if (!fresh && !this.session.title) this.change({ title: title(text) });
+    return true;
   }
 
   /** False while an answer is running. */
   edit(messageId, text) {
+    if (!this.#writable()) return false;
     if (this.busy) {
       this.#ui.notify("An answer is running. Stop it first.");
       return false;
@@ -177,19 +268,20 @@ export class Chat {
   }
 
   regenerate() {
-    if (this.busy || !this.#conversation.lastUser) return;
+    if (this.busy || !this.#conversation.lastUser || !this.#writable()) return;
     this.#conversation.dropAfter(this.#conversation.lastUser.id);
     this.#begin({ body: { regenerate: true } });
   }
 
   /** Asked for by hand after a failure. */
   retry() {
-    clearTimeout(this.#again?.timer);
-    this.#again = null;
+    this.#repeat.forget();
     this.regenerate();
   }
 
   #begin(send) {
+    const set = Object.entries(settings(this.session.id)).filter(([, value]) => value !== null);
+    if (set.length) send.body.params = Object.fromEntries(set);
     this.#run({ send: { key: newId("k"), at: Date.now(), ...send }, answer: new Answer() });
   }
 
@@ -213,6 +305,7 @@ export class Chat {
       api: this.#api, session: this.session.id, send, turn, answer,
       on: {
         begun: () => {
+          this.session = { ...this.session, turns: this.session.turns + 1 };
           this.remember();
           this.#ui.changed();
         },
@@ -226,6 +319,7 @@ export class Chat {
     this.#stream = stream;
     this.#view = view;
     this.#pending = send;
+    this.#watch.close();
     this.remember();
     this.#ui.changed();
     this.#ui.say("The answer has begun");
@@ -237,38 +331,25 @@ export class Chat {
     view.turn = stream.turn;
     view.end();
     this.#ui.say({ completed: "The answer is complete", stopped: "Stopped" }[answer.state] ?? sentence(answer.error));
-    if (answer.state === "failed") this.#repeat(answer.error);
-    else this.#again = null;
+    if (answer.state !== "failed") this.#repeat.forget();
+    else if (this.#repeat.plan(answer.error)) view.link({ kind: "waiting", error: answer.error, seconds: answer.error.retryAfter });
     this.#ui.changed();
+    this.attend();
   }
 
   /** The send was not accepted (or was called off): nothing is lost, and the page shows what is true. */
   #refused(error, send, turn) {
     const { create, body } = send ?? {};
-    if (!turn && body?.content !== undefined) this.#ui.draft(body.content);
-    if (error) {
-      const wait = error.retryAfter ? ` Try again in ${duration(error.retryAfter)}.` : "";
-      this.#ui.notify(sentence(error) + wait);
+    const text = turn ? undefined : body?.content;
+    if (error?.code === GONE && !create) {
+      if (text !== undefined) this.#conversation.dropFrom(body.message_id);
+      this.#vanished();
+    } else {
+      if (error) this.#ui.notify(sentence(error) + when(error));
+      if (create) this.#ui.show(null, { model: create.model, system_prompt: create.system_prompt });
+      else this.open(this.session.id);
     }
-    if (create) this.#ui.show(null, { model: create.model, system_prompt: create.system_prompt });
-    else this.open(this.session.id);
-  }
-
-  /** A failed answer that may work in a moment is asked for again. */
-  #repeat(error) {
-    const left = this.#again?.left ?? AGAIN_TIMES;
-    if (!error.retryable || error.retryAfter === null || error.retryAfter > AGAIN_WITHIN || left === 0) {
-      this.#again = null;
-      return;
-    }
-    this.#again = { left: left - 1, timer: setTimeout(() => this.#regenerateAgain(), error.retryAfter * 1000) };
-    this.#view.link({ kind: "waiting", error, seconds: error.retryAfter });
-  }
-
-  #regenerateAgain() {
-    clearTimeout(this.#again?.timer);
-    this.#again = { left: this.#again?.left ?? AGAIN_TIMES };
-    this.regenerate();
+    if (text !== undefined) this.#ui.giveBack(text);
   }
 
   // What one can do about a running answer
@@ -283,9 +364,8 @@ export class Chat {
   }
 
   #callOff() {
-    if (!this.#again?.timer) return;
-    clearTimeout(this.#again.timer);
-    this.#again = null;
+    if (!this.#repeat.callOff()) return;
+    this.#repeat.forget();
     this.#view.link(null);
     this.#view.fail(this.#view.error);
     this.#ui.changed();
@@ -294,19 +374,26 @@ export class Chat {
   /** Do not wait for the end of a countdown. */
   now() {
     if (this.#stream) this.#stream.hurry();
-    else this.#regenerateAgain();
+    else this.#repeat.now();
   }
 
   /** Change title, model or system prompt, here and in the store. */
   async change(fields) {
-    this.session = { ...this.session, ...fields };
+    if (!this.#writable()) return this.#ui.changed();
+    const { session } = this;
+    const before = Object.fromEntries(Object.keys(fields).map((name) => [name, session[name]]));
+    this.session = { ...session, ...fields };
     this.#ui.changed();
-    if (this.session.id === null) return;
+    if (session.id === null) return;
+    if (this.#pending?.create) return void Object.assign(this.#pending.create, fields); // it goes with the first send
     try {
       await this.#api.json("PATCH", this.#path, { body: fields });
-      this.#ui.changed();
     } catch (error) {
+      if (session.id !== this.session.id) return;
+      if (error.code === GONE) return this.#vanished();
+      this.session = { ...this.session, ...before };
       this.#ui.notify(`That was not saved. ${sentence(error)}`);
     }
+    this.#ui.changed();
   }
 }

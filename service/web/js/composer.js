@@ -1,14 +1,20 @@
-// The field in which a message is written: Enter, growing with its text, send or stop.
+// The field in which a message is written: Enter, growing with its text, send or stop; what is in it is
+// kept for its chat until it is sent.
 
 import { byId } from "./dom.js";
+import { draft, keepDraft } from "./keep.js";
+
+// On a screen that is touched there is no Shift: Enter makes a line, the button sends.
+const touched = matchMedia("(hover: none) and (pointer: coarse)");
 
 export class Composer {
   #form = byId("composer");
   #field = byId("field");
   #button = byId("send");
   #busy = false;
+  #chat = undefined; // the id of the chat that the text is for, null for a new one
 
-  /** on: send(text), stop(), editLast() */
+  /** on: send(text) -> false where it was not taken, stop(), editLast() */
   constructor(on) {
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -16,13 +22,16 @@ export class Composer {
       const text = this.#field.value;
       if (!text.trim()) return;
       this.draft("");
-      on.send(text);
+      if (on.send(text) === false) this.draft(text);
     });
-    this.#field.addEventListener("input", () => this.#fit());
+    this.#field.addEventListener("input", () => {
+      keepDraft(this.#chat, this.#field.value);
+      this.#fit();
+    });
     this.#field.addEventListener("keydown", (event) => {
       // 229: an input method is composing, and Enter only ends its word.
       if (event.isComposing || event.keyCode === 229) return;
-      if (event.key === "Enter" && !event.shiftKey) {
+      if (event.key === "Enter" && this.#sends(event)) {
         event.preventDefault();
         if (!this.#busy) this.#form.requestSubmit();
       } else if (event.key === "ArrowUp" && this.#field.value === "" && !this.#busy) {
@@ -30,15 +39,36 @@ export class Composer {
         on.editLast();
       }
     });
+    touched.addEventListener("change", () => this.#hint());
+    this.#hint();
   }
 
-  get text() {
-    return this.#field.value;
+  #sends(event) {
+    return event.ctrlKey || event.metaKey || (!event.shiftKey && !touched.matches);
+  }
+
+  #hint() {
+    this.#field.enterKeyHint = touched.matches ? "enter" : "send";
+  }
+
+  /** Write for another chat: its draft comes, the one that was here stays with its own. */
+  open(chat) {
+    if (chat === this.#chat) return;
+    this.#chat = chat;
+    this.#field.value = draft(chat);
+    this.#fit();
   }
 
   draft(text) {
     this.#field.value = text;
+    keepDraft(this.#chat, text);
     this.#fit();
+  }
+
+  /** Text that was sent and not taken comes back, before what has been written since. */
+  giveBack(text) {
+    const since = this.#field.value;
+    this.draft(since.trim() && since !== text ? `${text}\n\n${since}` : text);
   }
 
   focus() {

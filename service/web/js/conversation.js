@@ -9,11 +9,12 @@ export class Conversation {
   #list = byId("messages");
   #earlier = byId("earlier");
   #welcome = byId("welcome");
+  #state = byId("state");
   #views = [];
   #on;
   #scroll;
 
-  /** on: earlier(), edit(id, text) -> was it taken, regenerate(), again(), now(), cancel() */
+  /** on: earlier(), edit(id, text) -> was it taken, regenerate(), again(), now(), cancel(), continued(), reload(), fresh() */
   constructor(on) {
     this.#on = on;
     this.#scroll = new Scroll({
@@ -21,6 +22,7 @@ export class Conversation {
     });
     this.#list.addEventListener("click", (event) => this.#click(event.target.closest("[data-do]")));
     this.#earlier.addEventListener("click", on.earlier);
+    this.#state.addEventListener("click", (event) => on[event.target.closest("[data-do]")?.dataset.do]?.());
   }
 
   get lastUser() {
@@ -29,6 +31,11 @@ export class Conversation {
 
   get last() {
     return this.#views.at(-1);
+  }
+
+  /** What was asked, as far as it is loaded. */
+  get questions() {
+    return this.#views.filter((view) => view.role === "user").map((view) => view.text);
   }
 
   has(id) {
@@ -41,11 +48,24 @@ export class Conversation {
     this.#list.setAttribute("aria-busy", "true"); // history is not read out as news
     this.#welcome.hidden = true;
     this.#earlier.hidden = true;
+    this.state(null);
   }
 
   welcome() {
     this.clear();
     this.#welcome.hidden = false;
+    this.#scroll.toStart();
+  }
+
+  /** Say what is the matter with the chat as a whole: "loading", "failed" or "gone"; null is nothing. */
+  state(kind, words = "") {
+    const [text, again, fresh] = this.#state.children;
+    this.#state.hidden = kind === null;
+    this.#state.dataset.kind = kind ?? "";
+    if (text.textContent !== words) text.textContent = words;
+    again.hidden = kind !== "failed";
+    fresh.hidden = kind !== "gone";
+    if (kind === "gone") this.#scroll.toEnd();
   }
 
   /** Messages, oldest first; `more` where there are earlier ones. */
@@ -56,6 +76,22 @@ export class Conversation {
     this.#welcome.hidden = this.#views.length > 0;
     this.#scroll.toEnd();
     this.#news();
+  }
+
+  /** The newest messages as they are now; false where they have nothing in common with what is shown. */
+  update(messages) {
+    const begin = messages.length ? this.#views.findIndex((view) => same(view, messages[0])) : 0;
+    if (begin < 0) return false;
+    let i = 0;
+    for (; i < messages.length && this.#views[begin + i] && same(this.#views[begin + i], messages[i]); i++) {
+      const view = this.#views[begin + i];
+      if (view.role === "user" && view.text !== messages[i].content) view.text = messages[i].content;
+    }
+    while (this.#views.length > begin + i) this.#drop(this.last);
+    this.#put(messages.slice(i).map(viewOf), null);
+    this.#welcome.hidden = this.#views.length > 0;
+    this.#scroll.keep();
+    return true;
   }
 
   prepend(messages, more) {
@@ -110,6 +146,13 @@ export class Conversation {
     this.#views = this.#views.filter((other) => other !== view);
   }
 
+  /** Forget a user message that the service did not take, and what follows it. */
+  dropFrom(id) {
+    if (!this.has(id)) return;
+    this.dropAfter(id);
+    this.#drop(this.last);
+  }
+
   rewrite(id, text) {
     const view = this.#views.find((other) => other.id === id);
     if (view) view.text = text;
@@ -160,10 +203,17 @@ export class Conversation {
     if (what === "copy") copy(view.text, button);
     else if (what === "copy-code") copy(button.closest("figure").querySelector("pre").textContent, button);
     else if (what === "edit") this.edit(view.id);
+    else if (what === "unfold") view.unfold();
     else this.#on[what]?.();
   }
 }
 
 function viewOf(message) {
   return message.role === "user" ? new UserView(message) : AnswerView.of(message);
+}
+
+/** Is that the view of this message? An answer that has grown here has no id of its own. */
+function same(view, { role, id, turn_id, content }) {
+  if (view.role !== role) return false;
+  return role === "user" ? view.id === id : view.turn === turn_id && view.text === content;
 }

@@ -4,7 +4,7 @@
 import { byId } from "./dom.js";
 
 /** Show a dialog; resolves to `value()` when its form is sent, else to null. */
-function ask(dialog, value) {
+export function ask(dialog, value) {
   return new Promise((resolve) => {
     const form = dialog.querySelector("form");
     let decided = null;
@@ -39,15 +39,26 @@ export function askTitle(title) {
   return answer;
 }
 
-export function askDelete(title) {
-  byId("delete-name").textContent = title;
+/** One chat by its title, or as many as `count` says. */
+export function askDelete(title, count = 1) {
+  byId("delete-title").textContent = count > 1 ? `Delete ${count} chats?` : "Delete this chat?";
+  byId("delete-name").textContent = title === null ? `${count} of your chats` : `“${title}”`;
   return ask(byId("delete-dialog"), () => true);
 }
 
-export function askSystemPrompt(prompt) {
-  const field = byId("system-field");
-  field.value = prompt ?? "";
-  return ask(byId("settings-dialog"), () => field.value.trim());
+/** How answers are asked for: {system_prompt, temperature, reasoning_effort, keep}; what is not set is null. */
+export function askSettings({ system_prompt, temperature, reasoning_effort }) {
+  const [prompt, heat, effort, keep] = ["system-field", "temperature-field", "effort-field", "settings-keep"].map(byId);
+  prompt.value = system_prompt ?? "";
+  heat.value = temperature ?? "";
+  effort.value = reasoning_effort ?? "";
+  keep.checked = false;
+  return ask(byId("settings-dialog"), () => ({
+    system_prompt: prompt.value.trim() || null,
+    temperature: heat.value === "" ? null : Number(heat.value),
+    reasoning_effort: effort.value || null,
+    keep: keep.checked,
+  }));
 }
 
 /** {key, keep}; `wrong` when one was tried before. */

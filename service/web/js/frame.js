@@ -93,8 +93,16 @@ export function models(select, list) {
   );
 }
 
-export function chooseModel(select, id) {
+/** `own`: the chat's model, shown also where it is not offered any more; `last`: that of new chats, if it still is. */
+export function chooseModel(select, own, last) {
+  const offered = (id) => [...select.options].some((option) => option.value === id);
+  if (own && !offered(own)) select.add(new Option(own, own));
   const fallback = select.querySelector("[data-default=yes]")?.value ?? "";
-  if (id && ![...select.options].some((option) => option.value === id)) select.add(new Option(id, id));
-  select.value = id ?? fallback;
+  select.value = own ?? (offered(last) ? last : fallback);
+}
+
+/** What is chosen; null for the service's own choice, which may change. */
+export function chosen(select) {
+  const option = select.selectedOptions[0];
+  return !option || option.dataset.default === "yes" ? null : option.value;
 }

@@ -1,4 +1,5 @@
-// What the browser keeps: the API key, the theme, and the sends whose answers are still running.
+// What the browser keeps: the API key, the theme, the model last chosen, drafts, and the sends whose
+// answers are still running.
 // Storage may be off or full; then nothing is kept and everything else works.
 
 const PENDING = "chat.pending.";
@@ -45,3 +46,56 @@ export function pending(session) {
 
 export const keepPending = (session, value) =>
   write("sessionStorage", PENDING + session, value && JSON.stringify(value));
+
+/** The model that was chosen last, for new chats. */
+export const chosenModel = () => read("localStorage", "chat.model");
+export const keepModel = (id) => write("localStorage", "chat.model", id);
+
+// What is written for a chat and not sent; null is a new one. For this tab: another may write another.
+const DRAFT = "chat.draft.";
+
+export const draft = (chat) => read("sessionStorage", DRAFT + (chat ?? "")) ?? "";
+export const keepDraft = (chat, text) => write("sessionStorage", DRAFT + (chat ?? ""), text || null);
+
+/** The chats that stand on top of the list in this browser, by id. */
+export const pins = () => (read("localStorage", "chat.pins") ?? "").split(" ").filter(Boolean);
+
+/** On top, or no longer; the oldest of too many goes. */
+export function pin(id, yes) {
+  const others = pins().filter((other) => other !== id);
+  write("localStorage", "chat.pins", [...others, ...(yes ? [id] : [])].slice(-20).join(" ") || null);
+}
+
+/** Nothing of whoever was here stays: key, drafts, pins. The theme may. */
+export function forgetAll() {
+  const kept = theme();
+  for (const storage of ["sessionStorage", "localStorage"]) {
+    try {
+      for (const name of Object.keys(globalThis[storage])) if (name.startsWith("chat.")) globalThis[storage].removeItem(name);
+    } catch {
+      // Off: there is nothing.
+    }
+  }
+  keepTheme(kept);
+}
+
+// How answers are asked for: {temperature, reasoning_effort} by chat, "" is what new ones begin with,
+// together with their system prompt. Of chats that were set long ago it is forgotten.
+const SETTINGS = "chat.settings";
+const MOST_SETTINGS = 100;
+
+function allSettings() {
+  try {
+    return JSON.parse(read("localStorage", SETTINGS) ?? "{}");
+  } catch {
+    return {};
+  }
+}
+
+export const settings = (id) => allSettings()[id ?? ""] ?? {};
+
+export function keepSettings(id, value) {
+  const { "": fresh, [id ?? ""]: was, ...others } = allSettings();
+  const kept = Object.entries(others).slice(-MOST_SETTINGS);
+  write("localStorage", SETTINGS, JSON.stringify({ "": fresh, ...Object.fromEntries(kept), [id ?? ""]: value }));
+}

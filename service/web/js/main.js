@@ -4,11 +4,13 @@ import { Api } from "./api.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
-import { askDelete, askKey, askSystemPrompt, askTitle, showShortcuts } from "./dialogs.js";
+import { askDelete, askKey, askSettings, askTitle, showShortcuts } from "./dialogs.js";
 import { byId } from "./dom.js";
-import { chooseModel, Drawer, models, prompts, themeButton } from "./frame.js";
-import { apiKey, keepApiKey } from "./keep.js";
-import { notify, say } from "./notice.js";
+import { keepFocus, watchFocus } from "./focus.js";
+import { chooseModel, chosen, Drawer, models, prompts, themeButton } from "./frame.js";
+import { apiKey, chosenModel, forgetAll, keepApiKey, keepModel, keepSettings, settings } from "./keep.js";
+import { notify, say, settled } from "./notice.js";
+import { Recovery } from "./recovery.js";
 import { Sidebar } from "./sidebar.js";
 import { sentence } from "./words.js";
 
@@ -23,8 +25,11 @@ let declined = false;
 async function enterKey(wrong) {
   const entered = await askKey(wrong);
   declined = entered === null;
-  if (entered) keepApiKey(entered.key, entered.keep);
-  return !declined;
+  if (declined) return false;
+  keepApiKey(entered.key, entered.keep);
+  settled();
+  setTimeout(() => recovery.nudge()); // after the call that asked, all that had to wait for a key
+  return true;
 }
 
 /** True when there is another key than the one that was refused. Who said "not now" is not asked by mere reads. */
@@ -40,6 +45,11 @@ async function askForKey(refused, method) {
 
 const api = new Api({ apiKey, askForKey });
 const drawer = new Drawer();
+const COMPLAINTS = { list: "The list of chats could not be read.", models: "The models could not be read." };
+const recovery = new Recovery({
+  failed: (name, error) => COMPLAINTS[name] && notify(`${COMPLAINTS[name]} ${sentence(error)}`, name),
+  succeeded: settled,
+});
 const conversation = new Conversation({
   earlier: () => chat.earlier(),
   edit: (id, text) => chat.edit(id, text),
@@ -47,11 +57,18 @@ const conversation = new Conversation({
   again: () => chat.retry(),
   now: () => chat.now(),
   cancel: () => chat.stop(),
+  reload: () => chat.load(),
+  fresh: () => {
+    const { text } = composer;
+    composer.draft("");
+    newChat();
+    if (text) composer.giveBack(text);
+  },
 });
 const composer = new Composer({
   send: (text) => {
-    notify(null);
-    chat.send(text);
+    settled();
+    return chat.send(text);
   },
   stop: () => chat.stop(),
   editLast: () => conversation.lastUser && conversation.edit(conversation.lastUser.id),
@@ -60,27 +77,46 @@ const sidebar = new Sidebar(api, {
   rename: rename,
   exported: exportSession,
   remove: remove,
-  failed: (error) => notify(`The list of chats could not be read. ${sentence(error)}`),
+  removeAll: removeAll,
+  failed: (error) => notify(`${COMPLAINTS.list} ${sentence(error)}`),
+  watch: () => listSessions(),
 });
+const listSessions = () => recovery.load("list", () => sidebar.refresh());
 const chat = new Chat({
   api,
   conversation,
-  ui: { changed, draft: (text) => composer.draft(text), notify, say, show },
+  recovery,
+  ui: {
+    changed,
+    model: () => chosen(select),
+    giveBack: (text) => composer.giveBack(text),
+    notify,
+    say,
+    show,
+    gone: (id) => sidebar.forget(id),
+  },
 });
 
 /** Something about the open session is different now. */
 let was = "";
 function changed() {
-  const { session, busy } = chat;
-  const title = session.title || (session.id === null ? "New chat" : "Untitled chat");
+  const { session, busy, state } = chat;
+  const loaded = state === "ready" || state === "gone";
+  const title = session.title || (session.id === null ? "New chat" : loaded ? "Untitled chat" : "Chat");
   byId("title").textContent = title;
   document.title = session.id === null ? "Chat" : `${title} · Chat`;
-  chooseModel(select, session.model);
+  const writable = state === "ready";
+  chooseModel(select, session.model, session.id === null ? chosenModel() : null);
+  select.disabled = byId("settings").disabled = !writable;
+  composer.open(session.id);
   composer.busy(busy);
-  sidebar.current(session, busy);
+  if (loaded && session.id !== null) sidebar.remember(session.id, conversation.questions);
+  sidebar.current(state === "gone" ? { id: null } : session, busy, loaded);
   const now = JSON.stringify([session.id, session.title, busy]);
-  if (now !== was) sidebar.refresh();
+  if (now !== was) listSessions();
+  if (now !== was && session.id !== null) tabs.postMessage(null);
   was = now;
+  keepFocus();
 }
 
 // Where one is
@@ -102,7 +138,7 @@ function follow() {
 }
 
 function newChat() {
-  notify(null);
+  settled();
   show(null);
   drawer.chosen();
   composer.invite();
@@ -117,50 +153,98 @@ async function rename(session) {
   await attempt(() => api.json("PATCH", path(session), { body: { title } }), "The chat was not renamed.");
 }
 
-async function exportSession(session) {
+async function exportSession(session, ending) {
   await attempt(async () => {
+    const { fileName, markdown, save } = await import("./export.js");
     const response = await api.fetch("GET", `${path(session)}/export`);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(await response.blob());
-    link.download = `${(session.title || session.id).replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60)}.json`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    const blob = ending === "md" ? new Blob([markdown(await response.json())], { type: "text/markdown" }) : await response.blob();
+    save(blob, fileName(session, ending));
   }, "The chat was not exported.");
 }
 
 async function remove(session) {
   if (!(await askDelete(session.title || "Untitled chat"))) return;
-  const open = session.id === chat.session.id;
-  if (open) chat.leave();
-  await attempt(() => api.json("DELETE", path(session)), "The chat was not deleted.");
-  if (open) newChat();
+  const gone = await attempt(() => api.json("DELETE", path(session)), "The chat was not deleted.");
+  if (!gone) return;
+  if (session.id === chat.session.id) {
+    chat.leave();
+    newChat();
+  }
   sidebar.forget(session.id);
+}
+
+/** Delete several, a few at a time; those that were not stay in the list. */
+async function removeAll(ids) {
+  if (!(await askDelete(null, ids.length))) return false;
+  const left = [...ids];
+  const next = async () => {
+    for (let id = left.pop(); id; id = left.pop()) {
+      const gone = await attempt(() => api.json("DELETE", path({ id })), "Not all chats were deleted.");
+      if (!gone) continue;
+      if (id === chat.session.id) {
+        chat.leave();
+        newChat();
+      }
+      sidebar.forget(id);
+    }
+  };
+  await Promise.all([next(), next(), next()]);
+  return true;
 }
 
 const path = (session) => `v1/sessions/${encodeURIComponent(session.id)}`;
 
+// Other tabs of this browser list their chats anew; other devices do when they are looked at.
+const tabs = new BroadcastChannel("chat.list");
+tabs.onmessage = () => listSessions();
+
+/** True when it worked, or there was nothing left to do it to. */
 async function attempt(action, complaint) {
   try {
     await action();
-    sidebar.refresh();
+    settled();
   } catch (error) {
-    if (error.code !== "session_not_found") notify(`${complaint} ${sentence(error)}`);
+    if (error.code !== "session_not_found") {
+      notify(`${complaint} ${sentence(error)}`);
+      return false;
+    }
   }
+  listSessions();
+  tabs.postMessage(null);
+  return true;
 }
 
 // What one does with the page
 
-select.addEventListener("change", () => chat.change({ model: select.value }));
+select.addEventListener("change", () => {
+  keepModel(select.value);
+  chat.change({ model: select.value });
+});
 byId("new").addEventListener("click", newChat);
 byId("shortcuts").addEventListener("click", showShortcuts);
 byId("key").addEventListener("click", async () => {
-  if (!(await enterKey(false))) return;
-  notify(null);
-  sidebar.refresh();
+  if (await enterKey(false)) listSessions();
 });
 byId("settings").addEventListener("click", async () => {
-  const prompt = await askSystemPrompt(chat.session.system_prompt);
-  if (prompt !== null) chat.change({ system_prompt: prompt || null });
+  const { id, system_prompt } = chat.session;
+  const chosen = await askSettings({ ...(id === null ? chat.params : settings(id)), system_prompt });
+  if (chosen === null || id !== chat.session.id) return;
+  const { keep, ...set } = chosen;
+  const { system_prompt: prompt, ...params } = set;
+  if (keep) keepSettings(null, set);
+  if (id === null) chat.params = params;
+  else keepSettings(id, params);
+  if (prompt !== system_prompt) chat.change({ system_prompt: prompt });
+});
+byId("usage").addEventListener("click", async () => {
+  const { showUsage } = await import("./usage.js");
+  await attempt(() => showUsage(api), "The usage could not be read.");
+});
+byId("sign-out").addEventListener("click", () => {
+  chat.open(null);
+  forgetAll();
+  location.replace(location.pathname);
+  location.reload();
 });
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
@@ -189,20 +273,37 @@ addEventListener("keydown", (event) => {
 addEventListener("popstate", follow);
 addEventListener("hashchange", follow);
 addEventListener("pagehide", () => chat.remember());
-addEventListener("online", () => chat.nudge());
+addEventListener("online", wake);
 // Timers stand still while a machine sleeps: a gap between two of them means that it has woken up.
 let tick = Date.now();
 setInterval(() => {
-  if (Date.now() - tick > 4 * TICK_MS) chat.nudge();
+  if (Date.now() - tick > 4 * TICK_MS) wake();
   tick = Date.now();
 }, TICK_MS);
 document.addEventListener("visibilitychange", () => {
+  chat.attend();
   if (document.hidden) return chat.remember();
-  chat.nudge();
-  sidebar.refresh();
+  wake();
+  listSessions();
 });
 
-async function start() {
+/** The line may be back: what waits for it need not wait any longer. */
+function wake() {
+  chat.nudge();
+  recovery.nudge();
+}
+
+async function loadModels() {
+  const [list, health] = await Promise.all([api.json("GET", "v1/models"), api.json("GET", "health").catch(() => null)]);
+  models(select, list.data);
+  byId("demo").hidden = health?.upstream !== "demo";
+  byId("key").hidden &&= apiKey() === null;
+  byId("sign-out").hidden = apiKey() === null;
+  changed();
+}
+
+function start() {
+  watchFocus();
   themeButton();
   prompts((text) => {
     composer.draft(text);
@@ -210,12 +311,7 @@ async function start() {
   });
   chat.open(addressed());
   composer.invite();
-  const [list, health] = await Promise.allSettled([api.json("GET", "v1/models"), api.json("GET", "health")]);
-  if (list.status === "fulfilled") models(select, list.value.data);
-  else notify(`The models could not be read. ${sentence(list.reason)}`);
-  byId("demo").hidden = health.value?.upstream !== "demo";
-  byId("key").hidden &&= apiKey() === null;
-  changed();
+  recovery.load("models", loadModels);
 }
 
 start();

@@ -1,11 +1,11 @@
-// Markdown that nobody vouches for, to DOM that can do nothing: marked parses, DOMPurify decides.
-// HTML in the text is shown as text, pictures become links (a remote picture would tell its host what
-// was said), links lead to http, https and mailto only. No styles, forms, ids or classes get through.
+// Markdown that nobody vouches for, to DOM: marked parses, sanitize.js decides. HTML in the text is shown
+// as text, pictures become links (a remote picture would tell its host what was said). Each paragraph,
+// item and cell runs in the direction of its own letters.
 
-import "../vendor/dompurify/purify.min.js";
-import { blocks as parse, parser } from "./parse.js";
-
-const purify = globalThis.DOMPurify;
+import { CodeBlock } from "./code.js";
+import { typeset } from "./math.js";
+import { blocks as parse, definitions as defined, parser, plain } from "./parse.js";
+import { sanitize } from "./sanitize.js";
 
 const TAGS = [
   "p", "br", "hr", "strong", "em", "del", "s", "u", "b", "i", "mark", "sub", "sup", "kbd", "code", "pre",
@@ -15,66 +15,65 @@ const TAGS = [
 const ATTRIBUTES = ["href", "title", "align", "start", "class"];
 // Tags without attributes that models use on purpose; everything else in angle brackets is text.
 const PLAIN_TAG = /^<\/?(?:br|b|i|u|s|em|strong|mark|sub|sup|kbd)\s*\/?>$/i;
-const LANGUAGE = /^language-[\w+#.-]{1,30}$/;
+const LANGUAGE = /^[\w+#.-]{1,30}$/;
+// Formulas travel through the sanitizer as code of these languages, which no Markdown inline can have.
+const FORMULA = "language-math";
+const DISPLAYED = "language-math-block";
+const RIGHT_TO_LEFT = /^[^\p{L}]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 
 const escape = (text) =>
   text.replace(/[&<>"]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[sign]);
 
-const marked = parser({
-  html: ({ text, block }) => (PLAIN_TAG.test(text.trim()) ? text : block ? `<p>${escape(text)}</p>` : escape(text)),
-  image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
-  checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
-});
+const marked = parser(
+  {
+    html: ({ text, block }) => (PLAIN_TAG.test(text.trim()) ? text : block ? `<p>${escape(text)}</p>` : escape(text)),
+    image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
+    checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
+  },
+  (tex, display, raw) =>
+    tex ? `<code class="${display ? DISPLAYED : FORMULA}" title="${escape(tex)}">${escape(raw)}</code>` : escape(raw),
+);
 
-purify.addHook("uponSanitizeAttribute", (node, data) => {
-  if (data.attrName === "class") data.keepAttr = node.nodeName === "CODE" && LANGUAGE.test(data.attrValue);
-});
-purify.addHook("afterSanitizeAttributes", (node) => {
-  if (node.nodeName !== "A") return;
-  node.setAttribute("rel", "noopener noreferrer");
-  node.setAttribute("target", "_blank");
-});
+/** What the references of a whole text mean, for `render`. */
+export const definitions = (text) => defined(marked, text);
 
-/** The top-level blocks of a text (its line ends being \n); joined, their `raw` is the text. */
-export const blocks = (text) => parse(marked, text);
-
-/** A block as DOM. */
-export function render(block) {
+/** A piece of prose as DOM, and whether parsing it was given up. `as`: "plain" for the text as it is. */
+export function render({ raw, head }, links, as = "markdown") {
   const node = document.createElement("div");
   node.className = "block";
+  const found = as === "plain" ? plain(raw) : parse(marked, head + raw, links);
   try {
-    const html = marked.parser([block]);
-    node.append(
-      purify.sanitize(html, {
-        ALLOWED_TAGS: TAGS,
-        ALLOWED_ATTR: ATTRIBUTES,
-        ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
-        ADD_URI_SAFE_ATTR: ["align", "start"],
-        ALLOW_DATA_ATTR: false,
-        ALLOW_ARIA_ATTR: false,
-        RETURN_DOM_FRAGMENT: true,
-      }),
-    );
+    node.append(sanitize(marked.parser(found), TAGS, ATTRIBUTES));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    node.textContent = block.raw;
+    node.textContent = raw;
   }
+  if (head) node.querySelector("thead")?.remove();
   node.querySelectorAll("pre").forEach(frame);
+  node.querySelectorAll(`code[class^=${FORMULA}]`).forEach(formula);
+  direct(node);
   node.querySelectorAll("table").forEach((table) => wrap(table, "wide", "Table"));
-  return node;
+  return { node, costly: found.costly ?? false };
 }
 
-/** Code gets its language and a button that copies it. */
+/** The language of a fence; "" where it names none. */
+export const language = (name) => (LANGUAGE.test(name ?? "") ? name : "");
+
+/** Code inside of something else. What is a block of its own grows in place (blocks.js). */
 function frame(pre) {
-  const figure = document.getElementById("code-template").content.firstElementChild.cloneNode(true);
-  const language = pre.firstElementChild?.className.replace("language-", "") ?? "";
-  figure.querySelector("span").textContent = language || "text";
-  figure.querySelector("button").setAttribute("aria-label", `Copy this ${language || "code"}`);
-  pre.replaceWith(figure);
-  figure.append(pre);
-  pre.tabIndex = 0;
-  pre.setAttribute("role", "group");
-  pre.setAttribute("aria-label", language ? `Code, ${language}` : "Code");
+  const block = new CodeBlock(language(pre.firstElementChild?.className.replace("language-", "")));
+  block.update(pre.textContent);
+  pre.replaceWith(block.element);
+}
+
+function formula(code) {
+  typeset(code, code.title, code.className === DISPLAYED);
+}
+
+function direct(node) {
+  // An element whose children have directions of their own would not look at their letters.
+  node.querySelectorAll(".block > :is(p, h1, h2, h3, h4, h5, h6), li, blockquote, td, th").forEach((part) => (part.dir = "auto"));
+  node.querySelectorAll("table").forEach((table) => (table.dir = RIGHT_TO_LEFT.test(table.textContent) ? "rtl" : "ltr"));
 }
 
 /** Scrolls by itself where it is wider than the page, by keyboard too. */

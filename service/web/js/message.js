@@ -1,18 +1,27 @@
 // The views of one message: what a user said, and an answer that may still be growing.
 // A growing answer is drawn at most once per frame, and less often where a frame is dear.
 
-import { Blocks } from "./blocks.js";
+import { Drawing } from "./drawing.js";
 import { countDown, fromTemplate } from "./dom.js";
-import { duration, sentence } from "./words.js";
+import { duration, facts, sentence, when } from "./words.js";
 
+// A question beyond this many characters or lines is folded: nobody scrolls past 11,000 px to the answer.
+const FOLD_CHARACTERS = 2000;
+const FOLD_LINES = 24;
+// What an answer was cut by, in words.
+const CUTS = {
+  length: "The answer is cut: it reached the most that the model may write at once.",
+  content_filter: "The answer is cut: the provider's filter has ended it.",
+};
 // Drawing may take this share of the time: a 50 kB paragraph on a phone then draws every 100 ms.
 const DRAWING_SHARE = 1 / 4;
 
 export class UserView {
   role = "user";
 
-  constructor({ id, content, turn_id }) {
+  constructor({ id, content, turn_id, created = 0 }) {
     this.id = id;
+    this.created = created;
     this.turn = turn_id;
     this.element = fromTemplate("user-template");
     this.element.dataset.id = id;
@@ -25,12 +34,29 @@ export class UserView {
 
   set text(text) {
     this.element.firstElementChild.textContent = text;
+    const long = text.length > FOLD_CHARACTERS || text.split("\n", FOLD_LINES + 1).length > FOLD_LINES;
+    this.#fold(long ? "folded" : null);
+  }
+
+  /** Show all of a long text, or its beginning. */
+  unfold() {
+    this.#fold(this.element.dataset.fold === "folded" ? "open" : "folded");
+  }
+
+  #fold(state) {
+    const button = this.element.querySelector("[data-do=unfold]");
+    button.hidden = state === null;
+    button.setAttribute("aria-expanded", String(state === "open"));
+    button.textContent = state === "open" ? "Show less" : "Show all";
+    if (state) this.element.dataset.fold = state;
+    else delete this.element.dataset.fold;
   }
 }
 
 export class AnswerView {
   role = "assistant";
   id = null;
+  created = 0;
   text = "";
   failed = false;
   error = null;
@@ -45,28 +71,29 @@ export class AnswerView {
   constructor(onDraw = () => {}) {
     this.#onDraw = onDraw;
     this.element = fromTemplate("answer-template");
-    for (const name of ["reasoning", "thoughts", "text", "waiting", "link", "failure", "note"]) {
+    for (const name of ["reasoning", "thoughts", "text", "waiting", "link", "failure", "cut", "note", "facts"]) {
       this.#parts[name] = this.element.querySelector(`.${name}`);
     }
-    this.#blocks = new Blocks(this.#parts.text);
+    this.#blocks = new Drawing(this.#parts.text);
   }
 
   /** An answer of the history. */
-  static of({ id, content, reasoning = "", state, turn_id }) {
+  static of({ id, content, reasoning = "", state, turn_id, finish_reason, created, model, usage }) {
     const view = new AnswerView();
     view.id = id;
     view.turn = turn_id;
     view.#reason(reasoning, false);
     view.text = content;
     view.#blocks.finish(content);
-    view.#finished(state, null);
+    view.created = created;
+    view.#finished({ state, finishReason: finish_reason, model, usage, created });
     return view;
   }
 
   /** In the place of an answer that ended without a word. */
   static none(state, error) {
     const view = new AnswerView();
-    view.#finished(state, error);
+    view.#finished({ state, error });
     return view;
   }
 
@@ -112,21 +139,24 @@ export class AnswerView {
   /** The answer has ended: draw all of it now, frames or not. */
   end() {
     cancelAnimationFrame(this.#frame);
-    const { text, state, error } = this.#answer;
     this.#draw();
-    this.#blocks.finish(text);
+    this.#blocks.finish(this.#answer.text);
     this.#parts.text.style.minHeight = "";
     this.#parts.text.removeAttribute("data-void");
     this.element.removeAttribute("aria-busy");
-    this.#finished(state, error);
+    this.#finished(this.#answer);
     this.#onDraw();
   }
 
-  #finished(state, error) {
+  #finished({ state, error = null, finishReason = null, model = null, usage = null, created = Date.now() }) {
     this.link(null);
+    this.#parts.facts.textContent = facts({ model, usage, created });
     this.element.toggleAttribute("data-empty", !this.text);
-    const notes = { stopped: "Stopped", completed: this.text ? "" : "The answer has no text." };
+    const cut = state === "completed" ? CUTS[finishReason] : undefined;
+    const notes = { stopped: "Stopped", completed: this.text || cut ? "" : "The answer has no text." };
     this.#parts.note.textContent = notes[state] ?? "";
+    this.#parts.cut.hidden = cut === undefined;
+    this.#parts.cut.firstElementChild.textContent = cut ?? "";
     if (state === "failed") this.fail(error);
   }
 
@@ -134,7 +164,7 @@ export class AnswerView {
   fail(error) {
     this.failed = true;
     this.error = error;
-    const what = error ? sentence(error) : "This answer broke off.";
+    const what = error ? `${sentence(error)}${when(error)}` : "This answer broke off.";
     this.#parts.failure.firstElementChild.textContent =
       error && this.text ? `${what} The answer broke off here.` : what;
     this.#parts.failure.hidden = false;

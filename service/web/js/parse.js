@@ -1,6 +1,7 @@
 // Markdown to blocks, within a bounded time. No DOM in here: markdown.js makes that of them.
 
 import { Marked } from "../vendor/marked/marked.esm.js";
+import { formulas } from "./formulas.js";
 
 // Prose needs 1.6 µs a character on a laptop, and a phone four times that. There are texts for which
 // marked needs seconds to minutes per 100 kB (`_a_ `, `a_b`, lines of `a` and `-`): its work grows
@@ -34,19 +35,26 @@ const tokenizer = {
   },
 };
 
-/** A parser with renderers of one's own. */
-export function parser(renderer) {
-  return new Marked({ gfm: true, renderer, tokenizer }, { extensions: [clock("block"), clock("inline")] });
+/** A parser with renderers of one's own; `draw(tex, display, raw)` is that of formulas. */
+export function parser(renderer, draw = (tex, display, raw) => raw) {
+  // The clock has to be asked first: marked asks the extension that came last before the others.
+  const extensions = [formulas(draw), clock("block"), clock("inline")];
+  return new Marked({ gfm: true, renderer, tokenizer }, { extensions });
 }
 
 /** A text that is shown as it is; `costly` says that a longer one need not be tried. */
 export const plain = (text, costly = false) => Object.assign([{ type: "text", raw: text, text }], { costly });
 
-/** The top-level blocks of a text (its line ends being \n); joined, their `raw` is the text. */
-export function blocks(marked, text) {
+/**
+ * The top-level blocks of a text (its line ends being \n); joined, their `raw` is the text.
+ * `links`: what references mean that are defined elsewhere.
+ */
+export function blocks(marked, text, links = {}) {
   deadline = performance.now() + LEAST_MS + text.length * MS_PER_CHARACTER;
   try {
-    return marked.lexer(text);
+    const lexer = new marked.Lexer(marked.defaults);
+    Object.assign(lexer.tokens.links, links);
+    return lexer.lex(text);
   } catch (error) {
     if (error instanceof OutOfTime) return plain(text, true);
     if (error instanceof RangeError) return plain(text); // nested too deep for a parser
@@ -54,4 +62,12 @@ export function blocks(marked, text) {
   } finally {
     deadline = Infinity;
   }
+}
+
+const DEFINITIONS = /^ {0,3}\[[^\]\n]{1,200}\]:[ \t]*\S[^\n]*$/gm;
+
+/** What the references of a text mean, by name. */
+export function definitions(marked, text) {
+  const lines = text.match(DEFINITIONS);
+  return lines ? { ...blocks(marked, lines.slice(0, 500).join("\n\n")).links } : {};
 }

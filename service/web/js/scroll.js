@@ -7,12 +7,14 @@ const NEAR_START = "1200px"; // some screens ahead, so that nobody waits
 export class Scroll {
   #box;
   #jump;
+  #content;
   #atEnd = true;
   #lookForStart;
 
   constructor({ box, content, jump, earlier, onEarlier }) {
     this.#box = box;
     this.#jump = jump;
+    this.#content = content;
     box.addEventListener("scroll", () => this.#note(), { passive: true });
     jump.addEventListener("click", () => this.toEnd());
     const sizes = new ResizeObserver(() => this.keep());
@@ -32,7 +34,7 @@ export class Scroll {
   #note() {
     const { scrollHeight, scrollTop, clientHeight } = this.#box;
     this.#atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END;
-    this.#jump.hidden = this.#atEnd;
+    this.#jump.hidden = this.#atEnd || !this.#content.hasChildNodes();
   }
 
   /** After a change of the content: still at the end if it was. */
@@ -45,6 +47,13 @@ export class Scroll {
     this.#atEnd = true;
     this.#jump.hidden = true;
     this.keep();
+  }
+
+  /** To the beginning, and no further with what grows. */
+  toStart() {
+    this.#atEnd = false;
+    this.#jump.hidden = true;
+    this.#box.scrollTop = 0;
   }
 
   /** Insert above what is seen without moving it; the browser's own anchoring does so at most times only. */

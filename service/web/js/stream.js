@@ -113,7 +113,8 @@ export class Stream {
       await this.#api.json("POST", "v1/sessions", { body: this.#send.create, signal });
       this.#send.create = null;
     }
-    const headers = { Accept: "text/event-stream", "Idempotency-Key": this.#send.key };
+    // Only where there is a session: one that was deleted or has expired is not made anew by its next message.
+    const headers = { Accept: "text/event-stream", "Idempotency-Key": this.#send.key, "If-Match": "*" };
     const response = await this.#api.fetch("POST", this.#base, { body: this.#send.body, headers, signal });
     this.turn = response.headers.get("X-Turn-Id");
     this.#on.begun(this.turn);
