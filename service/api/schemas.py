@@ -360,7 +360,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "description": "An event of the native stream; names that a reader does not know are to be ignored.",
         "anyOf": [event(data, name=name, number=_EVENT_ID) for name, data in _TURN_EVENTS.items()],
     },
-    "SessionEvent": event(OBJECT),
+    "SessionEvent": {"anyOf": [event(OBJECT)]},
     "CompletionEvent": {
         "anyOf": [event(ref("ChatCompletionChunk")), event(ref("OpenAIError")), event(_DONE)]
     },

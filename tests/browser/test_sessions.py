@@ -115,9 +115,12 @@ def test_the_model_belongs_to_the_chat(ui: Ui, double: Double) -> None:
     choice.select_option("qwen/qwen3.8-27b")
     ui.ask("[[say=other]]")
     assert [call.model for call in double.calls][-1] == "qwen/qwen3.8-27b"
+    first = ui.address
     ui.page.get_by_role("button", name="New chat").click()
-    expect(choice).to_have_value("openai/gpt-oss-120b")
+    expect(choice).to_have_value("qwen/qwen3.8-27b")  # what was chosen last
+    choice.select_option("openai/gpt-oss-20b")
     ui.page.go_back()
+    assert ui.address == first
     expect(choice).to_have_value("qwen/qwen3.8-27b")
 
 

@@ -33,7 +33,7 @@ export class Blocks {
   }
 
   /** Show the whole text: references may be defined after their use. Cheap where nothing differs. */
-  finish(raw) {
+  finish(raw, drawn = () => {}) {
     const text = normal(raw);
     const links = definitions(text);
     if (Object.keys(links).length) {
@@ -41,17 +41,17 @@ export class Blocks {
       for (const block of this.#shown) if (!block.code) block.raw = null;
     }
     this.#settled = this.#offset = 0;
-    this.#draw(text);
+    this.#draw(text, drawn);
   }
 
-  #draw(text) {
+  #draw(text, drawn = () => {}) {
     drop(this.#job);
     this.#text = text;
-    this.#job = this.#steps(pieces(text.slice(this.#offset)));
+    this.#job = this.#steps(pieces(text.slice(this.#offset)), drawn);
     inSlices(this.#job);
   }
 
-  *#steps(found) {
+  *#steps(found, drawn) {
     const last = found.pop(); // it may still grow; all before it is final
     for (const piece of found) {
       this.#show(piece);
@@ -61,6 +61,7 @@ export class Blocks {
     }
     if (last) this.#show(last);
     this.#shown.splice(this.#settled + (last ? 1 : 0)).forEach(({ node }) => node.remove());
+    drawn();
   }
 
   #show(piece) {

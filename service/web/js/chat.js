@@ -9,7 +9,7 @@ import { keepPending, keepSettings, pending, settings } from "./keep.js";
 import { Repeat } from "./repeat.js";
 import { Stream } from "./stream.js";
 import { Watch } from "./watch.js";
-import { sentence, title, when } from "./words.js";
+import { sentence, title, unwritable, when } from "./words.js";
 
 // A send that was under way when the page went is sent again by then (ms), else given back as a draft.
 const RESEND_WITHIN = 10 * 60_000;
@@ -36,7 +36,7 @@ export class Chat {
   #recovery;
   #watch;
 
-  /** ui: changed(), model() -> that of a new chat, giveBack(text), notify(text), say(text), show(sessionId), gone(sessionId) */
+  /** ui: changed(), model() -> that of a new chat, giveBack(text), notify(text, cause), settled(cause), say(text), show(sessionId), gone(sessionId) */
   constructor({ api, conversation, recovery, ui }) {
     this.#api = api;
     this.#conversation = conversation;
@@ -158,12 +158,7 @@ export class Chat {
   /** True when the session may be written to; else says why not. */
   #writable() {
     if (this.state === "ready") return true;
-    const why = {
-      loading: "This chat is still being loaded.",
-      failed: "This chat is not loaded yet, so nothing can be added to it.",
-      gone: sentence({ code: GONE }),
-    };
-    this.#ui.notify(why[this.state]);
+    this.#ui.notify(unwritable(this.state));
     return false;
   }
 
@@ -254,11 +249,16 @@ export class Chat {
     return true;
   }
 
+  /** Somebody wants to send while an answer runs. */
+  early() {
+    this.#ui.notify(this.#pending ? "An answer is running. Stop it first." : sentence({ code: "turn_in_progress" }), "busy");
+  }
+
   /** False while an answer is running. */
   edit(messageId, text) {
     if (!this.#writable()) return false;
     if (this.busy) {
-      this.#ui.notify("An answer is running. Stop it first.");
+      this.early();
       return false;
     }
     this.#conversation.dropAfter(messageId);
@@ -326,6 +326,7 @@ export class Chat {
     const error = await stream.run();
     if (this.#stream !== stream) return;
     this.#stream = this.#pending = null;
+    this.#ui.settled("busy");
     keepPending(this.session.id, null);
     if (error || !answer.ended) return this.#refused(error, send, stream.turn);
     view.turn = stream.turn;

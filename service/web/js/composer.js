@@ -14,7 +14,7 @@ export class Composer {
   #busy = false;
   #chat = undefined; // the id of the chat that the text is for, null for a new one
 
-  /** on: send(text) -> false where it was not taken, stop(), editLast() */
+  /** on: send(text) -> false where it was not taken, early() while an answer runs, stop(), editLast() */
   constructor(on) {
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -34,6 +34,7 @@ export class Composer {
       if (event.key === "Enter" && this.#sends(event)) {
         event.preventDefault();
         if (!this.#busy) this.#form.requestSubmit();
+        else if (this.#field.value.trim()) on.early();
       } else if (event.key === "ArrowUp" && this.#field.value === "" && !this.#busy) {
         event.preventDefault();
         on.editLast();
@@ -49,6 +50,10 @@ export class Composer {
 
   #hint() {
     this.#field.enterKeyHint = touched.matches ? "enter" : "send";
+  }
+
+  get text() {
+    return this.#field.value;
   }
 
   /** Write for another chat: its draft comes, the one that was here stays with its own. */

@@ -21,7 +21,7 @@ async function load() {
 export class Drawing {
   #container;
   #blocks = null;
-  #last = null; // {text, whole} that waits
+  #last = null; // {text, whole, drawn} that waits
 
   constructor(container) {
     this.#container = container;
@@ -32,9 +32,9 @@ export class Drawing {
     this.#draw({ text, whole: false });
   }
 
-  /** Show the whole text. */
-  finish(text) {
-    this.#draw({ text, whole: true });
+  /** Show the whole text; `drawn` is called when all of it is there. */
+  finish(text, drawn = () => {}) {
+    this.#draw({ text, whole: true, drawn });
   }
 
   #draw(last) {
@@ -46,14 +46,15 @@ export class Drawing {
 
   arrived() {
     waiting.delete(this);
-    const { text, whole } = this.#last;
+    const { text, whole, drawn } = this.#last;
     if (!Blocks) {
       this.#container.textContent = text;
+      drawn?.();
       return;
     }
     if (!this.#blocks) this.#container.replaceChildren();
     this.#blocks ??= new Blocks(this.#container);
-    if (whole) this.#blocks.finish(text);
+    if (whole) this.#blocks.finish(text, drawn);
     else this.#blocks.update(text);
   }
 }

@@ -70,6 +70,7 @@ const composer = new Composer({
     settled();
     return chat.send(text);
   },
+  early: () => chat.early(),
   stop: () => chat.stop(),
   editLast: () => conversation.lastUser && conversation.edit(conversation.lastUser.id),
 });
@@ -91,6 +92,7 @@ const chat = new Chat({
     model: () => chosen(select),
     giveBack: (text) => composer.giveBack(text),
     notify,
+    settled,
     say,
     show,
     gone: (id) => sidebar.forget(id),

@@ -140,10 +140,9 @@ export class AnswerView {
   end() {
     cancelAnimationFrame(this.#frame);
     this.#draw();
-    this.#blocks.finish(this.#answer.text);
+    this.#blocks.finish(this.#answer.text, () => this.element.removeAttribute("aria-busy"));
     this.#parts.text.style.minHeight = "";
     this.#parts.text.removeAttribute("data-void");
-    this.element.removeAttribute("aria-busy");
     this.#finished(this.#answer);
     this.#onDraw();
   }

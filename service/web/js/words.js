@@ -71,6 +71,12 @@ export function clock(time, now = Date.now()) {
   return `on ${new Date(time).toLocaleDateString("en-GB", { day: "numeric", month: "long" })} at ${hour}`;
 }
 
+/** Why nothing can be written to a chat in this state. */
+export function unwritable(state) {
+  if (state === "gone") return SENTENCES.session_not_found;
+  return state === "loading" ? "This chat is still being loaded." : "This chat is not loaded yet, so nothing can be added to it.";
+}
+
 /** "3 s", "2 min", "4 h 10 min" */
 export function duration(seconds) {
   const whole = Math.max(1, Math.ceil(seconds));

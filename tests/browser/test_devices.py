@@ -1,0 +1,109 @@
+"""A phone and a laptop on one chat: each sees what happens at the other, the text byte for byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import httpx
+import pytest
+import redis
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Special, Visit
+from tests.browser.test_survival import CLUSTER, owner_of_the_turn
+from tests.browser.ui import Ui
+from tests.double import expected_text
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+def test_questions_answers_titles_and_the_end_are_seen_on_the_other_device(visit: Visit) -> None:
+    laptop = visit()
+    assert laptop.ask("[[say=one]]") == "one"
+    phone = visit(path=f"/#/{laptop.address}", **PHONE)
+    phone.shows("one")
+    laptop.send("slowly [[tokens=200 rate=60]]")
+    phone.shows("#33")
+    expect(phone.answer).to_have_attribute("aria-busy", "true")
+    for ui in (laptop, phone):
+        ui.page.bring_to_front()
+        ui.done()
+        assert ui.copied() == expected_text(200)
+        assert (ui.questions.count(), ui.answers.count()) == (2, 2)
+    phone.send("back [[say=two]]")
+    laptop.shows("two")
+    laptop.done()
+    assert laptop.questions.last.inner_text() == "back [[say=two]]"
+    laptop.answer.get_by_role("button", name="Answer again").click()
+    laptop.done()
+    laptop.option("say=one", "Rename")
+    laptop.dialog.get_by_role("textbox", name="Title").fill("a name")
+    laptop.page.keyboard.press("Enter")
+    expect(phone.page.get_by_role("heading", level=1)).to_have_text("a name")
+    assert (phone.questions.count(), phone.answers.count()) == (3, 3)
+    laptop.option("a name", "Delete")
+    laptop.dialog.get_by_role("button", name="Delete").click()
+    expect(phone.page.locator("#state")).to_contain_text("This chat is gone")
+
+
+def test_what_happened_while_the_line_was_gone_is_there_when_it_is_back(visit: Visit) -> None:
+    laptop = visit()
+    laptop.ask("[[say=one]]")
+    phone = visit(path=f"/#/{laptop.address}", **PHONE)
+    phone.shows("one")
+    phone.page.context.set_offline(True)
+    laptop.ask("[[say=two]]")
+    laptop.ask("[[say=three]]")
+    phone.page.context.set_offline(False)
+    phone.shows("three")
+    assert (phone.questions.count(), phone.answers.count()) == (3, 3)
+
+
+def test_a_page_holds_one_stream_at_a_time(ui: Ui) -> None:
+    open_streams: set[str] = set()
+    most: list[int] = []
+
+    def begun(url: str) -> None:
+        if url.endswith(("/events", "/turns")):
+            open_streams.add(url)
+            most.append(len(open_streams))
+
+    ui.page.on("request", lambda request: begun(request.url))
+    ui.page.on("requestfinished", lambda request: open_streams.discard(request.url))
+    ui.page.on("requestfailed", lambda request: open_streams.discard(request.url))
+    for _ in range(3):
+        ui.ask("[[tokens=30 rate=60]]")
+    assert max(most) == 1
+    assert len(most) >= 6  # three answers, and the session watched after each
+
+
+@pytest.mark.fault
+def test_two_devices_show_the_same_through_a_killed_worker(
+    visit: Visit, special: Special, store: redis.Redis
+) -> None:
+    replica = special("serve", **CLUSTER)
+    laptop = visit(replica.url)
+    laptop.ask("[[say=one]]")
+    phone = visit(replica.url, path=f"/#/{laptop.address}", **PHONE)
+    phone.shows("one")
+    laptop.send("[[tokens=300 rate=40 vary]]")
+    phone.shows("#49")
+    os.kill(owner_of_the_turn(store, replica), signal.SIGKILL)
+    for ui in (laptop, phone):
+        ui.page.bring_to_front()
+        ui.shows("(1)")
+        ui.done()
+        assert ui.copied() == expected_text(300, 1)
+        assert (ui.questions.count(), ui.answers.count()) == (2, 2)
+
+
+def test_a_chat_answered_for_another_client_is_followed_too(ui: Ui) -> None:
+    ui.ask("[[say=one]]")
+    url = f"{ui.url}/v1/sessions/{ui.address}/turns"
+    body = {"content": "from a program [[tokens=100 rate=60]]"}
+    httpx.post(url, json=body, headers={"Prefer": "respond-async"}).raise_for_status()
+    ui.shows("#33")
+    ui.done()
+    assert ui.copied() == expected_text(100)
+    assert ui.questions.last.inner_text().startswith("from a program")
