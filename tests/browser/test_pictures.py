@@ -14,12 +14,22 @@ from playwright.sync_api import expect
 
 from service.demo.examples import ANSWERS
 from tests.browser.conftest import Visit
-from tests.browser.ui import Ui
+from tests.browser.ui import Ui, saying
 from tests.support.processes import ROOT
 
 ARTIFACTS: Final = ROOT / "artifacts" / "pictures"
 README: Final = ROOT / "docs" / "images"
 RAINBOW, INTERVALS, STREAMS, LISBON = ANSWERS
+KEPT: Final = ("chat-light", "chat-dark", "chat-phone", "chat-math", "chat-rtl")
+MATH: Final = (
+    "The roots of \\(ax^2+bx+c=0\\) are\n\n\\[ x_{1,2} = \\frac{-b \\pm \\sqrt{b^2-4ac}}{2a} \\]\n\n"
+    '```python\nfrom cmath import sqrt\n\ndef roots(a, b, c):\n    """Both of them."""\n'
+    "    root = sqrt(b * b - 4 * a * c)\n    return (-b + root) / (2 * a), (-b - root) / (2 * a)\n```\n"
+)
+RIGHT_TO_LEFT: Final = (
+    "قوس قزح ضوء انكسر في قطرات الماء.\n\n1. يدخل الضوء القطرة وينكسر.\n2. ينعكس في داخلها.\n"
+    "3. يخرج منها بألوانه.\n\n> كل قطرة ترسل إلى عينك لونا واحدا.\n\nIn English: *dispersion*.\n"
+)
 DESKTOP: Final = {"viewport": {"width": 1280, "height": 820}}
 PHONE: Final = {
     "viewport": {"width": 390, "height": 844},
@@ -36,7 +46,7 @@ def picture(ui: Ui, name: str) -> None:
     path = ARTIFACTS / f"{name}.png"
     ui.page.screenshot(path=path)
     assert path.stat().st_size > 10_000, "a page with something on it"
-    if os.environ.get("README_PICTURES") and name in ("chat-light", "chat-dark", "chat-phone"):
+    if os.environ.get("README_PICTURES") and name in KEPT:
         README.mkdir(parents=True, exist_ok=True)
         (README / path.name).write_bytes(Path(path).read_bytes())
         assert path.stat().st_size < 300_000, "small enough for the README"
@@ -76,3 +86,22 @@ def test_pictures_of_a_phone(visit: Visit) -> None:
     expect(ui.page.get_by_role("button", name="New chat")).to_be_visible()
     ui.page.wait_for_timeout(300)
     picture(ui, "drawer-phone")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (768, "light"), (1440, "dark")])
+def test_pictures_of_formulas_code_and_what_runs_from_right_to_left(
+    visit: Visit, width: int, scheme: str
+) -> None:
+    size = {"viewport": {"width": width, "height": 760}}
+    ui = visit(reduced_motion="reduce", color_scheme=scheme, **size)
+    ui.send("The quadratic formula " + saying(MATH))
+    ui.done()
+    expect(ui.answer.locator("math")).to_have_count(2)
+    expect(ui.answer.locator(".hljs-keyword").first).to_be_visible()
+    ui.page.evaluate("document.querySelector('.bubble').textContent = 'The quadratic formula, please.'")
+    picture(ui, "chat-math" if width == 768 else f"math-{width}")
+    ui.page.keyboard.press("Alt+n")
+    ui.send("كيف يتكون قوس قزح؟ " + saying(RIGHT_TO_LEFT))
+    ui.done()
+    ui.page.evaluate("document.querySelector('.bubble').textContent = 'كيف يتكون قوس قزح؟'")
+    picture(ui, "chat-rtl" if width == 768 else f"rtl-{width}")

@@ -53,8 +53,6 @@ export class Chat {
     return `v1/sessions/${encodeURIComponent(this.session.id)}`;
   }
 
-  // Open and leave
-
   async open(id, defaults) {
     this.leave();
     this.#recovery.drop("chat");
@@ -101,9 +99,8 @@ export class Chat {
   }
 
   /** Watch what others do in the session, while it is open, seen, and no answer is being followed. */
-  attend() {
-    const watched = this.session.id !== null && this.state === "ready" && !this.#stream && !document.hidden;
-    if (watched) this.#watch.open(this.session.id);
+  attend(wanted = !document.hidden) {
+    if (wanted && this.session.id !== null && this.state === "ready" && !this.#stream) this.#watch.open(this.session.id);
     else this.#watch.close();
   }
 
@@ -223,9 +220,10 @@ export class Chat {
     this.#stream = this.#view = this.#pending = null;
   }
 
-  nudge = () => this.#stream?.nudge();
-
-  // Send
+  nudge() {
+    this.#stream?.nudge();
+    this.#watch.nudge();
+  }
 
   /** False where the text was not taken. */
   send(text) {

@@ -166,13 +166,19 @@ async function exportSession(session, ending) {
 
 async function remove(session) {
   if (!(await askDelete(session.title || "Untitled chat"))) return;
-  const gone = await attempt(() => api.json("DELETE", path(session)), "The chat was not deleted.");
-  if (!gone) return;
-  if (session.id === chat.session.id) {
+  await removeOne(session.id, "The chat was not deleted.");
+}
+
+async function removeOne(id, complaint) {
+  const open = id === chat.session.id;
+  if (open) chat.attend(false); // what this page does it need not be told
+  const gone = await attempt(() => api.json("DELETE", path({ id })), complaint);
+  if (!gone) return chat.attend();
+  if (open && id === chat.session.id) {
     chat.leave();
     newChat();
   }
-  sidebar.forget(session.id);
+  sidebar.forget(id);
 }
 
 /** Delete several, a few at a time; those that were not stay in the list. */
@@ -180,15 +186,7 @@ async function removeAll(ids) {
   if (!(await askDelete(null, ids.length))) return false;
   const left = [...ids];
   const next = async () => {
-    for (let id = left.pop(); id; id = left.pop()) {
-      const gone = await attempt(() => api.json("DELETE", path({ id })), "Not all chats were deleted.");
-      if (!gone) continue;
-      if (id === chat.session.id) {
-        chat.leave();
-        newChat();
-      }
-      sidebar.forget(id);
-    }
+    for (let id = left.pop(); id; id = left.pop()) await removeOne(id, "Not all chats were deleted.");
   };
   await Promise.all([next(), next(), next()]);
   return true;

@@ -3,7 +3,7 @@
 // item and cell runs in the direction of its own letters.
 
 import { CodeBlock } from "./code.js";
-import { typeset } from "./math.js";
+import { displayed, typeset } from "./math.js";
 import { blocks as parse, definitions as defined, parser, plain } from "./parse.js";
 import { sanitize } from "./sanitize.js";
 
@@ -50,7 +50,7 @@ export function render({ raw, head }, links, as = "markdown") {
   }
   if (head) node.querySelector("thead")?.remove();
   node.querySelectorAll("pre").forEach(frame);
-  node.querySelectorAll(`code[class^=${FORMULA}]`).forEach(formula);
+  node.querySelectorAll(`code[class^=${FORMULA}][title]`).forEach(formula);
   direct(node);
   node.querySelectorAll("table").forEach((table) => wrap(table, "wide", "Table"));
   return { node, costly: found.costly ?? false };
@@ -61,7 +61,9 @@ export const language = (name) => (LANGUAGE.test(name ?? "") ? name : "");
 
 /** Code inside of something else. What is a block of its own grows in place (blocks.js). */
 function frame(pre) {
-  const block = new CodeBlock(language(pre.firstElementChild?.className.replace("language-", "")));
+  const name = language(pre.firstElementChild?.className.replace("language-", ""));
+  if (name === "math") return pre.replaceWith(displayed(pre.textContent));
+  const block = new CodeBlock(name);
   block.update(pre.textContent);
   pre.replaceWith(block.element);
 }

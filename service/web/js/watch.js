@@ -8,6 +8,7 @@ const FIRST_MS = 1000;
 const TOP_MS = 30_000;
 // Heartbeats come every 15 s.
 const SILENCE_MS = 45_000;
+const STALE_MS = 20_000;
 
 export class Watch {
   #api;
@@ -15,6 +16,8 @@ export class Watch {
   #session = null;
   #controller = null;
   #last = null; // id of the state that is known
+  #heardAt = 0; // by the clock on the wall, which goes on while a machine sleeps
+  #cut = () => {};
 
   /** on: changed(session fields), deleted() */
   constructor(api, on) {
@@ -32,6 +35,11 @@ export class Watch {
     this.#run(session, this.#controller);
   }
 
+  /** The world has changed (back online, awake): a line that may be dead is made anew, a pause ends. */
+  nudge() {
+    if (Date.now() - this.#heardAt > STALE_MS) this.#cut();
+  }
+
   close() {
     this.#controller?.abort();
     this.#controller = null;
@@ -40,21 +48,36 @@ export class Watch {
   async #run(session, controller) {
     const { signal } = controller;
     for (let tries = 0; !signal.aborted; ) {
+      let wait;
       try {
-        const wait = await this.#read(session, signal, () => (tries = 0));
-        await pause(wait ?? FIRST_MS, signal);
+        wait = (await this.#read(session, signal, () => (tries = 0))) ?? FIRST_MS;
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof ApiError && error.code === "session_not_found") return this.#on.deleted();
-        if (error instanceof ApiError && [401, 403, 404, 405].includes(error.status)) return; // not here, or not for us
-        await pause((error.retryAfter ?? 0) * 1000 || Math.min(TOP_MS, FIRST_MS * 2 ** tries++), signal);
+        if (error instanceof ApiError && [401, 403, 404, 405].includes(error.status)) {
+          this.#controller = null; // gone, not offered here, or not for us
+          if (error.code === "session_not_found") this.#on.deleted();
+          return;
+        }
+        wait = (error.retryAfter ?? 0) * 1000 || Math.min(TOP_MS, FIRST_MS * 2 ** tries++);
       }
+      await this.#pause(wait, signal);
     }
+  }
+
+  #pause(ms, signal) {
+    this.#heardAt = 0;
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms * (0.75 + Math.random() / 2));
+      this.#cut = () => resolve(clearTimeout(timer));
+      signal.addEventListener("abort", this.#cut, { once: true });
+    });
   }
 
   /** Until the stream ends; resolves to the pause (ms) that the server wishes for. */
   async #read(session, signal, heard) {
     const cut = new AbortController();
+    this.#cut = () => cut.abort();
+    this.#heardAt = Date.now();
     const headers = { Accept: "text/event-stream", ...(this.#last === null ? {} : { "Last-Event-ID": String(this.#last) }) };
     const path = `v1/sessions/${encodeURIComponent(session)}/events`;
     const response = await this.#api.fetch("GET", path, { headers, signal: AbortSignal.any([signal, cut.signal]) });
@@ -62,6 +85,7 @@ export class Watch {
     let retry = null;
     const onBytes = () => {
       heard();
+      this.#heardAt = Date.now();
       clearTimeout(watchdog);
       watchdog = setTimeout(() => cut.abort(), SILENCE_MS);
     };
@@ -77,11 +101,4 @@ export class Watch {
     }
     return retry;
   }
-}
-
-function pause(ms, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms * (0.75 + Math.random() / 2));
-    signal.addEventListener("abort", () => resolve(clearTimeout(timer)), { once: true });
-  });
 }
