@@ -100,7 +100,7 @@ def test_an_answer_says_by_what_model_and_at_what_cost_and_the_usage_adds_it_up(
         ui.page.reload()
     ui.page.get_by_role("button", name="Usage").click()
     expect(ui.dialog).to_contain_text("gpt-oss-120b")
-    expect(ui.dialog).to_contain_text("1 chats are kept.")
+    expect(ui.dialog).to_contain_text("Tokens a day")
     ui.page.keyboard.press("Escape")
     expect(ui.dialog).to_have_count(0)
 

@@ -21,9 +21,8 @@ export async function showUsage(api) {
   const rows = [...models].map(([model, [tokens, turns]]) => [model.split("/").pop(), number(tokens), number(turns)]);
   form.append(element("p", { className: "aside", textContent: "In the last 30 days" }));
   form.append(table(["Model", "Tokens", "Answers"], rows.length ? rows : [["none yet", "", ""]]));
-  const { sessions } = storage;
-  const limit = sessions.limit ? ` of ${number(sessions.limit)}` : "";
-  form.append(element("p", { className: "aside", textContent: `${number(sessions.used)}${limit} chats are kept.` }));
+  const { limit, used } = storage.sessions;
+  if (limit) form.append(element("p", { className: "aside", textContent: `Chats kept: ${number(used)} of ${number(limit)}` }));
   const buttons = element("div", { className: "buttons" });
   buttons.append(element("button", { type: "submit", className: "primary", textContent: "Close" }));
   form.append(buttons);
