@@ -175,30 +175,64 @@ def folded(messages: Iterable[Chat]) -> list[dict[str, Any]]:
     The other way round of `chat`. Results of unknown calls are left out, and so is who says nothing.
     """
     found: list[dict[str, Any]] = []
+    exchange: _Exchange | None = None  # the answer that is being told of
     for message in messages:
         role, content = message["role"], message.get("content") or ""
-        last = found[-1] if found else None
         if role == "user":
-            parts = _of_content(content)
+            exchange, parts = None, _of_content(content)
             found.append({"role": role, "content": text_of(parts), "parts": parts})
         elif role == "assistant":
-            parts = [*_of_content(content), *map(_call_part, message.get("tool_calls") or ())]
-            if last is not None and _goes_on(last):
-                last["parts"] += parts
-            else:
-                found.append({"role": role, "content": "", "parts": parts})
-        elif role == "tool" and last is not None and last["role"] == "assistant":
-            known = with_results(last["parts"], [result(message["tool_call_id"], content)])
-            last["parts"] = last["parts"] if known is None else known
+            if exchange is None or not exchange.goes_on:
+                exchange = _Exchange()
+                found.append({"role": role, "exchange": exchange})
+            exchange.add([*_of_content(content), *map(_call_part, message.get("tool_calls") or ())])
+        elif role == "tool" and exchange is not None:
+            exchange.answer(message["tool_call_id"], content)
     for record in found:
         if record["role"] == "assistant":
+            record["parts"] = record.pop("exchange").parts()
             record["content"] = text_of(record["parts"])
     return [_without_plain_parts(record) for record in found if _says_something(record)]
 
 
-def _goes_on(record: dict[str, Any]) -> bool:
-    """Ends it with results? Then what the model says next is of the same exchange."""
-    return bool(record["parts"]) and bool(record["parts"][-1]["type"] == RESULT)
+class _Exchange:
+    """An answer's rounds while messages tell of them, in time that grows with their number and no faster."""
+
+    def __init__(self) -> None:
+        self._said: list[list[Part]] = []
+        self._results: list[dict[str, Part]] = []  # of each round, by the call
+        self._rounds_of: dict[str, list[int]] = {}  # by the call: the rounds that have it, the newest last
+
+    @property
+    def goes_on(self) -> bool:
+        """Ends it with results? Then what the model says next is of the same exchange."""
+        return bool(self._results and self._results[-1])
+
+    def add(self, said: list[Part]) -> None:
+        if not said:
+            return
+        for call_id in {part["id"] for part in said if part["type"] == CALL}:
+            self._rounds_of.setdefault(call_id, []).append(len(self._said))
+        self._said.append(said)
+        self._results.append({})
+
+    def answer(self, call_id: str, content: str) -> None:
+        """As `with_results`: what followed the call's round is left out, and results of unknown calls are."""
+        if not self._rounds_of.get(call_id):
+            return
+        number = self._rounds_of[call_id][-1]
+        while len(self._said) > number + 1:
+            self._results.pop()
+            for known in {part["id"] for part in self._said.pop() if part["type"] == CALL}:
+                self._rounds_of[known].pop()
+        self._results[number][call_id] = result(call_id, content)
+
+    def parts(self) -> list[Part]:
+        found: list[Part] = []
+        for said, results in zip(self._said, self._results, strict=True):
+            found += said
+            found += [results[part["id"]] for part in said if part["type"] == CALL and part["id"] in results]
+        return found
 
 
 def _says_something(record: dict[str, Any]) -> bool:

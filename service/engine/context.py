@@ -273,10 +273,11 @@ def _fitting_rounds(
 ) -> list[Chat]:
     """What a model is told of an exchange that goes on: the newest rounds that fit, one in any case."""
     told = [parts.chat("assistant", "", one, reasoning=reasoning) for one in parts.rounds(before)]
-    tokens = [counter.chat(one) for one in told]
-    while len(told) > 1 and sum(tokens) > room:
-        told, tokens = told[1:], tokens[1:]
-    return [message for one in told for message in one]
+    used, first = 0, len(told)
+    while first > 0 and (first == len(told) or used + counter.chat(told[first - 1]) <= room):
+        first -= 1
+        used += counter.chat(told[first])
+    return [message for one in told[first:] for message in one]
 
 
 def _going_on(before: list[Part], told: list[Chat], model: Model) -> list[Chat]:

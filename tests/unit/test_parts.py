@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
@@ -156,6 +157,25 @@ def test_a_result_belongs_to_the_last_round_that_has_its_call() -> None:
 def test_results_given_again_take_the_place_of_what_followed_them() -> None:
     again = parts.with_results(THREE_ROUNDS, [parts.result("c", "10")])
     assert again == [*THREE_ROUNDS[:7], parts.result("c", "10")]
+
+
+def test_a_thousand_rounds_fold_in_time_that_grows_with_their_number() -> None:
+    def chat(rounds: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = [{"role": "user", "content": "Rain?"}]
+        for i in range(rounds):
+            named = [{"id": f"{i}.{j}", "function": {"name": "f", "arguments": ""}} for j in range(5)]
+            found.append({"role": "assistant", "content": None, "tool_calls": named})
+            found.append({"role": "tool", "tool_call_id": f"{i}.0", "content": ""})
+        return found
+
+    def seconds(rounds: int) -> float:
+        messages, since = chat(rounds), time.process_time()
+        (_, answer) = parts.folded(messages)
+        assert len(answer["parts"]) == 6 * rounds
+        return time.process_time() - since
+
+    few = min(seconds(100) for _ in range(5))
+    assert min(seconds(1_000) for _ in range(5)) < 40 * few
 
 
 class History:
