@@ -163,7 +163,7 @@ def test_a_session_in_the_body_wins_over_the_header_s() -> None:
         (None, "query_empty"),
         (" \n", "query_empty"),
         ([], "query_empty"),
-        ([{"type": "image_url", "image_url": {"url": "x"}}], "unsupported_parameter"),
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "invalid_request"),
         ([{"type": "text"}], "invalid_request"),
         (["Hi"], "unsupported_parameter"),
         (5, "invalid_request"),
