@@ -217,7 +217,7 @@ async def test_the_account_is_what_redis_uses_within_a_third(start: Start, store
 
 
 async def test_what_a_session_drops_leaves_the_account(start: Start) -> None:
-    async with start(max_sessions_per_principal=9) as served:
+    async with start(max_sessions_per_principal=9, max_versions=0) as served:
         turns = "/v1/sessions/s/turns"
         wait = {"Accept": "application/json"}
         for content in ("[[say=one]]", TEXT):
