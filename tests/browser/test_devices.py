@@ -32,10 +32,10 @@ def test_questions_answers_titles_and_the_end_are_seen_on_the_other_device(visit
         ui.done()
         assert ui.copied() == expected_text(200)
         assert (ui.questions.count(), ui.answers.count()) == (2, 2)
-    phone.send("back [[say=two]]")
-    laptop.shows("two")
+    phone.send("back [[say=quokka]]")
+    laptop.shows("quokka")
     laptop.done()
-    assert laptop.questions.last.inner_text() == "back [[say=two]]"
+    assert laptop.questions.last.inner_text() == "back [[say=quokka]]"
     laptop.answer.get_by_role("button", name="Answer again").click()
     laptop.done()
     laptop.option("say=one", "Rename")

@@ -113,15 +113,14 @@ def test_code_is_coloured_and_copied_exactly(ui: Ui) -> None:
 def test_growing_code_keeps_what_is_there(ui: Ui) -> None:
     """Neither a selection nor the place one has scrolled to is lost to the next line."""
     ui.ask(saying("```python\nx = 1\n```"))  # the colours are there
-    code = "".join(
-        f"value_{number} = {number} * 'long' + 'longer' * 40  # {'and longer ' * 20}\n"
-        for number in range(300)
-    )
+    longer = "and longer " * 20
+    code = "".join(f"value_{number} = {number}  # {longer}end\n" for number in range(80))
     ui.send("[[rate=300]]" + saying(f"```python\n{code}```"))
-    ui.shows("value_150")
+    ui.shows("value_30")
     pre = ui.answer.locator("pre")
     pre.evaluate("pre => { window.first = pre.querySelector('.hljs-number'); pre.scrollLeft = 40; }")
     ui.done()
+    assert ui.copied() == f"```python\n{code}```"
     assert pre.text_content() == code
     assert ui.page.evaluate("window.first.isConnected")
     assert pre.evaluate("pre => pre.scrollLeft") == 40
@@ -151,3 +150,17 @@ def test_a_limit_of_the_day_is_told_with_its_time(ui: Ui, double: Double) -> Non
         expect(failure).to_contain_text("The provider's limit for this model is used up. Try again in")
         expect(failure).to_contain_text("That is ")
         ui.page.reload()
+
+
+def test_an_answer_that_was_cut_goes_on_where_it_ended(ui: Ui) -> None:
+    cut = ui.ask("[[tokens=40 finish=length]]")
+    ui.answer.get_by_role("button", name="Continue").click()
+    expect(ui.page.get_by_role("button", name="Stop the answer")).to_have_count(0)
+    ui.done()
+    for _ in range(2):
+        assert (ui.questions.count(), ui.answers.count()) == (1, 1)
+        whole = ui.copied()
+        assert whole.startswith(cut)
+        assert len(whole) > len(cut)
+        ui.page.reload()
+        ui.shows("(0)")

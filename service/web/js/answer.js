@@ -12,8 +12,15 @@ export class Answer {
   usage = null;
   finishReason = null;
 
-  static from({ last = 0, text = "", reasoning = "" } = {}) {
-    return Object.assign(new Answer(), { last, text, reasoning });
+  base = ""; // what was said before this turn, which goes on with it
+
+  static from({ last = 0, text = "", reasoning = "", base = "" } = {}) {
+    return Object.assign(new Answer(), { last, text, reasoning, base });
+  }
+
+  /** The rest of an answer that has this text already. */
+  static after(text) {
+    return Answer.from({ text, base: text });
   }
 
   get ended() {
@@ -22,7 +29,7 @@ export class Answer {
 
   /** What is needed to go on later. */
   snapshot() {
-    return { last: this.last, text: this.text, reasoning: this.reasoning };
+    return { last: this.last, text: this.text, reasoning: this.reasoning, base: this.base };
   }
 
   /** Take an event in. Names that are not known are skipped; an id that was seen changes nothing. */
@@ -32,7 +39,7 @@ export class Answer {
     if (name === "delta") this.text += body.text;
     else if (name === "reasoning") this.reasoning += body.text;
     else if (name === "attempt.started") this.model = body.model;
-    else if (name === "turn.restarted") this.text = this.reasoning = "";
+    else if (name === "turn.restarted") [this.text, this.reasoning] = [this.base, ""];
     else if (name in TERMINAL) this.#end(TERMINAL[name], body);
     if (id !== null) this.last = id;
   }
@@ -46,7 +53,7 @@ export class Answer {
 
   /** How a turn ended whose events are no longer kept. */
   settle(turn) {
-    this.text = turn.text;
+    this.text = turn.text.startsWith(this.base) ? turn.text : this.base + turn.text;
     this.#end(turn.state, { usage: turn.usage, finish_reason: turn.finish_reason, ...turn.error });
   }
 }

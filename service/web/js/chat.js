@@ -1,11 +1,11 @@
-// The open session: what is sent, followed, stopped, regenerated and edited, and how it all comes
-// back after a reload. Owns the one running stream. Draws nothing itself: it tells the views.
+// The open session: what is sent, followed, stopped, regenerated and edited, and how it all comes back after
+// a reload. Owns the one running stream. Draws nothing itself: it tells the views.
 
 import { Answer } from "./answer.js";
 import { ApiError } from "./api.js";
-import { History } from "./history.js";
+import { History, howItEnded } from "./history.js";
 import { newId } from "./ids.js";
-import { keepPending, keepSettings, pending, settings } from "./keep.js";
+import { keepPending, keepSettings, params, pending, settings } from "./keep.js";
 import { Repeat } from "./repeat.js";
 import { Stream } from "./stream.js";
 import { Watch } from "./watch.js";
@@ -172,22 +172,15 @@ export class Chat {
     await this.#explainLast();
   }
 
-  async #explainLast() {
-    const last = this.#conversation.last;
-    if (last && (last.role === "user" || last.failed) && last.turn) await this.#explain(last);
-  }
-
   /** Why the last answer is missing or broken. */
-  async #explain(last) {
+  async #explainLast() {
     const { session } = this;
-    const turn = await this.#api.json("GET", `${this.#path}/turns/${last.turn}`).catch(() => null);
-    if (!turn || session !== this.session || this.busy) return;
-    // The wait was named when the answer failed, which was about when its question came.
-    const since = (Date.now() - (last.created || 0)) / 1000;
-    const left = (turn.error?.retry_after ?? 0) - since;
-    const error = turn.error && { ...turn.error, retryAfter: left > 0 ? left : null };
-    if (last.role === "user") this.#conversation.addEnd(turn.state, error);
-    else last.fail(error);
+    const { last } = this.#conversation;
+    if (!last?.turn || (last.role !== "user" && !last.failed)) return;
+    const end = await howItEnded(this.#api, `${this.#path}/turns/${last.turn}`, last.created);
+    if (!end || session.id !== this.session.id || last !== this.#conversation.last || this.busy) return;
+    if (last.role === "user") this.#conversation.addEnd(end.state, end.error);
+    else last.fail(end.error);
   }
 
   /** The page of history before what is shown. */
@@ -277,14 +270,21 @@ export class Chat {
     this.regenerate();
   }
 
-  #begin(send) {
-    const set = Object.entries(settings(this.session.id)).filter(([, value]) => value !== null);
-    if (set.length) send.body.params = Object.fromEntries(set);
-    this.#run({ send: { key: newId("k"), at: Date.now(), ...send }, answer: new Answer() });
+  /** The rest of an answer that was cut. */
+  continued() {
+    const { last } = this.#conversation;
+    if (!this.busy && last?.text && this.#writable()) this.#begin({ body: { continue: true } }, Answer.after(last.text));
+  }
+
+  #begin(send, answer = new Answer()) {
+    const set = params(this.session.id);
+    if (Object.keys(set).length) send.body.params = set;
+    this.#run({ send: { key: newId("k"), at: Date.now(), ...send }, answer });
   }
 
   #resend(kept) {
-    const { content, message_id, edit } = kept.body;
+    const { content, message_id, edit, continue: rest } = kept.body;
+    if (rest) return this.#run({ send: kept, answer: Answer.after(this.#conversation.last?.text ?? "") });
     const id = message_id ?? edit?.message_id ?? this.#conversation.lastUser?.id;
     if (content !== undefined && !this.#conversation.has(id)) this.#conversation.addUser({ id, content });
     else if (this.#conversation.lastUser?.id !== id && !edit) return; // the chat has gone on since
@@ -293,8 +293,11 @@ export class Chat {
     this.#run({ send: kept, answer: new Answer() });
   }
 
+  /** An answer behind an answer is the rest of it. */
   #follow(turn, answer) {
-    this.#run({ turn, answer });
+    const { last } = this.#conversation;
+    const rest = answer.last === 0 && last?.role === "assistant" && last.turn !== turn;
+    this.#run({ turn, answer: rest ? Answer.after(last.text) : answer });
   }
 
   async #run({ send = null, turn = null, answer }) {
@@ -334,6 +337,7 @@ export class Chat {
     else if (this.#repeat.plan(answer.error)) view.link({ kind: "waiting", error: answer.error, seconds: answer.error.retryAfter });
     this.#ui.changed();
     this.attend();
+    if (answer.base) this.#recovery.load("sync", () => this.#sync()); // one message for the service as well
   }
 
   /** The send was not accepted (or was called off): nothing is lost, and the page shows what is true. */
@@ -350,8 +354,6 @@ export class Chat {
     }
     if (text !== undefined) this.#ui.giveBack(text);
   }
-
-  // What one can do about a running answer
 
   async stop() {
     if (!this.#stream) return this.#callOff();

@@ -122,7 +122,8 @@ export class Conversation {
 
   /** The place of an answer that is about to grow. */
   beginAnswer(answer, turn = null) {
-    if (turn !== null && this.last?.role === "assistant" && this.last.turn === turn) this.#drop(this.last);
+    const same = answer.base || (turn !== null && this.last?.turn === turn);
+    if (same && this.last?.role === "assistant") this.#drop(this.last);
     const view = new AnswerView(() => this.#scroll.keep());
     view.turn = turn;
     this.#put([view], null);

@@ -45,3 +45,12 @@ export class History {
     return this.#api.json("GET", `${this.#path}/messages?order=desc&limit=${PAGE}${from}`);
   }
 }
+
+/** {state, error} of a turn whose question came at a time (ms); null where it cannot be read. */
+export async function howItEnded(api, path, created) {
+  const turn = await api.json("GET", path).catch(() => null);
+  if (!turn) return null;
+  // The wait was named when the answer failed, which was about when its question came.
+  const left = (turn.error?.retry_after ?? 0) - (Date.now() - (created || 0)) / 1000;
+  return { state: turn.state, error: turn.error && { ...turn.error, retryAfter: left > 0 ? left : null } };
+}

@@ -94,6 +94,9 @@ function allSettings() {
 
 export const settings = (id) => allSettings()[id ?? ""] ?? {};
 
+/** Those that go with a message. */
+export const params = (id) => Object.fromEntries(Object.entries(settings(id)).filter(([, value]) => value !== null));
+
 export function keepSettings(id, value) {
   const { "": fresh, [id ?? ""]: was, ...others } = allSettings();
   const kept = Object.entries(others).slice(-MOST_SETTINGS);

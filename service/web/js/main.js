@@ -55,6 +55,7 @@ const conversation = new Conversation({
   edit: (id, text) => chat.edit(id, text),
   regenerate: () => chat.regenerate(),
   again: () => chat.retry(),
+  continued: () => chat.continued(),
   now: () => chat.now(),
   cancel: () => chat.stop(),
   reload: () => chat.load(),
