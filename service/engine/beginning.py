@@ -21,7 +21,7 @@ from service.engine.admission import Admission
 from service.engine.background import Background
 from service.engine.budgets import Budgets, SlotsBusy
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
-from service.engine.exchanges import find_base, no_results_of_newest
+from service.engine.exchanges import find_base, gone_on_meanwhile, no_results_of_newest
 from service.engine.history import session_not_found, turn_not_found
 from service.engine.pictures import Pictures
 from service.engine.running import Running
@@ -215,7 +215,7 @@ class Beginning:
         if verdict.outcome not in ("BUSY", "FREE"):
             return trial, verdict
         if verdict.outcome == "BUSY":
-            await self._stops.carry_out(TurnRef(ref.principal, ref.session_id, verdict.turn_id))
+            await self._stop(send, ref, verdict.turn_id)
         return await self._reserved(send, ref, replace(seen, page=None), model, params)
 
     async def _reserved(
@@ -247,12 +247,18 @@ class Beginning:
         reserved again with each try; where they are held still, that changes nothing.
         """
         for _ in range(self._stoppable):
-            await self._stops.carry_out(TurnRef(ref.principal, ref.session_id, busy.turn_id))
+            await self._stop(send, ref, busy.turn_id)
             begin, begun = await self._reserved(send, ref, seen, model, params)
             busy = begun or await self._store.turns.begin(begin, self._worker)
             if busy.outcome != "BUSY":
                 break
         return begin, busy
+
+    async def _stop(self, send: Send, ref: TurnRef, turn_id: str) -> None:
+        """Stop what runs in the send's session. An answer that it goes on with may have grown by that."""
+        await self._stops.carry_out(TurnRef(ref.principal, ref.session_id, turn_id))
+        if send.base is not None:
+            await find_base(self._store.sessions, send, ref.session_id, busy=False)
 
     async def _start(
         self,
@@ -352,9 +358,7 @@ class Beginning:
         if begun.outcome == "NO_SESSION":
             raise session_not_found()
         if send.base is not None:
-            raise ServiceError(
-                "turn_in_progress", "The session has gone on meanwhile; read its messages.", retryable=False
-            )
+            raise gone_on_meanwhile()
         raise ServiceError("message_not_found", "There is no user message of that id in this session.")
 
 

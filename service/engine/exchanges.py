@@ -37,6 +37,8 @@ async def find_base(sessions: Sessions, send: Send, session_id: str, *, busy: bo
         place = await sessions.place(send.principal, session_id, answer.id) or 0
         send.base = Base(answer, question, before, place)
         send.message_id, send.must_exist = answer.id, True
+    elif send.base is not None:
+        raise gone_on_meanwhile()
     elif send.content:
         send.mode = "append"
     elif busy:
@@ -49,6 +51,12 @@ async def find_base(sessions: Sessions, send: Send, session_id: str, *, busy: bo
 
 def no_results_of_newest() -> ServiceError:
     return ServiceError("invalid_request", "These are no results of calls of the session's newest answer.")
+
+
+def gone_on_meanwhile() -> ServiceError:
+    return ServiceError(
+        "turn_in_progress", "The session has gone on meanwhile; read its messages.", retryable=False
+    )
 
 
 async def said_before(sessions: Sessions, turn: Turn) -> list[Part]:

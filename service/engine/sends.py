@@ -203,6 +203,7 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
         seeds_required=send.seeds_required,
         before=send.before,
         keeps_versions=True,
+        last_turn=send.base.answer.turn_id if send.base is not None else "",
         key=send.key,
         fingerprint=send.fingerprint() if send.key else "",
     )

@@ -178,6 +178,7 @@ class Begin:
     key: str | None = None
     fingerprint: str = ""
     keeps_versions: bool = False
+    last_turn: str = ""
     claim: str = field(default_factory=ids.new_claim)
 
     @property

@@ -46,3 +46,18 @@ async def test_nothing_else_goes_on(hands: Hands, wrong: str) -> None:
     going = {"mode": "continue", "message_id": wrong, "message": GONE_ON, "must_exist": True}
     assert (await hands.try_begin("t_4", **going)).outcome == "NO_MESSAGE"
     assert await places(hands) == before
+
+
+async def test_an_answer_that_another_turn_went_on_with_meanwhile_does_not_lose_what_that_has_said(
+    hands: Hands, store: redis.Redis
+) -> None:
+    await hands.complete(await hands.begin("t_1"), 2)
+    store.hset(
+        hands.store.keys.session(PRINCIPAL, SESSION).messages,
+        "a_t_1",
+        b'{"role":"assistant","content":"and more","turn_id":"t_2"}',
+    )
+    going = {"mode": "continue", "message_id": "a_t_1", "message": GONE_ON, "must_exist": True}
+    assert (await hands.try_begin("t_3", **going, last_turn="t_1")).outcome == "NO_MESSAGE"
+    assert (await places(hands))[1] == ("a_t_1", "and more")
+    assert (await hands.try_begin("t_3", **going, last_turn="t_2")).outcome == "BEGUN"

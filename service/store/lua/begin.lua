@@ -5,6 +5,7 @@
 -- ARGV: turn_id str, owner str, lease_ms int, session_ttl int (s), ephemeral_ttl int (s), log_ttl int (s),
 --       idem_ttl int (s), fingerprint str ('' = no key), mode str (append | edit |
 --       regenerate | continue), message_id str (of the user; to continue, of the session's newest answer),
+--       last_turn str (to continue: whose answer that was when the caller read it),
 --       message str (its JSON, '' for a regenerate that keeps it),
 --       on_busy str (reject | queue | check: nothing is begun), most_queued int, named flag, must_exist flag,
 --       most_versions int (of what is cut off, that the session keeps),
@@ -75,7 +76,10 @@ local position, cut, question
 if mode == 'continue' then
   local place = tonumber(redis.call('ZSCORE', order, message_id) or '0')
   question = redis.call('ZRANGEBYSCORE', order, place - 1, place - 1)[1]
-  if place % 2 == 0 or not question or redis.call('ZCOUNT', order, '(' .. place, '+inf') > 0 then
+  -- Another turn may have gone on with it since: what it has said is not in what the caller would write.
+  local body = redis.call('HGET', messages, message_id) or ''
+  local changed = (string.match(body, '"turn_id":"([^"]*)"') or '') ~= last_turn
+  if place % 2 == 0 or not question or changed or redis.call('ZCOUNT', order, '(' .. place, '+inf') > 0 then
     return {'NO_MESSAGE'}
   end
   position, cut = place - 1, place
