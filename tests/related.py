@@ -22,7 +22,7 @@ _BY_PATH: Final = {
     "service/api/auth/key_cache.py": "auth_keys",
     "service/api/bodies.py": "receiving openai_bodies refused_sends",
     "service/api/hosts.py": "hosts",
-    "service/api/limits.py": "limits over_limit refused_sends",
+    "service/api/limits.py": "limits over_limit refused_sends request_charges",
     "service/api/origins.py": "origins",
     "service/api/over_limit.py": "over_limit",
     "service/api/receiving.py": "receiving",

@@ -28,8 +28,7 @@ from service.api.over_limit import Decision, OverLimit
 from service.api.visit import visit_of
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
-from service.store.connection.typed_scripts import Call
-from service.store.windows import Use, Window, Windows
+from service.store.windows import Charge, Use, Window, Windows
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
@@ -60,9 +59,11 @@ class Limits(Limiter):
 
         Raises rate_limited.
         """
-        await self.toll(request, principal, kind).charge()
+        await self.charging(request, principal, kind).charge()
 
-    def toll(self, request: Request, principal: Principal, kind: Kind, *, once: str | None = None) -> Toll:
+    def charging(
+        self, request: Request, principal: Principal, kind: Kind, *, once: str = ""
+    ) -> RequestCharge:
         """What one request costs its caller.
 
         Requests with the same `once` at the same time are one: whichever comes first is charged.
@@ -72,38 +73,34 @@ class Limits(Limiter):
         who = self._who(request, principal) if limits else ""
         if who:
             visit_of(request).caller = who
-        return Toll(self, request, limits, who, kind, once)
+        windows = tuple(Window(limit.amount, limit.get_expiry()) for limit in limits)
+        by = ids.new_turn_id() if once else ""
+        charge = Charge(who, kind, windows, self._settings.limit_window, once, by)
+        return RequestCharge(self, request, limits, charge)
 
     def _who(self, request: Request, principal: Principal) -> str:
         if not principal.anonymous:
             return principal.id
         return "ip." + client_address.customer(client_address.client_address(request.scope, self._trusted))
 
-    def asking(
-        self, limits: tuple[RateLimitItem, ...], who: str, kind: str, once: str | None, by: str
-    ) -> Call | None:
-        """The call that decides, None while this worker counts alone."""
-        if asyncio.get_running_loop().time() < self._alone_until:
-            return None
-        windows = [Window(limit.amount, limit.get_expiry()) for limit in limits]
-        return self._windows.taking(who, kind, windows, shape=self._settings.limit_window, once=once, by=by)
+    @property
+    def counts_alone(self) -> bool:
+        """Redis has been silent just now."""
+        return asyncio.get_running_loop().time() < self._alone_until
 
-    async def ask(self, call: Call) -> list[Any]:
-        return await self._windows.take(call)
+    async def ask(self, charge: Charge) -> list[Any]:
+        return await self._windows.take(charge)
 
     def decided(self, limits: tuple[RateLimitItem, ...], answer: list[Any]) -> Decision:
         return _binding(limits, *self._windows.taken(answer))
 
-    async def forget(self, who: str, once: str) -> None:
+    async def forget(self, charge: Charge) -> None:
         with suppress(StoreUnavailable):  # then it is forgotten by itself, seconds later
-            await self._windows.forget(who, once)
+            await self._windows.forget(charge)
 
-    async def refund(
-        self, limits: tuple[RateLimitItem, ...], who: str, kind: str, once: str, by: str
-    ) -> None:
-        windows = [Window(limit.amount, limit.get_expiry()) for limit in limits]
+    async def refund(self, charge: Charge) -> None:
         with suppress(StoreUnavailable):  # then it stays charged until its window ends
-            await self._windows.refund(who, kind, windows, self._settings.limit_window, once, by)
+            await self._windows.refund(charge)
 
     def silent(self) -> None:
         """Redis did not answer, or refused to count."""
@@ -123,26 +120,17 @@ class Limits(Limiter):
         return _binding(limits, taken, uses)
 
 
-class Toll:
-    """What one request costs its caller: paid once, by itself or on the way to a turn (engine.sends.Toll)."""
+class RequestCharge:
+    """What a request costs its caller, once: by itself or on the way to a turn (engine/charging.py)."""
 
     def __init__(
-        self,
-        limits: Limits,
-        request: Request,
-        windows: tuple[RateLimitItem, ...],
-        who: str,
-        kind: str,
-        once: str | None,
+        self, limits: Limits, request: Request, windows: tuple[RateLimitItem, ...], charge: Charge
     ) -> None:
         self._limits = limits
         self._request = request
         self._windows = windows
+        self._charge = charge
         self._due = bool(windows)
-        self._who = who
-        self._kind = kind
-        self._once = once
-        self._by = ids.new_turn_id() if once else ""  # whose charge it is, among requests with one `once`
 
     @property
     def limited(self) -> bool:
@@ -152,7 +140,7 @@ class Toll:
         """The refusal that this worker remembers."""
         if not self._due:
             return None
-        return self._limits.over.find(self._who, self._kind, self._windows)
+        return self._limits.over.find(self._charge.who, self._charge.kind, self._windows)
 
     def refuse_known(self) -> None:
         """Raises rate_limited from memory."""
@@ -163,57 +151,60 @@ class Toll:
     async def charge(self) -> None:
         """By itself; who is known to be over its limit is refused from memory. Raises rate_limited."""
         self.refuse_known()
-        await self.pay()
+        await self.charge_now()
 
-    async def pay(self) -> None:
-        """Unless it is paid. Raises rate_limited, and for a send StoreRefusesWrites."""
+    async def charge_now(self) -> None:
+        """Unless it is done. Raises rate_limited, and for a send StoreRefusesWrites."""
         due = self.due()
         if due is not None:
             try:
                 answer = await self._limits.ask(due)
             except StoreUnavailable as error:
-                if isinstance(error, StoreRefusesWrites) and self._kind == "sends":
+                if isinstance(error, StoreRefusesWrites) and self._charge.kind == "sends":
                     raise  # what cannot be charged cannot begin either; reads go on, counted by this worker
                 self.unanswered()
             else:
-                self.paid(answer)
+                self.charged(answer)
 
-    def due(self) -> Call | None:
-        """The call that charges it; None where nothing is to be paid any more. Raises rate_limited."""
+    def due(self) -> Charge | None:
+        """What is to be charged; None where nothing is any more. Raises rate_limited."""
         if not self._due:
             return None
-        call = self._limits.asking(self._windows, self._who, self._kind, self._once, self._by)
-        if call is None:
-            self._settle(self._limits.decide_alone(self._windows, self._who, self._kind))
-        return call
+        if self._limits.counts_alone:
+            self._settle(self._decide_alone())
+            return None
+        return self._charge
 
-    def paid(self, answer: list[Any]) -> None:
-        """With what the call returned. Raises rate_limited."""
+    def charged(self, answer: list[Any]) -> None:
+        """With what the store has answered. Raises rate_limited."""
         decision = self._limits.decided(self._windows, answer)
         if not decision.passes:
-            self._limits.over.note(self._who, self._kind, self._windows, decision)
+            self._limits.over.note(self._charge.who, self._charge.kind, self._windows, decision)
         self._settle(decision)
 
     async def begun(self) -> None:
-        """What it was paid for has begun: the same send pays again, should it begin anew."""
-        if self._who and self._once:
-            await self._limits.forget(self._who, self._once)
+        """What it was charged for has begun: the same send is charged again, should it begin anew."""
+        if self._charge.who and self._charge.once:
+            await self._limits.forget(self._charge)
 
     async def refund(self) -> None:
-        """What it was paid for has not begun. Another request's charge under the same `once` stays."""
-        if self._windows and not self._due and self._once:
-            await self._limits.refund(self._windows, self._who, self._kind, self._once, self._by)
+        """What it was charged for has not begun. Another request's charge under the same `once` stays."""
+        if self._windows and not self._due and self._charge.once:
+            await self._limits.refund(self._charge)
 
     def unanswered(self) -> None:
-        """Redis is silent: the worker charges it by itself. Raises rate_limited."""
+        """Redis is silent: the worker counts by itself. Raises rate_limited."""
         self._limits.silent()
-        self._settle(self._limits.decide_alone(self._windows, self._who, self._kind))
+        self._settle(self._decide_alone())
+
+    def _decide_alone(self) -> Decision:
+        return self._limits.decide_alone(self._windows, self._charge.who, self._charge.kind)
 
     def _settle(self, decision: Decision) -> None:
         self._due = False
         visit_of(self._request).limit_headers = _headers(decision)
         if not decision.passes:
-            metrics.limit_rejections.labels(limit=self._kind).inc()
+            metrics.limit_rejections.labels(limit=self._charge.kind).inc()
             wait = max(1, math.ceil(decision.reset))
             raise ServiceError(
                 "rate_limited",

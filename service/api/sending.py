@@ -17,7 +17,7 @@ from service import ids
 from service.api import bodies
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
-from service.api.limits import Toll
+from service.api.limits import RequestCharge
 from service.api.visit import visit_of
 from service.engine.sends import Attached, OwnLimits, Send
 from service.errors import ServiceError, StoreUnavailable
@@ -40,12 +40,12 @@ class Sending:
         self._edge = edge_of(request)
         self._session_id = session_id
         self._key_in_body = key_in_body
-        self._send: Toll | None = None
+        self._send: RequestCharge | None = None
 
     async def __aenter__(self) -> Sending:
         self.principal = await principal_of(self._request)
-        self._read = self._edge.limits.toll(self._request, self.principal, "reads")
-        known = self._edge.limits.toll(self._request, self.principal, "sends")
+        self._read = self._edge.limits.charging(self._request, self.principal, "reads")
+        known = self._edge.limits.charging(self._request, self.principal, "sends")
         if known.known_over() is not None and not await self._may_repeat():
             known.refuse_known()
         return self
@@ -94,7 +94,7 @@ class Sending:
             once = ids.new_turn_id()
             if send.key:
                 once = f"{send.session_id or ''}\n{send.key}\n{send.fingerprint()}"
-            send.toll = self._send = edge.limits.toll(request, self.principal, "sends", once=once)
+            send.charging = self._send = edge.limits.charging(request, self.principal, "sends", once=once)
             attached = await edge.engine.beginning.begin(send)
             if not attached.fresh:  # the same send, at the same moment, was faster
                 await self._read.charge()
@@ -130,8 +130,8 @@ class Sending:
                 return
         if self._send is None:
             limits = self._edge.limits
-            self._send = limits.toll(self._request, self.principal, "sends", once=ids.new_turn_id())
-        await self._send.pay()
+            self._send = limits.charging(self._request, self.principal, "sends", once=ids.new_turn_id())
+        await self._send.charge_now()
 
 
 def own_bounds(caller: Principal | Credential) -> OwnLimits:

@@ -1,7 +1,7 @@
 """Beginning: from a send to a turn that runs, or why there is none.
 
-The toll, the reservation and the begin are one round trip where nothing is in the way; whatever
-refuses afterwards gives back what was reserved. Invariants: a repeat under the same idempotency key
+The charge to the request limit, the reservation and the begin are one round trip where nothing is in the way;
+whatever refuses afterwards gives back what was reserved. Invariants: a repeat under the same idempotency key
 meets the turn of the first and is never refused; only begin.lua says whether a session is busy. What
 a place or a token costs belongs to budgets.py, what a busy replica does to admission.py.
 """
@@ -20,6 +20,7 @@ from service import ids
 from service.engine.admission import Admission
 from service.engine.background import Background
 from service.engine.budgets import Budgets, SlotsBusy
+from service.engine.charging import charged
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
 from service.engine.exchanges import find_base, gone_on_meanwhile, no_results_of_newest
 from service.engine.history import session_not_found, turn_not_found
@@ -27,14 +28,13 @@ from service.engine.pictures import Pictures
 from service.engine.running import Running
 from service.engine.sends import Attached, Send, draft
 from service.engine.stopping import Stops
-from service.engine.tolls import paying
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
-from service.store.connection.typed_scripts import Call
 from service.store.messages import Page
 from service.store.send_admission import SessionSnapshot
 from service.store.store import Store
 from service.store.turn_records import Begin, Begun, Turn, TurnRef
+from service.store.windows import Charge
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.models import Catalogue, Model
@@ -137,7 +137,7 @@ class Beginning:
         seen = SessionSnapshot()
         try:
             if send.session_id is not None:
-                seen = await paying(send.toll, self._looking(send, send.session_id))
+                seen = await charged(send.charging, self._looking(send, send.session_id))
             return await self._begin(send, seen)
         except ServiceError as error:
             if send.key is None or error.code not in _GATES:
@@ -150,7 +150,7 @@ class Beginning:
                     return attached
             raise
 
-    def _looking(self, send: Send, session_id: str) -> Callable[[Call | None], Awaitable[SessionSnapshot]]:
+    def _looking(self, send: Send, session_id: str) -> Callable[[Charge | None], Awaitable[SessionSnapshot]]:
         """What asks the store for what there is of the send's session."""
         preview = (0, 0) if send.messages is not None else PREVIEW
         return partial(self._store.send_admission.read_snapshot, send.principal, session_id, *preview)
@@ -179,12 +179,13 @@ class Beginning:
             params["prior"] = send.prior
         if send.messages is not None:
             params["messages"] = send.messages
-        if send.toll is not None and self._admission.full:
-            await send.toll.pay()  # who is over the limit does not stand in the line of those who are not
+        if send.charging is not None and self._admission.full:
+            # Who is over the limit does not stand in the line of those who are not.
+            await send.charging.charge_now()
         async with self._admission.place():
             if send.params.get("images") and (session is not None or not send.must_exist):
-                if send.toll is not None:
-                    await send.toll.pay()  # what is refused by a limit is not stored
+                if send.charging is not None:
+                    await send.charging.charge_now()  # what is refused by a limit is not stored
                 await self._pictures.keep(send, ref)
             begin, begun = await self._enter(send, ref, seen, model, params)
             begun = begun or await self._store.turns.begin(begin, self._worker)
@@ -225,7 +226,7 @@ class Beginning:
         await send.breathe()
         begin = draft(send, ref, model.id, params, need.tokens)
         await send.breathe()
-        tokens, begun = await self._budgets.enter(begin, need, send.toll)
+        tokens, begun = await self._budgets.enter(begin, need, send.charging)
         if tokens < need.tokens:
             # It has not begun: the answer will be shorter.
             params["max_completion_tokens"] = tokens - need.prompt
@@ -309,8 +310,8 @@ class Beginning:
         ref = begin.ref
         if begun.state != "running":
             await self._budgets.hold_queued(ref)
-        if send.key is not None and send.toll is not None:
-            await send.toll.begun()
+        if send.key is not None and send.charging is not None:
+            await send.charging.begun()
         if begin.named:
             await self._store.sessions.list_it(ref.principal, ref.session_id)
 

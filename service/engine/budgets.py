@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service.config.settings import Settings
+from service.engine.charging import Charging, charged
 from service.engine.context import Contexts
 from service.engine.sends import OwnLimits, Send
 from service.engine.storage import Storage
-from service.engine.tolls import Toll, paying
 from service.errors import ServiceError
-from service.store.connection.typed_scripts import Call
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.send_admission import AdmitResult, SendAdmission, SessionSnapshot
 from service.store.turn_records import Begin, Begun, Turn, TurnRef
+from service.store.windows import Charge
 from service.telemetry import metrics
 from service.upstream.models import Model
 
@@ -90,17 +90,17 @@ class Budgets:
             prompt = await self._contexts.estimate(send, ref, seen, model, params)
         return Need(prompt, self._contexts.completion_of(model, params), bounds)
 
-    async def enter(self, begin: Begin, need: Need, toll: Toll | None) -> tuple[int, Begun | None]:
-        """Pay the toll, reserve and begin, the last only where all that is needed was granted.
+    async def enter(self, begin: Begin, need: Need, charging: Charging | None) -> tuple[int, Begun | None]:
+        """Charge the send, reserve and begin, the last only where all that is needed was granted.
 
         Returns the tokens that the turn holds (fewer where a budget has no more), and what began.
         Raises rate_limited, concurrency_limited, budget_exhausted, storage_full, store_unavailable.
         """
 
-        async def ask(due: Call | None) -> AdmitResult:
+        async def ask(due: Charge | None) -> AdmitResult:
             return await self._send_admission.admit(begin, need.prompt, need.completion, need.bounds, due)
 
-        entered = await paying(toll, ask)
+        entered = await charged(charging, ask)
         if entered.reserved.by == "turns":
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
             entered = await ask(None)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import orjson
 
 from service import events, ids
-from service.engine.tolls import Toll
+from service.engine.charging import Charging
 from service.images import Image
 from service.parts import Part
 from service.store.messages import Message
@@ -93,7 +93,7 @@ class Send:
     traceparent: str = ""
     request_id: str = ""
     own: OwnLimits = OwnLimits()
-    toll: Toll | None = None
+    charging: Charging | None = None
     large: bool = False
     instructions: str | None = None
     response: dict[str, Any] = field(default_factory=dict)

@@ -25,9 +25,10 @@ from service.store.messages import Page, Session
 from service.store.sessions import Sessions
 from service.store.turn_records import Begin, Begun
 from service.store.turns import Turns
+from service.store.windows import Charge, Windows
 
 # If Redis reaches this later than 0.5 s it must do nothing, since we ask again after 0.25 s of silence.
-_WITH_TOLL_SECONDS: Final = 0.5
+_WITH_CHARGE_SECONDS: Final = 0.5
 # Bytes of a message that Redis takes in within 0.1 ms; the largest takes 2 ms, in which others wait.
 _SMALL_BYTES: Final = 16_384
 # By the limit: nothing was reserved.
@@ -53,7 +54,7 @@ def _enter(
 class SessionSnapshot:
     """A session and the newest of its history: `page` is None where that is still to be read, and grows.
 
-    `charged` is what the limit answered, [] without a toll; where it refused nothing was looked at.
+    `charged` is what the limit answered, [] without a charge; where it refused nothing was looked at.
     """
 
     charged: list[Any] = field(default_factory=list)
@@ -63,7 +64,7 @@ class SessionSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class AdmitResult:
-    """What the limit answered, [] without a toll; what was reserved; what came of the begin.
+    """What the limit answered, [] without a charge; what was reserved; what came of the begin.
 
     The begin waits where fewer tokens were granted than asked for, where its message is large, and on
     Cluster.
@@ -81,6 +82,7 @@ class SendAdmission:
         scripts: Scripts,
         keys: Keys,
         sessions: Sessions,
+        windows: Windows,
         leases: Leases,
         ledger: Ledger,
         turns: Turns,
@@ -90,62 +92,63 @@ class SendAdmission:
         self._scripts = scripts
         self._keys = keys
         self._sessions = sessions
+        self._windows = windows
         self._leases = leases
         self._ledger = ledger
         self._turns = turns
         self._worker = worker
 
     async def read_snapshot(
-        self, principal: str, session_id: str, count: int, size: int, toll: Call | None
+        self, principal: str, session_id: str, count: int, size: int, charge: Charge | None
     ) -> SessionSnapshot:
         """The session and its newest messages, as many as `Sessions.window` gives.
 
-        `toll` is the call that charges the send to its request limit (windows.py), if any.
-        Raises StoreUnavailable; with a toll as soon as Redis is silent.
+        `charge` is what the send costs of its caller's request limit (windows.py), if anything.
+        Raises StoreUnavailable; with a charge as soon as Redis is silent.
         """
         if self._client.cluster:
-            stepping = self._snapshot_step_by_step(principal, session_id, toll)
-            return await (stepping if toll is None else self._client.unless_silent(stepping))
+            stepping = self._snapshot_step_by_step(principal, session_id, charge)
+            return await (stepping if charge is None else self._client.unless_silent(stepping))
         looking = self._scripts.call(
             _look(
                 session=self._keys.session(principal, session_id).session,
-                limiting=toll or NO_CALL,
+                limiting=self._limiting(charge),
                 reading=self._sessions.reading(principal, session_id, count, size),
             )
         )
-        charged, *rest = await (looking if toll is None else self._client.unless_silent(looking))
+        charged, *rest = await (looking if charge is None else self._client.unless_silent(looking))
         return SessionSnapshot(charged, *(self._sessions.looked_at(session_id, *rest) if rest else ()))
 
     async def _snapshot_step_by_step(
-        self, principal: str, session_id: str, toll: Call | None
+        self, principal: str, session_id: str, charge: Charge | None
     ) -> SessionSnapshot:
-        charged, passes = await self._charge(toll)
+        charged, passes = await self._charge(charge)
         if not passes:
             return SessionSnapshot(charged)
         return SessionSnapshot(charged, await self._sessions.get(principal, session_id))
 
     async def admit(
-        self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
+        self, begin: Begin, prompt: int, completion: int, bounds: Bounds, charge: Charge | None
     ) -> AdmitResult:
-        """`toll` as for `read_snapshot`. Raises StoreUnavailable; with a toll as soon as Redis is silent."""
+        """`charge` as for `read_snapshot`. Raises StoreUnavailable; with one as soon as Redis is silent."""
         if self._client.doubted:
             # A read first: a turn that replicas do not acknowledge is there, though its sender is told 503.
             await self._sessions.get(begin.ref.principal, begin.ref.session_id)
         alone = self._client.cluster or begin.size > _SMALL_BYTES
         way = self._admit_step_by_step if alone else self._admit_in_one
-        admitting = way(begin, prompt, completion, bounds, toll)
-        return await (admitting if toll is None else self._client.unless_silent(admitting))
+        admitting = way(begin, prompt, completion, bounds, charge)
+        return await (admitting if charge is None else self._client.unless_silent(admitting))
 
     async def _admit_in_one(
-        self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
+        self, begin: Begin, prompt: int, completion: int, bounds: Bounds, charge: Charge | None
     ) -> AdmitResult:
-        ref, till = begin.ref, self._turns.until(math.inf if toll is None else _WITH_TOLL_SECONDS)
+        ref, till = begin.ref, self._turns.until(math.inf if charge is None else _WITH_CHARGE_SECONDS)
         answer = await self._scripts.call(
             _enter(
                 order=self._keys.session(ref.principal, ref.session_id).order,
                 till=till,
                 tokens=prompt + completion,
-                limiting=toll or NO_CALL,
+                limiting=self._limiting(charge),
                 reserving=self._ledger.reserving(
                     ref, prompt, completion, bounds, begin.adds, named=begin.named
                 ),
@@ -163,9 +166,9 @@ class SendAdmission:
         )
 
     async def _admit_step_by_step(
-        self, begin: Begin, prompt: int, completion: int, bounds: Bounds, toll: Call | None
+        self, begin: Begin, prompt: int, completion: int, bounds: Bounds, charge: Charge | None
     ) -> AdmitResult:
-        charged, passes = await self._charge(toll)
+        charged, passes = await self._charge(charge)
         if not passes:
             return AdmitResult(charged)
         await self._leases.own(begin.ref)
@@ -176,7 +179,10 @@ class SendAdmission:
             await self._leases.settle(begin.ref)
         return AdmitResult(charged, reserved)
 
-    async def _charge(self, toll: Call | None) -> tuple[list[Any], bool]:
+    def _limiting(self, charge: Charge | None) -> Call:
+        return NO_CALL if charge is None else self._windows.call_of(charge)
+
+    async def _charge(self, charge: Charge | None) -> tuple[list[Any], bool]:
         """What the limit answers, and whether it lets the send in."""
-        charged: list[Any] = [] if toll is None else await self._scripts.call(toll)
-        return charged, toll is None or bool(charged[0])
+        charged: list[Any] = [] if charge is None else await self._scripts.call(self._windows.call_of(charge))
+        return charged, charge is None or bool(charged[0])

@@ -44,7 +44,15 @@ class Store:
         self.windows = Windows(self.client, self.scripts, self.keys)
         self.ledger = Ledger(self.client, self.scripts, self.keys, settings, self.account)
         self.send_admission = SendAdmission(
-            self.client, self.scripts, self.keys, self.sessions, self.leases, self.ledger, self.turns, worker
+            self.client,
+            self.scripts,
+            self.keys,
+            self.sessions,
+            self.windows,
+            self.leases,
+            self.ledger,
+            self.turns,
+            worker,
         )
         self.pacing = Pacing(self.client, self.scripts, self.keys, settings, worker)
         self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)

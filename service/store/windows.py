@@ -29,6 +29,22 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """One request, to be taken from all windows of its caller or from none.
+
+    Requests with the same `once` shortly after one another take one place together ("": each its own);
+    `by` says which of them has taken it.
+    """
+
+    who: str
+    kind: str
+    windows: tuple[Window, ...]
+    shape: Literal["fixed", "moving"]
+    once: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Use:
     """What a window holds after a decision; `reset` in seconds."""
 
@@ -66,61 +82,47 @@ class Windows:
         self._scripts = scripts
         self._keys = keys
 
-    def taking(
-        self,
-        who: str,
-        kind: str,
-        windows: Sequence[Window],
-        *,
-        shape: Literal["fixed", "moving"],
-        once: str | None = None,
-        by: str = "",
-    ) -> Call:
-        """The call that takes one more request from all windows; `taken` reads what it returns.
-
-        Requests with the same `once` shortly after one another take one place together; `by` says which of
-        them has taken it.
-        """
-        limit = _limit_fixed if shape == "fixed" else _limit_moving
+    def call_of(self, charge: Charge) -> Call:
+        """The call that carries it out; `taken` reads what it returns."""
+        limit = _limit_fixed if charge.shape == "fixed" else _limit_moving
         return limit(
-            mark=self._keys.charged(who, once or ""),
-            windows=[self._keys.limit(who, kind, shape, window.seconds) for window in windows],
-            mark_ms=_MARK_MS if once else 0,
-            by=by,
-            amounts=[window.amount for window in windows],
-            periods_ms=[window.seconds * 1000 for window in windows],
+            mark=self._mark(charge),
+            windows=self._counters(charge),
+            mark_ms=_MARK_MS if charge.once else 0,
+            by=charge.by,
+            amounts=[window.amount for window in charge.windows],
+            periods_ms=[window.seconds * 1000 for window in charge.windows],
         )
 
-    async def take(self, call: Call) -> list[Any]:
+    def _mark(self, charge: Charge) -> str:
+        return self._keys.charged(charge.who, charge.once)
+
+    def _counters(self, charge: Charge) -> list[str]:
+        who, kind, shape = charge.who, charge.kind, charge.shape
+        return [self._keys.limit(who, kind, shape, window.seconds) for window in charge.windows]
+
+    async def take(self, charge: Charge) -> list[Any]:
         """Raises StoreUnavailable, and that as soon as Redis is silent."""
-        answer: list[Any] = await self._client.unless_silent(self._scripts.call(call))
+        answer: list[Any] = await self._client.unless_silent(self._scripts.call(self.call_of(charge)))
         return answer
 
-    async def forget(self, who: str, once: str) -> None:
-        """The next request with this `once` takes a place of its own. Raises StoreUnavailable.
+    async def forget(self, charge: Charge) -> None:
+        """The next request with the same `once` takes a place of its own. Raises StoreUnavailable.
 
         Waits for nothing where that is possible: a mark that stays ends by itself.
         """
-        mark = self._keys.charged(who, once)
-        if not self._client.start("forget", [("UNLINK", mark)], lambda _: None):
-            await self._client.run("forget", self._client.redis.unlink(mark))
+        command = ("UNLINK", self._mark(charge))
+        if not self._client.start("forget", [command], lambda _: None):
+            await self._client.run("forget", self._client.redis.unlink(self._mark(charge)))
 
-    async def refund(
-        self,
-        who: str,
-        kind: str,
-        windows: Sequence[Window],
-        shape: Literal["fixed", "moving"],
-        once: str,
-        by: str,
-    ) -> None:
+    async def refund(self, charge: Charge) -> None:
         """Give a place back, if `by` has taken it and what it was taken for has not begun.
 
         Raises StoreUnavailable.
         """
-        counters = [self._keys.limit(who, kind, shape, window.seconds) for window in windows]
-        mark = self._keys.charged(who, once)
-        await self._scripts.call(_refund(mark=mark, windows=counters, by=by, shape=shape))
+        await self._scripts.call(
+            _refund(mark=self._mark(charge), windows=self._counters(charge), by=charge.by, shape=charge.shape)
+        )
 
     def taken(self, answer: list[Any]) -> tuple[bool, list[Use]]:
         """Whether it had a place in all of them, and what each holds now."""

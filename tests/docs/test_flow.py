@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from tests.docs.flow import seen
-from tests.docs.test_house import SERVICE, modules, parsed, part
+from tests.docs.test_house import SERVICE, imports, modules, parsed, part
 from tests.support.redis import RedisServer
 from tests.support.running import ROOT
 
@@ -42,6 +42,16 @@ def test_nothing_is_handed_upward() -> None:
             if argument.arg in ("run", "stop", "start") or handed:
                 wrong.append(f"{file.relative_to(ROOT)}: {made} is made with {argument.arg}")
     assert wrong == ["service/engine/context.py: Counter is made with exact"]  # a tokenizer's
+
+
+def test_the_engine_knows_no_scripts() -> None:
+    """What a send costs is plain data to it."""
+    wrong = [
+        str(file.relative_to(ROOT))
+        for file in sorted((SERVICE / "engine").rglob("*.py"))
+        if any("scripts" in imported for imported in imports(parsed(file)))
+    ]
+    assert wrong == []
 
 
 def _made_with(tree: ast.Module) -> Iterator[tuple[str, ast.arg]]:

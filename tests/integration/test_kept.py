@@ -13,7 +13,7 @@ from service.config.settings import Settings
 from service.store.credentials import Credentials, new_key
 from service.store.ledger import Bounds, Ledger
 from service.store.store import Store
-from service.store.windows import Window
+from service.store.windows import Charge, Window
 from tests.support.redis import RedisServer
 from tests.support.turns import PRINCIPAL, SESSION, Hands, ref
 
@@ -277,8 +277,8 @@ async def test_a_window_lets_so_many_in_and_ends(
 ) -> None:
     windows, found = hands.store.windows, []
     for _ in range(3):
-        call = windows.taking(PRINCIPAL, "sends", [Window(2, 60)], shape=shape)
-        found.append(windows.taken(await windows.take(call)))
+        charge = Charge(PRINCIPAL, "sends", (Window(2, 60),), shape)
+        found.append(windows.taken(await windows.take(charge)))
         name = next(store.scan_iter("*:limit:*"))
         store.pexpire(name, 30_000) if shape == "fixed" else None
     assert [(passes, uses[0].used) for passes, uses in found] == [(True, 1), (True, 2), (False, 2)]
@@ -290,21 +290,23 @@ async def test_a_window_lets_so_many_in_and_ends(
 async def test_one_send_is_charged_once_and_gets_its_own_place_back_once(
     hands: Hands, store: redis.Redis, shape: Literal["fixed", "moving"]
 ) -> None:
-    windows, narrow = hands.store.windows, [Window(1, 60)]
+    windows = hands.store.windows
+
+    def charge(by: str) -> Charge:
+        return Charge(PRINCIPAL, "sends", (Window(1, 60),), shape, "k", by)
 
     async def take(by: str) -> tuple[bool, int]:
-        call = windows.taking(PRINCIPAL, "sends", narrow, shape=shape, once="k", by=by)
-        passes, uses = windows.taken(await windows.take(call))
+        passes, uses = windows.taken(await windows.take(charge(by)))
         return passes, uses[0].used
 
     assert await take("a") == (True, 1)
     assert await take("b") == (True, 1)  # the same send, asked twice
-    await windows.refund(PRINCIPAL, "sends", narrow, shape, "k", "b")
+    await windows.refund(charge("b"))
     assert await take("c") == (True, 1)
     for _ in range(2):
-        await windows.refund(PRINCIPAL, "sends", narrow, shape, "k", "a")
+        await windows.refund(charge("a"))
     assert await take("d") == (True, 1)
-    await windows.forget(PRINCIPAL, "k")
+    await windows.forget(charge(""))
     assert await take("e") == (False, 1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -11,14 +10,13 @@ from fastapi import Request
 
 from service.api import limits as module
 from service.api.auth.authenticator import ANONYMOUS, Principal
-from service.api.limits import Limits, Toll
+from service.api.limits import Limits, RequestCharge
 from service.api.over_limit import Decision, OverLimit
 from service.api.visit import Visit, visit_of
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
-from service.store.connection.typed_scripts import Call
 from service.store.keys import Keys
-from service.store.windows import Window, Windows
+from service.store.windows import Charge, Window, Windows
 
 KEYED = Principal("owner.team")
 PASSES = [1, 1, 60_000]
@@ -30,22 +28,17 @@ class Counter(Windows):
     def __init__(self) -> None:
         super().__init__(cast(Any, None), cast(Any, None), Keys("chat"))
         self.answer: list[int] | StoreUnavailable = PASSES
-        self.asked: list[Call] = []
-        self.windows: list[tuple[Window, ...]] = []
+        self.asked: list[Charge] = []
         self.refunds: list[tuple[str, str]] = []
 
-    def taking(self, who: str, kind: str, windows: Sequence[Window], **more: Any) -> Call:
-        self.windows.append(tuple(windows))
-        return super().taking(who, kind, windows, **more)
-
-    async def take(self, call: Call) -> list[Any]:
-        self.asked.append(call)
+    async def take(self, charge: Charge) -> list[Any]:
+        self.asked.append(charge)
         if isinstance(self.answer, StoreUnavailable):
             raise self.answer
         return self.answer
 
-    async def refund(self, who: str, kind: str, windows: Any, shape: Any, once: str, by: str) -> None:
-        self.refunds.append((who, once))
+    async def refund(self, charge: Charge) -> None:
+        self.refunds.append((charge.who, charge.once))
 
 
 class Door:
@@ -55,9 +48,9 @@ class Door:
         self.limits = Limits(settings, self.windows)
         self.request = request()
 
-    def toll(self, principal: Principal = KEYED, kind: Any = "sends", once: str | None = None) -> Toll:
+    def charging(self, principal: Principal = KEYED, kind: Any = "sends", once: str = "") -> RequestCharge:
         self.request = request()
-        return self.limits.toll(self.request, principal, kind, once=once)
+        return self.limits.charging(self.request, principal, kind, once=once)
 
     @property
     def told(self) -> dict[str, str]:
@@ -70,20 +63,20 @@ def request(peer: str = "203.0.113.9") -> Request:
     return Request(scope)
 
 
-async def refused(toll: Toll) -> ServiceError:
+async def refused(charging: RequestCharge) -> ServiceError:
     with pytest.raises(ServiceError) as caught:
-        await toll.charge()
+        await charging.charge()
     assert caught.value.code == "rate_limited"
     return caught.value
 
 
 async def test_a_request_is_charged_once_and_told_what_is_left() -> None:
     door = Door()
-    toll = door.toll()
+    charging = door.charging()
     door.windows.answer = [1, 2, 30_500]
     before = int(time.time())
     for _ in range(3):
-        await toll.charge()
+        await charging.charge()
     assert len(door.windows.asked) == 1
     assert int(door.told.pop("x-ratelimit-reset")) - before in (31, 32)
     assert door.told == {
@@ -104,18 +97,18 @@ async def test_sends_and_reads_have_limits_of_their_own_and_so_have_keys() -> No
         (Principal("key.k", limit_sends="5/hour", limit_reads="7/hour"), "sends", 5),
         (Principal("key.k", limit_sends="5/hour", limit_reads="7/hour"), "reads", 7),
     ):
-        await door.toll(principal, kind).charge()
-        assert door.windows.windows[-1][0].amount == amount
+        await door.charging(principal, kind).charge()
+        assert door.windows.asked[-1].windows[0].amount == amount
     count = len(door.windows.asked)
-    await door.toll(Principal("key.k", limit_sends="")).charge()
+    await door.charging(Principal("key.k", limit_sends="")).charge()
     assert len(door.windows.asked) == count
 
 
 async def test_callers_are_counted_by_who_they_are_else_by_their_address() -> None:
     door = Door()
-    await door.toll(KEYED).charge()
-    await door.toll(ANONYMOUS).charge()
-    names = [call.keys[1] for call in door.windows.asked]
+    await door.charging(KEYED).charge()
+    await door.charging(ANONYMOUS).charge()
+    names = [door.windows.call_of(charge).keys[1] for charge in door.windows.asked]
     assert names == [
         "chat:{owner.team}:limit:sends:moving:60",
         "chat:{ip.203.0.113.9}:limit:sends:moving:60",
@@ -125,17 +118,17 @@ async def test_callers_are_counted_by_who_they_are_else_by_their_address() -> No
 async def test_of_two_windows_of_one_length_the_narrower_counts() -> None:
     door = Door(sends="5/minute;2/minute;9/hour")
     door.windows.answer = [1, 1, 1_000, 1, 1_000]
-    await door.toll().charge()
-    assert door.windows.windows == [(Window(2, 60), Window(9, 3_600))]
+    await door.charging().charge()
+    assert door.windows.asked[0].windows == (Window(2, 60), Window(9, 3_600))
 
 
 async def test_the_window_with_the_least_left_is_told_and_of_two_refusals_the_longer_wait() -> None:
     door = Door(sends="3/minute;5/hour")
     door.windows.answer = [1, 1, 60_000, 4, 3_000_000]
-    await door.toll().charge()
+    await door.charging().charge()
     assert (door.told["ratelimit-limit"], door.told["ratelimit-remaining"]) == ("5", "1")
     door.windows.answer = [0, 3, 20_200, 5, 70_000]
-    error = await refused(door.toll())
+    error = await refused(door.charging())
     assert (error.retry_after, error.message) == (
         70,
         "The limit of 5 per 1 hour is reached; try again in 70 s.",
@@ -148,16 +141,16 @@ async def test_a_refusal_is_remembered_with_the_time_that_is_left_of_it(
     door, now = Door(), [1_000.0]
     door.limits.over = OverLimit(lambda: now[0])
     door.windows.answer = [0, 3, 20_200]
-    assert (await refused(door.toll())).retry_after == 21
+    assert (await refused(door.charging())).retry_after == 21
     now[0] += 10
-    assert (await refused(door.toll())).retry_after == 11
+    assert (await refused(door.charging())).retry_after == 11
     other = Principal(KEYED.id, limit_sends="100/minute")
     door.windows.answer = PASSES
-    await door.toll(other).charge()  # another key of the same owner
-    await door.toll(KEYED, "reads").charge()
+    await door.charging(other).charge()  # another key of the same owner
+    await door.charging(KEYED, "reads").charge()
     assert len(door.windows.asked) == 3
     now[0] += 10.3
-    await door.toll().charge()
+    await door.charging().charge()
     assert len(door.windows.asked) == 4
 
 
@@ -167,12 +160,12 @@ async def test_without_redis_a_worker_counts_alone_for_a_second_and_no_more_pass
     door = Door()
     door.windows.answer = StoreUnavailable()
     for _ in range(3):
-        await door.toll().charge()
-    await refused(door.toll())
+        await door.charging().charge()
+    await refused(door.charging())
     assert len(door.windows.asked) == 1
     monkeypatch.setattr(door.limits, "_alone_until", 0.0)
     door.windows.answer = PASSES
-    await door.toll().charge()
+    await door.charging().charge()
     assert len(door.windows.asked) == 2
     assert module._ALONE_SECONDS == 1.0
 
@@ -181,17 +174,17 @@ async def test_what_cannot_be_charged_cannot_begin_but_can_be_read() -> None:
     door = Door()
     door.windows.answer = StoreRefusesWrites("full")
     with pytest.raises(StoreRefusesWrites):
-        await door.toll().charge()
-    await door.toll(kind="reads").charge()
+        await door.charging().charge()
+    await door.charging(kind="reads").charge()
 
 
 async def test_a_send_that_did_not_begin_gets_its_place_back_once_it_has_paid() -> None:
     door = Door()
-    toll = door.toll(once="k")
-    await toll.refund()
+    charging = door.charging(once="k")
+    await charging.refund()
     assert door.windows.refunds == []
-    await toll.charge()
-    await toll.refund()
+    await charging.charge()
+    await charging.refund()
     assert door.windows.refunds == [(KEYED.id, "k")]
 
 
