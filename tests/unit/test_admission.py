@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -109,3 +110,21 @@ async def test_a_late_event_loop_takes_no_new_send_until_it_has_caught_up() -> N
     turns.admission.note_lag(0.01)
     await turns.begin()
     assert turns.running == 2
+
+
+async def test_who_waits_for_a_place_of_a_begin_that_fails_gets_it() -> None:
+    turns, failing = Turns(1), asyncio.Event()
+
+    async def fail() -> None:
+        with contextlib.suppress(ValueError):
+            async with turns.admission.place():
+                await failing.wait()
+                raise ValueError
+
+    first = asyncio.create_task(fail())
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(turns.begin())
+    await asyncio.sleep(0)
+    failing.set()
+    await asyncio.wait_for(asyncio.gather(first, waiting), 0.9)
+    assert turns.running == 1

@@ -115,3 +115,32 @@ def test_a_wrong_address_is_the_operator_s_matter(body: dict[str, object]) -> No
 def test_a_404_about_a_model_is_that_model_gone(error: dict[str, object]) -> None:
     found = refusal(404, {"error": error}, {})
     assert (found.kind, found.fail_over) == ("model_gone", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "told"),
+    [
+        (413, {}, ("too_large", False, False, None)),
+        (0, {"code": "rate_limit_exceeded"}, ("limit_tpm", True, False, None)),
+        (429, {"message": "(RPD)"}, ("limit_rpd", True, True, None)),
+        (503, {}, ("capacity", True, True, None)),
+        (498, {}, ("capacity", True, True, None)),
+        (408, {}, ("timeout", True, False, None)),
+        (500, {}, ("server_error", True, False, None)),
+        (403, {}, ("forbidden", False, True, None)),
+        (403, {"code": "blocked_api_access"}, ("blocked", False, False, "blocked")),
+        (400, {"code": "model_decommissioned"}, ("model_gone", False, True, None)),
+        (400, {"code": "context_length_exceeded"}, ("too_long", False, False, None)),
+    ],
+)
+def test_what_may_be_asked_again_and_who_else(
+    status: int, error: dict[str, str], told: tuple[str, bool, bool, str | None]
+) -> None:
+    found = refusal(status, {"error": error}, {})
+    assert (found.kind, found.retryable, found.fail_over, found.circuit) == told
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("TPM", 60), ("TPD", 3_600)])
+def test_a_limit_that_does_not_say_when_it_ends_is_waited_for_as_its_period(said: str, seconds: int) -> None:
+    assert refusal(429, {"error": {"message": f"({said})"}}, {}).retry_after == seconds
+    assert refusal(503, {"error": {}}, {"retry-after": "7"}).retry_after == 7

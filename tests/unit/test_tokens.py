@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,10 +11,11 @@ import jwt
 import pytest
 
 from service.api.auth import jwt as module
-from service.api.auth.authenticator import Authenticator, Principal
+from service.api.auth.authenticator import Authenticator, Principal, _of_credential
 from service.api.auth.jwt import Published, Verifier
 from service.config.settings import Settings
 from service.errors import ServiceError
+from service.store.credentials import new_key
 from service.store.keys import Keys
 
 SECRET = "s" * 32
@@ -105,6 +107,14 @@ async def test_a_subject_is_a_user_of_its_issuer() -> None:
 )
 async def test_scopes_are_those_of_the_settings(more: dict[str, str], scope: str, granted: set[str]) -> None:
     assert (await principal(authenticator(**more), scope=scope)).scopes == granted
+
+
+@pytest.mark.parametrize("more", [{"revoked": 1}, {"expires": 1}])
+def test_a_key_that_does_not_work_any_more_is_nobody(more: dict[str, Any]) -> None:
+    assert _of_credential(new_key("n")[1]).name == "n"
+    with pytest.raises(ServiceError) as refused:
+        _of_credential(replace(new_key("n")[1], **more))
+    assert refused.value.code == "unauthenticated"
 
 
 # Published keys
