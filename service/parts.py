@@ -70,6 +70,12 @@ def result(call_id: str, content: str, *, is_error: bool = False, json: bool = F
     return part
 
 
+def size_of(parts: Iterable[Part]) -> int:
+    """Bytes of what its parts say, about."""
+    said = [part.get(name, "") for part in parts for name in ("text", "arguments", "content", "tool_call_id")]
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in said) + 50 * len(said)
+
+
 def is_plain(parts: Iterable[Part]) -> bool:
     """Is it said by a text and by what was thought before it?"""
     return all(part["type"] in (TEXT, REASONING) for part in parts)

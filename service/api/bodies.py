@@ -13,6 +13,7 @@ from fastapi import Request
 from service import ids
 from service.api.edge import BODY_SECONDS, edge_of
 from service.api.visit import visit_of
+from service.dialects.base import nests_deeper
 from service.engine.sends import OnBusy
 from service.errors import ServiceError
 
@@ -143,17 +144,9 @@ def _check_size(body: bytearray) -> None:
 
 
 def _check_depth(document: Any) -> None:
-    """Bounded nesting, level by level: what has no children costs nothing. Raises invalid_request."""
-    level = [document]
-    for _ in range(_MAX_DEPTH + 1):
-        below: list[Any] = []
-        for value in level:
-            children = value.values() if type(value) is dict else value if type(value) is list else ()
-            below += [child for child in children if type(child) is dict or type(child) is list]
-        if not below:
-            return
-        level = below
-    raise ServiceError("invalid_request", f"The body is nested deeper than {_MAX_DEPTH} levels.")
+    """Raises invalid_request."""
+    if nests_deeper(document, _MAX_DEPTH):
+        raise ServiceError("invalid_request", f"The body is nested deeper than {_MAX_DEPTH} levels.")
 
 
 def idempotency_key(request: Request) -> str | None:

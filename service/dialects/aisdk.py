@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from service import events, ids, parts
-from service.dialects.base import Encoder
+from service.dialects.base import Encoder, nests_deeper
 from service.dialects.errors import from_event, sentence
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
@@ -27,6 +27,9 @@ from service.parts import Part
 from service.usage import detail
 
 _CURSOR: Final = re.compile(r"(t_[a-z0-9]{1,60})\.(\d{1,15})\.(\d{1,6})", re.ASCII)
+# Of what a tool is given, where a page is told it as a value. A body may have as much.
+_MOST_LEVELS: Final = 64
+_MOST_CONTAINERS: Final = 20_000
 _DETAILS: Final = ("reasoningTokens", "cachedInputTokens")
 _REASONS: Final = {
     "stop": "stop",
@@ -233,11 +236,17 @@ def _error(error: ServiceError) -> bytes:
 
 
 def given_input(arguments: str) -> Any:
-    """What a tool is given; as the model wrote it where that is no JSON: whoever runs it checks it anyway."""
+    """What a tool is given; as the model wrote it where that is no JSON: whoever runs it checks it anyway.
+
+    Or JSON that would stall us, or could not be written again: orjson reads more levels than it writes.
+    """
+    if arguments.count("[") + arguments.count("{") > _MOST_CONTAINERS:
+        return arguments
     try:
-        return orjson.loads(arguments or "{}")
+        given = orjson.loads(arguments or "{}")
     except orjson.JSONDecodeError:
         return arguments
+    return arguments if nests_deeper(given, _MOST_LEVELS) else given
 
 
 def given_output(result: Part) -> Any:

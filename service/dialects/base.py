@@ -51,6 +51,20 @@ def bytes_of(value: Any) -> int:
     return len(value.encode() if isinstance(value, str) else orjson.dumps(value))
 
 
+def nests_deeper(value: Any, levels: int) -> bool:
+    """Than so many levels below it? Level by level: what has no children costs nothing."""
+    level = [value]
+    for _ in range(levels + 1):
+        below: list[Any] = []
+        for one in level:
+            children = one.values() if type(one) is dict else one if type(one) is list else ()
+            below += [child for child in children if type(child) is dict or type(child) is list]
+        if not below:
+            return False
+        level = below
+    return True
+
+
 def at_most(count: int) -> AfterValidator:
     """Bounds in bytes what is kept with a turn or a session: a character takes up to four."""
 

@@ -18,6 +18,9 @@ from service.store.turn_records import Turn
 
 # Reasons for which a model ends before its answer does.
 _CUT: Final = ("length", "content_filter")
+# Bytes of an exchange that goes on: as much as a body may have of a client that sends all of it each time.
+# Each round reads and writes the message anew, which is 5 ms of the event loop for so much.
+MOST_BYTES: Final = 1_048_576
 
 
 async def find_base(sessions: Sessions, send: Send, session_id: str, *, busy: bool) -> None:
@@ -34,6 +37,11 @@ async def find_base(sessions: Sessions, send: Send, session_id: str, *, busy: bo
         before = parts.with_results(answer.whole, send.results) if send.results else _cut(answer)
     if newest is not None and before is not None:
         _check_all_answered(before)
+        if (size := parts.size_of(before)) > MOST_BYTES:
+            raise ServiceError(
+                "context_too_long",
+                f"The answer has {size} bytes with its rounds of tools, of {MOST_BYTES}; ask anew.",
+            )
         place = await sessions.place(send.principal, session_id, answer.id) or 0
         send.base = Base(answer, question, before, place)
         send.message_id, send.must_exist = answer.id, True

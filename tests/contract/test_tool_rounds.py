@@ -258,7 +258,7 @@ async def test_another_worker_takes_a_round_over_with_its_results(start: Start, 
 
         async def begun() -> Any:
             turn = (await served.client.get("/v1/sessions/s")).json()["active_turn"]
-            live = served.app.state.edge.engine._lives.get(turn)
+            live = served.app.state.edge.engine.running._lives.get(turn)
             return live if live is not None and live.acknowledged > 20 else None
 
         live = await eventually_async(begun)
@@ -335,3 +335,38 @@ async def test_results_of_calls_that_no_session_knows_are_kept_with_their_questi
         ("assistant", "It rains."),
     ]
     assert await context(served) == [*told, {"role": "assistant", "content": "It rains."}]
+
+
+async def test_rounds_end_where_an_answer_has_a_mebibyte(served: Served) -> None:
+    """Each of them fits into a prompt; but each reads and writes all that were before it."""
+    native = NativeTools(served)
+    (call_id,) = (await native.ask("Rain? [[tool=weather rounds=9 say=It rains.]]")).calls
+    for _ in range(3):
+        (call_id,) = (await native.answer({call_id: Result("r" * 300_000)})).calls
+    before = await messages(served)
+    refused = await native.answer({call_id: Result("r" * 300_000)})
+    assert (refused.status, json.loads(refused.body)["code"]) == (413, "context_too_long")
+    assert await messages(served) == before
+    assert (await native.ask("[[say=Fine.]]")).text == "Fine."
+
+
+async def test_a_page_is_told_what_is_too_deep_for_json_as_a_text(served: Served) -> None:
+    """Of a model, or of a client's list: nothing bounds what stands in a string."""
+    for number, arguments in enumerate(
+        ["[" * 300 + "]" * 300, "[" + "[]," * 60_000 + "[]]", "[" * 60 + "]" * 60]
+    ):
+        told = chat_calls("b")
+        told["tool_calls"][0]["function"] = {"name": "weather", "arguments": arguments}
+        body = {
+            "messages": [
+                {"role": "user", "content": "Rain? [[say=It rains.]]"},
+                told,
+                {"role": "tool", "tool_call_id": "b", "content": "rain"},
+            ],
+            "session_id": f"s{number}",
+        }
+        assert (await served.client.post("/v1/chat/completions", json=body)).status_code == 200
+        loaded = await served.client.get(f"/api/chat/s{number}/messages")
+        assert loaded.status_code == 200
+        given = loaded.json()[1]["parts"][1]["input"]
+        assert given == (json.loads(arguments) if number == 2 else arguments)
