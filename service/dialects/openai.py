@@ -1,9 +1,10 @@
 """OpenAI's chat completions: the body that its clients send, chunks and completions back.
 
 The client's messages are the whole context; the session only keeps the last of them and the
-answer. The role comes first, `[DONE]` last, `usage` alone and only when asked for. This dialect
-cannot take text back: a restart after something was shown ends the stream in its error form.
-Groq's clients are served by the same chunks, with what Groq said of the call.
+answer. The role comes first, with an empty text unless a tool call follows (the AI SDK makes a part of the
+message of it). `[DONE]` is last, `usage` alone and only when asked for. This dialect cannot take text back:
+a restart after something was shown ends the stream in its error form. Groq's clients are served by the same
+chunks, with what Groq said of the call.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class StreamEncoder(Encoder):
         self._shown = False
         self._groq_id = ""
         self._prefix = b""
+        self._begun = False  # the role has been sent
 
     def shows(self, event: Event) -> bool:
         return event.name in events.SHOWN and (self._reasoning or event.name != events.REASONING)
@@ -68,17 +70,23 @@ class StreamEncoder(Encoder):
             if not self.shows(event):
                 return b""
             self._shown = True
-            return self._delta(_content(event))
+            return self._begin(text=name != events.TOOL_CALL) + self._delta(_content(event))
         if name == events.STARTED:
             head = _Head(event.data)
             self._groq_id = head.groq_id
             self._prefix = b"data: " + orjson.dumps(head.describe("chat.completion.chunk"))[:-1]
-            return self._delta(b'{"role":"assistant","content":""}')
+            return b""
         if name == events.RESTARTED and self._shown:
             raise restarted()
         if name == events.FAILED:
             return self.failed(from_event(event.data))
         return self._ending(event) if event.terminal else b""
+
+    def _begin(self, *, text: bool) -> bytes:
+        if self._begun:
+            return b""
+        self._begun = True
+        return self._delta(b'{"role":"assistant","content":""}' if text else b'{"role":"assistant"}')
 
     def _delta(self, delta: bytes, reason: bytes = b"null", tail: bytes = b"") -> bytes:
         choice = b'{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}' % (delta, reason)
@@ -86,7 +94,9 @@ class StreamEncoder(Encoder):
 
     def _ending(self, event: Event) -> bytes:
         told = PassedOn(event, self._groq_id, groq=self._groq)
-        data = self._delta(b"{}", orjson.dumps(_reason(event)), _more(told.last_chunk()))
+        data = self._begin(text=True) + self._delta(
+            b"{}", orjson.dumps(_reason(event)), _more(told.last_chunk())
+        )
         if self._include_usage:
             data += self._prefix + b',"choices":[]' + _more(told.usage_chunk()) + b"}\n\n"
         return data + b"data: [DONE]\n\n"

@@ -94,7 +94,7 @@ def test_openai_tool_call() -> None:
     ended = events.structured(events.COMPLETED, {"finish_reason": "tool_calls", "usage": USAGE})
     log = (STARTED, events.structured(events.TOOL_CALL, CALL), ended)
     assert encoded(StreamEncoder(), *log) == (
-        ROLE
+        chunk('{"role":"assistant"}')
         + chunk(f'{{"tool_calls":[{call}]}}')
         + ENDING.replace('"finish_reason":"stop"', '"finish_reason":"tool_calls"')
         + "data: [DONE]\n\n"
