@@ -80,7 +80,7 @@ def _install_python(group: str) -> None:
     folder = _MADE / group
     python, lock = folder / "bin" / "python", PYTHON / group / "requirements.txt"
     quiet = ["--disable-pip-version-check", "--quiet", "--no-input", "--no-compile"]
-    pip = [str(python), "-m", "pip", "install", *quiet, "--require-hashes", "-r", str(lock)]
+    pip = [str(python), "-m", "pip", "install", *quiet, "--no-deps", "--require-hashes", "-r", str(lock)]
     _made(group, lock, [sys.executable, "-m", "venv", "--clear", str(folder)], pip)
 
 
