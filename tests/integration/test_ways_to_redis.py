@@ -12,7 +12,9 @@ import pytest
 import redis
 
 from tests.double import Double, expected_text
+from tests.support import branches
 from tests.support.cluster import Cluster
+from tests.support.pictures import data_url, png
 from tests.support.redis import RedisServer
 from tests.support.sentinels import Sentinels
 from tests.support.service import Served, serve
@@ -96,3 +98,28 @@ async def test_turns_run_resume_queue_stop_and_are_taken_over(
         assert sum(day["turns"] for day in usage) == 4
         for served in (here, there):
             assert (await served.client.get("/readyz")).status_code == 200
+
+
+async def test_histories_are_forked_put_back_pictured_exported_and_erased(
+    url: str, double_server: tuple[Double, str]
+) -> None:
+    async with serve(url, double_server[1]) as served:
+        for session in ("a", "b", "c"):
+            await branches.say(served, "[[say=x]]", session)
+        await served.client.post("/chat", json={"user_query": "[[say=x]]"})
+        await branches.say(served, "", "a", regenerate=True)
+        [(version, _)] = (await branches.versions(served, "a"))["x"]
+        assert (await branches.choose(served, version, "a")).status_code == 200
+        picture = {"type": "image", "url": data_url(png())}
+        seen = {"content": [{"type": "text", "text": "[[say=red]]"}, picture], "model": "qwen/qwen3.8-27b"}
+        answer = await served.client.post("/v1/sessions/p/turns", json=seen)
+        assert answer.status_code == 200, answer.text
+        question, told = await branches.messages(served, "p")
+        copy = (await branches.fork(served, told["id"], "p")).json()["id"]
+        ref = question["parts"][1]["ref"]
+        assert (await served.client.get(f"/v1/sessions/{copy}/images/{ref}")).content == png()
+        exported = (await served.client.get("/v1/export")).json()["sessions"]
+        assert len({one["session"]["id"] for one in exported}) == len(exported) >= 6
+        erased = (await served.client.delete("/v1/sessions")).json()
+        assert (erased["removed"]["sessions"], erased["complete"]) == (len(exported), True)
+        assert (await served.client.get("/v1/export")).json()["sessions"] == []
