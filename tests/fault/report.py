@@ -28,6 +28,7 @@ from tests.fault.ledger import SETTINGS as LEDGER
 from tests.fault.store_loss import lose_writes
 from tests.fault.test_deploys import load
 from tests.fault.test_pacing_under_load import LIMITS, ask_together, paced
+from tests.fault.upgrade import upgrade_under_load
 from tests.support.nginx import Nginx
 from tests.support.processes import ROOT, Replica
 from tests.support.readers import client, follow, start_turn
@@ -335,6 +336,19 @@ async def store_loss_on_a_cluster(directory: Path) -> tuple[str, str]:
     )
 
 
+async def upgrade(directory: Path) -> tuple[str, str]:
+    seconds, users = 180, 12
+    talk = await upgrade_under_load(directory, seconds, users)
+    for line in (talk.wrong + talk.failed)[:20]:
+        print(line, flush=True)  # noqa: T201  # the command's output
+    return (
+        f"a replica of 0.1.0 and one of this version on one Redis, {seconds} s, {users} users; workers and "
+        "whole replicas of both killed and restarted",
+        f"{len(talk.wrong)} wrong texts or histories, {len(talk.failed)} failed; {dict(talk.did)}; "
+        f"takeovers: {talk.takeovers}",
+    )
+
+
 RUNS = (
     cut_readers,
     killed_workers,
@@ -349,6 +363,7 @@ RUNS = (
     store_loss,
     store_loss_with_replicas,
     store_loss_on_a_cluster,
+    upgrade,
 )
 
 

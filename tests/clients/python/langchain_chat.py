@@ -11,7 +11,12 @@ from shapes import Weather
 
 
 def model(asked: Asked) -> Any:
-    common = {"model": asked.model, "api_key": "none", "max_retries": 0}
+    common = {
+        "model": asked.model,
+        "api_key": "none",
+        "max_retries": 0,
+        "default_headers": asked.headers,
+    }
     if asked.options["library"] == "groq":
         from langchain_groq import ChatGroq
 
@@ -30,10 +35,12 @@ def tools(asked: Asked, question: str) -> str:
     bound = model(asked).bind_tools([tool(asked.weather)])
     messages: list[Any] = [HumanMessage(question)]
     answer = bound.invoke(messages)
-    messages.append(answer)
-    for call in answer.tool_calls:
-        messages.append(ToolMessage(asked.weather(**call["args"]), tool_call_id=call["id"]))
-    return str(bound.invoke(messages).text)
+    while answer.tool_calls:
+        messages.append(answer)
+        for call in answer.tool_calls:
+            messages.append(ToolMessage(asked.weather(**call["args"]), tool_call_id=call["id"]))
+        answer = bound.invoke(messages)
+    return str(answer.text)
 
 
 def structured(asked: Asked, question: str) -> Any:

@@ -20,7 +20,7 @@ set_tracing_disabled(True)
 
 
 def agent(asked: Asked, **options: Any) -> Any:
-    client = AsyncOpenAI(base_url=asked.v1, api_key="none", max_retries=0)
+    client = AsyncOpenAI(base_url=asked.v1, api_key="none", max_retries=0, default_headers=asked.headers)
     kind = OpenAIResponsesModel if asked.options.get("responses") else OpenAIChatCompletionsModel
     return Agent(name="a", model=kind(model=asked.model, openai_client=client), **options)
 

@@ -30,6 +30,12 @@ class Asked:
     def v1(self) -> str:
         return f"{self.url}/v1"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of each call: the session that it is part of, where the client is to have one."""
+        session = self.options.get("session")
+        return {"X-Session-Id": session} if session else {}
+
     def show(self, piece: Any) -> None:
         """Text that a reader would see; None and "" are nothing."""
         if piece:

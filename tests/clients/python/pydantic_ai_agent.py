@@ -15,13 +15,13 @@ def model(asked: Asked) -> Any:
         from pydantic_ai.models.groq import GroqModel
         from pydantic_ai.providers.groq import GroqProvider
 
-        groq = AsyncGroq(base_url=asked.url, api_key="none", max_retries=0)
+        groq = AsyncGroq(base_url=asked.url, api_key="none", max_retries=0, default_headers=asked.headers)
         return GroqModel(asked.model, provider=GroqProvider(groq_client=groq))
     from openai import AsyncOpenAI
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    openai = AsyncOpenAI(base_url=asked.v1, api_key="none", max_retries=0)
+    openai = AsyncOpenAI(base_url=asked.v1, api_key="none", max_retries=0, default_headers=asked.headers)
     kind = OpenAIResponsesModel if asked.options.get("responses") else OpenAIChatModel
     return kind(asked.model, provider=OpenAIProvider(openai_client=openai))
 
