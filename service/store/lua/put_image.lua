@@ -10,8 +10,13 @@ if redis.call('EXISTS', session) == 0 then
   redis.call('HSET', session, 'id', session_id, 'created', now_ms, 'updated', now_ms, 'named', '0', 'turns', '0')
   redis.call('EXPIRE', session, ephemeral_ttl)
 end
+local first = redis.call('EXISTS', messages) == 0
 if redis.call('HSETNX', messages, field, data) == 0 then return 0 end
-redis.call('PEXPIRE', messages, redis.call('PTTL', session))
-redis.call('HINCRBY', session, 'bytes', #data + 2 * #field + 160)
+local left = redis.call('PTTL', session)
+if left > 0 then redis.call('PEXPIRE', messages, left) end  -- -1, of one that never ends, would be its end now
+-- A session of before the field `bytes` is measured whole by begin or seal, this image with it.
+if first or redis.call('HEXISTS', session, 'bytes') == 1 then
+  redis.call('HINCRBY', session, 'bytes', #data + 2 * #field + 160)
+end
 redis.call('HSET', session, 'images', (redis.call('HGET', session, 'images') or '') .. digest .. ' ')
 return 1
