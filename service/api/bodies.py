@@ -60,10 +60,24 @@ async def read_json(request: Request, *, images: bool = False) -> Any:
     if not kind and "origin" in request.headers:
         # A page of any origin may send a body without a type, and no browser asks us first.
         raise ServiceError("unsupported_media_type", "Send the body as application/json.")
-    # Between the steps of a large body others have their turn: each is bounded, their sum need not be.
-    pause = asyncio.sleep if len(body) > SMALL_BYTES else _no_pause
-    _check_size(body)
-    await pause(0)
+    if len(body) <= SMALL_BYTES:
+        _check_size(body)
+        document = _parsed(body)
+        _check_depth(document)
+        return document
+    # Of large bodies one is worked on at a time, and others have their turn between its steps: each step
+    # is bounded in time, and 20 of them side by side were 0.3 s without a turn for anybody else.
+    async with edge_of(request).receiving.working:
+        _check_size(body)
+        await asyncio.sleep(0)
+        document = _parsed(body)
+        await asyncio.sleep(0)
+        _check_depth(document)
+        await asyncio.sleep(0)
+    return document
+
+
+def _parsed(body: bytearray) -> Any:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -73,9 +87,6 @@ async def read_json(request: Request, *, images: bool = False) -> Any:
     # It ends strings in too many places downstream. After an escaped backslash it is the text `u0000`.
     if _NUL in body and _NUL in body.replace(b"\\\\", b""):
         raise ServiceError("invalid_request", "A string holds a NUL character.")
-    await pause(0)
-    _check_depth(document)
-    await pause(0)
     return document
 
 
@@ -106,10 +117,6 @@ def note_refusal(request: Request) -> None:
     visit = visit_of(request)
     if visit.caller and visit.body_bytes > SMALL_BYTES:
         edge_of(request).refused_bodies.add(visit.caller, visit.body_bytes)
-
-
-async def _no_pause(_: float) -> None:
-    """Nobody else's turn: a small body takes less than a turn costs."""
 
 
 def is_json(content_type: str) -> bool:

@@ -8,6 +8,7 @@ minute, so what is refused is bounded in bytes too.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import Counter, OrderedDict
@@ -29,6 +30,7 @@ class Receiving:
         self._of_one = max(_OF_ONE, 2 * largest)
         self._in_all = max(_IN_ALL, 4 * largest)
         self._held: Counter[str] = Counter()
+        self.working = asyncio.Lock()  # held while a large body is parsed
 
     def add(self, principal: str, size: int) -> None:
         """Count bytes that have come, until `give_back`. Raises concurrency_limited, overloaded."""

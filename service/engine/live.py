@@ -77,6 +77,7 @@ class Live:
         self.end: tuple[float, str] = (math.inf, "turn_timeout")
         self.deadline: tuple[float, str] | None = None
         self.failing_since: float | None = None
+        self.ending = False  # it is being sealed
         self.urgent = False  # what is pending must not wait for a window
         self.model: Model | None = None
         self.gate: Gate | None = None

@@ -51,6 +51,10 @@ class Relay:
                 live.add_reasoning(piece)
             else:
                 live.add_tool_call(piece)
-        self._flusher.put(live, urgent=self._attempt.arrived(batch.tokens))
+        first = self._attempt.arrived(batch.tokens)
+        if last.finish_reason:
+            self._flusher.put_last(live)
+        else:
+            self._flusher.put(live, urgent=first)
         held = live.failing_since is not None and live.tokens > _MAX_HELD
         return live.flushed() if held else None

@@ -152,6 +152,7 @@ class Sealer:
         self, live: Live, state: str, body: dict[str, Any], usage: dict[str, Any], *, new_life: bool = False
     ) -> str:
         turn = live.turn
+        live.ending = True
         await live.landed()
         await said_before(self._store.sessions, turn)
         name = {"completed": events.COMPLETED, "stopped": events.STOPPED, "failed": events.FAILED}[state]

@@ -1,7 +1,8 @@
 """Each attacker for two seconds beside the tenant: `make attack` in the size of CI.
 
-No request of the tenant may fail, and everything has to hold that is no time: how late a request is
-depends on the machine, and is measured by `make attack` on an idle one.
+The whole rule holds here too. Two seconds are ten requests of the tenant, and one that the machine itself
+holds up is their p99: so an attack whose tenant was late is taken again, at most twice. What an attacker
+does to the tenant it does each time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.alone, pytest.mark.fault, pytest.mark.timeout(120)]
 
 #: An eighth of the shipped store, and quotas with it.
 SMALL = Plan(Size(workers=1, maxmemory="96mb", share=0.125), quiet=0.3, attack=2, patient=2)
+TAKINGS = 3
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,12 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
 
 @pytest.mark.parametrize("attacker", ATTACKERS.values(), ids=list(ATTACKERS))
 def test_the_tenant_notices_nothing_of(attacker: Attacker, arena: Arena) -> None:
-    row = arena.attack(attacker, list(ATTACKERS).index(attacker.name))
-    assert row.faults() == []
-    assert row.made > 0, "the attacker asked nothing"
+    late: list[str] = []
+    while len(late) < TAKINGS:
+        row = arena.attack(attacker, list(ATTACKERS).index(attacker.name))
+        assert row.faults() == []
+        assert row.made > 0, "the attacker asked nothing"
+        if not row.late:
+            return
+        late += row.verdict()
+    pytest.fail(f"late in each of {TAKINGS} takings: {late}")

@@ -30,6 +30,10 @@ async def _fast(cases: Cases) -> None:
     await cases.per_token("5 x 500 tokens/s (Groq's speed)", load, 1.5, with_redis=2.0)
 
 
+async def _chats(cases: Cases) -> None:
+    await cases.per_token("50 x 45 tokens/s", Load(50, 45, 150, cases.scale.seconds), 3.0)
+
+
 async def _steady(cases: Cases) -> None:
     await cases.per_token("20 x 100 tokens/s", Load(20, 100, 300, cases.scale.seconds), 3.0)
 
@@ -37,9 +41,11 @@ async def _steady(cases: Cases) -> None:
 CASES: dict[str, Case] = {
     "fast": _fast,
     "steady": _steady,
+    "chats": _chats,
     "remote": Cases.readers_elsewhere,
     "many": Cases.fan_in,
     "first": Cases.first_token,
+    "whole": Cases.whole_answers,
     "turns": Cases.turns,
     "idle": held.idle_readers,
     "history": held.long_history,

@@ -174,6 +174,32 @@ class Cases:
         for tally in (direct, through, named):
             self.found.take(tally)
 
+    async def whole_answers(self) -> None:
+        """Answers of 200 tokens that come at once: how much later their last byte is than from the model."""
+        await self._whole_answers("a whole answer of 200 tokens, nothing else running")
+        beside = asyncio.create_task(self.load("service", Load(50, 45, 150, self.scale.seconds * 2)))
+        await asyncio.sleep(150 / 45)  # until all of them flow
+        await self._whole_answers("the same beside 50 x 45 tokens/s")
+        await beside
+
+    async def _whole_answers(self, case: str) -> None:
+        direct, through, wish = Tally(), Tally(), wire.wish(200, 0)
+        for _ in range(int(self.scale.seconds * 30)):
+            for tally, port, kind, request in (
+                (direct, self.bench.upstream, GroqClient, wire.groq_request(wish)),
+                (through, self.bench.service, Client, wire.chat_request(self.bench.key, wish)),
+            ):
+                client = await connect(partial(kind, request, 200, 0, tally), port)
+                await client.done.wait()
+                client.close()
+            await asyncio.sleep(0.01)  # the rate of the probes
+        for quantile, bound in ((0.5, 4.0), (0.99, 10.0)):
+            alone, with_us = (quantile_of(tally.whole_after, quantile) * 1e3 for tally in (direct, through))
+            self.found.add(case, f"last byte, direct, p{quantile * 100:.0f}", alone, "ms")
+            self.found.add(case, f"last byte, added, p{quantile * 100:.0f}", with_us - alone, "ms", bound)
+        self.found.take(direct)
+        self.found.take(through)
+
     async def turns(self) -> None:
         """Whole durable turns of one token, and what they leave in the worker's memory."""
         case = "turns of one token"

@@ -36,6 +36,7 @@ class Tally:
         self.noting = False
         self.lateness = array("d")
         self.first_after = array("d")
+        self.whole_after = array("d")
 
 
 class Client(asyncio.Protocol):
@@ -129,6 +130,7 @@ class Client(asyncio.Protocol):
             )
         else:
             self._tally.exact += 1
+            self._tally.whole_after.append(time.monotonic() - self._asked_at)
         self.done.set()
 
     def _fail(self, why: str) -> None:

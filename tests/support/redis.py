@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import secrets
 import signal
 import socket
@@ -25,24 +24,35 @@ from tests.support.needed import program
 from tests.support.waiting import eventually
 
 # Below the ports that the kernel hands out (32768 and up), so that nothing takes one between the
-# look and the start; each worker of pytest-xdist has a block of its own.
+# look and the start. Each process of tests has a block of its own, also beside another run of them.
 _FIRST_PORT = 20_000
 _BLOCK = 350
-_BLOCKS = 32
+_BLOCKS = 36
 
 
 def _ports() -> Iterator[int]:
-    block = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or _BLOCKS - 1) % _BLOCKS
-    first = secrets.randbelow(_BLOCK)  # two runs on one machine should not begin at the same port
-    for count in itertools.count(first):
-        yield _FIRST_PORT + block * _BLOCK + count % _BLOCK
+    first = _own_block()
+    yield from (first + 1 + count % (_BLOCK - 1) for count in itertools.count())
+
+
+def _own_block() -> int:
+    """The first port of a block that no other process has: who has a block listens there until it ends."""
+    blocks = [_FIRST_PORT + number * _BLOCK for number in range(_BLOCKS)]
+    secrets.SystemRandom().shuffle(blocks)
+    for first in blocks:
+        with socket.socket() as guard, contextlib.suppress(OSError):
+            guard.bind(("127.0.0.1", first))
+            guard.listen()
+            guard.detach()  # the kernel closes it with the process
+            return first
+    raise AssertionError("36 processes of tests have all ports")
 
 
 _next_ports = _ports()
 
 
 def free_port() -> int:
-    """A port on which nobody listens; the same is not given twice within 350."""
+    """A port on which nobody listens; the same is not given twice within 349."""
     for port in itertools.islice(_next_ports, _BLOCK):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -94,6 +94,48 @@ async def test_what_follows_a_first_token_is_left_to_the_kernel_until_its_window
     assert log.written == [[events.delta("Hello")], [events.delta(" you there")]]
 
 
+async def test_a_turns_first_window_is_short_and_an_answers_end_waits_for_none() -> None:
+    log, flusher, live = flushing(window=1)
+    gate = live.gate = Gate()
+    live.add_text("Hello")
+    flusher.put(live, urgent=True)
+    assert gate.paused
+    async with asyncio.timeout(5):
+        await gate.resumed.wait()
+    log.answer()
+    live.add_text(" you")
+    flusher.put_last(live)
+    assert len(log.written) == 1
+    await eventually_async(lambda: len(log.written) > 1)
+    assert log.written[1:] == [[events.delta(" you")]]
+
+
+async def test_what_a_turn_still_has_when_it_ends_is_left_to_its_seal() -> None:
+    log, flusher, live = flushing(window=0.001)
+    live.add_text("Hello")
+    flusher.put_last(live)
+    live.ending = True
+    flusher.put(live)
+    flusher.put(live, urgent=True)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert log.written == []
+    assert live.unwritten() == [events.delta("Hello")]
+
+
+def test_windows_of_few_turns_are_short_while_the_worker_has_time() -> None:
+    async def windows() -> list[float]:
+        _, flusher, _ = flushing(window=0.04)
+        found = []
+        for turns in (1, 5, 16, 100):
+            flusher._gated = {flushing(window=0.04)[2] for _ in range(turns)}
+            found.append(round(flusher._window_now() * 1e3, 2))
+        flusher._busy = True
+        return [*found, flusher._window_now() * 1e3]
+
+    assert asyncio.run(windows()) == [8, 8, 20, 40, 40]
+
+
 async def test_where_the_loop_is_late_up_to_three_groups_end_together() -> None:
     _, flusher, _ = flushing(window=1)  # s, a tenth of it for each group
     gates = []
