@@ -19,7 +19,7 @@ const LANGUAGE = /^[\w+#.-]{1,30}$/;
 // Formulas travel through the sanitizer as code of these languages, which no Markdown inline can have.
 const FORMULA = "language-math";
 const DISPLAYED = "language-math-block";
-const RIGHT_TO_LEFT = /^[^\p{L}]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 
 const escape = (text) =>
   text.replace(/[&<>"]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[sign]);
@@ -72,10 +72,22 @@ function formula(code) {
   typeset(code, code.title, code.className === DISPLAYED);
 }
 
+/** "rtl" or "ltr" by the first letter of a text, null where it has none. */
+function direction(text) {
+  const letter = /\p{L}/u.exec(text)?.[0];
+  return letter ? (RIGHT_TO_LEFT.test(letter) ? "rtl" : "ltr") : null;
+}
+
+/** The block runs as its first letter does, and parts of it that begin otherwise as theirs. */
 function direct(node) {
-  // An element whose children have directions of their own would not look at their letters.
-  node.querySelectorAll(".block > :is(p, h1, h2, h3, h4, h5, h6), li, blockquote, td, th").forEach((part) => (part.dir = "auto"));
-  node.querySelectorAll("table").forEach((table) => (table.dir = RIGHT_TO_LEFT.test(table.textContent) ? "rtl" : "ltr"));
+  node.dir = "auto";
+  const first = [...node.querySelectorAll("p, h1, h2, h3, h4, h5, h6, li, th, td")].find((part) => direction(part.textContent));
+  const base = direction(first?.textContent ?? "");
+  node.querySelectorAll("p, h1, h2, h3, h4, h5, h6, li, blockquote, table, th, td").forEach((part) => {
+    const around = part.parentElement.closest("[dir]");
+    const own = direction(part.textContent);
+    if (own && own !== (around === node ? base : around.dir)) part.dir = own;
+  });
 }
 
 /** Scrolls by itself where it is wider than the page, by keyboard too. */
