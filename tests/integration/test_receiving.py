@@ -19,7 +19,10 @@ async def test_one_caller_may_not_fill_the_room_for_bodies(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiving, "_OF_ONE", 300_000)
-    async with start(auth="keys", max_body_bytes=100_000) as served, contextlib.AsyncExitStack() as stack:
+    async with (
+        start(auth="keys", max_body_bytes=100_000, max_image_body_bytes=100_000) as served,
+        contextlib.AsyncExitStack() as stack,
+    ):
         greedy, other = await make_key(served, "greedy"), await make_key(served, "other")
         host, port = served.url.removeprefix("http://").split(":")
         held = served.app.state.edge.receiving._held
