@@ -125,7 +125,10 @@ class User:
         self.said += [("user", asked), *([("assistant", text)] if text else [])]
 
     async def tools(self) -> None:
-        """A round of tools, which only this version keeps as one exchange; either reads its text."""
+        """A round of tools, which only this version keeps as one exchange; either reads its text.
+
+        The answer to the results is a single piece: 0.1.0 takes one over without them (docs/decisions/0021).
+        """
         asked = "[[tool=weather say=It rains.]]"
         new = [self.urls["new"]]
         path = await start_turn(
