@@ -52,6 +52,8 @@ class Talk:
     wrong: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     takeovers: dict[str, int] = field(default_factory=dict)  # by the version that took over
+    # Held for a round of tools and while something is killed.
+    calm: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class User:
@@ -127,8 +129,12 @@ class User:
     async def tools(self) -> None:
         """A round of tools, which only this version keeps as one exchange; either reads its text.
 
-        The answer to the results is a single piece: 0.1.0 takes one over without them (docs/decisions/0021).
+        Nothing is killed meanwhile: 0.1.0 takes the answer over without the results (docs/decisions/0021).
         """
+        async with self.talk.calm:
+            await self._round()
+
+    async def _round(self) -> None:
         asked = "[[tool=weather say=It rains.]]"
         new = [self.urls["new"]]
         path = await start_turn(
@@ -212,7 +218,7 @@ class User:
             await asyncio.sleep(0.05)  # as above
 
 
-async def attacks(replicas: list[Replica], go_on: Callable[[], bool]) -> None:
+async def attacks(replicas: list[Replica], calm: asyncio.Lock, go_on: Callable[[], bool]) -> None:
     """By turns at each version: its host is lost, a worker dies, it is restarted as a deploy does."""
     for number in itertools.count():
         await asyncio.sleep(2)  # of load between two of them
@@ -220,14 +226,16 @@ async def attacks(replicas: list[Replica], go_on: Callable[[], bool]) -> None:
             return
         victim = replicas[number % len(replicas)]
         kind = ("host", "worker", "deploy")[number // len(replicas) % 3]
+        async with calm:
+            if kind == "worker":
+                os.kill(random.choice(victim.workers()), signal.SIGKILL)
+            elif kind == "host":
+                victim.kill()
+            else:
+                victim.signal(signal.SIGTERM)
         if kind == "worker":
-            os.kill(random.choice(victim.workers()), signal.SIGKILL)
             continue
-        if kind == "host":
-            victim.kill()
-        else:
-            victim.signal(signal.SIGTERM)
-            await asyncio.to_thread(victim.wait, 60)
+        await asyncio.to_thread(victim.wait, 60)
         await asyncio.sleep(2)  # a lease: by then the other version has what it ran
         await asyncio.to_thread(victim.start)
 
@@ -268,7 +276,7 @@ async def upgrade_under_load(directory: Path, seconds: float, users: int) -> Tal
                 await User(http, urls, f"p{number}-{session}", talk).talks(go_on)
 
         async with client() as http:
-            attacking = asyncio.create_task(attacks(list(replicas.values()), go_on))
+            attacking = asyncio.create_task(attacks(list(replicas.values()), talk.calm, go_on))
             await asyncio.gather(*(person(http, number) for number in range(users)))
             await attacking
         store = redis.client()
