@@ -124,7 +124,7 @@ def test_models_chats_and_the_open_one_are_loaded_once_a_key_is_entered(
 
 
 def test_a_chat_that_was_deleted_elsewhere_is_not_made_anew_by_its_next_message(ui: Ui) -> None:
-    ui.page.route("**/v1/sessions/*/events", lambda route: route.abort())  # a page that hears of nothing
+    ui.page.route("**/v1/sessions/*/events?*", lambda route: route.abort())  # a page that hears of nothing
     ui.ask("[[say=one]]")
     address = ui.address
     httpx.delete(f"{ui.url}/v1/sessions/{address}").raise_for_status()

@@ -78,8 +78,8 @@ export class Watch {
     const cut = new AbortController();
     this.#cut = () => cut.abort();
     this.#heardAt = Date.now();
-    const headers = { Accept: "text/event-stream", ...(this.#last === null ? {} : { "Last-Event-ID": String(this.#last) }) };
-    const path = `v1/sessions/${encodeURIComponent(session)}/events`;
+    const headers = { Accept: "text/event-stream" };
+    const path = `v1/sessions/${encodeURIComponent(session)}/events?after=${this.#last ?? 0}`;
     const response = await this.#api.fetch("GET", path, { headers, signal: AbortSignal.any([signal, cut.signal]) });
     let watchdog;
     let retry = null;
