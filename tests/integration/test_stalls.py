@@ -144,6 +144,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("GET", "/v1/sessions"): "?limit=200",
     ("GET", "/v1/sessions/{session_id}"): "",
     ("DELETE", "/v1/sessions/{session_id}"): "", ("GET", "/v1/export"): "", ("DELETE", "/v1/sessions"): "",
+    ("GET", "/v1/sessions/{session_id}/events"): "",
     ("GET", "/v1/sessions/{session_id}/messages"): "?limit=1000",
     ("GET", "/v1/sessions/{session_id}/export"): "", ("GET", "/v1/sessions/{session_id}/images/{image}"): "",
     ("GET", "/v1/sessions/{session_id}/turns/{turn_id}"): "",
@@ -230,6 +231,10 @@ def test_the_largest_session_stalls_neither_the_loop_nor_redis(
             response_id=_named("resp", big),
             item_id=_named("msg", big),
         )
+        if path == "/v1/sessions/{session_id}/events":  # has no end: its first bytes
+            with measured.client.stream(method, url) as stream:
+                next(stream.iter_raw())
+                return httpx.Response(stream.status_code)
         return measured.client.request(method, url + OTHERS[method, path])
 
     # 404, 410: what an attempt before has removed, logs that hold nothing.
