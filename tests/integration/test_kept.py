@@ -10,6 +10,7 @@ import redis
 
 from service import events
 from service.config.settings import Settings
+from service.errors import StoreUnavailable
 from service.store.credentials import Credentials, new_key
 from service.store.ledger import Bounds, Ledger
 from service.store.store import Store
@@ -213,6 +214,22 @@ async def test_what_is_due_later_is_handed_out_later_unless_another_clock_has_pu
     owned = hands.store.keys.owned_by("host:1")
     assert store.smembers(owned) == {str(ref("mine"))}
     assert 86_000 < int(str(store.ttl(owned))) <= 86_400
+
+
+async def test_a_begin_that_redis_reaches_too_late_begins_nothing(
+    hands: Hands, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands.store.turns._clock, "after", lambda _: 1)  # ms since 1970
+    with pytest.raises(StoreUnavailable):
+        await hands.try_begin("t1")
+    assert list(store.scan_iter(f"chat:{{{PRINCIPAL}/{SESSION}}}:*")) == []
+
+
+async def test_a_session_that_is_busy_is_not_deleted(hands: Hands, store: redis.Redis) -> None:
+    await hands.complete(await hands.begin("t1"), 2)
+    store.hset(f"chat:{{{PRINCIPAL}/{SESSION}}}:session", "active", "t2")  # it begins at this moment
+    assert not await hands.store.sessions.delete(PRINCIPAL, SESSION, ["t1"])
+    assert await hands.store.sessions.get(PRINCIPAL, SESSION) is not None
 
 
 # -- budgets
