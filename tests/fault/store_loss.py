@@ -162,10 +162,16 @@ class Round:
         return found.get("active_turn") is None
 
     async def _get(self, path: str) -> dict[str, Any]:
-        answer = await self._http.get(f"{random.choice(self._urls)}{path}")
-        if answer.status_code == 503:
-            return {"active_turn": "unknown"}
-        found: dict[str, Any] = answer.json()
+        found: dict[str, Any] = {}
+
+        async def answered() -> bool:
+            """Not while the store is failed over."""
+            answer = await self._http.get(f"{random.choice(self._urls)}{path}")
+            if answer.status_code != 503:
+                found.update(answer.json())
+            return answer.status_code != 503
+
+        await eventually_async(answered, within=40)
         return found
 
 
