@@ -25,7 +25,7 @@ class Costs:
     stream_kib: float = 94.0  # a running answer with a reader
     session_bytes: float = 4_600.0  # a session with one turn of 300 tokens, after its log is gone
     log_bytes: float = 3_600.0  # the log of that turn
-    redis_connections: int = 2  # per worker: commands, and the doorbell
+    redis_connections: int = 2  # per worker: commands, and notifications
     redis_in_bytes_per_token: float = 165.0
     groq_bytes_per_token: float = 250.0
     client_bytes_per_token: float = 60.0

@@ -35,7 +35,7 @@ from service.engine.storage import Storage
 from service.engine.tail_cache import FAREWELL_SECONDS, TailCaches
 from service.errors import ServiceError
 from service.parts import Part
-from service.store.connection.notifications_cluster import make_doorbell
+from service.store.connection.notifications_cluster import make_notifications
 from service.store.store import Store
 from service.store.turn_records import Turn, TurnRef
 from service.upstream.base import Upstream
@@ -110,7 +110,7 @@ class Engine:
             self._stops,
             self._background,
         )
-        self._notifications = make_doorbell(settings, self._notified, self._missed)
+        self._notifications = make_notifications(settings, self._notified, self._missed)
         self._channel = store.keys.worker_channel(worker)
 
     async def open(self) -> None:

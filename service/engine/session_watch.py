@@ -36,14 +36,14 @@ class SessionEvent:
     id: int
 
 
-class _Bell:
+class _Watchers:
     """The watchers of one session on this worker."""
 
     def __init__(self) -> None:
-        self.watchers: set[asyncio.Event] = set()
+        self.waiting: set[asyncio.Event] = set()
 
-    def ring(self) -> None:
-        for watcher in self.watchers:
+    def notify(self) -> None:
+        for watcher in self.waiting:
             watcher.set()
 
 
@@ -51,7 +51,7 @@ class SessionWatches:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._bells: dict[str, _Bell] = {}
+        self._watched: dict[str, _Watchers] = {}
         self._notifications: Notifications | ClusterNotifications | None = None
         self.closed = False
 
@@ -60,15 +60,15 @@ class SessionWatches:
 
     def notify(self, channel: str) -> bool:
         """True when the channel is that of a session which is watched here."""
-        bell = self._bells.get(channel)
-        if bell is not None:
-            bell.ring()
-        return bell is not None
+        watchers = self._watched.get(channel)
+        if watchers is not None:
+            watchers.notify()
+        return watchers is not None
 
     def reset(self) -> None:
         """Notifications may have been missed: look at everything."""
-        for bell in self._bells.values():
-            bell.ring()
+        for watchers in self._watched.values():
+            watchers.notify()
 
     def close(self) -> None:
         """End all watches: this worker goes away, and they hold up nothing."""
@@ -104,17 +104,17 @@ class SessionWatches:
 
     @asynccontextmanager
     async def _watching(self, channel: str) -> AsyncIterator[asyncio.Event]:
-        bell = self._bells.setdefault(channel, _Bell())
+        watchers = self._watched.setdefault(channel, _Watchers())
         news = asyncio.Event()
-        bell.watchers.add(news)
+        watchers.waiting.add(news)
         try:
             if self._notifications is not None:  # each, until it is heard: the first may have left by then
                 await self._notifications.subscribe(channel)
             yield news
         finally:
-            bell.watchers.discard(news)
-            if not bell.watchers and self._bells.get(channel) is bell:
-                del self._bells[channel]
+            watchers.waiting.discard(news)
+            if not watchers.waiting and self._watched.get(channel) is watchers:
+                del self._watched[channel]
                 if self._notifications is not None:
                     await self._notifications.unsubscribe(channel)
 

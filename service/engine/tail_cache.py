@@ -81,7 +81,7 @@ class TailCache:
         self.local = False
         self.readers = 0
         self.stale = False
-        self.subscribed = False  # what rings is heard
+        self.subscribed = False  # notifications come
         self.trouble = False
         self.checked = 0.0
         self.error: ServiceError | None = None

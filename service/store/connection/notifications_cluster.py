@@ -39,7 +39,7 @@ class ClusterNotifications:
     def start(self, channel: str) -> None:
         """Begin to listen; `channel` is heard always."""
         self._places[channel] = None
-        self._task = asyncio.create_task(self._follow(), name="doorbell")
+        self._task = asyncio.create_task(self._follow(), name="notifications")
 
     async def subscribe(self, channel: str) -> None:
         """Returns when bells of the channel are heard, or are bound to be followed by a reset."""
@@ -97,7 +97,7 @@ class ClusterNotifications:
             self._on_reset()  # what rang in between was not heard
 
 
-def make_doorbell(
+def make_notifications(
     settings: Settings, on_notify: Callable[[str, bytes], None], on_reset: Callable[[], None]
 ) -> Notifications | ClusterNotifications:
     url = settings.redis_url.get_secret_value() if settings.redis_url else ""
