@@ -167,7 +167,7 @@ async def test_without_a_system_message_none_is_invented(served: Served, double:
         (
             {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "x"}]}]},
             "unsupported_parameter",
-            "messages.0.content",
+            "messages.0.content.0",
         ),
         (
             {"messages": [{"role": "assistant", "content": [{"type": "refusal"}]}]},
@@ -179,8 +179,8 @@ async def test_without_a_system_message_none_is_invented(served: Served, double:
         ({"messages": [{"role": "king", "content": "x"}]}, "invalid_request", "messages.0.role"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
-            "unsupported_parameter",
-            "messages.0.content",
+            "invalid_request",
+            "messages.0.content.0",
         ),
     ],
 )
