@@ -56,9 +56,6 @@ def field(store: redis.Redis, turn_id: str, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-# -- ends
-
-
 @pytest.mark.parametrize(("named", "ttl"), [(True, SESSION_TTL), (False, EPHEMERAL)])
 async def test_a_session_lives_as_long_as_it_has_a_name_and_its_parts_with_it(
     hands: Hands, store: redis.Redis, named: bool, ttl: int
@@ -146,9 +143,6 @@ async def test_a_log_that_is_gone_is_not_begun_in_the_middle(hands: Hands, store
     assert await hands.texts("t1") == []
 
 
-# -- queues and lost turns
-
-
 async def test_a_stop_of_a_queued_turn_is_kept(hands: Hands, store: redis.Redis) -> None:
     await hands.begin("t1")
     await hands.begin("t2", on_busy="queue")
@@ -232,9 +226,6 @@ async def test_a_session_that_is_busy_is_not_deleted(hands: Hands, store: redis.
     assert await hands.store.sessions.get(PRINCIPAL, SESSION) is not None
 
 
-# -- budgets
-
-
 async def test_a_reservation_may_be_repeated_and_is_held_once(ledger: Ledger, store: redis.Redis) -> None:
     bounds = Bounds(running=1, day=1_000)
     for _ in range(2):
@@ -285,9 +276,6 @@ async def test_what_was_used_is_on_the_bill_by_its_kind_and_counts_until_its_per
     assert int(str(store.ttl(day))) > 399 * 86_400
 
 
-# -- request limits
-
-
 @pytest.mark.parametrize("shape", ["fixed", "moving"])
 async def test_a_window_lets_so_many_in_and_ends(
     hands: Hands, store: redis.Redis, shape: Literal["fixed", "moving"]
@@ -327,9 +315,6 @@ async def test_one_send_is_charged_once_and_gets_its_own_place_back_once(
     assert await take("e") == (False, 1)
 
 
-# -- the provider's key and models
-
-
 async def test_a_key_that_is_refused_again_and_again_is_tried_by_one_at_a_time(
     hands: Hands, store: redis.Redis
 ) -> None:
@@ -359,9 +344,6 @@ async def test_a_model_that_is_refused_is_told_until_its_time_is_over(
     store.hset(pacing._circuit_key, "unavailable one", 1)
     assert set(await pacing.unavailable()) == {"two"}
     assert await pacing.refused("two", 0) == {}
-
-
-# -- API keys and sessions
 
 
 async def test_a_key_changes_only_while_it_works(hands: Hands, store: redis.Redis) -> None:

