@@ -9,6 +9,7 @@ export class Scroll {
   #jump;
   #content;
   #atEnd = true;
+  #kept = 0; // scrollTop when it was last put to the end
   #lookForStart;
 
   constructor({ box, content, jump, earlier, onEarlier }) {
@@ -33,14 +34,22 @@ export class Scroll {
 
   #note() {
     const { scrollHeight, scrollTop, clientHeight } = this.#box;
-    this.#atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    const near = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    // What has grown since has moved the end, not the reader: the browser tells of a scroll a frame later.
+    const grown = this.#atEnd && !near && scrollTop >= this.#kept;
+    this.#atEnd = near || grown;
+    if (grown) this.keep();
     this.#jump.hidden = this.#atEnd || !this.#content.hasChildNodes();
   }
 
   /** After a change of the content: still at the end if it was. */
   keep() {
-    if (this.#atEnd) this.#box.scrollTop = this.#box.scrollHeight;
-    else this.#note();
+    if (this.#atEnd) {
+      this.#box.scrollTop = this.#box.scrollHeight;
+      this.#kept = this.#box.scrollTop;
+    } else {
+      this.#note();
+    }
   }
 
   toEnd() {
