@@ -65,7 +65,7 @@ def running(double: Double, host: str = "127.0.0.1", port: int = 0, uds: str | N
         while not server.started:
             if not thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("the double did not start")
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks, within `_START_SECONDS`
         yield server.address
     finally:
         server.should_exit = True
