@@ -38,15 +38,20 @@ _DONE: Final = b"data: [DONE]\n\n"
 
 @dataclass(slots=True)
 class _Item:
-    """An output item while it is written; `pieces` are payloads of the log, shared by all readers."""
+    """An output item while it is written; `pieces` are payloads of the log, shared by all readers.
+
+    `grows_by` is the log's event that goes on with it while it is open. `before`: of a delta's event, what
+    stands in front of the text, encoded once per item.
+    """
 
     kind: str
     id: str
     index: int
+    grows_by: str = ""
     call_id: str = ""
     name: str = ""
     pieces: list[bytes] = field(default_factory=list)
-    before: bytes = b""  # of a delta's event, up to the text
+    before: bytes = b""
     closed: dict[str, Any] | None = None
 
     @property
@@ -83,10 +88,11 @@ class Items:
 
     def goes_on(self, event: Event) -> _Item | None:
         """The open item that a delta goes on with; it has the delta then."""
-        if self.open is None or self.open.kind != _PIECES.get(event.name):
+        item = self.open
+        if item is None or item.grows_by != event.name:
             return None
-        self.open.pieces.append(event.payload)
-        return self.open
+        item.pieces.append(event.payload)
+        return item
 
     def take(self, event: Event) -> list[bytes]:
         name, self._seq = event.name, event.id * STEP
@@ -131,7 +137,7 @@ class Items:
         told = self._close("completed")
         text = kind == "text"
         item_id = self._head.item_id("msg" if text else "rs", self._number(kind))
-        item = self.open = _Item(kind, item_id, len(self._items), pieces=[event.payload])
+        item = self.open = _Item(kind, item_id, len(self._items), event.name, pieces=[event.payload])
         self._items.append(item)
         where = {"item_id": item.id, "output_index": item.index}
         if text:
@@ -156,9 +162,8 @@ class Items:
         if item is None:
             told = self._close("completed")
             item_id = self._head.item_id("fc", len(self._calls))
-            item = self.open = _Item(
-                "call", item_id, len(self._items), call.get("id") or item_id, function.get("name") or ""
-            )
+            call_id, name = call.get("id") or item_id, function.get("name") or ""
+            item = self.open = _Item("call", item_id, len(self._items), call_id=call_id, name=name)
             item.before = _before_delta(item)
             self._calls[place] = item
             self._items.append(item)
@@ -236,11 +241,11 @@ def tell(kind: str, sequence: int, **fields: Any) -> bytes:
 def _before_delta(item: _Item) -> bytes:
     kind, more = _DELTAS[item.kind]
     fields = {"type": kind, "item_id": item.id, "output_index": item.index, **more}
-    return b"event: %b\ndata: %b" % (kind.encode(), orjson.dumps(fields)[:-1])
+    return b'event: %b\ndata: %b,"delta":' % (kind.encode(), orjson.dumps(fields)[:-1])
 
 
 def delta(item: _Item, text: str, sequence: int) -> bytes:
-    return b'%b,"delta":%b,"sequence_number":%d}\n\n' % (item.before, orjson.dumps(text), sequence)
+    return b'%b%b,"sequence_number":%d}\n\n' % (item.before, orjson.dumps(text), sequence)
 
 
 def error_event(error: ServiceError, sequence: int) -> bytes:
@@ -269,10 +274,13 @@ class ResponseStream(Encoder):
     def encode(self, event: Event) -> bytes:
         self._last = event.id
         fresh = event.id > self._cut
-        if fresh and (item := self._items.goes_on(event)) is not None:
-            frame = event.frames.get(self.name)
+        item = self._items.open
+        if item is not None and item.grows_by == event.name and fresh:  # each token comes by here
+            item.pieces.append(event.payload)
+            frame = event.frames.get("responses")
             if frame is None:
-                frame = event.frames[self.name] = delta(item, event.text, event.id * STEP)
+                frame = delta(item, event.payload[1:].decode(), event.id * STEP)
+                event.frames["responses"] = frame
             return frame
         if event.name == events.RESTARTED and self._items.shown and fresh:
             raise restarted()

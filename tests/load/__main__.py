@@ -42,6 +42,7 @@ CASES: dict[str, Case] = {
     "fast": _fast,
     "steady": _steady,
     "chats": _chats,
+    "responses": Cases.responses,
     "remote": Cases.readers_elsewhere,
     "many": Cases.fan_in,
     "first": Cases.first_token,

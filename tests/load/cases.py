@@ -14,8 +14,8 @@ from functools import partial
 from typing import Final
 
 from tests.load import wire
-from tests.load.clients import Client, EventsClient, GroqClient, Tally, connect
-from tests.load.generator import Load, Offered, offer, quantile_of
+from tests.load.clients import Client, EventsClient, GroqClient, ResponsesClient, Tally, connect
+from tests.load.generator import Ask, Load, Offered, offer, quantile_of
 from tests.load.processes import Bench, sample
 
 
@@ -121,6 +121,32 @@ class Cases:
         late = [value for offered in rounds for value in offered.tally.lateness]
         self.found.add(case, f"lateness of a token, {who}, p50", quantile_of(late, 0.5) * 1e3, "ms")
         self.found.add(case, f"lateness of a token, {who}, p99", quantile_of(late, 0.99) * 1e3, "ms", bound)
+
+    async def responses(self) -> None:
+        """CPU per token of OpenAI's Responses against the native events, in pairs that take turns."""
+        case = "Responses, 50 x 50 tokens/s"
+        load = Load(50, 50, 150, self.scale.seconds)
+        asks: dict[str, Ask] = {"native": self._native, "responses": self._responses}
+        had: dict[str, list[float]] = {who: [] for who in asks}
+        for place in range(2 * self.scale.rounds):
+            for who in asks if place % 2 == 0 else reversed(list(asks)):
+                offered = await offer(load, self.bench.service, asks[who], self.bench.pids)
+                self.found.take(offered.tally)
+                had[who].append(offered.microseconds("service"))
+        for who, costs in had.items():
+            self.found.add(case, who, statistics.median(costs), "us/token")
+        pairs = [theirs / ours for ours, theirs in zip(had["native"], had["responses"], strict=True)]
+        self.found.add(case, "responses / native, median of pairs", statistics.median(pairs), "x", 1.2)
+        self.found.add(case, "responses / native, greatest pair", max(pairs), "x")
+
+    def _native(self, tokens: int, rate: int, tally: Tally) -> Client:
+        session_id = f"native-{id(tally)}-{tally.asked}"
+        request = wire.turn_request(self.bench.key, wire.wish(tokens, rate), session_id)
+        return EventsClient(request, tokens, rate, tally)
+
+    def _responses(self, tokens: int, rate: int, tally: Tally) -> Client:
+        request = wire.response_request(self.bench.key, wire.wish(tokens, rate))
+        return ResponsesClient(request, tokens, rate, tally)
 
     async def fan_in(self) -> None:
         """500 streams x 50 tokens/s on one worker."""

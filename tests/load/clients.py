@@ -187,6 +187,20 @@ class EventsClient(Client):
         return b"".join(text)
 
 
+class ResponsesClient(Client):
+    """Reads OpenAI's Response events."""
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._rest = b""
+
+    def decode(self, data: bytes) -> bytes:
+        frames = (self._rest + data).split(b"\n\n")
+        self._rest = frames.pop()
+        deltas = [frame for frame in frames if frame.startswith(b"event: response.output_text.delta\n")]
+        return "".join([orjson.loads(one.partition(b"\ndata: ")[2])["delta"] for one in deltas]).encode()
+
+
 Make = Callable[[], Client]
 
 

@@ -109,6 +109,15 @@ def chat_request(key: str, question: str, **more: str) -> bytes:
     return post("/chat", key, {"user_query": question, **more})
 
 
+def turn_request(key: str, question: str, session_id: str) -> bytes:
+    """The native route, streamed."""
+    return post(f"/v1/sessions/{session_id}/turns", key, {"content": question})
+
+
+def response_request(key: str, question: str) -> bytes:
+    return post("/v1/responses", key, {"input": question, "stream": True})
+
+
 def events_request(key: str, path: str) -> bytes:
     return (
         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"

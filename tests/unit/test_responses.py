@@ -90,3 +90,24 @@ def test_deltas_and_the_end_are_encoded_once_for_all_readers() -> None:
     assert all(a == b for a, b in pairs)
     assert all(a is b for a, b in pairs[3:])
     assert first[0] == pairs[0][0]
+
+
+def test_the_frame_of_a_delta_has_these_bytes() -> None:
+    frames = told(log([events.reasoning("Hm"), events.delta("a"), events.delta('"é\n')], ENDS["completed"]))
+    item = f"_{'0' * 26}_s"
+    assert (
+        frames[4]
+        == (
+            "event: response.reasoning_summary_text.delta\n"
+            f'data: {{"type":"response.reasoning_summary_text.delta","item_id":"rs{item}","output_index":0,'
+            '"summary_index":0,"delta":"Hm","sequence_number":50}'
+        ).encode()
+    )
+    assert (
+        frames[11]
+        == (
+            "event: response.output_text.delta\n"
+            f'data: {{"type":"response.output_text.delta","item_id":"msg{item}","output_index":1,'
+            '"content_index":0,"logprobs":[],"delta":"\\"é\\n","sequence_number":80}'
+        ).encode()
+    )
