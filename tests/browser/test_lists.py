@@ -37,6 +37,34 @@ def test_chats_are_found_by_their_titles_and_by_what_was_asked_in_them(visit: Vi
     expect(ui.titles).to_have_text(["untold words"])
 
 
+# The newest page of the list arrives 2 s later than the pages behind it; data-late counts those on the way.
+LATE_NEWEST_PAGE = """
+const real = fetch;
+const on = document.documentElement.dataset;
+on.late = 0;
+window.fetch = async (url, options) => {
+  const newest = /sessions\\?limit=\\d+$/.test(String(url));
+  on.late = +on.late + newest;
+  const response = await real(url, options);
+  if (newest) setTimeout(() => (on.late -= 1), 2100);
+  if (newest) await new Promise((resolve) => setTimeout(resolve, 2000));
+  return response;
+};
+"""
+
+
+def test_a_search_keeps_what_it_found_while_the_list_is_read_again(visit: Visit, site: Replica) -> None:
+    seeded(site, *(f"number {number}" for number in range(45)))
+    ui = visit()
+    expect(ui.chats).to_have_count(40)
+    ui.page.evaluate(LATE_NEWEST_PAGE)
+    ui.ask("new [[say=ok]]")
+    ui.page.get_by_role("searchbox", name="Search chats").fill("number 0")
+    expect(ui.titles).to_have_text(["number 0"])
+    expect(ui.page.locator("html")).to_have_attribute("data-late", "0")
+    expect(ui.titles).to_have_text(["number 0"])
+
+
 def test_a_pinned_chat_stays_on_top_and_after_a_reload(visit: Visit, site: Replica) -> None:
     seeded(site, "old", *(f"newer {number}" for number in range(45)))
     ui = visit()

@@ -26,6 +26,7 @@ export class Sidebar {
   #chosen = null;
   #watch = null;
   #asked = 0;
+  #reading = Promise.resolve(); // the list is read by one request at a time: each goes on where the last one ended
   #search = byId("search");
   #texts = new Map(); // id -> what was asked in it, of the chats that were open here
   #pinned = []; // sessions that the pages read so far do not have
@@ -72,24 +73,38 @@ export class Sidebar {
   async refresh() {
     const asked = ++this.#asked;
     clearTimeout(this.#watch);
-    const limit = Math.min(LONGEST_PAGE, Math.max(PAGE, this.#sessions.length));
-    const page = await this.#api.json("GET", `v1/sessions?limit=${limit}`);
+    await this.#inTurn(async () => {
+      if (asked !== this.#asked) return;
+      const limit = Math.min(LONGEST_PAGE, Math.max(PAGE, this.#sessions.length));
+      const page = await this.#api.json("GET", `v1/sessions?limit=${limit}`);
+      this.#sessions = page.data;
+      this.#next = page.next;
+      this.#draw();
+    });
     if (asked !== this.#asked) return;
-    this.#sessions = page.data;
-    this.#next = page.next;
-    this.#draw();
+    await this.#readAll();
     await this.#readPinned();
     const others = this.#sessions.some((session) => session.active_turn && session.id !== this.#open?.id);
     if (others && !document.hidden) this.#watch = setTimeout(() => this.#on.watch(), WATCH);
   }
 
-  async #more(limit = PAGE) {
-    const page = await this.#api.json("GET", `v1/sessions?limit=${limit}&cursor=${encodeURIComponent(this.#next)}`);
-    this.#sessions = [...this.#sessions, ...page.data];
-    this.#next = page.next;
-    this.#draw();
+  #inTurn(read) {
+    const turn = this.#reading.then(read);
+    this.#reading = turn.catch(() => {});
+    return turn;
   }
 
+  #more(limit = PAGE) {
+    return this.#inTurn(async () => {
+      if (this.#next === null) return;
+      const page = await this.#api.json("GET", `v1/sessions?limit=${limit}&cursor=${encodeURIComponent(this.#next)}`);
+      this.#sessions = [...this.#sessions, ...page.data];
+      this.#next = page.next;
+      this.#draw();
+    });
+  }
+
+  /** While something is looked for, more of the list is read than is shown. */
   async #readAll() {
     for (let pages = 0; pages < SEARCHED_PAGES && this.#next !== null && this.#search.value; pages++) {
       await this.#more(LONGEST_PAGE);
