@@ -48,13 +48,24 @@ def stored_items(session_id: str, message: Message, turn_id: str | None = None) 
     """
     status = "completed" if message.state == "completed" else "incomplete"
     if message.role != "assistant" or not message.turn_id:
-        return [message_item(f"msg_{message.id}", message.role, message.content, status)]
+        item = message_item(f"msg_{message.id}", message.role, message.content, status)
+        if message.role == "user" and message.parts:
+            item["content"] = [_shown(session_id, part) for part in message.parts]
+        return [item]
     turn_id = turn_id or ids.turn_id_of(message.id)
     *earlier, last = parts.rounds(message.whole) or [[]]
     numbers: dict[Kind, int] = {}
     newest = _round(session_id, turn_id, last, status, numbers)
     before = [_round(session_id, turn_id, one, "completed", numbers) for one in earlier]
     return [item for one in [*before, newest] for item in one]
+
+
+def _shown(session_id: str, part: Part) -> dict[str, Any]:
+    """A part of what a user has said; an image that is kept here by our own address, which is taken again."""
+    if part["type"] != parts.IMAGE:
+        return {"type": "input_text", "text": part["text"]}
+    url = part["url"] if "url" in part else f"/v1/sessions/{session_id}/images/{part['ref']}"
+    return {"type": "input_image", "detail": "auto", "file_id": None, "image_url": url}
 
 
 def _round(

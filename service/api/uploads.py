@@ -58,7 +58,9 @@ def _found(document: Any) -> list[tuple[dict[str, Any], str, str]]:
             holder, field, where = part, "url", f"{path}.{i}.url"
             if kind == "image_url":
                 holder, where = part.get("image_url"), f"{path}.{i}.image_url.url"
-            if kind not in ("image_url", "image", "file") or not isinstance(holder, dict):
+            elif kind == "input_image":
+                field, where = "image_url", f"{path}[{i}].image_url"
+            if kind not in ("image_url", "image", "input_image", "file") or not isinstance(holder, dict):
                 continue
             url = holder.get(field)
             if isinstance(url, str) and is_data_url(url):
@@ -71,13 +73,16 @@ def _contents(document: Any) -> Iterator[tuple[Any, str]]:
     if not isinstance(document, dict):
         return
     yield document.get("content"), "content"
-    edit, messages = document.get("edit"), document.get("messages")
+    edit, messages, items = (document.get(name) for name in ("edit", "messages", "input"))
     if isinstance(edit, dict):
         yield edit.get("content"), "edit.content"
     for i, message in enumerate(messages if isinstance(messages, list) else ()):
         if isinstance(message, dict) and message.get("role") == "user":
             yield message.get("content"), f"messages.{i}.content"
             yield message.get("parts"), f"messages.{i}.parts"
+    for i, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict) and item.get("role") == "user":
+            yield item.get("content"), f"input[{i}].content"
 
 
 def _last(document: Any) -> str:

@@ -21,7 +21,6 @@ from service.dialects.base import (
     StopText,
     Temperature,
     kept_prompt,
-    query,
     validate,
 )
 from service.dialects.openai import CompletionEncoder, StreamEncoder
@@ -119,7 +118,6 @@ def parse(
         ids.check_session_id(session_header)
     messages = [_message(message, i) for i, message in enumerate(call.messages)]
     last = _asked(messages)
-    asked = messages[last]["content"]
     params = {name: value for name in _PASSED_ON if (value := getattr(call, name)) is not None}
     params |= tool_params(call)
     if completion := call.max_completion_tokens or call.max_tokens:
@@ -128,7 +126,7 @@ def parse(
     send = Send(
         route="openai",
         principal=principal,
-        content="" if isinstance(asked, list) else query(asked, "messages"),
+        content="",
         session_id=call.session_id or session_header or None,
         model=call.model or None,
         system=kept_prompt(next((text for text in system if text.strip()), None)),
@@ -139,9 +137,7 @@ def parse(
         on_busy=call.on_busy or "reject",
         on_busy_asked=call.on_busy is not None,
     )
-    if isinstance(asked, list):
-        [question] = folded([messages[last]])
-        send.content, send.parts = question["content"], question["parts"]
+    pictures.ask(send, messages[last], "messages")
     go_on(send, messages[last + 1 :])
     reasoning = call.include_reasoning is not False and call.reasoning_format != "hidden"
     send.shows = "end" if not call.stream else "all" if reasoning else "text"

@@ -10,6 +10,8 @@ import re
 from typing import Any, Final
 
 from service import ids, parts
+from service.dialects.base import query
+from service.engine.sends import Send
 from service.errors import ServiceError
 from service.parts import REF, Part
 
@@ -57,6 +59,16 @@ def said(content: list[Any], where: str) -> list[Part]:
                 "unsupported_parameter", f"{place}: only parts of text and images are supported.", param=place
             )
     return found
+
+
+def ask(send: Send, message: parts.Chat, field: str) -> None:
+    """Make a chat message of the user what a send asks. Raises query_empty."""
+    content = message["content"]
+    if isinstance(content, list):
+        [question] = parts.folded([message])
+        send.content, send.parts = question["content"], question["parts"]
+    else:
+        send.content = query(content, field)
 
 
 def text_of(found: list[Part]) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StrictBool, StrictStr
 
+from service.dialects import pictures
 from service.dialects.base import (
     MAX_HISTORY,
     MAX_MESSAGES,
@@ -26,10 +27,11 @@ from service.dialects.base import (
     query,
     validate,
 )
+from service.dialects.responses_content import pictured, text_of
 from service.dialects.tools import go_on
 from service.engine.sends import Send
 from service.errors import ServiceError
-from service.parts import folded, result
+from service.parts import TEXT, Part, chat, folded, result
 
 # What would change the answer and cannot be had, with the values that ask for nothing.
 _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
@@ -42,7 +44,6 @@ _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     "service_tier": (None, "auto", "default"),
 }
 _ROLES: Final = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-_TEXTS: Final = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 # Input items that say nothing to a model of ours.
 _DROPPED: Final = ("reasoning", "additional_tools")
 _PASSED_ON: Final = ("temperature", "top_p", "user")
@@ -112,7 +113,10 @@ _IDENTITY: Final = tuple(name for name in ResponseBody.model_fields if name != "
 
 @dataclass(slots=True)
 class Item:
-    """An input item. `reference`: it only names one that is kept; `call` is a tool call as Groq has it."""
+    """An input item. `reference`: it only names one that is kept; `call` is a tool call as Groq has it.
+
+    `parts` are those of a message with images, whose texts are `text`.
+    """
 
     place: int
     kind: Literal["message", "call", "output", "reference"]
@@ -120,6 +124,7 @@ class Item:
     role: str = ""
     text: str = ""
     call: dict[str, Any] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
 
     @property
     def where(self) -> str:
@@ -271,14 +276,16 @@ def _items(given: str | list[dict[str, Any]] | None) -> list[Item]:
             role = _ROLES.get(raw["role"]) if isinstance(raw.get("role"), str) else None
             if role is None:
                 raise _invalid(f"input[{place}].role", "is one of user, assistant, system, developer.")
-            text = _text(raw.get("content"), f"input[{place}].content")
-            items.append(Item(place, "message", given_id, role, text))
+            content, where = raw.get("content"), f"input[{place}].content"
+            shown = pictured(content, where) if role == "user" else []
+            text = pictures.text_of(shown) if shown else text_of(content, where)
+            items.append(Item(place, "message", given_id, role, text, parts=shown))
         elif kind == "function_call":
             function = {"name": _string(raw, "name", place), "arguments": _string(raw, "arguments", place)}
             call = {"id": _string(raw, "call_id", place), "type": "function", "function": function}
             items.append(Item(place, "call", given_id, call=call))
         elif kind == "function_call_output":
-            text = _text(raw.get("output"), f"input[{place}].output")
+            text = text_of(raw.get("output"), f"input[{place}].output")
             items.append(
                 Item(place, "output", given_id, text=text, call={"id": _string(raw, "call_id", place)})
             )
@@ -296,23 +303,6 @@ def _string(raw: dict[str, Any], name: str, place: int) -> str:
     return value
 
 
-def _text(content: Any, where: str) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise _invalid(where, "has to be a text or a list of parts.")
-    texts = []
-    for i, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
-        name = _TEXTS.get(kind) if isinstance(kind, str) else None
-        if name is None:
-            raise _unsupported(f"{where}[{i}].type", f"{where}: only parts of text are supported.")
-        if not isinstance(part.get(name), str):
-            raise _invalid(f"{where}[{i}].{name}", "has to be a string.")
-        texts.append(part[name])
-    return "".join(texts)
-
-
 def begin_with(call: Call, items: list[Item]) -> None:
     """Make the input the whole context of the send. Raises query_empty, invalid_request."""
     messages = _context(items)
@@ -320,7 +310,7 @@ def begin_with(call: Call, items: list[Item]) -> None:
     if not asked:
         raise ServiceError("query_empty", "input has no message of the user.", param="input")
     last, send = asked[-1], call.send
-    send.content = query(messages[last]["content"], "input")
+    pictures.ask(send, messages[last], "input")
     send.seeds = folded(messages[:last])[-MAX_HISTORY:]
     system = [one["content"] for one in messages if one["role"] == "system" and one["content"].strip()]
     send.system = kept_prompt("\n\n".join(system) or None)
@@ -342,14 +332,19 @@ def go_on_with(call: Call, items: list[Item]) -> None:
             raise _unsupported(
                 f"{item.where}.role", "A conversation goes on with messages of the user, or with outputs."
             )
-    said = [item.text for item in items if item.role == "user" and item.text.strip()]
+    said = [item for item in items if item.role == "user" and (item.parts or item.text.strip())]
     system = [call.instructions, *(item.text for item in items if item.role == "system")]
     send = call.send
     if outputs:
         send.mode, send.must_exist = "continue", True
         send.results = [result(item.call["id"], item.text) for item in outputs]
+    elif any(item.parts for item in said):
+        for item in said:
+            send.parts += [{"type": TEXT, "text": "\n\n"}] if send.parts else []
+            send.parts += item.parts or [{"type": TEXT, "text": item.text}]
+        send.content = pictures.text_of(send.parts)
     else:
-        send.content = query("\n\n".join(said), "input")
+        send.content = query("\n\n".join(item.text for item in said), "input")
     send.instructions = "\n\n".join(text for text in system if text) or None
 
 
@@ -360,7 +355,8 @@ def _context(items: list[Item]) -> list[dict[str, Any]]:
     for item in items:
         last = messages[-1] if messages else {}
         if item.kind == "message":
-            messages.append({"role": item.role, "content": item.text})
+            content = chat("user", "", item.parts)[0]["content"] if item.parts else item.text
+            messages.append({"role": item.role, "content": content})
         elif item.kind == "output":
             if item.call["id"] not in calls:
                 raise ServiceError(

@@ -183,7 +183,8 @@ class Beginning:
             # Who is over the limit does not stand in the line of those who are not.
             await send.charging.charge_now()
         async with self._admission.place():
-            if send.params.get("images") and (session is not None or not send.must_exist):
+            pictured = send.params.get("images") or send.seeds_from
+            if pictured and (session is not None or not send.must_exist):
                 if send.charging is not None:
                     await send.charging.charge_now()  # what is refused by a limit is not stored
                 await self._pictures.keep(send, ref)

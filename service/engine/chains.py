@@ -25,11 +25,12 @@ _LOOK: Final = 8
 
 @dataclass(slots=True)
 class Base:
-    """The session to send to, and what it begins with where it is new."""
+    """The session to send to, and what it begins with where it is new: a copy of what `source` says."""
 
     session_id: str
     seeds: list[dict[str, Any]] = field(default_factory=list)
     system: str | None = None
+    source: str = ""
 
 
 async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: bool) -> Base:
@@ -72,7 +73,7 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: boo
         )
     seeds = await _copy(store, ref, answer_id)
     session_id = ids.derived_session_id(ref.principal, key) if key else ids.new_session_id()
-    return Base(session_id, seeds, session.system_prompt)
+    return Base(session_id, seeds, session.system_prompt, ref.session_id)
 
 
 def is_response(turn: Turn) -> bool:

@@ -48,7 +48,9 @@ class Pictures:
         taking = next((one for one in chain if one.images is not None), None)
         if taking is None or taking.images is None:
             raise ServiceError(
-                "unsupported_parameter", f"The model {model.id} takes no images.", param="messages"
+                "unsupported_parameter",
+                f"The model {model.id} takes no images.",
+                param="input" if send.route == "responses" else "messages",
             )
         if len(urls) > taking.images.count:
             raise ServiceError(
@@ -84,9 +86,15 @@ class Pictures:
             image = send.images.get(name)
             if image is None:
                 raise ServiceError("invalid_request", "There is no such image in this session.")
-            size = len(image.data) + IMAGE_BYTES
-            await self._storage.charge(ref.principal, ref.session_id, size, new=False)
-            await self._images.put(ref.principal, ref.session_id, name, image.data)
+            await self._put(ref, name, image.data)
+        for name in _copied(send):
+            data = await self._images.get(ref.principal, send.seeds_from, name)
+            if data is not None and not await self._images.has(ref.principal, ref.session_id, name):
+                await self._put(ref, name, data)
+
+    async def _put(self, ref: TurnRef, name: str, data: bytes) -> None:
+        await self._storage.charge(ref.principal, ref.session_id, len(data) + IMAGE_BYTES, new=False)
+        await self._images.put(ref.principal, ref.session_id, name, data)
 
     async def shown(self, ref: TurnRef, messages: list[Chat], model: Model) -> list[Chat]:
         """The messages as the model is sent them. Raises store_unavailable."""
@@ -126,6 +134,12 @@ def _urls(send: Send) -> Iterator[str]:
     for part in send.parts:
         if part["type"] == parts.IMAGE:
             yield part["url"] if "url" in part else f"{REF}{part['ref']}"
+
+
+def _copied(send: Send) -> set[str]:
+    """Images of the session that the send's seeds are copied from."""
+    said = [part for seed in send.seeds for part in seed.get("parts", ())] if send.seeds_from else []
+    return {part["ref"] for part in said if part["type"] == parts.IMAGE and "ref" in part}
 
 
 def _places(messages: list[Chat]) -> Iterator[tuple[int, int, str]]:

@@ -53,7 +53,8 @@ class Send:
     `messages`, name by their digest.
     `messages` is a whole context that replaces the history's (OpenAI); `seeds` are earlier
     messages for a new session, and unless `seeds_required` a session that has messages already
-    does without them. `params` are what the model takes, already checked.
+    does without them; their images are in the session `seeds_from`. `params` are what the model
+    takes, already checked.
     `large`: what is done for it before it begins takes ms, so that others have their turn in between.
     `before`: ids of what stands before the message at its client, newest first, "" for the beginning; it
     has cut off what the session has behind the first of them that it knows. None: it says nothing of that.
@@ -80,6 +81,7 @@ class Send:
     params: dict[str, Any] = field(default_factory=dict)
     seeds: list[dict[str, Any]] = field(default_factory=list)
     seeds_required: bool = True
+    seeds_from: str = ""
     before: list[str] = field(default_factory=list)
     results: list[Part] = field(default_factory=list)
     prior: list[Part] = field(default_factory=list)

@@ -56,7 +56,20 @@ async def by_use_chat(
     return await served.client.post("/api/chat", json=body, headers=headers)
 
 
-WAYS = pytest.mark.parametrize("way", [by_openai, by_native, by_use_chat], ids=["openai", "native", "aisdk"])
+async def by_responses(
+    served: Served, session: str, words: str, *urls: str, model: str = SEES, **headers: str
+) -> httpx.Response:
+    images = [{"type": "input_image", "image_url": url, "detail": "auto"} for url in urls]
+    content = [{"type": "input_text", "text": words}, *images]
+    body = {"model": model, "conversation": session, "input": [{"role": "user", "content": content}]}
+    return await served.client.post("/v1/responses", json=body, headers=headers)
+
+
+WAYS = pytest.mark.parametrize(
+    "way",
+    [by_openai, by_native, by_use_chat, by_responses],
+    ids=["openai", "native", "aisdk", "responses"],
+)
 
 
 def asked(double: Any, words: str) -> list[Any]:
@@ -152,8 +165,9 @@ async def test_what_is_no_image_is_refused_and_nothing_is_kept(
     async with start(max_image_bytes=5_000) as served:
         answer = await by_native(served, "s", "what is it", url)
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-        answer = await by_openai(served, "s", "what is it", url)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+        for way in (by_openai, by_responses):
+            answer = await way(served, "s", "what is it", url)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
         assert (await by_use_chat(served, "s", "what is it", url)).status_code == status
         left = [key for key in store.scan_iter("chat:{none.anonymous/*") if store.type(key) == "hash"]
         assert [key for key in left if key.endswith(":messages")] == []

@@ -254,7 +254,7 @@ async def test_two_readers_and_a_replay_see_the_same_bytes(served: Served) -> No
         ({"prompt": {"id": "p"}}, "unsupported_parameter", "prompt"),
         ({"include": ["message.output_text.logprobs"]}, "unsupported_parameter", "include"),
         ({"input": ""}, "query_empty", "input"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "unsupported_parameter",
+        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "unsupported_parameter",
          "input[0].content[0].type"),
         ({"metadata": {"a": "b" * 513}}, "invalid_request", "metadata.a"),
         ({"instructions": "b" * 262_145}, "invalid_request", "instructions"),

@@ -162,7 +162,25 @@ def test_calls_of_one_answer_are_of_one_message_and_outputs_answer_them() -> Non
         ([{"role": "robot", "content": "x"}], {}, "invalid_request", "input[0].role"),
         ([{"role": "user", "content": 5}], {}, "invalid_request", "input[0].content"),
         (
+            [{"role": "user", "content": [{"type": "input_file", "file_url": "https://x.example/a"}]}],
+            {},
+            "unsupported_parameter",
+            "input[0].content[0].type",
+        ),
+        (
             [{"role": "user", "content": [{"type": "input_image"}]}],
+            {},
+            "invalid_request",
+            "input[0].content[0].image_url",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}],
+            {},
+            "unsupported_parameter",
+            "input[0].content[0].file_id",
+        ),
+        (
+            [{"role": "system", "content": [{"type": "input_image", "image_url": "https://x.example/a"}]}],
             {},
             "unsupported_parameter",
             "input[0].content[0].type",
@@ -206,6 +224,21 @@ def test_what_a_conversation_goes_on_with_is_one_message_and_its_instructions() 
         with pytest.raises(ServiceError) as caught:
             gone_on([{"role": "user", "content": "a"}, item])
         assert caught.value.code == "unsupported_parameter"
+
+
+def test_images_are_parts_of_what_the_user_says() -> None:
+    url = "https://x.example/a.png"
+    shown = {"type": "input_image", "image_url": url, "detail": "high"}
+    content = [{"type": "input_text", "text": "what is it"}, shown]
+    found = begun([{"role": "user", "content": content}]).send
+    parts = [{"type": "text", "text": "what is it"}, {"type": "image", "url": url}]
+    assert (found.content, found.parts) == ("what is it", parts)
+    chat = [{"type": "text", "text": "what is it"}, {"type": "image_url", "image_url": {"url": url}}]
+    assert found.messages == [{"role": "user", "content": chat}]
+    later = gone_on([{"role": "user", "content": "b"}, {"role": "user", "content": [shown]}]).send
+    assert later.content == "b\n\n"
+    assert later.parts[-1] == {"type": "image", "url": url}
+    assert begun([{"role": "user", "content": [shown]}]).send.content == ""
 
 
 def test_another_way_to_read_it_is_the_same_send_and_another_body_is_not() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service import ids, parts
-from service.api import bodies, examples
+from service.api import bodies, examples, uploads
 from service.api.answers import Json
 from service.api.edge import admitted, edge_of, principal_of
 from service.api.operation import HOLDS, RESUMES, SEND_HEADERS, SENDING, SENDS, STREAMS, Answer, plain, says
@@ -79,7 +79,9 @@ _MOST_INPUT: Final = 1_001
 async def create(request: Request) -> Response:
     engine = edge_of(request).engine
     async with Sending(request) as sending:
-        call = parse(await bodies.read_json(request), sending.principal.id)
+        body, images = await uploads.read(request)
+        call = parse(body, sending.principal.id)
+        call.send.images = images
         await _place(engine, call, bodies.idempotency_key(request))
         attached = await sending.start(call.send, reads=call.stream or not call.background)
     headers = turn_headers(attached)
@@ -235,6 +237,7 @@ async def _place(engine: Engine, call: Call, key: str | None) -> None:
         answering = any(item.kind == "output" for item in call.items)
         base = await history.base_of(ref, key, answering=answering)
         send.session_id, send.seeds, send.system = base.session_id, base.seeds, base.system
+        send.seeds_from = base.source
         go_on_with(call, await _resolved(engine, call, ref.session_id))
         return
     if call.conversation is not None:
