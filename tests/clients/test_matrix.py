@@ -37,7 +37,7 @@ async def test_a_client_works_as_it_comes(
     _note(client, different)
     assert different == {}
     if "tools" in client.asked() and client.returns_results:
-        sent = [message for call in double.calls for message in call.describe()["messages"]]  # type: ignore[attr-defined]
+        sent = [message for call in double.calls for message in call.describe()["messages"]]
         assert RESULT in [message["content"] for message in sent if message["role"] == "tool"]
 
 

@@ -62,7 +62,7 @@ class Call:
             self.first_token = time.time()
         self.tokens += tokens
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> dict[str, Any]:
         try:
             fields: dict[str, Any] = read_body(self.body)
         except Refusal:

@@ -88,8 +88,10 @@ async def test_a_server_that_lost_the_history_takes_the_client_s(served: Served)
     known = [user(1, "one"), assistant(1, "two"), {"id": "x", "role": "assistant", "parts": []}]
     context = json.loads(await say(served, submit(*known, user(2, "[[echo]]"))))
     assert [(item["role"], item["content"]) for item in context[1:]] == [
-        ("user", "one"), ("assistant", "two"), ("user", "[[echo]]"),
-    ]  # fmt: skip
+        ("user", "one"),
+        ("assistant", "two"),
+        ("user", "[[echo]]"),
+    ]
     again = await say(served, submit(user(1, "[[say=new one]]"), messageId="u1"))
     assert again == "new one", "a seed keeps its id, so it can be edited"
     assert await history(served) == [("user", "[[say=new one]]"), ("assistant", "new one")]
@@ -101,9 +103,11 @@ async def test_an_edit_drops_what_came_after(served: Served) -> None:
     edited = submit(user(1, "..."), assistant(1, "..."), user(2, "[[say=other]]"), messageId="u2")
     assert await say(served, edited) == "other"
     assert await history(served) == [
-        ("user", "[[say=answer 1]]"), ("assistant", "answer 1"),
-        ("user", "[[say=other]]"), ("assistant", "other"),
-    ]  # fmt: skip
+        ("user", "[[say=answer 1]]"),
+        ("assistant", "answer 1"),
+        ("user", "[[say=other]]"),
+        ("assistant", "other"),
+    ]
 
 
 async def test_regenerating_asks_the_last_message_again(served: Served) -> None:
@@ -134,8 +138,11 @@ async def test_retrying_a_message_that_was_refused_before_it_began(start: Start,
         body = trigger(user(0, "[[say=zero]]"), assistant(0, "zero"), message, messageId="u1")
         assert await say(served, body) == "here"
         assert [text for _, text in await history(served)] == [
-            "[[say=zero]]", "zero", "[[say=here]]", "here",
-        ]  # fmt: skip
+            "[[say=zero]]",
+            "zero",
+            "[[say=here]]",
+            "here",
+        ]
 
 
 async def test_the_message_s_id_is_the_idempotency_key(served: Served, double: Double) -> None:
@@ -176,7 +183,7 @@ async def test_a_new_message_interrupts_the_answer_that_is_running(served: Serve
     await begin(served, submit(user(3, SLOW)))
     refused = await served.client.post(
         "/api/chat", json=submit(user(4, "hi")), headers={"X-On-Busy": "reject"}
-    )  # fmt: skip
+    )
     assert refused.status_code == 409
     await served.client.post("/api/chat/c/stop")
 
@@ -383,15 +390,3 @@ async def test_stop_ends_the_stream_by_an_abort_and_keeps_the_text(served: Serve
 async def test_an_unknown_chat_is_404(served: Served, method: str, path: str) -> None:
     answer = await served.client.request(method, f"/api/chat/unknown/{path}")
     assert (answer.status_code, answer.text) == (404, "There is no such session.")
-
-
-async def test_the_module_is_served_with_a_tag_and_for_every_origin(served: Served) -> None:
-    path = "/client/resumable-fetch.js"
-    first = await served.client.get(path, headers={"Origin": "https://elsewhere.example"})
-    assert first.status_code == 200
-    assert first.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert first.headers["access-control-allow-origin"] == "*"
-    assert "max-age=3600" in first.headers["cache-control"]
-    assert "export function resumableFetch" in first.text
-    again = await served.client.get(path, headers={"If-None-Match": first.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")

@@ -94,7 +94,7 @@ async def test_an_account_with_a_small_limit_is_asked_for_what_fits(
         first = await ask(served, "[[tokens=5 seed=3]]")
         assert (first.status_code, first.text) == (200, expected_text(5, 3))
         await ask(served, "[[tokens=5]] again")
-    asked = [(call.status, call.describe()["params"]["max_completion_tokens"]) for call in double.calls]  # type: ignore[index]  # JSON
+    asked = [(call.status, call.describe()["params"]["max_completion_tokens"]) for call in double.calls]
     assert asked == [(413, 8192), (200, 2000), (200, 2000)]
 
 
@@ -115,7 +115,7 @@ async def test_what_a_caller_asks_for_is_not_cut_while_it_fits(
             assert "turn.completed" in answer.text
             # The double counts what a call has not used when it has closed it: behind its last byte.
             await eventually_async(lambda: not double.calls.running)
-    asked = [call.describe()["params"]["max_completion_tokens"] for call in double.calls]  # type: ignore[index]  # JSON
+    asked = [call.describe()["params"]["max_completion_tokens"] for call in double.calls]
     assert asked == [7_000, 7_000]
 
 

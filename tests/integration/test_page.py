@@ -170,6 +170,18 @@ def test_vendored_files_are_those_that_the_table_names() -> None:
         assert hashlib.sha256((WEB / "vendor" / name).read_bytes()).hexdigest() == digest
 
 
+async def test_the_module_is_served_with_a_tag_and_for_every_origin(served: Served) -> None:
+    path = "/client/resumable-fetch.js"
+    first = await served.client.get(path, headers={"Origin": "https://elsewhere.example"})
+    assert first.status_code == 200
+    assert first.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert first.headers["access-control-allow-origin"] == "*"
+    assert "max-age=3600" in first.headers["cache-control"]
+    assert "export function resumableFetch" in first.text
+    again = await served.client.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
 def test_the_demo_answers_the_example_prompts() -> None:
     prompts = re.findall(r'^  \["[^"]+", "([^"]+)"\],$', (WEB / "js/frame.js").read_text(), re.M)
     assert prompts == list(ANSWERS)

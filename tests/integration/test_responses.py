@@ -26,10 +26,15 @@ TOOL: Any = {
     "strict": False,
 }
 TEXT = [
-    "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
-    "response.output_text.done", "response.content_part.done", "response.output_item.done",
+    "response.created",
+    "response.in_progress",
+    "response.output_item.added",
+    "response.content_part.added",
+    "response.output_text.done",
+    "response.content_part.done",
+    "response.output_item.done",
     "response.completed",
-]  # fmt: skip
+]
 
 
 def client(served: Served, **options: Any) -> Any:
@@ -133,10 +138,13 @@ async def test_reasoning_is_summarised_where_it_is_asked_for_and_nowhere_else(se
     assert [item["type"] for item in output] == ["reasoning", "message"]
     assert output[0]["summary"][0]["text"] == expected_text(4, -1)
     assert kinds(asked)[2:8] == [
-        "response.output_item.added", "response.reasoning_summary_part.added",
-        "response.reasoning_summary_text.done", "response.reasoning_summary_part.done",
-        "response.output_item.done", "response.output_item.added",
-    ]  # fmt: skip
+        "response.output_item.added",
+        "response.reasoning_summary_part.added",
+        "response.reasoning_summary_text.done",
+        "response.reasoning_summary_part.done",
+        "response.output_item.done",
+        "response.output_item.added",
+    ]
     stored = (await served.client.get(f"{PATH}/{asked[-1]['response']['id']}")).json()
     assert stored["output"] == output
     plain, _ = await stream(served, "[[tokens=5 reasoning=4]]")
@@ -254,14 +262,17 @@ async def test_two_readers_and_a_replay_see_the_same_bytes(served: Served) -> No
         ({"prompt": {"id": "p"}}, "unsupported_parameter", "prompt"),
         ({"include": ["message.output_text.logprobs"]}, "unsupported_parameter", "include"),
         ({"input": ""}, "query_empty", "input"),
-        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "unsupported_parameter",
-         "input[0].content[0].type"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
+            "unsupported_parameter",
+            "input[0].content[0].type",
+        ),
         ({"metadata": {"a": "b" * 513}}, "invalid_request", "metadata.a"),
         ({"instructions": "b" * 262_145}, "invalid_request", "instructions"),
         ({"input": [{"role": ["user"], "content": "x"}]}, "invalid_request", "input[0].role"),
         ({"input": [{"type": ["message"], "content": "x"}]}, "unsupported_parameter", "input[0].type"),
     ],
-)  # fmt: skip
+)
 async def test_what_cannot_be_had_is_refused_and_stores_nothing(
     served: Served, store: Any, body: dict[str, Any], code: str, param: str
 ) -> None:

@@ -32,17 +32,26 @@ _ATTEMPTS = 4
 _TURNS = 10_000
 _numbers = itertools.count()
 _STARTED = structured(STARTED, {"turn_id": "t", "session_id": "s", "model": "m", "created": 1})
-_COMPLETED = structured(COMPLETED, {
-    "finish_reason": "stop", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-})  # fmt: skip
+_COMPLETED = structured(
+    COMPLETED,
+    {
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    },
+)
 
 
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(
-        tmp_path_factory.mktemp("redis"), "--slowlog-log-slower-than", str(REDIS_MICROSECONDS),
-        "--slowlog-max-len", "1000", "--appendonly", "no",
-    )  # fmt: skip
+        tmp_path_factory.mktemp("redis"),
+        "--slowlog-log-slower-than",
+        str(REDIS_MICROSECONDS),
+        "--slowlog-max-len",
+        "1000",
+        "--appendonly",
+        "no",
+    )
     yield server
     server.close()
 
@@ -114,16 +123,36 @@ class Measured:
         name = f"big{next(_numbers)}"
         keys = Keys("chat").session("none.anonymous", name)
         pipeline = self.store.pipeline(transaction=False)
-        pipeline.hset(keys.session, mapping={
-            "id": name, "created": 1, "updated": 1, "named": 1, "turns": turns, "seq": turns,
-        })  # fmt: skip
+        pipeline.hset(
+            keys.session,
+            mapping={
+                "id": name,
+                "created": 1,
+                "updated": 1,
+                "named": 1,
+                "turns": turns,
+                "seq": turns,
+            },
+        )
         pipeline.rpush(keys.turns, *(f"t_{i}" for i in range(turns)))
         for i in range(turns):
-            pipeline.hset(keys.turn(f"t_{i}"), mapping={
-                "id": f"t_{i}", "state": "completed", "epoch": 1, "model": "openai/gpt-oss-120b", "last": 2,
-                "owner": "w", "lease": 0, "attempt": 1, "user": f"m{2 * i + 2}", "pos": 2 * i + 3,
-                "idem": keys.idempotency(str(i)), "created": 1,
-            })  # fmt: skip
+            pipeline.hset(
+                keys.turn(f"t_{i}"),
+                mapping={
+                    "id": f"t_{i}",
+                    "state": "completed",
+                    "epoch": 1,
+                    "model": "openai/gpt-oss-120b",
+                    "last": 2,
+                    "owner": "w",
+                    "lease": 0,
+                    "attempt": 1,
+                    "user": f"m{2 * i + 2}",
+                    "pos": 2 * i + 3,
+                    "idem": keys.idempotency(str(i)),
+                    "created": 1,
+                },
+            )
             pipeline.hset(keys.idempotency(str(i)), mapping={"turn": f"t_{i}", "fingerprint": "f"})
             pipeline.xadd(keys.log(f"t_{i}"), {"e": _STARTED}, id="1-0")
             pipeline.xadd(keys.log(f"t_{i}"), {"e": _COMPLETED}, id="2-0")
@@ -143,29 +172,40 @@ class Measured:
 OTHERS: dict[tuple[str, str], str] = {
     ("GET", "/v1/sessions"): "?limit=200",
     ("GET", "/v1/sessions/{session_id}"): "",
-    ("DELETE", "/v1/sessions/{session_id}"): "", ("GET", "/v1/export"): "", ("DELETE", "/v1/sessions"): "",
+    ("DELETE", "/v1/sessions/{session_id}"): "",
+    ("GET", "/v1/export"): "",
+    ("DELETE", "/v1/sessions"): "",
     ("GET", "/v1/sessions/{session_id}/events"): "",
     ("GET", "/v1/sessions/{session_id}/messages"): "?limit=1000",
-    ("GET", "/v1/sessions/{session_id}/export"): "", ("GET", "/v1/sessions/{session_id}/images/{image}"): "",
+    ("GET", "/v1/sessions/{session_id}/export"): "",
+    ("GET", "/v1/sessions/{session_id}/images/{image}"): "",
     ("GET", "/v1/sessions/{session_id}/turns/{turn_id}"): "",
     ("GET", "/v1/sessions/{session_id}/turns/{turn_id}/events"): "",
     ("POST", "/v1/sessions/{session_id}/turns/{turn_id}/ticket"): "",
     ("POST", "/v1/sessions/{session_id}/turns/{turn_id}/stop"): "",
-    ("GET", "/v1/models"): "", ("GET", "/openai/v1/models"): "",
-    ("GET", "/v1/models/{model_id}"): "", ("GET", "/openai/v1/models/{model_id}"): "",
+    ("GET", "/v1/models"): "",
+    ("GET", "/openai/v1/models"): "",
+    ("GET", "/v1/models/{model_id}"): "",
+    ("GET", "/openai/v1/models/{model_id}"): "",
     ("GET", "/api/chat/{session_id}/stream"): "",
     ("POST", "/api/chat/{session_id}/stop"): "",
     ("GET", "/api/chat/{session_id}/messages"): "",
     ("GET", "/client/resumable-fetch.js"): "",
-    ("GET", "/v1/usage"): "?days=400", ("GET", "/v1/usage/principals"): "",
-    ("GET", "/v1/keys"): "", ("DELETE", "/v1/keys/{key_id}"): "",
-    ("GET", "/"): "", ("GET", "/livez"): "", ("GET", "/readyz"): "", ("GET", "/health"): "",
+    ("GET", "/v1/usage"): "?days=400",
+    ("GET", "/v1/usage/principals"): "",
+    ("GET", "/v1/keys"): "",
+    ("DELETE", "/v1/keys/{key_id}"): "",
+    ("GET", "/"): "",
+    ("GET", "/livez"): "",
+    ("GET", "/readyz"): "",
+    ("GET", "/health"): "",
     ("GET", "/metrics"): "",
     **{
         (method, f"{root}{path}"): query
         for root in ("/v1", "/openai/v1")
         for method, path, query in (
-            ("GET", "/responses/{response_id}", ""), ("DELETE", "/responses/{response_id}", ""),
+            ("GET", "/responses/{response_id}", ""),
+            ("DELETE", "/responses/{response_id}", ""),
             ("POST", "/responses/{response_id}/cancel", ""),
             ("GET", "/responses/{response_id}/input_items", "?limit=100"),
             ("GET", "/conversations/{conversation_id}", ""),
@@ -174,7 +214,7 @@ OTHERS: dict[tuple[str, str], str] = {
             ("GET", "/conversations/{conversation_id}/items/{item_id}", ""),
         )
     },
-}  # fmt: skip
+}
 
 
 def test_every_route_is_named_with_its_largest_request() -> None:

@@ -30,8 +30,10 @@ CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{
 
 
 def ui(parts: list[Any], last: str = "hi") -> dict[str, Any]:
-    said = [{"id": f"m{i}", "role": "user" if i % 2 == 0 else "assistant", "parts": [part]} for i, part in
-            enumerate(parts)]  # fmt: skip
+    said = [
+        {"id": f"m{i}", "role": "user" if i % 2 == 0 else "assistant", "parts": [part]}
+        for i, part in enumerate(parts)
+    ]
     return {"id": "$", "messages": [*said, {"id": "last", "role": "user", "parts": [text_part(last)]}]}
 
 
@@ -66,11 +68,13 @@ _COMPLETIONS = {
     "words": words(lambda text: {"messages": [{"role": "user", "content": text[:400_000]}]}),
     "messages": filled(USER, lambda items: {"messages": [USER, *items]}, MAX_MESSAGES - 1),
     "messages with parts": filled(
-        {"role": "user", "content": [text_part("a")]}, lambda items: {"messages": [USER, *items]},
+        {"role": "user", "content": [text_part("a")]},
+        lambda items: {"messages": [USER, *items]},
         MAX_MESSAGES - 1,
     ),
     "parts": filled(
-        text_part(""), lambda items: {"messages": [{"role": "user", "content": [text_part("a"), *items]}]},
+        text_part(""),
+        lambda items: {"messages": [{"role": "user", "content": [text_part("a"), *items]}]},
         19_900,
     ),
     "tool calls": filled(CALL, calls, 9_000),
@@ -80,15 +84,24 @@ _COMPLETIONS = {
     ),
     "tools": filled(
         {"enum": ["abc"] * 400, "type": "string"},
-        lambda items: {"messages": [USER], "tools": [
-            {"type": "function", "function": {"name": "f", "parameters": {"a": items}}}
-        ]},
+        lambda items: {
+            "messages": [USER],
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": items}}}],
+        },
         80,
     ),
-    "a wide tool": orjson.dumps({"messages": [USER], "tools": [
-        {"type": "function", "function": {"name": "f", "parameters": {f"{i:x}": 0 for i in range(25_000)}}}
-    ]}),
-}  # fmt: skip
+    "a wide tool": orjson.dumps(
+        {
+            "messages": [USER],
+            "tools": [
+                {
+                    "type": "function",
+                    "function": {"name": "f", "parameters": {f"{i:x}": 0 for i in range(25_000)}},
+                }
+            ],
+        }
+    ),
+}
 
 _INPUT = {"type": "input_text", "text": "a"}
 _METADATA = orjson.dumps({"metadata": {f"{number:<64}": "x" * 512 for number in range(16)}})
@@ -103,7 +116,8 @@ BODIES: dict[tuple[str, str], dict[str, bytes]] = {
     ("POST", "/chat-with-history"): {
         "messages": filled(USER, lambda items: {"user_query": "hi", "history": items}, MAX_HISTORY),
         "long messages": filled(
-            {"role": "user", "content": "a" * 400}, lambda items: {"user_query": "hi", "history": items},
+            {"role": "user", "content": "a" * 400},
+            lambda items: {"user_query": "hi", "history": items},
             MAX_HISTORY,
         ),
         "a very long one": words(lambda text: {"user_query": "hi", "history": [{**USER, "content": text}]}),
@@ -120,9 +134,12 @@ BODIES: dict[tuple[str, str], dict[str, bytes]] = {
     ("POST", "/api/chat"): {
         "messages": filled(text_part("a"), ui, 6_600),
         "parts": filled(
-            text_part(""), lambda items: {"id": "$", "messages": [
-                {"id": "m", "role": "user", "parts": [text_part("a"), *items]}
-            ]}, 19_900,
+            text_part(""),
+            lambda items: {
+                "id": "$",
+                "messages": [{"id": "m", "role": "user", "parts": [text_part("a"), *items]}],
+            },
+            19_900,
         ),
         "words": words(lambda text: ui([], text)),
     },
@@ -142,4 +159,4 @@ BODIES: dict[tuple[str, str], dict[str, bytes]] = {
     ("POST", "/openai/v1/conversations/{conversation_id}"): {"metadata": _METADATA},
     ("POST", "/v1/keys"): {"a name": orjson.dumps({"name": "a" * 200})},
     ("POST", "/v1/keys/{key_id}/rotate"): {"nothing": b"{}"},
-}  # fmt: skip
+}
