@@ -39,7 +39,7 @@ preload_app = False
 # The control socket would be shared by all instances under one $HOME, and needs a writable one.
 control_socket_disable = True
 # A heartbeat is a file's time: on a busy disk it would stall the event loop.
-worker_tmp_dir = master.memory_dir()
+worker_tmp_dir = master.memory_dir(settings.workers)
 
 logconfig_dict = logs.stdlib_config(settings)
 loglevel = settings.log_level

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from service.cli.check import check_models, check_store
+from service.cli.file_limit import raise_file_limit
 from service.cli.listening import listen, listen_for_metrics
 from service.cli.local import surroundings
 from service.cli.serve import serve
@@ -20,6 +21,7 @@ def run(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
         return serve(settings, wishes, rest)
     unset_environment(METRICS_DIR)  # one process adds up nothing, and nobody makes the folder for it
     logs.warn_of(settings)
+    raise_file_limit(settings)
     check_models(settings)
     sockets = listen(settings, settings.port)
     metrics = listen_for_metrics(settings)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 
 from service.cli.check import check_models, check_store
+from service.cli.file_limit import raise_file_limit
 from service.cli.listening import Refused, listen, listen_for_metrics
 from service.cli.local import surroundings
 from service.config.settings import Settings
 
 
 def serve(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+    raise_file_limit(settings)
     check_models(settings)
     for bound in listen(settings, settings.port):
         bound.close()

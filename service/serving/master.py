@@ -35,6 +35,7 @@ from service.config.loading import load_settings
 from service.config.settings import Settings, SettingsError
 from service.serving.http_server import readable_url
 from service.serving.worker import Flag
+from service.telemetry import worker_deaths
 from service.telemetry.logs import get_logger, warn_of, worker_name
 from service.telemetry.metrics_server import ExporterProcess
 
@@ -45,6 +46,8 @@ CONF: Final = Path(__file__).resolve().parents[2] / "deploy" / "gunicorn.conf.py
 _RETRY_SECONDS: Final = 5.0  # between attempts at a worker that does not boot (a boot costs 1-2 s of CPU)
 _LAPSE_SECONDS: Final = 5  # for the child that lapses leases: an import and three calls of 0.5 s
 _METRICS_PREFIX: Final = "chat-metrics-"
+# A worker's counts took 290 KiB with all metrics and few labels; one that leaves waits beside the next.
+_WORKER_BYTES: Final = 2 * 1024 * 1024
 
 
 class ChatArbiter(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
@@ -159,13 +162,11 @@ class ChatApplication(Application):  # type: ignore[misc]  # Gunicorn has no typ
 def starting(settings: Settings) -> None:
     """Once, before the first worker."""
     warn_of(settings)
-    given = environment().get(METRICS_DIR)
-    if given:
-        Path(given).mkdir(parents=True, exist_ok=True)
-        for left in (*Path(given).glob("*.db"), *Path(given).glob("place_*")):
-            left.unlink(missing_ok=True)
-    else:
-        set_environment(METRICS_DIR, str(make_metrics_dir()))
+    given = Path(environment().get(METRICS_DIR) or memory_dir(settings.workers))
+    if given.name.startswith(_METRICS_PREFIX):
+        given = given.parent  # of the master that executed this one (SIGUSR2), and goes with it
+    given.mkdir(parents=True, exist_ok=True)
+    set_environment(METRICS_DIR, str(make_metrics_dir(given)))
 
 
 def forked(worker: Any, server: Any) -> None:
@@ -180,7 +181,10 @@ def child_exited(settings: Settings, server: Any, worker: Any) -> None:
     (which would not survive its next fork), and what the fork imports a reload can renew.
     """
     worker.board.erase(worker.age)
-    if worker.has(Flag.CLEAN) or os.fork():
+    if worker.has(Flag.CLEAN):
+        return
+    worker_deaths.add()
+    if os.fork():
         return  # reaped by the arbiter's waitpid(-1) as a child it does not know
     done = False
     try:
@@ -210,36 +214,61 @@ def exiting() -> None:
 # -- the directory in which prometheus_client adds up the workers
 
 
-def memory_dir() -> str:
-    """A directory in memory, or the usual one for temporary files."""
+def memory_dir(workers: int) -> str:
+    """A directory in memory, or the usual one for temporary files.
+
+    Who writes into a mapped file of a full tmpfs is killed (SIGBUS), each time again: there has to be room.
+    """
     shared = "/dev/shm"
-    return shared if os.access(shared, os.W_OK | os.X_OK) else tempfile.gettempdir()
+    if not os.access(shared, os.W_OK | os.X_OK):
+        return tempfile.gettempdir()
+    found = os.statvfs(shared)
+    free, need = found.f_bavail * found.f_frsize, workers * _WORKER_BYTES
+    if free >= need:
+        return shared
+    instead = tempfile.gettempdir()
+    log.warning("metrics.no_room", folder=shared, free_bytes=free, need_bytes=need, used=instead)
+    return instead
 
 
 _held: list[int] = []  # the lock on this master's directory; its workers inherit it
 
 
-def make_metrics_dir() -> Path:
+def make_metrics_dir(parent: Path) -> Path:
     """A new directory, locked for as long as this master or a worker of it lives.
 
-    Directories that nobody locks were left by a master that was killed; they are removed.
+    Directories that nobody locks were left by a master that was killed; they are removed. Another master that
+    does so may take ours between its making and its lock: then we make another.
     """
-    parent = Path(memory_dir())
     for left in parent.glob(f"{_METRICS_PREFIX}*"):
         with contextlib.suppress(OSError), _lock(left):
             shutil.rmtree(left, ignore_errors=True)
-    directory = Path(tempfile.mkdtemp(prefix=_METRICS_PREFIX, dir=parent))
-    _held.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
-    fcntl.flock(_held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return directory
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=_METRICS_PREFIX, dir=parent))
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            descriptor = _locked(directory)
+            if directory.exists():
+                _held.append(descriptor)
+                return directory
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
 def _lock(directory: Path) -> Iterator[None]:
     """Raises OSError when somebody holds the lock."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = _locked(directory)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(directory: Path) -> int:
+    """The descriptor that holds the lock. Raises OSError when somebody else does."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -134,6 +134,8 @@ internal_errors = Counter("chat_internal_errors_total", "Exceptions that nobody 
 drains = Counter("chat_drains_total", "Workers that began to drain.")
 released = Counter("chat_turns_released_total", "Turns left for takeover when a drain ended.")
 workers = Gauge("chat_workers", "Worker processes that serve.", multiprocess_mode="livesum")
+# The master's (worker_deaths.py): of several processes it is shown by multiprocess.py.
+worker_deaths = Counter("chat_worker_deaths_total", "Workers that ended before they were told to.")
 cpu = Counter("chat_process_cpu_seconds_total", "Processor time of the workers.")
 resident = Gauge("chat_process_resident_bytes", "Memory that the workers hold.", multiprocess_mode="livesum")
 build_info = Gauge(

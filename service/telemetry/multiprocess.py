@@ -25,9 +25,11 @@ from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Metric, disable_created_metrics, values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.config.environment import METRICS_DIR, environment
+from service.telemetry import worker_deaths
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -116,8 +118,14 @@ class _Files:
             for file in sorted(self._directory.glob("*.db"))
             if not file.name.startswith("gauge_") or file.stem.rpartition("_")[2] in held
         ]
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files)
-        return merged
+        found = {metric.name: metric for metric in MultiProcessCollector.merge(files)}
+        # Told also when no worker is there, or can write a file: these are what alerts look at.
+        found["chat_worker_deaths"] = CounterMetricFamily(
+            "chat_worker_deaths", "Workers that ended before they were told to.", worker_deaths.count()
+        )
+        if "chat_workers" not in found:
+            found["chat_workers"] = GaugeMetricFamily("chat_workers", "Worker processes that serve.", 0)
+        return found.values()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ bypassed. Every failure, the transport's own exceptions included, leaves here as
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
@@ -174,9 +175,9 @@ class Groq:
                 call.extensions.pop(SENT, None)
                 wait = pause * random.uniform(0.5, 1.5)
                 if asyncio.get_running_loop().time() + wait > until:
-                    raise _unreachable() from error
+                    raise _unreachable(error) from error
             except (httpx.HTTPError, TimeoutError) as error:
-                raise _unreachable() from error
+                raise _unreachable(error) from error
             await asyncio.sleep(wait)
             pause *= 2
 
@@ -309,7 +310,12 @@ def _other_way(sentence: str) -> UpstreamError:
     return UpstreamError("upstream_rejected", sentence, kind="streaming", retryable=True, retry_after=0)
 
 
-def _unreachable() -> UpstreamError:
+def _unreachable(error: BaseException) -> UpstreamError:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+        return UpstreamError(
+            "overloaded", "This replica has no file descriptor left.", kind="connect", retryable=True
+        )
     return UpstreamError(
         "upstream_unavailable", "The model cannot be reached.", kind="connect", retryable=True
     )

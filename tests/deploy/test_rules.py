@@ -39,11 +39,24 @@ def test_the_unit_tests_of_the_rules_pass(file: str) -> None:
     assert "SUCCESS" in promtool("test", "rules", file)
 
 
+def test_the_runbooks_address_is_set_for_alerts() -> None:
+    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    assert config["global"]["external_labels"]["docs"].startswith("https://")
+
+
+def test_files_name_no_alert_that_does_not_exist() -> None:
+    known = {alert["alert"] for alert in alerts()}
+    for file in (ROOT / "deploy").rglob("*"):
+        if file.suffix in (".conf", ".sh", ".yml", ".yaml", ".json") and FOLDER not in file.parents:
+            told = set(re.findall(r"\balerts? (Chat\w+)", file.read_text()))
+            assert told <= known, file
+
+
 def test_every_alert_has_a_unit_test_in_which_it_fires() -> None:
     tested = set()
     for file in ("tests.yml", "tests_of_days.yml"):
         for test in yaml.safe_load((FOLDER / file).read_text())["tests"]:
-            for item in test["promql_expr_test"]:
+            for item in test.get("promql_expr_test", []):
                 tested |= set(re.findall(r'alertname="(\w+)"', str(item["exp_samples"])))
     assert tested == {alert["alert"] for alert in alerts()}
 
@@ -52,8 +65,9 @@ def test_every_alert_says_how_bad_it_is_and_where_it_is_explained() -> None:
     text = RUNBOOK.read_text()
     for alert in alerts():
         assert alert["labels"]["severity"] in ("page", "ticket")
-        assert {"summary", "description", "runbook"} == alert["annotations"].keys()
-        assert alert["annotations"]["runbook"] == f"docs/runbook.md#{alert['alert'].lower()}"
+        assert {"summary", "description", "runbook_url"} == alert["annotations"].keys()
+        url = alert["annotations"]["runbook_url"]
+        assert url == "{{ $externalLabels.docs }}/runbook.md#" + alert["alert"].lower()
         [entry] = re.findall(rf"^### {alert['alert']}\n(.*?)(?=^##|\Z)", text, re.M | re.S)
         for part in ("**See**", "**Why**", "**Do**"):
             assert part in entry, f"{alert['alert']} lacks {part}"

@@ -136,6 +136,20 @@ def test_a_worker_dies(watch: Watch) -> None:
     assert sum(line["leases_lapsed"] for line in seen.logged("worker.died")) == 4
     eventually(lambda: len(seen.logged("turn.taken_over")) >= 4, within=30)
     eventually(lambda: seen.value("chat_workers") == 2, within=30)
+    assert seen.value("chat_worker_deaths_total") == 2
+
+
+def test_a_replica_whose_workers_cannot_start_again_says_that_it_has_none(watch: Watch) -> None:
+    seen = watch()
+    seen.replica.signal(signal.SIGSTOP)  # the master starts none
+    for pid in seen.replica.workers():
+        os.kill(pid, signal.SIGKILL)
+    try:
+        eventually(lambda: seen.value("chat_workers") == 0, within=10)
+    finally:
+        seen.replica.signal(signal.SIGCONT)
+    eventually(lambda: seen.value("chat_workers") == 1, within=30)
+    assert seen.value("chat_worker_deaths_total") == 1
 
 
 def test_a_worker_stalls_for_longer_than_its_lease(watch: Watch) -> None:

@@ -93,4 +93,12 @@ def test_a_folder_for_metrics_that_is_not_there_yet_stops_nothing(tmp_path: Path
     assert not folder.exists()
     with Running("serve", tmp_path, app=None, **settings) as running:
         assert running.get("/livez")[0] == 200
-        assert folder.is_dir()
+        [made] = folder.iterdir()
+        # Another master with the same folder takes nothing of what is counted here.
+        with Running("serve", tmp_path, app=None, **settings) as other:
+            assert other.get("/livez")[0] == 200
+            assert len(list(folder.iterdir())) == 2
+            other.signal(signal.SIGTERM)
+            assert other.wait() == 0
+        assert list(folder.iterdir()) == [made]
+        assert list(made.glob("counter_*.db"))

@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -69,6 +70,8 @@ class Running:
     """A context manager that leaves no process behind."""
 
     def __init__(self, command: str, cwd: Path, *, app: str | None = STANDIN, **settings: str) -> None:
+        """`OPEN_FILES`, no setting of the service's, is the soft and the hard limit: `256 2048`."""
+        files = [int(limit) for limit in settings.pop("OPEN_FILES", "").split()]
         self.log_file = cwd / f"service-{os.urandom(3).hex()}.log"
         self.journal_file = self.log_file.with_suffix(".journal")
         environment = clean_environment(CHAT_PORT="0", STANDIN_JOURNAL=str(self.journal_file), **settings)
@@ -80,6 +83,9 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files[0], files[1])))
+                if files
+                else None,
             )
         self._seen: set[int] = set()
 

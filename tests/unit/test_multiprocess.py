@@ -77,6 +77,10 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Scrape
     return lambda: Scrape(Exposition().text().decode())
 
 
+def test_without_any_process_there_are_no_workers_and_no_deaths(read: Callable[[], Scrape]) -> None:
+    assert (read().value("chat_workers"), read().value("chat_worker_deaths_total")) == (0, 0)
+
+
 def test_processes_are_added_up(worker: Callable[[], Worker], read: Callable[[], Scrape]) -> None:
     first, second = worker(), worker()
     first.do("stop 3")
