@@ -3,8 +3,9 @@
 
 import { Answer } from "./answer.js";
 import { ApiError } from "./api.js";
-import { History, howItEnded } from "./history.js";
+import { explainLast, History } from "./history.js";
 import { newId } from "./ids.js";
+import { contentOf, saidIn } from "./question.js";
 import { keepPending, keepSettings, params, pending, settings } from "./keep.js";
 import { Repeat } from "./repeat.js";
 import { Stream } from "./stream.js";
@@ -36,7 +37,7 @@ export class Chat {
   #recovery;
   #watch;
 
-  /** ui: changed(), model() -> that of a new chat, giveBack(text), notify(text, cause), settled(cause), say(text), show(sessionId), gone(sessionId) */
+  /** ui: changed(), model() -> that of a new chat, giveBack({text, images}), notify(text, cause), settled(cause), say(text), show(sessionId), gone(sessionId) */
   constructor({ api, conversation, recovery, ui }) {
     this.#api = api;
     this.#conversation = conversation;
@@ -88,7 +89,12 @@ export class Chat {
       this.#conversation.show(messages, history.more);
     } catch (error) {
       if (opening !== this.#opening) return;
-      if (error.code !== GONE) return this.#unloaded(error);
+      if (error.code !== GONE) {
+        this.state = "failed";
+        this.#conversation.state("failed", `This chat could not be loaded. ${sentence(error)}`);
+        this.#ui.changed();
+        throw error;
+      }
       if (!kept?.create) return this.#missing(kept);
       this.#conversation.show([], false); // its first send was cut off before it arrived
     }
@@ -124,21 +130,13 @@ export class Chat {
     else await this.#explainLast();
   }
 
-  #unloaded(error) {
-    this.state = "failed";
-    this.#conversation.state("failed", `This chat could not be loaded. ${sentence(error)}`);
-    this.#ui.changed();
-    throw error;
-  }
-
   /** There is no session under the address: what was sent to it is a draft for a new one. */
   #missing(kept) {
     keepPending(this.session.id, null);
     this.#ui.gone(this.session.id);
     this.#ui.notify(sentence({ code: GONE }));
     this.#ui.show(null);
-    const text = kept?.body?.content;
-    if (text) this.#ui.giveBack(text);
+    if (kept?.body?.content) this.#ui.giveBack(saidIn(kept.body.content));
   }
 
   /** The open session is no longer there: what is shown stays, and nothing is added to it. */
@@ -166,21 +164,16 @@ export class Chat {
     keepPending(this.session.id, null);
     if (kept && !kept.turn && kept.body) {
       if (Date.now() - kept.at < RESEND_WITHIN) return this.#resend(kept);
-      this.#ui.giveBack(kept.body.content ?? kept.body.edit?.content ?? "");
+      this.#ui.giveBack(saidIn(kept.body.content ?? kept.body.edit?.content));
     }
     if (active) return this.#follow(active, new Answer());
     await this.#explainLast();
   }
 
   /** Why the last answer is missing or broken. */
-  async #explainLast() {
-    const { session } = this;
-    const { last } = this.#conversation;
-    if (!last?.turn || (last.role !== "user" && !last.failed)) return;
-    const end = await howItEnded(this.#api, `${this.#path}/turns/${last.turn}`, last.created);
-    if (!end || session.id !== this.session.id || last !== this.#conversation.last || this.busy) return;
-    if (last.role === "user") this.#conversation.addEnd(end.state, end.error);
-    else last.fail(end.error);
+  #explainLast() {
+    const { id } = this.session;
+    return explainLast(this.#api, this.#path, this.#conversation, () => id === this.session.id && !this.busy);
   }
 
   /** The page of history before what is shown. */
@@ -219,24 +212,24 @@ export class Chat {
   }
 
   /** False where the text was not taken. */
-  send(text) {
+  send(text, images) {
     if (!this.#writable()) return false;
     const fresh = this.session.id === null;
     if (fresh) {
-      this.session = { ...this.session, id: newId("s"), title: title(text) };
+      this.session = { ...this.session, id: newId("s"), title: title(text) || "Images" };
       if (Object.keys(this.params).length) keepSettings(this.session.id, this.params);
       this.#ui.show(this.session.id);
     }
-    const message = { id: newId("m"), content: text };
+    const message = { id: newId("m"), text, images };
     this.#conversation.addUser(message);
     const { id, title: name, system_prompt } = this.session;
     const model = this.session.model ?? (fresh ? this.#ui.model() : null);
     this.session = { ...this.session, model };
     this.#begin({
       create: fresh ? { id, title: name, model, system_prompt } : null,
-      body: { content: text, message_id: message.id },
+      body: { content: contentOf(text, images), message_id: message.id },
     });
-    if (!fresh && !this.session.title) this.change({ title: title(text) });
+    if (!fresh && !this.session.title) this.change({ title: title(text) || "Images" });
     return true;
   }
 
@@ -245,16 +238,19 @@ export class Chat {
     this.#ui.notify(this.#pending ? "An answer is running. Stop it first." : sentence({ code: "turn_in_progress" }), "busy");
   }
 
+  /** True when what is there may be changed; else says why not. */
+  #idle() {
+    if (this.busy) this.early();
+    return !this.busy && this.#writable();
+  }
+
   /** False while an answer is running. */
   edit(messageId, text) {
-    if (!this.#writable()) return false;
-    if (this.busy) {
-      this.early();
-      return false;
-    }
+    if (!this.#idle()) return false;
     this.#conversation.dropAfter(messageId);
     this.#conversation.rewrite(messageId, text);
-    this.#begin({ body: { edit: { message_id: messageId, content: text } } });
+    const content = contentOf(text, this.#conversation.imagesOf(messageId));
+    this.#begin({ body: { edit: { message_id: messageId, content } } });
     return true;
   }
 
@@ -286,10 +282,10 @@ export class Chat {
     const { content, message_id, edit, continue: rest } = kept.body;
     if (rest) return this.#run({ send: kept, answer: Answer.after(this.#conversation.last?.text ?? "") });
     const id = message_id ?? edit?.message_id ?? this.#conversation.lastUser?.id;
-    if (content !== undefined && !this.#conversation.has(id)) this.#conversation.addUser({ id, content });
-    else if (this.#conversation.lastUser?.id !== id && !edit) return; // the chat has gone on since
+    if (content !== undefined && !this.#conversation.has(id)) this.#conversation.addUser({ id, ...saidIn(content) });
+    if (this.#conversation.lastUser?.id !== id && !edit) return; // the chat has gone on since
     this.#conversation.dropAfter(id);
-    if (edit) this.#conversation.rewrite(id, edit.content);
+    if (edit) this.#conversation.rewrite(id, saidIn(edit.content).text);
     this.#run({ send: kept, answer: new Answer() });
   }
 
@@ -343,16 +339,16 @@ export class Chat {
   /** The send was not accepted (or was called off): nothing is lost, and the page shows what is true. */
   #refused(error, send, turn) {
     const { create, body } = send ?? {};
-    const text = turn ? undefined : body?.content;
+    const content = turn ? undefined : body?.content;
     if (error?.code === GONE && !create) {
-      if (text !== undefined) this.#conversation.dropFrom(body.message_id);
+      if (content !== undefined) this.#conversation.dropFrom(body.message_id);
       this.#vanished();
     } else {
       if (error) this.#ui.notify(sentence(error) + when(error));
       if (create) this.#ui.show(null, { model: create.model, system_prompt: create.system_prompt });
       else this.open(this.session.id);
     }
-    if (text !== undefined) this.#ui.giveBack(text);
+    if (content !== undefined) this.#ui.giveBack(saidIn(content));
   }
 
   async stop() {

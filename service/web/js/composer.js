@@ -1,6 +1,7 @@
 // The field in which a message is written: Enter, growing with its text, send or stop; what is in it is
-// kept for its chat until it is sent.
+// kept for its chat until it is sent. Images beside it: attachments.js.
 
+import { Attachments } from "./attachments.js";
 import { byId } from "./dom.js";
 import { draft, keepDraft } from "./keep.js";
 
@@ -14,15 +15,29 @@ export class Composer {
   #busy = false;
   #chat = undefined; // the id of the chat that the text is for, null for a new one
 
-  /** on: send(text) -> false where it was not taken, early() while an answer runs, stop(), editLast() */
+  #attached;
+
+  /**
+   * on: send(text, images) -> false where it was not taken, early() while an answer runs, stop(), editLast(),
+   * failed(text), choose(model id), attached()
+   */
   constructor(on) {
+    const { failed, choose } = on;
+    const changed = () => {
+      this.#fit();
+      on.attached();
+    };
+    this.#attached = new Attachments({ failed, choose, changed });
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.#busy) return on.stop();
       const text = this.#field.value;
-      if (!text.trim()) return;
+      if (!this.#ready) return;
       this.draft("");
-      if (on.send(text) === false) this.draft(text);
+      const images = this.#attached.take();
+      if (on.send(text, images) !== false) return;
+      this.draft(text);
+      this.#attached.giveBack(images);
     });
     this.#field.addEventListener("input", () => {
       keepDraft(this.#chat, this.#field.value);
@@ -34,7 +49,7 @@ export class Composer {
       if (event.key === "Enter" && this.#sends(event)) {
         event.preventDefault();
         if (!this.#busy) this.#form.requestSubmit();
-        else if (this.#field.value.trim()) on.early();
+        else if (this.#ready) on.early();
       } else if (event.key === "ArrowUp" && this.#field.value === "" && !this.#busy) {
         event.preventDefault();
         on.editLast();
@@ -52,8 +67,21 @@ export class Composer {
     this.#field.enterKeyHint = touched.matches ? "enter" : "send";
   }
 
-  get text() {
-    return this.#field.value;
+  /** True where there is something to send. */
+  get #ready() {
+    return !this.#attached.preparing && Boolean(this.#field.value.trim() || this.#attached.images.length);
+  }
+
+  /** All that has been written, and from now on nothing: {text, images}. */
+  take() {
+    const text = this.#field.value;
+    this.draft("");
+    return { text, images: this.#attached.take() };
+  }
+
+  /** Where the model that is chosen takes no images, offer one that does. */
+  offer(select) {
+    this.#attached.offer(select);
   }
 
   /** Write for another chat: its draft comes, the one that was here stays with its own. */
@@ -61,6 +89,7 @@ export class Composer {
     if (chat === this.#chat) return;
     this.#chat = chat;
     this.#field.value = draft(chat);
+    this.#attached.open(chat);
     this.#fit();
   }
 
@@ -70,10 +99,11 @@ export class Composer {
     this.#fit();
   }
 
-  /** Text that was sent and not taken comes back, before what has been written since. */
-  giveBack(text) {
+  /** What was sent and not taken comes back, before what has been written since. */
+  giveBack({ text, images = [] }) {
     const since = this.#field.value;
-    this.draft(since.trim() && since !== text ? `${text}\n\n${since}` : text);
+    if (text) this.draft(since.trim() && since !== text ? `${text}\n\n${since}` : text);
+    this.#attached.giveBack(images);
   }
 
   focus() {
@@ -94,7 +124,7 @@ export class Composer {
   }
 
   #fit() {
-    this.#button.disabled = !this.#busy && !this.#field.value.trim();
+    this.#button.disabled = !this.#busy && !this.#ready;
     if (CSS.supports("field-sizing", "content")) return;
     this.#field.style.height = "auto";
     this.#field.style.height = `${this.#field.scrollHeight}px`;

@@ -3,6 +3,7 @@
 
 import { byId, copy, fromTemplate } from "./dom.js";
 import { AnswerView, UserView } from "./message.js";
+import { imagesOf } from "./question.js";
 import { Scroll } from "./scroll.js";
 
 export class Conversation {
@@ -14,7 +15,7 @@ export class Conversation {
   #on;
   #scroll;
 
-  /** on: earlier(), edit(id, text) -> was it taken, regenerate(), again(), now(), cancel(), continued(), reload(), fresh() */
+  /** on: picture(ref) -> its data URL, earlier(), edit(id, text) -> was it taken, regenerate(), again(), now(), cancel(), continued(), reload(), fresh() */
   constructor(on) {
     this.#on = on;
     this.#scroll = new Scroll({
@@ -71,7 +72,7 @@ export class Conversation {
   /** Messages, oldest first; `more` where there are earlier ones. */
   show(messages, more) {
     this.clear();
-    this.#put(messages.map(viewOf), null);
+    this.#put(this.#viewsOf(messages), null);
     this.#earlier.hidden = !more;
     this.#welcome.hidden = this.#views.length > 0;
     this.#scroll.toEnd();
@@ -85,10 +86,10 @@ export class Conversation {
     let i = 0;
     for (; i < messages.length && this.#views[begin + i] && same(this.#views[begin + i], messages[i]); i++) {
       const view = this.#views[begin + i];
-      if (view.role === "user" && view.text !== messages[i].content) view.text = messages[i].content;
+      if (view.role === "user") view.say(messages[i].content, imagesOf(messages[i]));
     }
     while (this.#views.length > begin + i) this.#drop(this.last);
-    this.#put(messages.slice(i).map(viewOf), null);
+    this.#put(this.#viewsOf(messages.slice(i)), null);
     this.#welcome.hidden = this.#views.length > 0;
     this.#scroll.keep();
     return true;
@@ -96,9 +97,16 @@ export class Conversation {
 
   prepend(messages, more) {
     this.#list.setAttribute("aria-busy", "true");
-    this.#scroll.above(() => this.#put(messages.map(viewOf), this.#list.firstElementChild));
+    this.#scroll.above(() => this.#put(this.#viewsOf(messages), this.#list.firstElementChild));
     this.#earlier.hidden = !more;
     this.#news();
+  }
+
+  #viewsOf(messages) {
+    return messages.map((message) => {
+      if (message.role !== "user") return AnswerView.of(message);
+      return new UserView({ ...message, text: message.content, images: imagesOf(message) }, this.#on.picture);
+    });
   }
 
   #put(views, before) {
@@ -115,7 +123,7 @@ export class Conversation {
 
   addUser(message) {
     this.#welcome.hidden = true;
-    this.#put([new UserView(message)], null);
+    this.#put([new UserView(message, this.#on.picture)], null);
     this.#scroll.toEnd();
     this.#news();
   }
@@ -154,9 +162,14 @@ export class Conversation {
     this.#drop(this.last);
   }
 
-  rewrite(id, text) {
+  /** What a user message is now; without `images` it keeps those that it has. */
+  rewrite(id, text, images) {
     const view = this.#views.find((other) => other.id === id);
-    if (view) view.text = text;
+    view?.say(text, images ?? view.images);
+  }
+
+  imagesOf(id) {
+    return this.#views.find((other) => other.id === id)?.images ?? [];
   }
 
   /** Let a user message be edited in place. */
@@ -172,7 +185,7 @@ export class Conversation {
     };
     const send = () => {
       const text = field.value;
-      if (text.trim() && this.#on.edit(id, text)) close();
+      if ((text.trim() || view.images.length) && this.#on.edit(id, text)) close();
     };
     field.value = view.text;
     field.rows = Math.min(12, view.text.split("\n").length + 1);
@@ -207,10 +220,6 @@ export class Conversation {
     else if (what === "unfold") view.unfold();
     else this.#on[what]?.();
   }
-}
-
-function viewOf(message) {
-  return message.role === "user" ? new UserView(message) : AnswerView.of(message);
 }
 
 /** Is that the view of this message? An answer that has grown here has no id of its own. */

@@ -88,6 +88,7 @@ export function models(select, list) {
       const option = new Option(model.id.split("/").pop(), model.id);
       option.title = model.id;
       option.dataset.default = model.default ? "yes" : "no";
+      option.dataset.images = model.input_modalities?.includes("image") ? "yes" : "no";
       return option;
     }),
   );

@@ -46,11 +46,15 @@ export class History {
   }
 }
 
-/** {state, error} of a turn whose question came at a time (ms); null where it cannot be read. */
-export async function howItEnded(api, path, created) {
-  const turn = await api.json("GET", path).catch(() => null);
-  if (!turn) return null;
+/** Say why the last answer of a conversation is missing or broken, where its turn can be read and it is `still` the matter. */
+export async function explainLast(api, path, conversation, still) {
+  const { last } = conversation;
+  if (!last?.turn || (last.role !== "user" && !last.failed)) return;
+  const turn = await api.json("GET", `${path}/turns/${last.turn}`).catch(() => null);
+  if (!turn || last !== conversation.last || !still()) return;
   // The wait was named when the answer failed, which was about when its question came.
-  const left = (turn.error?.retry_after ?? 0) - (Date.now() - (created || 0)) / 1000;
-  return { state: turn.state, error: turn.error && { ...turn.error, retryAfter: left > 0 ? left : null } };
+  const left = (turn.error?.retry_after ?? 0) - (Date.now() - (last.created || 0)) / 1000;
+  const error = turn.error && { ...turn.error, retryAfter: left > 0 ? left : null };
+  if (last.role === "user") conversation.addEnd(turn.state, error);
+  else last.fail(error);
 }

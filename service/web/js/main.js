@@ -58,19 +58,26 @@ const conversation = new Conversation({
   continued: () => chat.continued(),
   now: () => chat.now(),
   cancel: () => chat.stop(),
+  picture: async (ref) => {
+    const { dataUrl } = await import("./pictures.js");
+    const response = await api.fetch("GET", `${path(chat.session)}/images/${ref}`);
+    return dataUrl(await response.blob());
+  },
   reload: () => chat.load(),
   fresh: () => {
-    const { text } = composer;
-    composer.draft("");
+    const written = composer.take();
     newChat();
-    if (text) composer.giveBack(text);
+    composer.giveBack(written);
   },
 });
 const composer = new Composer({
-  send: (text) => {
+  send: (text, images) => {
     settled();
-    return chat.send(text);
+    return chat.send(text, images);
   },
+  failed: (text) => notify(text),
+  choose: chooseForChat,
+  attached: () => composer.offer(select),
   early: () => chat.early(),
   stop: () => chat.stop(),
   editLast: () => conversation.lastUser && conversation.edit(conversation.lastUser.id),
@@ -91,7 +98,7 @@ const chat = new Chat({
   ui: {
     changed,
     model: () => chosen(select),
-    giveBack: (text) => composer.giveBack(text),
+    giveBack: (said) => composer.giveBack(said),
     notify,
     settled,
     say,
@@ -111,6 +118,7 @@ function changed() {
   const writable = state === "ready";
   chooseModel(select, session.model, session.id === null ? chosenModel() : null);
   select.disabled = byId("settings").disabled = !writable;
+  composer.offer(select);
   composer.open(session.id);
   composer.busy(busy);
   if (loaded && session.id !== null) sidebar.remember(session.id, conversation.questions);
@@ -217,10 +225,12 @@ async function attempt(action, complaint) {
 
 // What one does with the page
 
-select.addEventListener("change", () => {
-  keepModel(select.value);
-  chat.change({ model: select.value });
-});
+function chooseForChat(model) {
+  keepModel(model);
+  chat.change({ model });
+}
+
+select.addEventListener("change", () => chooseForChat(select.value));
 byId("new").addEventListener("click", newChat);
 byId("shortcuts").addEventListener("click", showShortcuts);
 byId("key").addEventListener("click", async () => {

@@ -19,23 +19,41 @@ const DRAWING_SHARE = 1 / 4;
 export class UserView {
   role = "user";
 
-  constructor({ id, content, turn_id, created = 0 }) {
+  #picture;
+  images = [];
+
+  /** `picture(ref)` resolves to the data URL of an image that is kept with the session. */
+  constructor({ id, text, images = [], turn_id, created = 0 }, picture) {
     this.id = id;
     this.created = created;
     this.turn = turn_id;
     this.element = fromTemplate("user-template");
     this.element.dataset.id = id;
-    this.text = content;
+    this.#picture = picture;
+    this.say(text, images);
   }
 
   get text() {
-    return this.element.firstElementChild.textContent;
+    return this.element.querySelector(".bubble").textContent;
   }
 
-  set text(text) {
-    this.element.firstElementChild.textContent = text;
+  say(text, images) {
+    this.#show(images);
+    const bubble = this.element.querySelector(".bubble");
+    if (bubble.textContent === text) return;
+    bubble.textContent = text;
     const long = text.length > FOLD_CHARACTERS || text.split("\n", FOLD_LINES + 1).length > FOLD_LINES;
     this.#fold(long ? "folded" : null);
+  }
+
+  async #show(images) {
+    const same = images.length === this.images.length && images.every((image, i) => sameImage(image, this.images[i]));
+    this.images = images;
+    if (same) return;
+    const place = this.element.querySelector(".pictures");
+    place.hidden = !images.length;
+    const { picture } = await import("./pictures.js");
+    if (images === this.images) place.replaceChildren(...images.map((image, i) => picture(image, i + 1, this.#picture)));
   }
 
   /** Show all of a long text, or its beginning. */
@@ -52,6 +70,10 @@ export class UserView {
     else delete this.element.dataset.fold;
   }
 }
+
+/** One that was sent from here has its own URL; the service knows it by its sum. */
+const sameImage = (one, other) =>
+  (one.ref === other.ref && one.url === other.url) || [one, other].some(({ url }) => url?.startsWith("data:"));
 
 export class AnswerView {
   role = "assistant";
