@@ -3,7 +3,7 @@
 A part is a dict, the same in Redis, in our API and in sends:
 
     {"type": "text" | "reasoning" | "refusal", "text"}
-    {"type": "image", "ref": <sha256> | "url": <https>, "media_type"?}
+    {"type": "image", "ref": <sha256> | "url": <https>, "media_type"?, "width"?, "height"?}
     {"type": "tool_call", "id", "name", "arguments": <JSON as the model wrote it>}
     {"type": "tool_result", "tool_call_id", "content", "is_error"?: true, "json"?: true}
 
@@ -277,11 +277,16 @@ def _pictured(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
     if all(part["type"] == TEXT for part in parts):
         return _joined(parts, (TEXT,))
     return [
-        {"type": "image_url", "image_url": {"url": part["url"] if "url" in part else f"{REF}{part['ref']}"}}
-        if part["type"] == IMAGE
-        else {"type": "text", "text": part.get("text", "")}
+        _image_chat(part) if part["type"] == IMAGE else {"type": "text", "text": part.get("text", "")}
         for part in parts
     ]
+
+
+def _image_chat(part: Part) -> dict[str, Any]:
+    """`pixels`, where they are known, is for who counts tokens; no model is sent it (engine/pictures.py)."""
+    url = part["url"] if "url" in part else f"{REF}{part['ref']}"
+    told: dict[str, Any] = {"type": "image_url", "image_url": {"url": url}}
+    return {**told, "pixels": [part["width"], part["height"]]} if "width" in part else told
 
 
 def _of_content(content: str | list[dict[str, Any]]) -> list[Part]:

@@ -89,7 +89,9 @@ _PARTS: Final = [
     fields(type=one_of("text", "reasoning", "refusal"), text=TEXT),
     fields(
         type=one_of("image"),
-        optional={"url": TEXT, "ref": {**TEXT, "description": "the SHA-256"}, "media_type": TEXT},
+        optional=dict.fromkeys(("url", "media_type"), TEXT)
+        | dict.fromkeys(("width", "height"), NUMBER)
+        | {"ref": {**TEXT, "description": "the SHA-256"}},
     ),
     fields(type=one_of("tool_call"), id=TEXT, name=TEXT, arguments={**TEXT, "description": "JSON"}),
     fields(

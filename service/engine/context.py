@@ -16,6 +16,7 @@ import orjson
 
 from service import parts
 from service.engine.exchanges import said_before
+from service.engine.pictures import LEFT_OUT
 from service.engine.sends import Send
 from service.errors import ServiceError
 from service.parts import Chat, Part
@@ -23,7 +24,7 @@ from service.store.messages import Page, Said
 from service.store.send_admission import SessionSnapshot
 from service.store.sessions import Sessions
 from service.store.turn_records import Turn, TurnRef
-from service.upstream.models import Model
+from service.upstream.models import ImageRules, Model
 
 DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
 #: What a model that takes no prefill is asked for the rest of its answer with.
@@ -39,8 +40,6 @@ _PRIMING: Final = 16
 _TELLING: Final = 500
 # Principals whose ratio a worker remembers, some 150 bytes each; a forgotten one begins again at 1.
 _KNOWN_PRINCIPALS: Final = 4_096
-# What an image is counted as where its model has no rule of its own.
-_PER_IMAGE: Final = 1_024
 # A place behind all messages.
 _END: Final = 2**53
 # The place of a session's first question: nothing is before it.
@@ -60,13 +59,22 @@ _STEPS: Final = (64, 32, 16, 8, 4, 2)
 
 
 class Counter:
-    """Counts tokens of one caller's texts: exactly with a tokenizer, else by length times `ratio`."""
+    """Counts tokens of one caller's texts: exactly with a tokenizer, else by length times `ratio`.
 
-    __slots__ = ("_exact", "_ratio")
+    Images by their model's rule; one that is not shown is counted as the words in its place.
+    """
 
-    def __init__(self, exact: Callable[[str], int] | None, ratio: float) -> None:
+    __slots__ = ("_exact", "_images", "_ratio")
+
+    def __init__(
+        self, exact: Callable[[str], int] | None, ratio: float, images: ImageRules | None = None
+    ) -> None:
         self._exact = exact
         self._ratio = ratio
+        self._images = images
+
+    def without_images(self) -> Counter:
+        return Counter(self._exact, self._ratio)
 
     def text(self, text: str) -> int:
         if self._exact is not None:
@@ -93,7 +101,9 @@ class Counter:
         return tokens + (self.text(message["reasoning"]) if message.get("reasoning") else 0)
 
     def _part(self, part: dict[str, Any]) -> int:
-        return _PER_IMAGE if part["type"] == "image_url" else self.text(part["text"])
+        if part["type"] != "image_url":
+            return self.text(part["text"])
+        return self._images.tokens_of(part.get("pixels")) if self._images else self.text(LEFT_OUT)
 
 
 class Tokens:
@@ -107,8 +117,8 @@ class Tokens:
         self._exact = _tokenizer()
         self._ratios: dict[str, float] = {}  # the one learned last is at the end
 
-    def of(self, principal: str) -> Counter:
-        return Counter(self._exact, self._ratios.get(principal, 1.0))
+    def of(self, principal: str, model: Model | None = None) -> Counter:
+        return Counter(self._exact, self._ratios.get(principal, 1.0), model.images if model else None)
 
     def learn(self, principal: str, context: Context, reported: int) -> None:
         """Correct later estimates by a fifth of what this one's text was off, within sound bounds."""
@@ -133,8 +143,8 @@ def _tokenizer() -> Callable[[str], int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the model is sent. `text_tokens` are those of the prompt that are plain text; 0 with tools or
-    formats, which every provider words in its own way."""
+    """What the model is sent. `text_tokens` are those of the prompt that are plain text; 0 with tools,
+    formats or images, which every provider words, or counts, in its own way."""
 
     messages: list[dict[str, Any]]
     prompt_tokens: int
@@ -167,7 +177,7 @@ class Contexts:
                 "context_too_long",
                 f"The history has {history} messages; with the room for the answer the model takes {most}.",
             )
-        counter = self._tokens.of(send.principal)
+        counter = self._tokens.of(send.principal, model)
         if send.messages is not None:
             what, smallest = "conversation", counter.chat(send.messages)
         else:
@@ -183,7 +193,7 @@ class Contexts:
         return smallest
 
     async def build(self, turn: Turn, model: Model) -> Context:
-        counter = self._tokens.of(turn.ref.principal)
+        counter = self._tokens.of(turn.ref.principal, model)
         formats = _formats(counter, turn.params)
         if "messages" in turn.params:
             given = turn.params["messages"]
@@ -197,7 +207,7 @@ class Contexts:
         used = counter.message(system) + counter.chat(exchange)
         room = self.room(model, turn.params) - used - formats
         seen, turn.history = turn.history, None  # not kept for as long as the turn runs
-        window = await self._window(turn.ref, turn.pos - 1, room, seen, model)
+        window = await self._window(turn.ref, turn.pos - 1, room, seen, model, exchange)
         messages = [{"role": "system", "content": system}, *window.chat, *exchange]
         return _context(messages, used + window.tokens, formats)
 
@@ -216,31 +226,39 @@ class Contexts:
 
         What is read for that of the history is added to what was seen.
         """
-        counter = self._tokens.of(ref.principal)
+        counter = self._tokens.of(ref.principal, model)
         if send.messages is not None:
             return counter.chat(send.messages) + _formats(counter, params) + _PRIMING
-        used = counter.message(params["system"]) + counter.chat(_question(send))
+        asked = _question(send)
+        used = counter.message(params["system"]) + counter.chat(asked)
         used += counter.chat(parts.chat("assistant", "", _before(send)))
         used += _formats(counter, params) + _PRIMING
         if seen.session is None or not seen.session.turns:  # else they are there already, or in vain
             used += sum(counter.chat(_seed(seed)) for seed in send.seeds)
         if seen.session is not None:
             place = send.base.place - 1 if send.base is not None else _END
-            window = await self._window(ref, place, self.room(model, params) - used, seen.page, model)
+            room = self.room(model, params) - used
+            window = await self._window(ref, place, room, seen.page, model, asked)
             seen.page = window.read
             used += window.tokens
         return used
 
-    async def _window(self, ref: TurnRef, place: int, room: int, seen: Page | None, model: Model) -> _Window:
-        """The newest messages below a place that fit; `seen` is what is known of them."""
-        counter, reasoning = self._tokens.of(ref.principal), model.supports("reasoning_history")
+    async def _window(
+        self, ref: TurnRef, place: int, room: int, seen: Page | None, model: Model, asked: list[Chat]
+    ) -> _Window:
+        """The newest messages below a place that fit; `seen` is known of them, `asked` follows them."""
+        counter, reasoning = self._tokens.of(ref.principal, model), model.supports("reasoning_history")
+        shown = (model.images.count if model.images else 0) - _images(asked)
         page = Page([], place > _FIRST) if seen is None else seen.below(place)
         fitting: list[_Fitting] = []  # newest first
         used = 0
         while True:
             for one in page.said[len(fitting) :]:
                 chat = _told(one, reasoning=reasoning)
+                if shown <= 0:  # of older images the model is told only that they were there
+                    counter = counter.without_images()
                 tokens = counter.chat(chat)
+                shown -= _images(chat)
                 if used + tokens > room:
                     return _Window(*_trimmed(fitting, room), page)
                 used += tokens
@@ -296,8 +314,15 @@ def _formats(counter: Counter, params: dict[str, Any]) -> int:
     return counter.text(orjson.dumps(said).decode()) if said else 0
 
 
+def _images(messages: list[Chat]) -> int:
+    said = [message["content"] for message in messages if isinstance(message.get("content"), list)]
+    return sum(part["type"] == "image_url" for content in said for part in content)
+
+
 def _context(messages: list[dict[str, Any]], tokens: int, formats: int) -> Context:
-    plain = not formats and not any("tool_calls" in message for message in messages)
+    plain = not formats and not any(
+        "tool_calls" in message or isinstance(message.get("content"), list) for message in messages
+    )
     text = max(0, tokens - len(messages) * _PER_MESSAGE) if plain else 0
     return Context(messages, tokens + formats + _PRIMING, text)
 

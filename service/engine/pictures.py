@@ -62,10 +62,15 @@ class Pictures:
             )
         for image in send.images.values():
             _check(image.size, taking.id, taking.images)
-        for part in send.parts:
+        for part in [*send.parts, *(part for seed in send.seeds for part in seed.get("parts", ()))]:
             new = send.images.get(part.get("ref", ""))
             if new is not None:
-                part["media_type"] = f"image/{new.size.kind}"
+                size = new.size
+                part |= {"media_type": f"image/{size.kind}", "width": size.width, "height": size.height}
+        for i, j, url in _places(send.messages or []):
+            new = send.images.get(url.removeprefix(REF))
+            if new is not None:
+                send.messages[i]["content"][j]["pixels"] = [new.size.width, new.size.height]
         send.params = {**send.params, "images": True}
         return taking
 

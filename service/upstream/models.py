@@ -6,7 +6,9 @@ Nothing here talks to Groq.
 
 from __future__ import annotations
 
+import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,6 +22,8 @@ FORMATS: Final = ("json_object", "json_schema")
 IMAGE_FORMATS: Final = ("png", "jpeg", "webp", "gif")
 # Of an image of a megapixel, 32 by 32 pixels each.
 _IMAGE_TOKENS: Final = 1_024
+# Of one of 16 megapixels, to which larger ones are made smaller.
+_MOST_IMAGE_TOKENS: Final = 16_384
 _SHIPPED: Final = Path(__file__).with_name("models.toml")
 
 
@@ -27,13 +31,23 @@ _SHIPPED: Final = Path(__file__).with_name("models.toml")
 class ImageRules:
     """What a model takes of images: how many in a prompt, bytes of all, and of which kinds.
 
-    `tokens` is what one counts for before the provider has said what it came to.
+    What one counts for before the provider has said what it came to: a token per square of `tile` by `tile`
+    pixels that it takes to cover it, `most_tokens` at most; `tokens` where its size is not known (a URL that
+    is passed on), or where the model has no such rule (`tile` is 0).
     """
 
     count: int
     bytes: int
     formats: tuple[str, ...]
     tokens: int
+    tile: int
+    most_tokens: int
+
+    def tokens_of(self, pixels: Sequence[int] | None) -> int:
+        if not self.tile or not pixels:
+            return self.tokens
+        width, height = pixels
+        return min(math.ceil(width / self.tile) * math.ceil(height / self.tile), self.most_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +139,8 @@ def _image_rules(table: dict[str, Any]) -> ImageRules:
         bytes=int(table["bytes"]),
         formats=tuple(table.get("formats", IMAGE_FORMATS)),
         tokens=int(table.get("tokens", _IMAGE_TOKENS)),
+        tile=int(table.get("tile", 0)),
+        most_tokens=int(table.get("most_tokens", _MOST_IMAGE_TOKENS)),
     )
 
 
@@ -153,9 +169,11 @@ def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"]) -
         raise SettingsError(f"CHAT_MODELS_FILE: model {name!r} has a value of the wrong type.") from None
     if model.on_takeover not in ("restart", "continue"):
         raise SettingsError(f"CHAT_MODELS_FILE: on_takeover of {model.id} has to be restart or continue.")
-    if model.images and not (model.images.count > 0 and set(model.images.formats) <= set(IMAGE_FORMATS)):
+    images = model.images
+    if images and not (images.count > 0 and images.tile >= 0 and set(images.formats) <= set(IMAGE_FORMATS)):
         raise SettingsError(
-            f"CHAT_MODELS_FILE: images of {model.id} need a count, and formats of {', '.join(IMAGE_FORMATS)}."
+            f"CHAT_MODELS_FILE: images of {model.id} need a count, a tile of 0 or more, and formats of "
+            f"{', '.join(IMAGE_FORMATS)}."
         )
     if not model.whole_formats <= set(FORMATS):
         raise SettingsError(

@@ -98,7 +98,8 @@ async def test_an_image_is_kept_once_seen_by_the_model_and_in_the_history(
     [question, told] = await messages(served)
     assert (question["content"], told["content"]) == ("[[say=red]] what is it", "red")
     assert [part["type"] for part in question["parts"]] == ["text", "image", "image"]
-    assert question["parts"][1] == {"type": "image", "ref": REF, "media_type": "image/png"}
+    kept = {"type": "image", "ref": REF, "media_type": "image/png", "width": 30, "height": 20}
+    assert question["parts"][1] == kept
     assert question["parts"][2]["url"] == URL
     shown = await served.client.get(f"/v1/sessions/s/images/{REF}")
     assert (shown.status_code, shown.headers["content-type"]) == (200, "image/png")
