@@ -67,10 +67,11 @@ class Pictures:
             if new is not None:
                 size = new.size
                 part |= {"media_type": f"image/{size.kind}", "width": size.width, "height": size.height}
-        for i, j, url in _places(send.messages or []):
+        messages = send.messages or []
+        for i, j, url in _places(messages):
             new = send.images.get(url.removeprefix(REF))
             if new is not None:
-                send.messages[i]["content"][j]["pixels"] = [new.size.width, new.size.height]
+                messages[i]["content"][j]["pixels"] = [new.size.width, new.size.height]
         send.params = {**send.params, "images": True}
         return taking
 
