@@ -15,6 +15,7 @@ CODES: Final[dict[str, tuple[int, bool, str]]] = {
     "invalid_request": (400, False, "The request is not valid"),
     "query_empty": (400, False, "The message is empty"),
     "context_too_long": (413, False, "The message does not fit the model"),
+    "context_length_exceeded": (400, False, "The input does not fit the model"),
     "model_not_found": (404, False, "There is no such model"),
     "body_too_large": (413, False, "The body is too large"),
     "image_too_large": (413, False, "The image is too large"),

@@ -12,7 +12,7 @@ from starlette.routing import Match
 
 from service.api import bodies
 from service.api.visit import visit_of
-from service.dialects.errors import envelope, error_headers
+from service.dialects.errors import envelope, error_headers, of_responses
 from service.errors import ServiceError
 
 _BY_STATUS: Final = {
@@ -43,6 +43,8 @@ def respond(path: str, error: ServiceError) -> Response:
 
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
+    if request.url.path.endswith("/v1/responses"):
+        error = of_responses(error)
     visit = visit_of(request)
     visit.code = error.code
     if error.status < 500:

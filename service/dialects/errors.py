@@ -34,6 +34,21 @@ _TOO_LONG: Final = (
 )
 
 
+# The same at Responses, as OpenAI says it there. Our own sentence, with the numbers, comes behind it, then
+# the words above and the code, which LangChain looks for in the message of a 400.
+_TOO_LONG_INPUT: Final = (
+    "Your input exceeds the context window of this model. Please adjust your input and try again."
+)
+
+
+def of_responses(error: ServiceError) -> ServiceError:
+    """The same error by the code and in the words that clients of OpenAI's Responses know."""
+    if error.code != "context_too_long":
+        return error
+    sentence = f"{_TOO_LONG_INPUT} {error.message}{_TOO_LONG} (context_length_exceeded)"
+    return ServiceError("context_length_exceeded", sentence, param=error.param or "input")
+
+
 def _below(path: str, roots: tuple[str, ...]) -> bool:
     return any(path == root or path.startswith(root + "/") for root in roots)
 

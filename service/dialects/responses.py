@@ -19,7 +19,7 @@ import orjson
 
 from service import events
 from service.dialects.base import Encoder
-from service.dialects.errors import from_event, openai_error
+from service.dialects.errors import from_event, of_responses, openai_error
 from service.dialects.responses_object import (
     Ending,
     Head,
@@ -249,7 +249,7 @@ def delta(item: _Item, text: str, sequence: int) -> bytes:
 
 
 def error_event(error: ServiceError, sequence: int) -> bytes:
-    return tell("error", sequence, **openai_error(error))
+    return tell("error", sequence, **openai_error(of_responses(error)))
 
 
 class ResponseStream(Encoder):

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from service.dialects.errors import of_responses
 from service.errors import ServiceError
 from service.parts import Part
 from service.usage import detail
@@ -28,7 +29,7 @@ INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_f
 # OpenAI's types allow some codes only; ours stands in `type`.
 _CODES: Final = {
     "upstream_rate_limited": "rate_limit_exceeded",
-    "context_too_long": "invalid_prompt",
+    "context_length_exceeded": "invalid_prompt",
     "upstream_rejected": "invalid_prompt",
 }
 
@@ -106,6 +107,7 @@ def usage(told: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def failure(error: ServiceError) -> dict[str, Any]:
     """`response.error`."""
+    error = of_responses(error)
     return {"code": _CODES.get(error.code, "server_error"), "message": error.message, "type": error.code}
 
 

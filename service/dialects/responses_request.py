@@ -182,6 +182,7 @@ def parse(body: Any, principal: str) -> Call:
         model=call.model or None,
         params=params,
         seeds_required=False,
+        trims=call.truncation == "auto",
         response=echo,
         shows=("all" if summary else "text") if call.stream else "end",
         # Not a dump of the model, which would walk through all of a large input.

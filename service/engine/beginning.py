@@ -171,14 +171,7 @@ class Beginning:
         kept = send.system or (session.system_prompt if session else None)
         system = "\n\n".join(text for text in (send.instructions, kept) if text) or DEFAULT_SYSTEM_PROMPT
         model.check(send.params)
-        await send.breathe()
-        required = len(send.seeds) if send.seeds_required else 0
-        self._contexts.check(send, model, system, required)
-        params = {**send.params, "system": system}
-        if send.prior and send.base is None:
-            params["prior"] = send.prior
-        if send.messages is not None:
-            params["messages"] = send.messages
+        params = await self._fitting(send, ref, seen, model, system)
         if send.charging is not None and self._admission.full:
             # Who is over the limit does not stand in the line of those who are not.
             await send.charging.charge_now()
@@ -201,6 +194,25 @@ class Beginning:
         await self._budgets.cancel(ref)
         await self._store.leases.settle(ref)
         return await self._refused(begun, ref, send)
+
+    async def _fitting(
+        self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, system: str
+    ) -> dict[str, Any]:
+        """What the turn is asked with. Raises context_too_long."""
+        await send.breathe()
+        if send.trims and send.messages is not None:
+            send.messages = self._contexts.shortened(send, model)
+        required = len(send.seeds) if send.seeds_required else 0
+        self._contexts.check(send, model, system, required)
+        params = {**send.params, "system": system}
+        if send.prior and send.base is None:
+            params["prior"] = send.prior
+        if send.messages is not None:
+            params["messages"] = send.messages
+        elif send.trims is False:
+            params["whole"] = True
+            await self._contexts.estimate(send, ref, seen, model, params)
+        return params
 
     async def _enter(
         self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]

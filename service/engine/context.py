@@ -40,6 +40,8 @@ _PRIMING: Final = 16
 _TELLING: Final = 500
 # Principals whose ratio a worker remembers, some 150 bytes each; a forgotten one begins again at 1.
 _KNOWN_PRINCIPALS: Final = 4_096
+# More tokens than any model takes.
+_ALL: Final = 2**40
 # A place behind all messages.
 _END: Final = 2**53
 # The place of a session's first question: nothing is before it.
@@ -192,20 +194,34 @@ class Contexts:
             )
         return smallest
 
+    def shortened(self, send: Send, model: Model) -> list[Chat]:
+        """What fits of a context that a caller gives as a whole: from a question on, and system messages."""
+        messages, counter = send.messages or [], self._tokens.of(send.principal, model)
+        sizes = [counter.chat([message]) for message in messages]
+        over = sum(sizes) + _formats(counter, send.params) - self.room(model, send.params)
+        first = 0
+        for start in (i for i, message in enumerate(messages) if message["role"] == "user"):
+            if over <= 0:
+                break
+            over -= sum(sizes[i] for i in range(first, start) if messages[i]["role"] != "system")
+            first = start
+        return [one for i, one in enumerate(messages) if i >= first or one["role"] == "system"]
+
     async def build(self, turn: Turn, model: Model) -> Context:
         counter = self._tokens.of(turn.ref.principal, model)
+        most = _ALL if turn.params.get("whole") else self.room(model, turn.params)
         formats = _formats(counter, turn.params)
         if "messages" in turn.params:
             given = turn.params["messages"]
             return _context(given, counter.chat(given), formats)
         system = turn.params.get("system") or DEFAULT_SYSTEM_PROMPT
         exchange = await self._asked(turn)
-        room = self.room(model, turn.params) - formats - counter.message(system) - counter.chat(exchange)
+        room = most - formats - counter.message(system) - counter.chat(exchange)
         before = await said_before(self._sessions, turn)
         reasoning = model.supports("reasoning_history")
         exchange += _going_on(before, _fitting_rounds(counter, before, room, reasoning=reasoning), model)
         used = counter.message(system) + counter.chat(exchange)
-        room = self.room(model, turn.params) - used - formats
+        room = most - used - formats
         seen, turn.history = turn.history, None  # not kept for as long as the turn runs
         window = await self._window(turn.ref, turn.pos - 1, room, seen, model, exchange)
         messages = [{"role": "system", "content": system}, *window.chat, *exchange]
@@ -224,7 +240,8 @@ class Contexts:
     ) -> int:
         """Tokens of the context that a send will have, or a little more, before it has begun.
 
-        What is read for that of the history is added to what was seen.
+        What is read for that of the history is added to what was seen. Raises context_too_long where
+        nothing may be left out of it, and all is too much.
         """
         counter = self._tokens.of(ref.principal, model)
         if send.messages is not None:
@@ -235,12 +252,20 @@ class Contexts:
         used += _formats(counter, params) + _PRIMING
         if seen.session is None or not seen.session.turns:  # else they are there already, or in vain
             used += sum(counter.chat(_seed(seed)) for seed in send.seeds)
+        whole = True
         if seen.session is not None:
             place = send.base.place - 1 if send.base is not None else _END
             room = self.room(model, params) - used
             window = await self._window(ref, place, room, seen.page, model, asked)
             seen.page = window.read
             used += window.tokens
+            whole = window.whole
+        if send.trims is False and not (whole and used <= self.room(model, params) + _PRIMING):
+            raise ServiceError(
+                "context_too_long",
+                "With the conversation before it the message does not fit; with the room for the answer the "
+                f"model takes {max(0, self.room(model, params))} tokens.",
+            )
         return used
 
     async def _window(
@@ -260,7 +285,7 @@ class Contexts:
                 tokens = counter.chat(chat)
                 shown -= _images(chat)
                 if used + tokens > room:
-                    return _Window(*_trimmed(fitting, room), page)
+                    return _Window(*_trimmed(fitting, room), page, whole=False)
                 used += tokens
                 fitting.append(_Fitting(one, chat, tokens))
             if not page.more:
@@ -337,11 +362,15 @@ class _Fitting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What of a history is sent, oldest first; its tokens, unanswered questions among them; what was read."""
+    """What of a history is sent, oldest first; its tokens, unanswered questions among them; what was read.
+
+    `whole`: nothing was left out for want of room.
+    """
 
     chat: list[Chat]
     tokens: int
     read: Page
+    whole: bool = True
 
 
 def _trimmed(fitting: list[_Fitting], room: int) -> tuple[list[Chat], int]:

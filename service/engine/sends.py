@@ -64,6 +64,7 @@ class Send:
     `instructions` are a system text for this turn alone, before the session's own. `response`: what a
     Response repeats of its request, kept with the turn. `identity`: what makes a repeat the same send,
     where that is not what the send has become.
+    `trims`: may what does not fit the model be left out, oldest first? None: of a history, not of `messages`.
     `on_busy_asked`: the body itself says what to do in a busy session. `shows` is what the response shows of
     an answer before it ends well.
     """
@@ -87,6 +88,7 @@ class Send:
     prior: list[Part] = field(default_factory=list)
     base: Base | None = None
     messages: list[dict[str, Any]] | None = None
+    trims: bool | None = None
     on_busy: OnBusy = "reject"
     on_busy_asked: bool = False
     shows: Shows = "all"

@@ -68,7 +68,8 @@ _MOST_INPUT: Final = 1_001
 )
 @says(
     Answer("The response, or with `stream` its events and `[DONE]`", _BODIES, SEND_HEADERS),
-    *SENDS,
+    *(code for code in SENDS if code != "context_too_long"),
+    "context_length_exceeded",
     *HOLDS,
     "previous_response_not_found",
     "not_found",
