@@ -9,7 +9,7 @@ FROM ${BASE} AS build
 # deploy/requirements-tracing.txt adds OpenTelemetry.
 ARG REQUIREMENTS=deploy/requirements.txt
 
-COPY deploy/requirements*.txt /build/deploy/
+COPY deploy/requirements.txt deploy/requirements-tracing.txt /build/deploy/
 # Wheels only: nothing is compiled, and no code of a package runs. The environment has no pip.
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python --no-cache-dir --disable-pip-version-check \

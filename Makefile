@@ -66,22 +66,24 @@ lock: ## renew the lock files from pyproject.toml
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --extra tracing -c deploy/requirements.txt -o deploy/requirements-tracing.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate --extra dev -c deploy/requirements.txt -o tests/requirements.txt
-	for group in tests/clients/python/*/; do \
-		uv pip compile $$group/requirements.in --universal --python-version 3.11 --generate-hashes \
-			--no-header --no-annotate -o $$group/requirements.txt || exit 1; done
+		--no-header --no-annotate --extra local -c deploy/requirements.txt -o deploy/requirements-local.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --extra dev --extra local -c deploy/requirements.txt -o tests/requirements.txt
+	for group in tests/clients/python/*/requirements.in; do \
+		uv pip compile $$group --universal --python-version 3.11 --generate-hashes \
+			--no-header --no-annotate -o $${group%.in}.txt || exit 1; done
 
 clean: ## remove .venv, caches and the local store
 	rm -rf $(VENV) .chat .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The .pth line makes `.venv/bin/python -m service` work from any directory, without a build step.
-$(VENV)/.stamp-run: deploy/requirements.txt
+$(VENV)/.stamp-run: deploy/requirements-local.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("The service needs Python 3.11 \
 	or newer, and $(PYTHON) is %d.%d: make $(MAKECMDGOALS) PYTHON=python3.12" % sys.version_info[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked requirements into $(VENV) ..."
-	@$(PIP) -r deploy/requirements.txt
+	@$(PIP) -r deploy/requirements-local.txt
 	@$(BIN)/python -c 'import pathlib, sysconfig; \
 	pathlib.Path(sysconfig.get_path("purelib"), "chat-service.pth").write_text("$(CURDIR)\n")'
 	@touch $@

@@ -46,7 +46,8 @@ class Visit:
         self._first = 0.0
         self._over = False
         parent = tracing.accepted(headers.get(b"traceparent", b"").decode("latin-1"))
-        self._span = tracing.start("request", "server", parent)
+        probe = scope["path"] in PROBES  # asked each second by each balancer: no span
+        self._span = tracing.NOTHING if probe else tracing.start("request", "server", parent)
         self.traceparent = self._span.traceparent
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request=self.request_id)
@@ -89,6 +90,9 @@ class Visit:
             {
                 "http.request.method": method,
                 "http.route": route,
+                "url.path": scope["path"],
+                "url.scheme": scope["scheme"],
+                **_server(scope),
                 "http.response.status_code": status,
                 "chat.outcome": self.outcome,
                 **{f"chat.{name}": value for name, value in fields.items()},
@@ -111,6 +115,15 @@ class Visit:
             **first,
             **fields,
         )
+
+
+def _server(scope: Scope) -> dict[str, str | int]:
+    """By what name and port the client has asked us."""
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    name, _, port = host.rpartition(":") if host.rpartition(":")[2].isdecimal() else (host, "", "")
+    return (
+        {"server.address": name.strip("[]"), **({"server.port": int(port)} if port else {})} if name else {}
+    )
 
 
 def visit_of(request: Mapping[str, Any]) -> Visit:

@@ -9,6 +9,7 @@ however it ends. What they are is known in store/embedded.py and demo/.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import selectors
 import subprocess
@@ -56,6 +57,11 @@ def _start_store(settings: Settings, stack: contextlib.ExitStack) -> None:
     except embedded.EmbeddedStoreError as error:
         raise LocalError(str(error)) from error
     if store is None:
+        if importlib.util.find_spec("fakeredis") is None:
+            raise LocalError(
+                "CHAT_REDIS_URL is not set, and the store for local use is not installed: set it, or"
+                " pip install -r deploy/requirements-local.txt."
+            )
         set_environment("CHAT_STORE_KIND", "memory")
         log.warning(
             "store.memory",

@@ -47,6 +47,7 @@ class Attempt:
 
     def __init__(self, turn: Span, request: Request, number: int) -> None:
         self._model = request.model.id
+        self._request = request
         self._whole = request.whole
         self._begin = time.monotonic()
         self._first = 0.0
@@ -87,6 +88,7 @@ class Attempt:
         self._span.set(
             {
                 "gen_ai.response.id": said.get("id"),
+                "gen_ai.response.model": last.model or None,
                 "gen_ai.response.finish_reasons": [last.finish_reason] if last.finish_reason else None,
                 "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
                 "gen_ai.usage.output_tokens": usage.get("completion_tokens"),
@@ -99,6 +101,8 @@ class Attempt:
         if self._tokens > 1 and not self._whole:
             seconds = (time.monotonic() - self._first) / (self._tokens - 1)
             metrics.upstream_time_per_token.labels(model=self._model).observe(seconds)
+        address, port = self._request.server
+        self._span.set({"server.address": address or None, "server.port": port or None})
         if isinstance(error, UpstreamError):
             self._span.fail(error.kind)
         elif kind is not None:

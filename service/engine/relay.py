@@ -39,6 +39,7 @@ class Relay:
         if batch.usage:
             live.reported = last.usage = batch.usage
         last.finish_reason = batch.finish_reason or last.finish_reason
+        last.model = batch.model or last.model
         if not batch.pieces:
             return None
         # The turn's own end may be nearer; it is another failure.

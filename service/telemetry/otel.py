@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import (
@@ -31,7 +31,9 @@ _FLUSH_MS: Final = 3000  # at the end of the process; it has 6 s to leave
 
 class OtelTracer:
     def __init__(self, processor: SpanProcessor, version: str) -> None:
-        resource = Resource.create({"service.name": "chat", "service.version": version})
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, where they are set, have the last word.
+        given = OTELResourceDetector().detect()
+        resource = Resource.create({"service.name": "chat", "service.version": version}).merge(given)
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("chat", version)

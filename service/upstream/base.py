@@ -31,6 +31,7 @@ class Batch:
     tokens: int = 0
     finish_reason: str | None = None
     usage: Count | None = None
+    model: str = ""  # that answers, as the provider names it; of a batch that says more than its pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Request:
     whole: bool = False
     traceparent: str = ""
     billable: bool = False
+    server: tuple[str, int] = ("", 0)  # that is called: name and port
 
 
 #: Takes a batch inside of the callback that brought it; what it returns is awaited before the next one.

@@ -61,6 +61,7 @@ class _Says(msgspec.Struct):
 
     system_fingerprint: Any = None
     service_tier: Any = None
+    model: Any = None
     x_groq: _GroqSays | None = None
 
 
@@ -320,6 +321,8 @@ class Decoder:
         if groq is not None and groq.error:
             raise refusal(0, {"error": {"message": str(groq.error)}}, {})
         says = _decode_says(body)
+        if isinstance(says.model, str):
+            batch.model = says.model[:_LONGEST_WORD]
         note(self.said, system_fingerprint=says.system_fingerprint, service_tier=says.service_tier)
         if says.x_groq is not None:
             note(self.said, id=says.x_groq.id, seed=says.x_groq.seed)

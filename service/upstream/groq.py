@@ -115,6 +115,8 @@ class Groq:
         if not request.whole:
             params["stream_options"] = {"include_usage": True}
         params |= {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
+        url = self._urls[0]
+        request.server = (url.host, url.port or (443 if url.scheme == "https" else 80))
         response = await self._find(orjson.dumps(params), request)
         try:
             async with _closing(response):

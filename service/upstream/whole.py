@@ -43,6 +43,7 @@ class _Completion(msgspec.Struct):
     x_groq: _XGroq | None = None
     system_fingerprint: Any = None
     service_tier: Any = None
+    model: Any = None
     error: Any = None
 
 
@@ -66,6 +67,8 @@ def decode(body: bytes, said: dict[str, Any]) -> Batch:
     if completion.x_groq is not None:
         note(said, id=completion.x_groq.id, seed=completion.x_groq.seed)
     batch = Batch(finish_reason=choice.finish_reason)
+    if isinstance(completion.model, str):
+        batch.model = completion.model[:200]
     if choice.message is not None:
         batch.pieces = _pieces(choice.message)
     if completion.usage:

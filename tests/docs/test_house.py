@@ -188,6 +188,7 @@ def test_importing_the_application_does_nothing(tmp_path: Path) -> None:
 LOCKS = [
     ROOT / "deploy" / "requirements.txt",
     ROOT / "deploy" / "requirements-tracing.txt",
+    ROOT / "deploy" / "requirements-local.txt",
     *sorted((ROOT / "tests").rglob("requirements.txt")),
 ]
 

@@ -155,6 +155,7 @@ async def test_a_bad_key_is_shown_refuses_without_a_call_and_heals(
 
         await eventually_async(other_refuses)
         assert (await other.client.get("/readyz")).status_code == 503
+
         calls = len(list(double.calls))
         refused = await ask(other, "hi")
         assert (refused.status_code, refused.json()["code"]) == (502, "upstream_unavailable")
@@ -162,14 +163,21 @@ async def test_a_bad_key_is_shown_refuses_without_a_call_and_heals(
         assert len(list(double.calls)) == calls
         double.configure(double.settings.changed({"require_key": False}))
 
+        # Once it may be tried again it is ready, and says until a call has succeeded what it knows.
+        async def may_be_tried() -> bool:
+            ready = await other.client.get("/readyz")
+            return (ready.status_code, ready.json()["checks"]["upstream"]) == (200, "auth (may be tried)")
+
+        await eventually_async(may_be_tried, within=10)
+
         async def heals() -> bool:
             return (await ask(other, "[[tokens=2]]")).status_code == 200
 
         await eventually_async(heals, within=15)
-        assert (await other.client.get("/readyz")).status_code == 200
+        assert (await other.client.get("/readyz")).json()["checks"]["upstream"] == "ok"
 
         async def all_know() -> bool:
-            return (await served.client.get("/readyz")).status_code == 200
+            return (await served.client.get("/readyz")).json()["checks"]["upstream"] == "ok"  # type: ignore[no-any-return]
 
         await eventually_async(all_know)
 

@@ -73,15 +73,51 @@ async def test_a_request_a_turn_and_its_attempt_are_one_trace(
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "groq",
         "gen_ai.request.model": "openai/gpt-oss-120b",
+        "gen_ai.response.model": "openai/gpt-oss-120b",
         "gen_ai.response.finish_reasons": ("stop",),
+        "server.address": "127.0.0.1",
         "gen_ai.usage.output_tokens": 5,
         "chat.attempt": 1,
     } == dict(attempt.attributes or {})
     attributes = turn.attributes or {}
     assert (attributes["gen_ai.conversation.id"], attributes["chat.turn.outcome"]) == ("s", "completed")
-    assert (request.attributes or {})["http.response.status_code"] == 200
+    asked = request.attributes or {}
+    assert (asked["http.response.status_code"], asked["url.path"], asked["url.scheme"]) == (
+        200,
+        "/chat",
+        "http",
+    )
+    assert asked["server.address"]
     everything = str([dict(span.attributes or {}) for span in (request, turn, attempt)])
     assert "secret" not in everything
+
+
+async def test_probes_are_no_spans(served: Served, spans: InMemorySpanExporter) -> None:
+    for path in ("/livez", "/readyz", "/health", "/v1/models"):
+        assert (await served.client.get(path, headers={"traceparent": GIVEN})).status_code == 200
+    assert [span.name for span in await finished(spans, 1)] == ["GET /v1/models"]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "chat"),
+        ({"OTEL_SERVICE_NAME": "talk"}, "talk"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=words,team=a"}, "words"),
+    ],
+)
+def test_the_service_is_named_as_opentelemetrys_variables_say(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], name: str
+) -> None:
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+    exporter = InMemorySpanExporter()
+    OtelTracer(SimpleSpanProcessor(exporter), "1.2").start("a", "internal", "", {}).end()
+    [span] = exporter.get_finished_spans()
+    assert (span.resource.attributes["service.name"], span.resource.attributes["service.version"]) == (
+        name,
+        "1.2",
+    )
 
 
 async def test_each_attempt_is_a_span_with_what_became_of_it(

@@ -16,6 +16,7 @@ from service.api.edge import Edge, edge_of
 from service.api.operation import Answer, Handler, plain, says
 from service.api.routes import page
 from service.api.visit import visit_of
+from service.engine.pacing.governor import MAY_BE_TRIED
 from service.errors import StoreRefusesWrites, StoreUnavailable
 from service.store.health import OK
 
@@ -47,7 +48,7 @@ class Readiness:
         return {
             "store": self._health.known,
             "drain": "draining" if self._edge.engine.draining else "ok",
-            "upstream": self._edge.engine.governor.circuit() or "ok",
+            "upstream": self._edge.engine.governor.known,
         }
 
     async def checks(self, excluded: Collection[str] = ()) -> dict[str, str]:
@@ -56,7 +57,7 @@ class Readiness:
         def counted() -> dict[str, str]:
             return {name: value for name, value in self.known().items() if name not in excluded}
 
-        if "store" not in excluded and set(counted().values()) == {OK}:
+        if "store" not in excluded and all(map(_well, counted().values())):
             async with self._lock:
                 fresh = asyncio.get_running_loop().time() - self._at <= _FRESH_SECONDS
                 if not fresh and self._health.known == OK:
@@ -82,6 +83,11 @@ class Readiness:
                 continue
             return True
         return False
+
+
+def _well(check: str) -> bool:
+    """A provider that may be tried again is: nothing but a call can show that it works."""
+    return check == OK or check.endswith(MAY_BE_TRIED)
 
 
 def readiness_of(request: Request) -> Readiness:
@@ -141,7 +147,7 @@ async def livez() -> dict[str, str]:
 async def readyz(request: Request) -> Response:
     excluded = request.query_params.getlist("exclude")
     checks = await readiness_of(request).checks(excluded)
-    ready = all(value == "ok" for value in checks.values())
+    ready = all(map(_well, checks.values()))
     return Json(
         {"status": "ready" if ready else "unready", "checks": checks},
         status_code=200 if ready else 503,

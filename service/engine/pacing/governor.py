@@ -34,6 +34,9 @@ _GONE_SECONDS: Final = 60.0
 _FORBIDDEN_SECONDS: Final = 5.0
 # Two models that were refused so long apart are not refused for one reason.
 _TOGETHER_SECONDS: Final = 60.0
+#: behind the reason, in what is known of a provider that may be tried again and has not answered since
+MAY_BE_TRIED: Final = " (may be tried)"
+
 log = get_logger(__name__)
 
 
@@ -195,6 +198,12 @@ class Governor:
     def circuit(self) -> str | None:
         """Why no call can succeed now; None again as soon as one may be tried."""
         return self._circuit.reason if self._open_for() > 0 else None
+
+    @property
+    def known(self) -> str:
+        """Of the provider, until a call has succeeded: why no call can, or could, or `ok`."""
+        reason = self._circuit.reason
+        return self.circuit() or (f"{reason}{MAY_BE_TRIED}" if reason else "ok")
 
     @property
     def doubted(self) -> bool:
