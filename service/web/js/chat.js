@@ -36,6 +36,7 @@ export class Chat {
   #history = null;
   #recovery;
   #watch;
+  #own = false; // the next change that the service tells of is this page's own
 
   /** ui: changed(), model() -> that of a new chat, giveBack({text, images}), notify(text, cause), settled(cause), say(text), show(sessionId), gone(sessionId) */
   constructor({ api, conversation, recovery, ui }) {
@@ -112,22 +113,28 @@ export class Chat {
 
   /** How the session is now. What has been asked or answered elsewhere is read; what this page did it knows. */
   #changedElsewhere(fields) {
-    const { turns, active_turn: active } = this.session;
-    this.session = { ...this.session, ...fields, turns, active_turn: active };
+    const was = this.session;
+    const differs = (...names) => names.some((name) => fields[name] !== was[name]);
+    const rewritten = !this.#own && differs("updated") && !differs("title", "model", "system_prompt");
+    this.#own = false;
+    this.session = { ...was, ...fields, turns: was.turns, active_turn: was.active_turn };
     this.#ui.changed();
-    if (fields.turns !== turns || (fields.active_turn && !this.#stream)) this.#recovery.load("sync", () => this.#sync());
+    if (rewritten || differs("turns") || (fields.active_turn && !this.#stream)) this.sync();
   }
 
-  async #sync() {
-    const history = (this.#history ??= new History(this.#api, this.#path));
-    const session = await this.#api.json("GET", this.#path);
-    const messages = await history.newest(true);
-    if (history !== this.#history || this.busy || this.state !== "ready") return;
-    this.session = session;
-    if (!this.#conversation.update(messages)) return this.open(session.id); // more than a page has come
-    this.#ui.changed();
-    if (session.active_turn) this.#follow(session.active_turn, new Answer());
-    else await this.#explainLast();
+  /** Read what the newest messages are now. */
+  sync() {
+    return this.#recovery.load("sync", async () => {
+      const history = (this.#history ??= new History(this.#api, this.#path));
+      const session = await this.#api.json("GET", this.#path);
+      const messages = await history.newest(true);
+      if (history !== this.#history || this.busy || this.state !== "ready") return;
+      this.session = session;
+      if (!this.#conversation.update(messages)) return this.open(session.id); // more than a page has come
+      this.#ui.changed();
+      if (session.active_turn) this.#follow(session.active_turn, new Answer());
+      else await this.#explainLast();
+    });
   }
 
   /** There is no session under the address: what was sent to it is a draft for a new one. */
@@ -152,9 +159,8 @@ export class Chat {
 
   /** True when the session may be written to; else says why not. */
   #writable() {
-    if (this.state === "ready") return true;
-    this.#ui.notify(unwritable(this.state));
-    return false;
+    if (this.state !== "ready") this.#ui.notify(unwritable(this.state));
+    return this.state === "ready";
   }
 
   /** Go on where this tab, another one or the service is. */
@@ -216,15 +222,14 @@ export class Chat {
     if (!this.#writable()) return false;
     const fresh = this.session.id === null;
     if (fresh) {
-      this.session = { ...this.session, id: newId("s"), title: title(text) || "Images" };
+      const model = this.session.model ?? this.#ui.model();
+      this.session = { ...this.session, id: newId("s"), title: title(text) || "Images", model };
       if (Object.keys(this.params).length) keepSettings(this.session.id, this.params);
       this.#ui.show(this.session.id);
     }
     const message = { id: newId("m"), text, images };
     this.#conversation.addUser(message);
-    const { id, title: name, system_prompt } = this.session;
-    const model = this.session.model ?? (fresh ? this.#ui.model() : null);
-    this.session = { ...this.session, model };
+    const { id, title: name, model, system_prompt } = this.session;
     this.#begin({
       create: fresh ? { id, title: name, model, system_prompt } : null,
       body: { content: contentOf(text, images), message_id: message.id },
@@ -239,15 +244,14 @@ export class Chat {
   }
 
   /** True when what is there may be changed; else says why not. */
-  #idle() {
+  idle() {
     if (this.busy) this.early();
     return !this.busy && this.#writable();
   }
 
   /** False while an answer is running. */
   edit(messageId, text) {
-    if (!this.#idle()) return false;
-    this.#conversation.dropAfter(messageId);
+    if (!this.idle()) return false;
     this.#conversation.rewrite(messageId, text);
     const content = contentOf(text, this.#conversation.imagesOf(messageId));
     this.#begin({ body: { edit: { message_id: messageId, content } } });
@@ -260,7 +264,6 @@ export class Chat {
     this.#begin({ body: { regenerate: true } });
   }
 
-  /** Asked for by hand after a failure. */
   retry() {
     this.#repeat.forget();
     this.regenerate();
@@ -272,10 +275,9 @@ export class Chat {
     if (!this.busy && last?.text && this.#writable()) this.#begin({ body: { continue: true } }, Answer.after(last.text));
   }
 
-  #begin(send, answer = new Answer()) {
-    const set = params(this.session.id);
-    if (Object.keys(set).length) send.body.params = set;
-    this.#run({ send: { key: newId("k"), at: Date.now(), ...send }, answer });
+  #begin({ body, ...send }, answer = new Answer()) {
+    Object.assign(body, params(this.session.id));
+    this.#run({ send: { key: newId("k"), at: Date.now(), ...send, body }, answer });
   }
 
   #resend(kept) {
@@ -333,7 +335,9 @@ export class Chat {
     else if (this.#repeat.plan(answer.error)) view.link({ kind: "waiting", error: answer.error, seconds: answer.error.retryAfter });
     this.#ui.changed();
     this.attend();
-    if (answer.base) this.#recovery.load("sync", () => this.#sync()); // one message for the service as well
+    this.#own = true;
+    const versions = send?.body.edit || send?.body.regenerate || this.#conversation.lastUser?.unanswered?.length;
+    if (answer.base || versions) this.sync(); // the rest of an answer is one message with it
   }
 
   /** The send was not accepted (or was called off): nothing is lost, and the page shows what is true. */
@@ -363,7 +367,6 @@ export class Chat {
   #callOff() {
     if (!this.#repeat.callOff()) return;
     this.#repeat.forget();
-    this.#view.link(null);
     this.#view.fail(this.#view.error);
     this.#ui.changed();
   }
@@ -383,6 +386,7 @@ export class Chat {
     this.#ui.changed();
     if (session.id === null) return;
     if (this.#pending?.create) return void Object.assign(this.#pending.create, fields); // it goes with the first send
+    this.#own = true;
     try {
       await this.#api.json("PATCH", this.#path, { body: fields });
     } catch (error) {

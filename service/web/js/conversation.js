@@ -15,7 +15,7 @@ export class Conversation {
   #on;
   #scroll;
 
-  /** on: picture(ref) -> its data URL, earlier(), edit(id, text) -> was it taken, regenerate(), again(), now(), cancel(), continued(), reload(), fresh() */
+  /** on: picture(ref) -> its data URL, version(id), earlier(), edit(id, text) -> was it taken, regenerate(), again(), now(), cancel(), continued(), reload(), fresh() */
   constructor(on) {
     this.#on = on;
     this.#scroll = new Scroll({
@@ -73,6 +73,7 @@ export class Conversation {
   show(messages, more) {
     this.clear();
     this.#put(this.#viewsOf(messages), null);
+    this.#offerVersions(messages);
     this.#earlier.hidden = !more;
     this.#welcome.hidden = this.#views.length > 0;
     this.#scroll.toEnd();
@@ -90,6 +91,7 @@ export class Conversation {
     }
     while (this.#views.length > begin + i) this.#drop(this.last);
     this.#put(this.#viewsOf(messages.slice(i)), null);
+    this.#offerVersions(messages);
     this.#welcome.hidden = this.#views.length > 0;
     this.#scroll.keep();
     return true;
@@ -98,6 +100,7 @@ export class Conversation {
   prepend(messages, more) {
     this.#list.setAttribute("aria-busy", "true");
     this.#scroll.above(() => this.#put(this.#viewsOf(messages), this.#list.firstElementChild));
+    this.#offerVersions(messages);
     this.#earlier.hidden = !more;
     this.#news();
   }
@@ -142,7 +145,26 @@ export class Conversation {
 
   /** How the turn of a user message ended that has no answer. */
   addEnd(state, error) {
-    this.#put([AnswerView.none(state, error)], null);
+    const view = AnswerView.none(state, error);
+    view.versions.show(this.last.unanswered, Date.now());
+    this.#put([view], null);
+  }
+
+  /** Messages have the versions of what stood in their places; of a question without an answer those of the answer too. */
+  #offerVersions(messages) {
+    for (const { id, role, turn_id, created, versions = [] } of messages) {
+      const view = this.#views.find((one) => one.role === role && (role === "user" ? one.id === id : one.turn === turn_id));
+      const [own, others] = [true, false].map((mine) => versions.filter((one) => (one.messages[0].role === role) === mine));
+      Object.assign(view, { turn: turn_id, created, unanswered: others });
+      view.versions.show(own, created);
+    }
+  }
+
+  async #toVersion(view, step, what) {
+    const place = this.#views.indexOf(view);
+    await this.#on.version(view.versions.beside(step));
+    const group = this.#views[place]?.element.querySelector(".versions");
+    (group?.querySelector(`[data-do=${what}]:enabled`) ?? group?.querySelector("button:enabled"))?.focus();
   }
 
   /** Forget what follows a user message. */
@@ -162,10 +184,10 @@ export class Conversation {
     this.#drop(this.last);
   }
 
-  /** What a user message is now; without `images` it keeps those that it has. */
-  rewrite(id, text, images) {
-    const view = this.#views.find((other) => other.id === id);
-    view?.say(text, images ?? view.images);
+  /** A user message says something else, with the same images; what follows it goes. */
+  rewrite(id, text) {
+    this.dropAfter(id);
+    this.last?.say(text, this.last.images);
   }
 
   imagesOf(id) {
@@ -218,6 +240,8 @@ export class Conversation {
     else if (what === "copy-code") copy(button.closest("figure").querySelector("pre").textContent, button);
     else if (what === "edit") this.edit(view.id);
     else if (what === "unfold") view.unfold();
+    else if (what === "older") this.#toVersion(view, -1, what);
+    else if (what === "newer") this.#toVersion(view, 1, what);
     else this.#on[what]?.();
   }
 }

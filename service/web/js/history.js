@@ -42,7 +42,7 @@ export class History {
 
   #read(cursor) {
     const from = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-    return this.#api.json("GET", `${this.#path}/messages?order=desc&limit=${PAGE}${from}`);
+    return this.#api.json("GET", `${this.#path}/messages?order=desc&versions=1&limit=${PAGE}${from}`);
   }
 }
 

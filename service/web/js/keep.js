@@ -94,8 +94,11 @@ function allSettings() {
 
 export const settings = (id) => allSettings()[id ?? ""] ?? {};
 
-/** Those that go with a message. */
-export const params = (id) => Object.fromEntries(Object.entries(settings(id)).filter(([, value]) => value !== null));
+/** Those that go with a message, {params}; nothing where none is set. */
+export function params(id) {
+  const set = Object.fromEntries(Object.entries(settings(id)).filter(([, value]) => value !== null));
+  return Object.keys(set).length ? { params: set } : {};
+}
 
 export function keepSettings(id, value) {
   const { "": fresh, [id ?? ""]: was, ...others } = allSettings();

@@ -58,6 +58,7 @@ const conversation = new Conversation({
   continued: () => chat.continued(),
   now: () => chat.now(),
   cancel: () => chat.stop(),
+  version: chooseVersion,
   picture: async (ref) => {
     const { dataUrl } = await import("./pictures.js");
     const response = await api.fetch("GET", `${path(chat.session)}/images/${ref}`);
@@ -171,6 +172,14 @@ async function exportSession(session, ending) {
     const blob = ending === "md" ? new Blob([markdown(await response.json())], { type: "text/markdown" }) : await response.blob();
     save(blob, fileName(session, ending));
   }, "The chat was not exported.");
+}
+
+/** Put an earlier version of a message into its place, with what followed it. */
+async function chooseVersion(version) {
+  if (!chat.idle()) return;
+  const action = () => api.json("PATCH", path(chat.session), { body: { version } });
+  await attempt(action, "That version could not be brought back.");
+  await chat.sync();
 }
 
 async function remove(session) {

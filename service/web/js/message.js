@@ -3,6 +3,7 @@
 
 import { Drawing } from "./drawing.js";
 import { countDown, fromTemplate } from "./dom.js";
+import { Versions } from "./versions.js";
 import { duration, facts, sentence, when } from "./words.js";
 
 // A question beyond this many characters or lines is folded: nobody scrolls past 11,000 px to the answer.
@@ -29,6 +30,7 @@ export class UserView {
     this.turn = turn_id;
     this.element = fromTemplate("user-template");
     this.element.dataset.id = id;
+    this.versions = new Versions(this.element.querySelector(".versions"));
     this.#picture = picture;
     this.say(text, images);
   }
@@ -97,6 +99,7 @@ export class AnswerView {
       this.#parts[name] = this.element.querySelector(`.${name}`);
     }
     this.#blocks = new Drawing(this.#parts.text);
+    this.versions = new Versions(this.element.querySelector(".versions"));
   }
 
   /** An answer of the history. */
@@ -183,6 +186,7 @@ export class AnswerView {
 
   /** Say that the answer failed; an error is told in words, its absence as well. */
   fail(error) {
+    this.link(null);
     this.failed = true;
     this.error = error;
     const what = error ? `${sentence(error)}${when(error)}` : "This answer broke off.";
