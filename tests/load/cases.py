@@ -230,11 +230,11 @@ class Cases:
         """Whole durable turns of one token, and what they leave in the worker's memory."""
         case = "turns of one token"
         tally = Tally()
-        await self._turns(tally, self.scale.turns // 10)
+        await self.ask_turns(tally, self.scale.turns // 10)
         before, steps = sample(self.bench.pids["service"]), []
         first = before
         for _ in range(4):
-            await self._turns(tally, self.scale.turns // 4)
+            await self.ask_turns(tally, self.scale.turns // 4)
             steps.append(sample(self.bench.pids["service"]).resident)
         cpu = (sample(self.bench.pids["service"]) - first).cpu
         self.found.add(case, "turns per core-second", self.scale.turns / cpu, "/s", 400, at_least=True)
@@ -245,7 +245,9 @@ class Cases:
         self.found.add(case, "growth per turn in the second half", grown, "B")
         self.found.take(tally)
 
-    async def _turns(self, tally: Tally, number: int, connections: int = 16) -> None:
+    async def ask_turns(self, tally: Tally, number: int, connections: int = 16) -> None:
+        """So many, each connection one after the other."""
+
         async def some() -> None:
             client = await connect(lambda: self.chat(1, 0, tally), self.bench.service)
             await client.done.wait()

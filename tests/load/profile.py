@@ -1,6 +1,7 @@
-"""`python -m tests.load.profile`: where a worker's time goes under a steady load, by py-spy.
+"""`python -m tests.load.profile`: where a worker's time goes, by py-spy, under a steady load or whole turns.
 
-Samples of the Python stack, 100 a second, while all streams flow. Each sample counts for the part
+Samples of the Python stack, 100 a second, while all streams flow (or, with --turns, while one durable turn
+of one token after the other is asked for on 16 connections). Each sample counts for the part
 of the way that its innermost known function belongs to; what no part knows is `other`. Shares
 are of samples in which the worker ran, so preemption by other processes counts as well.
 """
@@ -19,8 +20,8 @@ from typing import Final
 import uvloop
 
 from tests.load.cases import Cases, Scale
-from tests.load.generator import Load
-from tests.load.processes import running
+from tests.load.generator import Load, Tally
+from tests.load.processes import Bench, running, sample
 
 # Parts of the way, by file (or function) of the innermost frame that has one.
 _PARTS: Final = (
@@ -69,31 +70,35 @@ def shares(raw: str) -> Counter[str]:
     return found
 
 
-async def _profile(directory: Path, load: Load) -> tuple[Counter[str], float]:
+async def _sampled(bench: Bench, seconds: int) -> Counter[str]:
+    raw = bench.directory / "stacks"
+    command = [str(Path(sys.prefix, "bin", "py-spy")), "record", "--rate", "100", "--format", "raw"]
+    command += ["--duration", str(seconds), "--output", str(raw), "--pid", str(bench.pids["service"])]
+    spy = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    await spy.wait()
+    return shares(raw.read_text())
+
+
+async def _streams(directory: Path, load: Load) -> tuple[Counter[str], float]:
+    """Samples, and microseconds per token."""
     with running(directory, replicas=1) as bench:
-        raw = directory / "stacks"
         offered = asyncio.create_task(Cases(bench, Scale()).load("service", load))
         await asyncio.sleep(load.length + 1)  # until all of them flow
-        command = [
-            str(Path(sys.prefix, "bin", "py-spy")),
-            "record",
-            "--rate",
-            "100",
-            "--format",
-            "raw",
-            "--duration",
-            str(int(load.seconds) - 2),
-            "--output",
-            str(raw),
-            "--pid",
-            str(bench.pids["service"]),
-        ]
-        spy = await asyncio.create_subprocess_exec(
-            *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        await spy.wait()
-        cost = (await offered).microseconds("service")
-        return shares(raw.read_text()), cost
+        found = await _sampled(bench, int(load.seconds) - 2)
+        return found, (await offered).microseconds("service")
+
+
+async def _turns(directory: Path, number: int) -> tuple[Counter[str], float]:
+    """Samples, and microseconds per turn, those of their first fifth left out."""
+    with running(directory, replicas=1) as bench:
+        cases, tally = Cases(bench, Scale()), Tally()
+        await cases.ask_turns(tally, number // 5)
+        before = sample(bench.pids["service"])
+        asked = asyncio.create_task(cases.ask_turns(tally, number))
+        spied = asyncio.create_task(_sampled(bench, number // 500))
+        await asked
+        cost = (sample(bench.pids["service"]) - before).cpu / number * 1e6
+        return await spied, cost
 
 
 def main() -> None:
@@ -101,13 +106,20 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=250)
     parser.add_argument("--rate", type=int, default=50, help="tokens per second and stream")
     parser.add_argument("--seconds", type=int, default=22)
+    parser.add_argument(
+        "--turns", type=int, help="whole turns of one token instead; 10,000 take half a minute"
+    )
     wishes = parser.parse_args()
     load = Load(wishes.streams, wishes.rate, wishes.rate * 6, wishes.seconds)
     with tempfile.TemporaryDirectory(prefix="chat-profile-") as directory:
-        found, cost = uvloop.run(_profile(Path(directory), load))
+        place = Path(directory)
+        found, cost = uvloop.run(_turns(place, wishes.turns) if wishes.turns else _streams(place, load))
     total = sum(found.values())
-    print(f"{wishes.streams} x {wishes.rate} tokens/s, {cost:.1f} us/token, {total} samples\n")
-    print("| part | share | us/token |\n|---|---|---|")
+    what, unit = f"{wishes.streams} x {wishes.rate} tokens/s", "us/token"
+    if wishes.turns:
+        what, unit = f"{wishes.turns} turns of one token", "us/turn"
+    print(f"{what}, {cost:.1f} {unit}, {total} samples\n")
+    print(f"| part | share | {unit} |\n|---|---|---|")
     for part, count in found.most_common():
         print(f"| {part} | {count / total:.0%} | {cost * count / total:.1f} |")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
 from typing import Any, TypeVar
 
 from redis.exceptions import (
@@ -58,10 +57,6 @@ def _check(*, key: str) -> None: ...
 def _probe(*, key: str) -> None: ...
 
 
-# Found once: a turn has a dozen commands, and looking for their counter costs as much as counting.
-_counter = cache(lambda operation: metrics.redis_operations.labels(operation=operation))
-
-
 class _Silence:
     """Looks for turns of the event loop in which nothing came; ends `bound` after some of them."""
 
@@ -104,7 +99,7 @@ class Client:
 
     async def run(self, operation: str, call: Awaitable[T], *, commands: int = 1) -> T:
         """Await one command (or a pipeline of some) for at most the store timeout."""
-        _counter(operation).inc(commands)
+        metrics.redis_operations.labels(operation=operation).inc(commands)
         try:
             if self._lane is not None:  # it has a bound of its own
                 answer = await call
@@ -125,7 +120,7 @@ class Client:
         if self._lane is None:
             asking = self.redis.execute(*command, patient=patient)
             return await self.run(operation, asking, commands=commands)
-        _counter(operation).inc(commands)
+        metrics.redis_operations.labels(operation=operation).inc(commands)
         try:
             reply = or_raise((await self._lane.run([command]))[0])
         except NoScriptError:
@@ -201,7 +196,7 @@ class Client:
 
         if not self._lane.start(commands, translate):
             return False
-        _counter(operation).inc(len(commands))
+        metrics.redis_operations.labels(operation=operation).inc(len(commands))
         return True
 
     async def unless_silent(self, call: Awaitable[T]) -> T:
