@@ -151,7 +151,7 @@ def _remember_series(metrics: Iterable[object]) -> None:
     """
     for metric in metrics:
         if isinstance(metric, Counter | Gauge | Histogram):
-            metric.labels = cache(metric.labels)  # type: ignore[method-assign]  # the same, remembered
+            metric.labels = cache(metric.labels)  # type: ignore[assignment,method-assign]  # remembers
 
 
 _remember_series(tuple(globals().values()))

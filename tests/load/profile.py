@@ -20,7 +20,8 @@ from typing import Final
 import uvloop
 
 from tests.load.cases import Cases, Scale
-from tests.load.generator import Load, Tally
+from tests.load.clients import Tally
+from tests.load.generator import Load
 from tests.load.processes import Bench, running, sample
 
 # Parts of the way, by file (or function) of the innermost frame that has one.
