@@ -86,6 +86,7 @@ TURN: Final = {
     "model": _MODEL,
     "usage": _TOKENS,
     "finish_reason": "stop",
+    "cost": {"USD": "0.0000093"},
 }
 TICKET: Final = {
     "url": f"/v1/sessions/my-chat/turns/{_TURN_ID}/events?ticket=1795395233~-~key.ann~Zk1fVx",
@@ -226,6 +227,8 @@ _KEY: Final = {
     "budget_tokens_per_minute": None,
     "budget_tokens_per_day": None,
     "budget_tokens_per_month": None,
+    "budget_money_per_day": None,
+    "budget_money_per_month": "2.5",
     "max_running_turns": None,
 }
 KEYS: Final = {"data": [_KEY]}
@@ -233,9 +236,14 @@ NEW_KEY: Final = {"key": "chat_k7f3q9_...", **_KEY}
 ROTATED_KEY: Final = {"key": "chat_k7f3q9_...", "id": "k7f3q9"}
 USAGE: Final = {
     "object": "list",
-    "data": [{"date": "2026-11-23", "model": _MODEL, **_TOKENS, "turns": 1}],
+    "data": [{"date": "2026-11-23", "model": _MODEL, **_TOKENS, "turns": 1, "cost": {"USD": "0.0000093"}}],
     "principal": "key.k7f3q9",
     "budgets": {"day": {"limit": 200000, "used": 29, "reserved": 0, "resets_at": 1_795_478_400}},
+    "money": {
+        "currency": "USD",
+        "day": {"limit": None, "used": "0", "reserved": "0", "resets_at": 1_795_478_400},
+        "month": {"limit": "2.5", "used": "0.0000093", "reserved": "0", "resets_at": 1_796_083_200},
+    },
     "storage": {
         "sessions": {"limit": 20_000, "used": 3},
         "bytes": {"limit": 67_108_864, "used": 9_216},

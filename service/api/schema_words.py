@@ -12,6 +12,11 @@ FLAG: Final[Schema] = {"type": "boolean"}
 MILLISECONDS: Final[Schema] = {"type": "integer", "description": "milliseconds since 1970"}
 SECONDS: Final[Schema] = {"type": "integer", "description": "seconds since 1970"}
 OBJECT: Final[Schema] = {"type": "object"}
+COST: Final[Schema] = {
+    "type": ["object", "null"],
+    "additionalProperties": TEXT,
+    "description": "decimal amounts by currency; null: not known, which is not 0",
+}
 
 
 def ref(name: str) -> Schema:

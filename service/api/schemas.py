@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from service.api.schema_words import (
+    COST,
     FLAG,
     MILLISECONDS,
     NUMBER,
@@ -31,6 +32,8 @@ _LIMITS: Final = {
     "budget_tokens_per_minute": maybe(NUMBER),
     "budget_tokens_per_day": maybe(NUMBER),
     "budget_tokens_per_month": maybe(NUMBER),
+    "budget_money_per_day": maybe(TEXT),
+    "budget_money_per_month": maybe(TEXT),
     "max_running_turns": maybe(NUMBER),
 }
 _KEY: Final = {
@@ -48,10 +51,6 @@ _KEY: Final = {
     **_LIMITS,
 }
 _CALL: Final = fields(id=TEXT, type=one_of("function"), function=fields(name=TEXT, arguments=TEXT))
-_BUDGET: Final = fields(
-    limit=maybe(NUMBER), used=NUMBER, reserved=NUMBER, resets_at={"type": ["integer", "number", "null"]}
-)
-_QUOTA: Final = fields(limit=maybe(NUMBER), used=NUMBER)
 _DONE: Final[Schema] = {"const": "[DONE]"}
 _EVENT_ID: Final = {**TEXT, "pattern": "^[0-9]+$", "description": "gapless from 1; the cursor to resume from"}
 _CHUNK_ID: Final = {**TEXT, "pattern": r"^t_[a-z0-9]+\.[0-9]+\.[0-9]+$", "description": "the cursor"}
@@ -188,7 +187,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         model=TEXT,
         usage=ref("Tokens"),
         finish_reason=_REASON,
-        optional={"error": ref("Failure")},
+        optional={"error": ref("Failure"), "cost": COST},
     ),
     "Ticket": fields(url={**TEXT, "description": "of the events, for ten minutes"}, expires=SECONDS),
     "Model": fields(
@@ -373,14 +372,6 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "NewKey": fields(key={**TEXT, "description": "shown here and never again"}, **_KEY),
     "RotatedKey": fields(key={**TEXT, "description": "shown here and never again"}, id=TEXT),
     "Keys": fields(data=many(ref("Key"))),
-    "Usage": fields(
-        object=one_of("list"),
-        principal=TEXT,
-        data=many(ref("DayOfUsage")),
-        budgets={"type": "object", "additionalProperties": _BUDGET},
-        storage=fields(sessions=_QUOTA, bytes=_QUOTA),
-    ),
-    "Principals": fields(object=one_of("list"), data=many(fields(principal=TEXT, last_used=TEXT))),
     "Greeting": fields(message=TEXT),
     "Alive": fields(status=one_of("alive")),
     "Readiness": fields(status=one_of("ready", "unready"), checks=_CHECKS),

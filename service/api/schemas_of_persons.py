@@ -1,4 +1,4 @@
-"""Versions, whole exports and erasures as schemas of the OpenAPI document, with examples. Data only."""
+"""Usage, versions, exports and erasures as schemas of the OpenAPI document, with examples. Data only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from service.api import examples
 from service.api.schema_words import (
+    COST,
     FLAG,
     MILLISECONDS,
     NUMBER,
+    SECONDS,
     TEXT,
     Schema,
     fields,
@@ -18,7 +20,22 @@ from service.api.schema_words import (
     ref,
 )
 
+_BUDGET: Final = fields(
+    limit=maybe(NUMBER), used=NUMBER, reserved=NUMBER, resets_at={"type": ["integer", "number", "null"]}
+)
+_MONEY: Final = fields(limit=maybe(TEXT), used=TEXT, reserved=TEXT, resets_at=SECONDS)
+_QUOTA: Final = fields(limit=maybe(NUMBER), used=NUMBER)
+
 OF_PERSONS: Final[dict[str, Schema]] = {
+    "Usage": fields(
+        object=one_of("list"),
+        principal=TEXT,
+        data=many(ref("DayOfUsage")),
+        budgets={"type": "object", "additionalProperties": _BUDGET},
+        money=fields(currency=TEXT, day=_MONEY, month=_MONEY),
+        storage=fields(sessions=_QUOTA, bytes=_QUOTA),
+    ),
+    "Principals": fields(object=one_of("list"), data=many(fields(principal=TEXT, last_used=TEXT))),
     "Version": fields(
         "what an edit or a regenerate has cut off; its first message stood in the place of what is there now",
         id=TEXT,
@@ -32,7 +49,8 @@ OF_PERSONS: Final[dict[str, Schema]] = {
         completion_tokens=NUMBER,
         total_tokens=NUMBER,
         turns=NUMBER,
-        optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER},
+        cost=COST,
+        optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER, "unpriced_turns": NUMBER},
     ),
     "WholeExport": fields(
         object=one_of("export"),

@@ -140,6 +140,8 @@ def own_bounds(caller: Principal | Credential) -> OwnLimits:
         minute=caller.budget_tokens_per_minute,
         day=caller.budget_tokens_per_day,
         month=caller.budget_tokens_per_month,
+        day_money=caller.budget_money_per_day,
+        month_money=caller.budget_money_per_month,
     )
 
 

@@ -19,6 +19,7 @@ from service import ids
 from service.config.settings import Settings
 from service.config.validators import check_limit
 from service.errors import StoreUnavailable
+from service.money import decimal, nanos
 from service.store.credentials import SCOPES, Credential, Credentials, new_key
 from service.store.store import Store
 from service.telemetry.logs import get_logger
@@ -74,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
         create.add_argument(
             f"--budget-{period}", type=_number, metavar="TOKENS", help=f"tokens per {period}, 0 for no bound"
         )
+    for period in ("day", "month"):
+        create.add_argument(
+            f"--money-{period}", type=_money, metavar="AMOUNT", help=f"money per {period}, 0 for no bound"
+        )
     create.add_argument(
         "--max-turns", type=_number, metavar="N", help="answers at the same time, 0: no bound"
     )
@@ -126,6 +131,13 @@ def _number(value: str) -> int:
     return int(value)
 
 
+def _money(value: str) -> int:
+    try:
+        return nanos(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 # -- commands
 
 
@@ -140,6 +152,8 @@ async def _create(store: Credentials, wishes: argparse.Namespace) -> int:
         budget_tokens_per_minute=wishes.budget_minute,
         budget_tokens_per_day=wishes.budget_day,
         budget_tokens_per_month=wishes.budget_month,
+        budget_money_per_day=wishes.money_day,
+        budget_money_per_month=wishes.money_month,
         max_running_turns=wishes.max_turns,
     )
     await store.create(credential)
@@ -193,6 +207,8 @@ def _row(credential: Credential) -> tuple[str, ...]:
         "tokens/minute": credential.budget_tokens_per_minute,
         "tokens/day": credential.budget_tokens_per_day,
         "tokens/month": credential.budget_tokens_per_month,
+        "money/day": _amount(credential.budget_money_per_day),
+        "money/month": _amount(credential.budget_money_per_month),
         "turns": credential.max_running_turns,
     }
     return (
@@ -206,6 +222,10 @@ def _row(credential: Credential) -> tuple[str, ...]:
         _date(credential.last_used),
         " ".join(f"{name}={value or 'none'}" for name, value in own.items() if value is not None) or "-",
     )
+
+
+def _amount(bound: int | None) -> str | None:
+    return decimal(bound) if bound else None if bound is None else ""
 
 
 def _date(value: int | None) -> str:

@@ -27,6 +27,7 @@ from service.config.validators import (
     check_waits,
     split_commas,
 )
+from service.money import nanos
 
 DEV_ORIGINS: Final = (
     "http://localhost:5173",  # Vite
@@ -136,6 +137,8 @@ class Settings(BaseSettings):
     budget_tokens_per_minute: int | None = Field(None, ge=0)
     budget_tokens_per_day: int | None = Field(None, ge=0)
     budget_tokens_per_month: int | None = Field(None, ge=0)
+    budget_money_per_day: int | None = None  # nanos
+    budget_money_per_month: int | None = None
 
     # Tracing (the extra `tracing`)
     otlp_endpoint: str | None = None
@@ -184,6 +187,11 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("budget_money_per_day", "budget_money_per_month", mode="before")
+    @classmethod
+    def _money(cls, value: Any) -> Any:
+        return None if value is None or value == "" else nanos(value)
 
     @field_validator("log_level", mode="before")
     @classmethod

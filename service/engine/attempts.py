@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from service.errors import UpstreamError
+from service.money import Amount
 from service.store.turn_records import Turn
 from service.telemetry import metrics, tracing
 from service.telemetry.tracing import Span
@@ -40,6 +41,13 @@ def origin(turn: Turn) -> dict[str, str]:
     """The request that began the turn, and its trace where it has one."""
     found = {"request": turn.request} if turn.request else {}
     return {**found, "trace": tracing.trace_id(turn.trace)} if turn.trace else found
+
+
+def cost_fields(cost: Amount | None) -> dict[str, Any]:
+    """What a turn's line says of its cost; unknown is null, and never 0."""
+    if cost is None:
+        return {"cost_nanos": None, "currency": None}
+    return {"cost_nanos": cost.nanos, "currency": cost.currency or None}
 
 
 class Attempt:

@@ -1,18 +1,24 @@
-"""What a turn costs: the sum of its calls to the provider, in tokens.
+"""What a turn costs: the sum of its calls to the provider, in tokens and in money.
 
 A call is billed from the moment it is sent, whatever ends it (stop, orphan, timeout, cut, takeover):
 what the provider reported, else the estimated prompt and the tokens that were counted. A call that
 the provider refused, or that was never sent, costs nothing: Groq does not bill it. Invariant: the
 turn's hash has the calls that ended in `billed` and the one under way in `prompt_tokens` and
-`tokens`; one append moves a call from these to that, so that whoever takes over bills it once.
+`tokens`; one append moves a call from these to that, so that whoever takes over bills it once. The price
+of the call under way stands there too (`price`), so that it is the one at which it was asked for, whoever
+bills it and whatever catalogue that worker has. An amount in `billed` has the name `cost <currency>`; where
+there are tokens and no amount, one of the calls had no known price, and then the turn has none.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from service.money import Amount
 from service.store.turn_records import Turn
 from service.usage import NAMES, Count, told
+
+_COST: Final = "cost "
 
 
 def billed(turn: Turn, tokens: int, reported: Count | None = None) -> Count:
@@ -21,7 +27,32 @@ def billed(turn: Turn, tokens: int, reported: Count | None = None) -> Count:
     What `reported` leaves open is as estimated and counted.
     """
     call = {"prompt_tokens": turn.prompt_tokens, "completion_tokens": tokens, **(reported or {})}
-    return {name: turn.billed.get(name, 0) + call.get(name, 0) for name in NAMES}
+    total = {name: turn.billed.get(name, 0) + call.get(name, 0) for name in NAMES}
+    before, now = _amount(turn.billed), _priced(turn, call)
+    amount = before.plus(now) if before and now else None
+    return {**total, _COST + amount.currency: amount.nanos} if amount and amount.currency else total
+
+
+def cost(turn: Turn, tokens: int, reported: Count | None = None) -> Amount | None:
+    """What all of it comes to; None where nobody knows."""
+    return _amount(billed(turn, tokens, reported))
+
+
+def _amount(count: Count) -> Amount | None:
+    for name, nanos in count.items():
+        if name.startswith(_COST):
+            return Amount(nanos, name.removeprefix(_COST))
+    return None if _any(count) else Amount(0)
+
+
+def _priced(turn: Turn, call: Count) -> Amount | None:
+    if not _any(call):
+        return Amount(0)
+    return Amount(turn.price.nanos(call), turn.price.currency) if turn.price else None
+
+
+def _any(count: Count) -> bool:
+    return any(count.get(name) for name in NAMES)
 
 
 def usage(turn: Turn, tokens: int, reported: Count | None = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from service.engine.attempts import origin
+from service.engine.attempts import cost_fields, origin
 from service.engine.budgets import Budgets
 from service.store.store import Store
 from service.store.turn_records import Turn, TurnRef
@@ -46,7 +46,7 @@ class Booking:
         each turn once.
         """
         usage, model = turn.usage or {}, turn.answered_by or turn.model
-        if await self._budgets.settle(turn.ref, model, usage, turn.stored):
+        if await self._budgets.settle(turn, model, usage):
             log.info(
                 "turn.ended",
                 **origin(turn),
@@ -61,5 +61,6 @@ class Booking:
                 output_tokens=usage.get("completion_tokens", 0),
                 cached_tokens=detail(usage, "cached_tokens"),
                 reasoning_tokens=detail(usage, "reasoning_tokens"),
+                **cost_fields(turn.cost),
                 settled_by=by,
             )

@@ -1,4 +1,4 @@
-"""Budgets: how many turns a principal may have at once, and how many tokens per period.
+"""Budgets: how many turns a principal may have at once, and how many tokens and how much money per period.
 
 A turn reserves its place and its tokens (prompt estimate + completion limit) before it begins and
 settles with real usage at every ending. Invariants: settling is exactly once however often and by
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from service.config.settings import Settings
@@ -20,7 +20,9 @@ from service.engine.context import Contexts
 from service.engine.sends import OwnLimits, Send
 from service.engine.storage import Storage
 from service.errors import ServiceError
+from service.money import decimal
 from service.store.ledger import Bounds, Ledger, Reserved
+from service.store.ledger_records import Standing
 from service.store.send_admission import AdmitResult, SendAdmission, SessionSnapshot
 from service.store.turn_records import Begin, Begun, Turn, TurnRef
 from service.store.windows import Charge
@@ -62,13 +64,15 @@ class Budgets:
         send_admission: SendAdmission,
         contexts: Contexts,
         storage: Storage,
+        currency: str,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self.standing, self.usage, self.principals = ledger.standing, ledger.usage, ledger.principals
+        self.usage, self.principals = ledger.usage, ledger.principals
         self._send_admission = send_admission
         self._contexts = contexts
         self._storage = storage
+        self.currency = currency  # of budgets in money
 
     def bounds(self, own: OwnLimits) -> Bounds:
         """What holds for a caller: its own bounds, else the settings'."""
@@ -78,13 +82,23 @@ class Budgets:
             month=_first(own.month, settings.budget_tokens_per_month),
             day=_first(own.day, settings.budget_tokens_per_day),
             minute=_first(own.minute, settings.budget_tokens_per_minute),
+            month_money=_first(own.month_money, settings.budget_money_per_month),
+            day_money=_first(own.day_money, settings.budget_money_per_day),
+            currency=self.currency,
         )
+
+    async def standing(self, principal: str) -> Standing:
+        return await self._ledger.standing(principal, self.currency)
 
     async def need(
         self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
     ) -> Need:
         """What a turn that is about to begin will ask for."""
         bounds = self.bounds(send.own)
+        if bounds.money:
+            if model.price is None:
+                raise _unpriced(model)
+            bounds = replace(bounds, price=model.price)
         prompt = 0
         if any(bounds.budgets):
             prompt = await self._contexts.estimate(send, ref, seen, model, params)
@@ -123,9 +137,9 @@ class Budgets:
         """A queued turn has no owner that renews; the sweep does, once a lease."""
         await self._ledger.hold([ref], _QUEUED_LEASES * self._ledger.lease_ms + 1_000)
 
-    async def settle(self, ref: TurnRef, model: str, usage: dict[str, Any], stored: str) -> bool:
-        """Book what an ended turn has used and keeps. True for the one call that has booked it."""
-        return await self._ledger.settle(ref, model, usage, stored)
+    async def settle(self, turn: Turn, model: str, usage: dict[str, Any]) -> bool:
+        """Book what an ended turn has used, cost and keeps. True for the one call that has booked it."""
+        return await self._ledger.settle(turn.ref, model, usage, turn.stored, turn.cost, self.currency)
 
     async def unsettled(self, refs: Sequence[TurnRef]) -> list[TurnRef]:
         """Those of one principal's turns whose usage nobody has booked yet."""
@@ -151,7 +165,7 @@ def _refusal(reserved: Reserved, bounds: Bounds) -> ServiceError:
         )
     metrics.limit_rejections.labels(limit="budget").inc()
     period = reserved.by
-    budget = f"The budget of {getattr(bounds, period)} tokens a {period}"
+    budget = f"The budget of {_said(bounds, period)}"
     if reserved.wait is None:
         return _exhausted(f"{budget} is smaller than this message needs.", None)
     if reserved.wait == 0:
@@ -160,6 +174,18 @@ def _refusal(reserved: Reserved, bounds: Bounds) -> ServiceError:
     wait = max(1, math.ceil(reserved.wait))
     retryable = period == "minute"
     return _exhausted(f"{budget} is used up; there is room again in {wait} s.", wait, retryable=retryable)
+
+
+def _said(bounds: Bounds, period: str) -> str:
+    of = period.removesuffix("_money")
+    if of == period:
+        return f"{getattr(bounds, period)} tokens a {period}"
+    return f"{decimal(getattr(bounds, period))} {bounds.currency} a {of}"
+
+
+def _unpriced(model: Model) -> ServiceError:
+    sentence = f"The budget is in money, and nobody knows what {model.id} costs; take another model."
+    return _exhausted(sentence, None)
 
 
 def _exhausted(sentence: str, wait: int | None, *, retryable: bool | None = None) -> ServiceError:

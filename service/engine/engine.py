@@ -63,7 +63,9 @@ class Engine:
         self.storage = Storage(settings, store.account, store.sessions)
         self.pictures = Pictures(settings, store.images, self.storage, catalogue)
         self.contexts = Contexts(store.sessions, self.tokens)
-        self.budgets = Budgets(settings, store.ledger, store.send_admission, self.contexts, self.storage)
+        self.budgets = Budgets(
+            settings, store.ledger, store.send_admission, self.contexts, self.storage, catalogue.currency
+        )
         self.admission = Admission(settings.max_running_turns)
         self.governor = Governor(store.pacing, self._background)
         self.tails = TailCaches(settings, store, self._background)

@@ -21,7 +21,8 @@ from service import events
 from service.engine import billing
 from service.engine.tail_cache import TailCache
 from service.events import Event
-from service.store.turn_records import Turn
+from service.money import Amount
+from service.store.turn_records import Turn, priced
 from service.telemetry import metrics
 from service.telemetry.tracing import NOTHING, Span
 from service.upstream.base import Gate
@@ -128,7 +129,7 @@ class Live:
         """A call is about to be sent: with the next append whoever ends the turn bills it."""
         turn = self.turn
         turn.attempt += 1
-        turn.answered_by = model.id
+        turn.answered_by, turn.price = model.id, model.price
         turn.prompt_tokens = prompt_tokens
         self.said = {}
         self.add_event(
@@ -137,6 +138,7 @@ class Live:
             attempt=turn.attempt,
             answered_by=model.id,
             prompt_tokens=prompt_tokens,
+            price=priced(model.price, model.id),
         )
 
     def asked(self, *, billable: bool) -> None:
@@ -161,6 +163,10 @@ class Live:
     @property
     def usage(self) -> dict[str, Any]:
         return billing.usage(self.turn, self.tokens, self.reported)
+
+    @property
+    def cost(self) -> Amount | None:
+        return billing.cost(self.turn, self.tokens, self.reported)
 
     # What the flusher does
 

@@ -18,12 +18,13 @@ import orjson
 from service import events, parts
 from service.config.settings import Settings
 from service.engine import billing
-from service.engine.attempts import origin
+from service.engine.attempts import cost_fields, origin
 from service.engine.budgets import Budgets
 from service.engine.exchanges import said_before
 from service.engine.live import Answer, Live
 from service.engine.tail_cache import TailCaches
 from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
+from service.money import NANOS
 from service.store import log as codes
 from service.store.log import Append
 from service.store.messages import Message
@@ -92,9 +93,9 @@ class Sealer:
             _, following = await self._store.turns.free_session(turn.ref)
         except StoreUnavailable:
             following = ""  # the next begin, stop or delete frees it, or a sweep
-        usage = live.usage
+        turn.cost = live.cost
         model = live.model.id if live.model else turn.model
-        await self._ended(turn, "failed", usage, model, code=error.code)
+        await self._ended(turn, "failed", live.usage, model, code=error.code)
         return following
 
     async def release(self, live: Live) -> None:
@@ -134,6 +135,7 @@ class Sealer:
         answer.replay(await self._store.log.read_all(turn.ref))
         await said_before(self._store.sessions, turn)
         usage = billing.usage(turn, turn.tokens)
+        turn.cost = billing.cost(turn, turn.tokens)
         payloads = [events.structured(events.STOPPED, {"finish_reason": "stop", "usage": usage})]
         if turn.state == "queued":
             payloads.insert(0, turn.started)
@@ -153,6 +155,7 @@ class Sealer:
     ) -> str:
         turn = live.turn
         live.ending = True
+        turn.cost = live.cost
         await live.landed()
         await said_before(self._store.sessions, turn)
         name = {"completed": events.COMPLETED, "stopped": events.STOPPED, "failed": events.FAILED}[state]
@@ -249,6 +252,8 @@ class Sealer:
         if not answer.empty or state == "completed" or (answer.reasoning and not frees_key):
             message = _message(turn, state, answer, usage, fields.get("finish", "")).dump()
         fields = {**fields, "usage": orjson.dumps(usage), "ended": int(time.time() * 1000)}
+        if turn.cost is not None:
+            fields["cost"] = str(turn.cost)
         return Seal(state, first_id, payloads, fields, turn.answer_id, message, frees_key)
 
     async def _ended(self, turn: Turn, state: str, usage: dict[str, Any], model: str, **told: object) -> None:
@@ -263,6 +268,10 @@ class Sealer:
         cached, reasoning = detail(usage, "cached_tokens"), detail(usage, "reasoning_tokens")
         metrics.cached_tokens.labels(model=model).inc(cached)
         metrics.reasoning_tokens.labels(model=model).inc(reasoning)
+        if turn.cost is None:
+            metrics.unpriced_turns.labels(model=model).inc()
+        elif turn.cost.nanos:
+            metrics.cost.labels(model=model, currency=turn.cost.currency).inc(turn.cost.nanos / NANOS)
         log.info(
             "turn.ended",
             **origin(turn),
@@ -278,10 +287,11 @@ class Sealer:
             output_tokens=usage["completion_tokens"],
             cached_tokens=cached,
             reasoning_tokens=reasoning,
+            **cost_fields(turn.cost),
             **{name: value for name, value in told.items() if value is not None},
         )
         try:
-            await self._budgets.settle(turn.ref, model, usage, turn.stored)
+            await self._budgets.settle(turn, model, usage)
             await self._store.leases.settle(turn.ref)
         except StoreUnavailable:
             log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")

@@ -30,6 +30,8 @@ class OwnLimits:
     minute: int | None = None
     day: int | None = None
     month: int | None = None
+    day_money: int | None = None  # nanos
+    month_money: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

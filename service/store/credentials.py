@@ -42,6 +42,8 @@ _NUMBERS: Final = (
     "budget_tokens_per_minute",
     "budget_tokens_per_day",
     "budget_tokens_per_month",
+    "budget_money_per_day",
+    "budget_money_per_month",
     "max_running_turns",
 )
 _TEXTS: Final = ("name", "owner", "limit_sends", "limit_reads", "digest", "previous")
@@ -68,6 +70,8 @@ class Credential:
     budget_tokens_per_minute: int | None = None
     budget_tokens_per_day: int | None = None
     budget_tokens_per_month: int | None = None
+    budget_money_per_day: int | None = None  # nanos of the catalogue's currency
+    budget_money_per_month: int | None = None
     max_running_turns: int | None = None
 
     @property

@@ -145,11 +145,14 @@ class Keys:
         return f"{self.prefix}:{{{principal}}}:running"
 
     def reserved(self, principal: str) -> str:
-        """Hash: unsettled turn -> tokens reserved for it; the entry is the one chance to settle."""
+        """Hash: unsettled turn -> tokens reserved for it; the entry is the one chance to settle.
+
+        `$<turn>` -> money reserved for it, in nanos, under a budget in money only.
+        """
         return f"{self.prefix}:{{{principal}}}:reserved"
 
     def held(self, principal: str) -> str:
-        """`<turns> <tokens>`: the places of `running` and what is reserved for them, added up."""
+        """`<turns> <tokens>`, and ` <nanos>` where money is reserved: of all places of `running`."""
         return f"{self.prefix}:{{{principal}}}:held"
 
     def stored(self, principal: str) -> str:
@@ -163,6 +166,10 @@ class Keys:
     def budget(self, principal: str, period: str) -> str:
         """Counter: tokens used in the running minute, day or month; expires with it."""
         return f"{self.prefix}:{{{principal}}}:budget:{period}"
+
+    def spent(self, principal: str, period: str, currency: str) -> str:
+        """Counter: nanos of a currency spent in the running day or month; expires with it."""
+        return f"{self.prefix}:{{{principal}}}:spent:{period}:{currency}"
 
     def usage(self, principal: str, date: str) -> str:
         """Hash: what turns that ended on a day (UTC) have used, by model."""

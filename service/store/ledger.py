@@ -16,17 +16,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from service.config.settings import Settings
+from service.money import Amount, Price
 from service.store.account import Account
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
 from service.store.connection.typed_scripts import Call, script
 from service.store.keys import Keys
+from service.store.ledger_records import Standing, Usage, by_model, ends_of_periods
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 from service.usage import detail
 
 #: longest first: of two budgets without room the longer one tells how long to wait
 PERIODS: Final = ("month", "day", "minute")
+#: of budgets in money, the same way
+MONEY_PERIODS: Final = ("month", "day")
 #: days of usage that are kept: a year and a bit, for who compares this month with the last year's
 USAGE_DAYS: Final = 400
 # An answer shorter than a paragraph or two is not worth its prompt.
@@ -35,21 +39,32 @@ _LEAST_COMPLETION: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a principal may have at once and use per period; 0 is no bound."""
+    """What a principal may have at once and use per period; 0 is no bound.
+
+    Money is in nanos of `currency`; `price` is that of the model at which a turn is reserved for.
+    """
 
     running: int = 0
     month: int = 0
     day: int = 0
     minute: int = 0
+    month_money: int = 0
+    day_money: int = 0
+    currency: str = "USD"
+    price: Price | None = None
 
     @property
-    def budgets(self) -> tuple[int, int, int]:
-        return (self.month, self.day, self.minute)
+    def money(self) -> int:
+        return self.month_money + self.day_money
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        return (self.month, self.day, self.minute, self.month_money, self.day_money)
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """`by` is '' or what refused: turns, month, day, minute, sessions, bytes.
+    """`by` is '' or what refused: turns, month, day, minute, month_money, day_money, sessions, bytes.
 
     `wait` s; 0 as soon as turns end.
     """
@@ -57,28 +72,6 @@ class Reserved:
     tokens: int = 0
     by: str = ""
     wait: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a principal's turns of one day and model have used."""
-
-    date: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    turns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Used tokens and the end of the period (s since 1970), per period; reserved by running turns."""
-
-    used: dict[str, int]
-    resets_at: dict[str, int]
-    reserved: int
 
 
 @script
@@ -90,6 +83,8 @@ def _reserve(
     month: str,
     day: str,
     minute: str,
+    month_spent: str,
+    day_spent: str,
     sizes: str,
     ends: str,
     turn_id: str,
@@ -107,6 +102,10 @@ def _reserve(
     most_sessions: int,
     most_bytes: int,
     lives: int,
+    month_money: int,
+    day_money: int,
+    input_price: int,
+    output_price: int,
 ) -> None: ...
 @script
 def _hold(
@@ -121,6 +120,8 @@ def _settle(
     month: str,
     day: str,
     minute: str,
+    month_spent: str,
+    day_spent: str,
     usage: str,
     sizes: str,
     ends: str,
@@ -135,6 +136,8 @@ def _settle(
     session_id: str,
     stored: str,
     account_ttl: int,
+    currency: str,
+    nanos: int,
 ) -> None: ...
 
 
@@ -165,6 +168,8 @@ class Ledger:
             month=keys.budget(principal, "month"),
             day=keys.budget(principal, "day"),
             minute=keys.budget(principal, "minute"),
+            month_spent=keys.spent(principal, "month", bounds.currency),
+            day_spent=keys.spent(principal, "day", bounds.currency),
             sizes=keys.stored(principal),
             ends=keys.stored_until(principal),
             turn_id=ref.turn_id,
@@ -182,6 +187,10 @@ class Ledger:
             most_sessions=account.most_sessions,
             most_bytes=account.most_bytes,
             lives=account.lives(named=named),
+            month_money=bounds.month_money,
+            day_money=bounds.day_money,
+            input_price=bounds.price.input if bounds.price else 0,
+            output_price=bounds.price.output if bounds.price else 0,
         )
 
     async def reserve(
@@ -218,10 +227,19 @@ class Ledger:
         if calls:
             await self._scripts.batch("hold", calls)
 
-    async def settle(self, ref: TurnRef, model: str, usage: dict[str, Any], stored: str = "") -> bool:
+    async def settle(
+        self,
+        ref: TurnRef,
+        model: str,
+        usage: dict[str, Any],
+        stored: str = "",
+        cost: Amount | None = None,
+        currency: str = "USD",
+    ) -> bool:
         """True when this call has booked the usage; model '' gives back without booking.
 
-        `stored` is what the turn's seal said of the bytes that it keeps.
+        `stored` is what the turn's seal said of the bytes that it keeps; without a `cost` nobody knows it.
+        `currency` is that of the budgets in money.
         """
         today = datetime.now(UTC).date().isoformat()
         keys, principal = self._keys, ref.principal
@@ -233,6 +251,8 @@ class Ledger:
                 month=keys.budget(principal, "month"),
                 day=keys.budget(principal, "day"),
                 minute=keys.budget(principal, "minute"),
+                month_spent=keys.spent(principal, "month", currency),
+                day_spent=keys.spent(principal, "day", currency),
                 usage=keys.usage(principal, today),
                 sizes=keys.stored(principal),
                 ends=keys.stored_until(principal),
@@ -247,6 +267,8 @@ class Ledger:
                 session_id=ref.session_id,
                 stored=stored,
                 account_ttl=self._account.ttl,
+                currency=cost.currency if cost else "",
+                nanos=cost.nanos if cost else -1,
             )
         )
         if booked and model:
@@ -285,23 +307,29 @@ class Ledger:
             pipeline.hgetall(self._keys.usage(principal, date))
         found: list[Usage] = []
         for date, fields in zip(dates, await self._client.run("usage", pipeline.execute()), strict=True):
-            found += _by_model(date, fields)
+            found += by_model(date, fields)
         return found
 
-    async def standing(self, principal: str) -> Standing:
+    async def standing(self, principal: str, currency: str = "USD") -> Standing:
         pipeline = self._redis.pipeline()
         for period in PERIODS:
             pipeline.get(self._keys.budget(principal, period))
+        for period in MONEY_PERIODS:
+            pipeline.get(self._keys.spent(principal, period, currency))
         pipeline.zrangebyscore(self._keys.running(principal), int(time.time() * 1000), "+inf")
         *used, running = await self._client.run("usage", pipeline.execute())
-        tokens: list[Any] = []
+        held: list[Any] = []
         if running:
-            name = self._keys.reserved(principal)
-            tokens = await self._client.run("usage", self._redis.hmget(name, running))
+            fields = [*running, *(b"$" + turn for turn in running)]
+            held = await self._client.run("usage", self._redis.hmget(self._keys.reserved(principal), fields))
+        counters = [int(value or 0) for value in used]
+        reserved = [int(value) if value and value != b"-" else 0 for value in held]
         return Standing(
-            dict(zip(PERIODS, (int(value or 0) for value in used), strict=True)),
-            _ends(datetime.now(UTC)),
-            sum(int(value) for value in tokens if value and value != b"-"),
+            dict(zip(PERIODS, counters, strict=False)),
+            ends_of_periods(datetime.now(UTC)),
+            sum(reserved[: len(running)]),
+            dict(zip(MONEY_PERIODS, counters[len(PERIODS) :], strict=True)),
+            sum(reserved[len(running) :]),
         )
 
     async def principals(self) -> list[tuple[str, int]]:
@@ -310,33 +338,3 @@ class Ledger:
             "usage", self._redis.zscored(self._keys.principals, "+inf", "-inf", newest_first=True)
         )
         return [(name.decode(), int(score)) for name, score in found]
-
-
-def _by_model(date: str, fields: dict[bytes, bytes]) -> list[Usage]:
-    counts: dict[str, dict[str, int]] = {}
-    for field, value in fields.items():
-        what, _, model = field.decode().partition(" ")
-        counts.setdefault(model, {})[what] = int(value)
-    return [
-        Usage(
-            date,
-            model,
-            count.get("prompt_tokens", 0),
-            count.get("completion_tokens", 0),
-            count.get("cached_tokens", 0),
-            count.get("reasoning_tokens", 0),
-            count.get("turns", 0),
-        )
-        for model, count in sorted(counts.items())
-    ]
-
-
-def _ends(now: datetime) -> dict[str, int]:
-    """When the periods that hold `now` end, in seconds since 1970; settle.lua has the same rule."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    month = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return {
-        "minute": int(now.timestamp()) // 60 * 60 + 60,
-        "day": int((midnight + timedelta(days=1)).timestamp()),
-        "month": int(month.timestamp()),
-    }

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from service import ids
+from service.money import Amount, Price
 from service.parts import Part
 from service.store.messages import Page
 
@@ -56,8 +57,9 @@ class Turn:
     this worker has begun it, and `history` what it then knew to be before that; else they are read.
     `goes_on` is the answer that it goes on with, '' where it makes one of its own; `before` what had been
     said of it, once that is known.
-    `stored` is what its seal has told the ledger of the bytes that it keeps. `response` is what a Response
-    (OpenAI's) repeats of its request.
+    `price` is that of the model that answers, None where it is not known; `cost`, of a turn that has ended,
+    what it came to. `stored` is what its seal has told the ledger of the bytes that it keeps. `response` is
+    what a Response (OpenAI's) repeats of its request.
     """
 
     ref: TurnRef
@@ -97,6 +99,8 @@ class Turn:
     before: list[Part] | None = None
     stored: str = ""
     response: dict[str, Any] = field(default_factory=dict)
+    price: Price | None = None
+    cost: Amount | None = None
 
     @property
     def answer_id(self) -> str:
@@ -155,7 +159,21 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         goes_on=fields.get(b"answer", b"").decode(),
         stored=fields.get(b"stored", b"").decode(),
         response=document(b"response") or {},
+        price=_price(fields.get(b"price", b"").decode(), fields.get(b"answered_by", b"").decode()),
+        cost=Amount.parse(fields.get(b"cost", b"").decode()),
     )
+
+
+def priced(price: Price | None, model: str) -> str:
+    """A price as the turn's hash has it. With the model: a worker of before prices leaves that of another."""
+    return f"{price.currency} {price.input} {price.cached} {price.output} {model}" if price else ""
+
+
+def _price(text: str, model: str) -> Price | None:
+    if not text:
+        return None
+    currency, entry, cached, output, of = text.split(" ", 4)
+    return Price(currency, int(entry), int(cached), int(output)) if of == model else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ cached_tokens = Counter(
 reasoning_tokens = Counter(
     "chat_reasoning_tokens_total", "Of the output tokens, those that were thinking.", ["model"]
 )
+cost = Counter(
+    "chat_cost_total", "What turns have cost, where their models have prices.", ["model", "currency"]
+)
+unpriced_turns = Counter("chat_unpriced_turns_total", "Turns whose cost nobody knows.", ["model"])
 takeovers = Counter("chat_takeovers_total", "Turns taken over from a lapsed lease.")
 takeover_delay = Histogram(
     "chat_takeover_delay_seconds", "From the lapse of a lease to its takeover.", buckets=_ANSWER

@@ -7,14 +7,18 @@ Nothing here talks to Groq.
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from service import money
 from service.config.settings import SettingsError
 from service.errors import ServiceError
+from service.money import Price
 
 #: formats that bind an answer
 FORMATS: Final = ("json_object", "json_schema")
@@ -24,6 +28,8 @@ IMAGE_FORMATS: Final = ("png", "jpeg", "webp", "gif")
 _IMAGE_TOKENS: Final = 1_024
 # Of one of 16 megapixels, to which larger ones are made smaller.
 _MOST_IMAGE_TOKENS: Final = 16_384
+# ISO 4217
+_CURRENCY: Final = re.compile("[A-Z]{3}")
 _SHIPPED: Final = Path(__file__).with_name("models.toml")
 
 
@@ -64,6 +70,7 @@ class Model:
     owned_by: str
     whole_formats: frozenset[str] = frozenset()
     images: ImageRules | None = None
+    price: Price | None = None
 
     def supports(self, capability: str) -> bool:
         return capability in self.capabilities
@@ -92,9 +99,10 @@ class Model:
 
 
 class Catalogue:
-    """All models by id and alias, and the default one."""
+    """All models by id and alias, the default one, and the currency of their prices."""
 
-    def __init__(self, models: list[Model], default: str | None = None) -> None:
+    def __init__(self, models: list[Model], default: str | None = None, currency: str = "USD") -> None:
+        self.currency = currency
         if not models:
             raise SettingsError("CHAT_MODELS_FILE: the file names no model; add a [[models]] table.")
         self._models = {model.id: model for model in models}
@@ -144,7 +152,21 @@ def _image_rules(table: dict[str, Any]) -> ImageRules:
     )
 
 
-def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"]) -> Model:
+def _price(table: dict[str, Any], currency: str, model: object) -> Price | None:
+    """Of a table `price`; None without one: then nobody knows what the model costs."""
+    prices = table.get("price")
+    if prices is None:
+        return None
+    try:
+        entry, output = money.price(prices["input"]), money.price(prices["output"])
+        return Price(currency, entry, money.price(prices.get("cached_input", prices["input"])), output)
+    except KeyError as error:
+        raise SettingsError(f"CHAT_MODELS_FILE: the price of {model} lacks {error.args[0]}.") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SettingsError(f"CHAT_MODELS_FILE: the price of {model} is wrong: {error}.") from None
+
+
+def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"], currency: str) -> Model:
     name = table.get("id")
     try:
         model = Model(
@@ -162,6 +184,7 @@ def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"]) -
             owned_by=str(table.get("owned_by", "Groq")),
             whole_formats=frozenset(table.get("whole_formats", ())),
             images=_image_rules(table["images"]) if table.get("images") else None,
+            price=_price(table, currency, name),
         )
     except KeyError as error:
         raise SettingsError(f"CHAT_MODELS_FILE: model {name!r} lacks {error.args[0]}.") from None
@@ -187,7 +210,7 @@ def load_catalogue(
 ) -> Catalogue:
     """Read the catalogue. Raises SettingsError with a sentence that says how to mend the file."""
     try:
-        document = tomllib.loads((path or _SHIPPED).read_text())
+        document = tomllib.loads((path or _SHIPPED).read_text(), parse_float=Decimal)
     except OSError as error:
         raise SettingsError(f"CHAT_MODELS_FILE: {path} cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -195,4 +218,7 @@ def load_catalogue(
     tables = document.get("models", document.get("model", []))
     if isinstance(tables, dict):  # [models."id"] tables
         tables = [{"id": name, **table} for name, table in tables.items()]
-    return Catalogue([_model(table, on_takeover) for table in tables], default)
+    currency = document.get("currency", "USD")
+    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
+        raise SettingsError(f"CHAT_MODELS_FILE: currency {currency!r} is no code of three letters, like USD.")
+    return Catalogue([_model(table, on_takeover, currency) for table in tables], default, currency)

@@ -63,7 +63,7 @@ def parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text(), str(file))
 
 
-LEAVES = "config errors eventloop events ids images parts telemetry usage __version__ "
+LEAVES = "config errors eventloop events ids images money parts telemetry usage __version__ "
 MAY_IMPORT = {"demo": "", "store": LEAVES, "upstream": LEAVES, "engine": LEAVES + "store upstream"}
 MAY_IMPORT |= {"dialects": LEAVES + "engine", "api": LEAVES + "engine dialects store upstream"}
 MAY_IMPORT |= {"app": LEAVES + "api dialects engine store upstream", "__main__": LEAVES + "cli"}

@@ -152,6 +152,7 @@ async def test_what_a_busy_service_keeps_is_documented_and_ends_or_is_permanent(
         limit_reads="1000/minute",
         limit_window=window,
         budget_tokens_per_day=1_000_000,
+        budget_money_per_day="1000",
         max_running_turns_per_principal=10,
     ) as served:
         key = await make_key(served)

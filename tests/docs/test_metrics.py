@@ -33,6 +33,7 @@ BOUNDED = {
     "outcome",
     "direction",
     "model",
+    "currency",
     "dialect",
     "kind",
     "reason",

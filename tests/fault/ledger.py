@@ -1,6 +1,6 @@
 """Turns that end in every possible way, and what the ledger has to say of them.
 
-"To the token" means, for each call that the double has recorded:
+"To the token", and to the nano of what tokens cost, means, for each call that the double has recorded:
 
 - refused (an HTTP error): nothing; Groq does not bill it;
 - its usage was told to us: what was told, prompt and completion;
@@ -20,13 +20,16 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, Literal, cast
 
 import httpx
 
 from service import ids
 from service.engine.context import Contexts, Tokens
+from service.money import NANOS
 from service.store.turn_records import Turn, TurnRef
+from service.upstream.models import load_catalogue
 from tests.double import expected_text
 from tests.support.processes import Replica
 from tests.support.readers import follow, start_turn
@@ -42,10 +45,12 @@ SETTINGS: Final[dict[str, Any]] = {
     "max_attempts": 4,
     "retry_budget_seconds": 30,
     "budget_tokens_per_day": 500_000_000,
+    "budget_money_per_day": "100000",
     "log_level": "info",
 }
 SAFEGUARD: Final = "openai/gpt-oss-safeguard-20b"
 _AT_ONCE: Final = 30
+_CATALOGUE: Final = load_catalogue(None, None)
 _NUMBER: Final = re.compile(r"turn n(\d+)\.")
 
 
@@ -105,11 +110,13 @@ class Told:
     budget: int
     calls: int
     wrong: list[str]
+    cost: dict[str, Decimal]  # by who says so: double, turns, ledger, budget
 
     @property
     def equal(self) -> bool:
         total = self.ledger["prompt_tokens"] + self.ledger["completion_tokens"]
-        return not self.wrong and self.double == self.turns == self.ledger and self.budget == total
+        tokens = self.double == self.turns == self.ledger and self.budget == total
+        return not self.wrong and tokens and len(set(self.cost.values())) == 1
 
 
 class Book:
@@ -202,6 +209,7 @@ class Book:
     async def _told(self) -> Told:
         await eventually_async(self._settled, within=60, what="the last turn's settlement")
         double, turns, wrong, calls = Counter[str](), Counter[str](), [], self._upstream.calls()
+        asked_for, told = Decimal(0), Decimal(0)
         asked: dict[int, list[dict[str, Any]]] = {}
         for call in calls:
             found = _NUMBER.search(call["messages"][-1]["content"])
@@ -211,17 +219,26 @@ class Book:
             turn = await self._turn(number, path)
             cost = Counter[str]()
             for call in asked.get(number, []):
-                cost.update(await bill(call, ending))
-            used = Counter({name: turn["usage"][name] for name in cost} if cost else {})
-            if used != cost or turn["state"] != (ending.state or turn["state"]):
-                wrong.append(f"n{number} {ending.name}: {turn['state']} {dict(used)}, asked for {dict(cost)}")
+                used = await bill(call, ending)
+                cost.update(used)
+                asked_for += priced(call["model"], used)
+            said = Counter({name: turn["usage"][name] for name in cost} if cost else {})
+            if said != cost or turn["state"] != (ending.state or turn["state"]):
+                wrong.append(f"n{number} {ending.name}: {turn['state']} {dict(said)}, asked for {dict(cost)}")
             double.update(cost)
+            told += amount(turn["cost"])
             turns.update({name: turn["usage"][name] for name in ("prompt_tokens", "completion_tokens")})
         usage = (await self._http.get(f"{self._urls[0]}/v1/usage?days=2")).json()
         ledger = Counter[str]()
         for row in usage["data"]:
             ledger.update({name: row[name] for name in ("prompt_tokens", "completion_tokens")})
-        return Told(double, turns, ledger, usage["budgets"]["day"]["used"], len(calls), wrong)
+        money = {
+            "double": asked_for,
+            "turns": told,
+            "ledger": sum((amount(row["cost"]) for row in usage["data"]), Decimal(0)),
+            "budget": Decimal(usage["money"]["day"]["used"]),
+        }
+        return Told(double, turns, ledger, usage["budgets"]["day"]["used"], len(calls), wrong, money)
 
     async def _settled(self) -> bool:
         usage = (await self._http.get(f"{self._urls[0]}/v1/usage?days=2")).json()
@@ -235,6 +252,17 @@ class Book:
             path = f"/v1/sessions/{session}/turns/{message['turn_id']}"
         found: dict[str, Any] = (await self._http.get(f"{self._urls[0]}{path}")).json()
         return found
+
+
+def amount(cost: dict[str, str]) -> Decimal:
+    """Of a turn or a row of the ledger; all models that ship have prices, so that none is unknown."""
+    return Decimal(cost.get("USD", 0))
+
+
+def priced(model: str, used: dict[str, int]) -> Decimal:
+    found = _CATALOGUE.resolve(model).price
+    assert found is not None
+    return Decimal(found.nanos(used)) / NANOS
 
 
 async def bill(call: dict[str, Any], ending: Ending) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""P7: however turns end, the ledger is what the double was asked for, to the token, prompts too."""
+"""P7: however turns end, the ledger is what the double was asked for, to the token and to the nano."""
 
 from __future__ import annotations
 
@@ -21,4 +21,6 @@ async def test_the_ledger_is_what_the_double_was_asked_for(launch: Launch, upstr
     assert told.wrong == []
     assert told.double == told.turns == told.ledger
     assert told.double["prompt_tokens"] > 0
+    assert len(set(told.cost.values())) == 1, told.cost
+    assert told.cost["double"] > 0
     assert told.budget == told.ledger["prompt_tokens"] + told.ledger["completion_tokens"]

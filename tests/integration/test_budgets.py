@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -62,7 +63,7 @@ async def test_of_several_budgets_that_refuse_the_longest_is_told(served: Served
 
 
 async def test_usage_is_the_sum_of_what_the_turns_said(served: Served) -> None:
-    told = []
+    told, cost = [], Decimal(0)
     for tokens in (5, 20, 33):
         answer = await served.client.post(
             "/v1/sessions/s/turns",
@@ -72,7 +73,9 @@ async def test_usage_is_the_sum_of_what_the_turns_said(served: Served) -> None:
         path = answer.headers["location"]
         async with served.client.stream("GET", f"{path}/events") as events:
             await events.aread()
-        told.append((await served.client.get(path)).json()["usage"])
+        turn = (await served.client.get(path)).json()
+        told.append(turn["usage"])
+        cost += Decimal(turn["cost"]["USD"])
     found = await settled(served, 3)
     assert found["object"] == "list"
     assert found["data"] == [
@@ -83,6 +86,7 @@ async def test_usage_is_the_sum_of_what_the_turns_said(served: Served) -> None:
             "completion_tokens": 58,
             "total_tokens": sum(item["total_tokens"] for item in told),
             "turns": 3,
+            "cost": {"USD": str(cost)},
         }
     ]
     assert found["budgets"]["day"]["limit"] is None

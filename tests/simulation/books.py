@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from service import events
 from service.events import Event
-from tests.simulation.provider import PROMPT_TOKENS, Call
+from tests.simulation.provider import PROMPT_NANOS, PROMPT_TOKENS, WORD_NANOS, Call
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 Range = tuple[int, int]
+
+
+def cost_of(usage: Mapping[str, int]) -> int:
+    """Nanos, whichever model has answered; every call is whole tokens, so that nothing is rounded."""
+    return usage["prompt_tokens"] * PROMPT_NANOS + usage["completion_tokens"] * WORD_NANOS
 
 
 class Books:
@@ -51,6 +56,8 @@ class Books:
     def sealed(self, turn_id: str, held: dict[bytes, bytes], log: list[Event], usage: dict[str, Any]) -> None:
         oracle = self._oracle
         oracle.kept.bills[turn_id] = usage
+        if (amount := held.get(b"cost", b"").decode().split(" ")[0]) != str(cost_of(usage)):
+            oracle.broken("a turn costs something else than its tokens", turn_id, amount, usage)
         calls = oracle.provider.of(turn_id)
         logged = sum(event.text.count(" ") for event in log if event.name == events.DELTA)
         whole = held[b"state"] == b"completed"
@@ -117,7 +124,8 @@ class Books:
         wanted: Counter[str] = Counter()
         for bill in bills:
             wanted.update(turns=1, prompt_tokens=bill["prompt_tokens"])
-            wanted.update(completion_tokens=bill["completion_tokens"])
+            wanted.update(completion_tokens=bill["completion_tokens"], priced_turns=1)
+            wanted["cost:USD"] += cost_of(bill)
         if booked != wanted:
             oracle.broken("the ledger is not the sum of the turns", dict(booked), dict(wanted))
         tokens = wanted["prompt_tokens"] + wanted["completion_tokens"]

@@ -42,6 +42,9 @@ FATES: Final = {
 }
 #: what the provider says of every prompt
 PROMPT_TOKENS: Final = 10
+# What a token costs at every model: of a prompt, of an answer.
+PROMPT_NANOS: Final = 2
+WORD_NANOS: Final = 5
 
 
 @dataclass(eq=False)

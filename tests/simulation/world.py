@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from service.config.settings import Settings
 from service.engine.engine import Engine
+from service.money import Price
 from service.store.store import Store
 from service.store.turn_records import TurnRef
 from service.upstream.models import Catalogue, Model
@@ -24,7 +25,7 @@ from tests.simulation.clock import Broken, Loop, Process, Stuck, virtual
 from tests.simulation.network import Network, Transport
 from tests.simulation.oracle import Oracle
 from tests.simulation.plan import Event, Plan
-from tests.simulation.provider import Provider, Upstream
+from tests.simulation.provider import PROMPT_NANOS, WORD_NANOS, Provider, Upstream
 from tests.simulation.seen import Kept
 from tests.simulation.users import Gone, Users
 
@@ -75,6 +76,7 @@ def catalogue(on_takeover: Any) -> Catalogue:
         "aliases": (),
         "on_takeover": on_takeover,
         "owned_by": "simulation",
+        "price": Price("USD", PROMPT_NANOS * 1_000, PROMPT_NANOS * 1_000, WORD_NANOS * 1_000),
     }
     return Catalogue([Model(id="one", fallbacks=("two",), **common), Model(id="two", fallbacks=(), **common)])
 

@@ -45,6 +45,8 @@ class Principal:
     budget_tokens_per_minute: int | None = None
     budget_tokens_per_day: int | None = None
     budget_tokens_per_month: int | None = None
+    budget_money_per_day: int | None = None  # nanos
+    budget_money_per_month: int | None = None
     max_running_turns: int | None = None
 
 
@@ -196,6 +198,8 @@ def _of_credential(found: Credential) -> Principal:
         budget_tokens_per_minute=found.budget_tokens_per_minute,
         budget_tokens_per_day=found.budget_tokens_per_day,
         budget_tokens_per_month=found.budget_tokens_per_month,
+        budget_money_per_day=found.budget_money_per_day,
+        budget_money_per_month=found.budget_money_per_month,
         max_running_turns=found.max_running_turns,
     )
 

@@ -20,6 +20,7 @@ from service.api.operation import Answer, plain, says
 from service.config.validators import check_limit
 from service.dialects.base import Body, validate
 from service.errors import ServiceError
+from service.money import decimal, nanos
 from service.store.credentials import Credential, new_key
 from service.telemetry.logs import get_logger
 
@@ -37,6 +38,8 @@ def _printable(value: str) -> str:
 Name = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Limit = Annotated[StrictStr, Field(max_length=200), AfterValidator(check_limit)]
 Bound = Annotated[StrictInt, Field(ge=0)]
+# A decimal text, as amounts are told; what is kept are nanos.
+Money = Annotated[StrictStr, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]{1,9})?$"), AfterValidator(nanos)]
 
 
 class KeyBody(Body):
@@ -51,6 +54,8 @@ class KeyBody(Body):
     budget_tokens_per_minute: Bound | None = None
     budget_tokens_per_day: Bound | None = None
     budget_tokens_per_month: Bound | None = None
+    budget_money_per_day: Money | None = None
+    budget_money_per_month: Money | None = None
     max_running_turns: Bound | None = None
 
 
@@ -58,6 +63,10 @@ class RotateBody(Body):
     """`POST /v1/keys/{id}/rotate`; the old secret works on for so long."""
 
     grace_seconds: Annotated[StrictInt, Field(ge=0, le=30 * 86_400)] = 0
+
+
+def _amount(bound: int | None) -> str | None:
+    return None if bound is None else decimal(bound)
 
 
 def key_resource(credential: Credential) -> dict[str, Any]:
@@ -78,6 +87,8 @@ def key_resource(credential: Credential) -> dict[str, Any]:
         "budget_tokens_per_minute": credential.budget_tokens_per_minute,
         "budget_tokens_per_day": credential.budget_tokens_per_day,
         "budget_tokens_per_month": credential.budget_tokens_per_month,
+        "budget_money_per_day": _amount(credential.budget_money_per_day),
+        "budget_money_per_month": _amount(credential.budget_money_per_month),
         "max_running_turns": credential.max_running_turns,
     }
 

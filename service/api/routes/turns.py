@@ -43,6 +43,8 @@ async def turn_resource(engine: Engine, turn: Turn) -> dict[str, Any]:
         "usage": turn.usage or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         "finish_reason": turn.finish_reason,
     }
+    if turn.sealed:
+        resource["cost"] = turn.cost.told() if turn.cost is not None else None
     if turn.error is not None:
         resource["error"] = turn.error
     return resource

@@ -19,7 +19,9 @@ from service.api.edge import Edge, admitted
 from service.api.operation import plain, says
 from service.api.sending import own_bounds
 from service.engine.sends import OwnLimits
-from service.store.ledger import PERIODS, USAGE_DAYS, Bounds, Usage
+from service.money import decimal
+from service.store.ledger import MONEY_PERIODS, PERIODS, USAGE_DAYS, Bounds
+from service.store.ledger_records import Usage
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 
@@ -27,6 +29,8 @@ _DAYS: Final = 30
 
 
 def usage_resource(usage: Usage) -> dict[str, Any]:
+    cost = {currency: decimal(nanos) for currency, nanos in usage.cost.items()}
+    unpriced = usage.turns - usage.priced
     details = {"cached_tokens": usage.cached_tokens, "reasoning_tokens": usage.reasoning_tokens}
     return {
         "date": usage.date,
@@ -36,11 +40,16 @@ def usage_resource(usage: Usage) -> dict[str, Any]:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         **{name: tokens for name, tokens in details.items() if tokens},
         "turns": usage.turns,
+        "cost": cost if cost or not unpriced else None,
+        **({"unpriced_turns": unpriced} if unpriced else {}),
     }
 
 
+_LIMITS: Final = (*PERIODS, *(f"{period}_money" for period in MONEY_PERIODS))
+
+
 def _limits(bounds: Bounds) -> dict[str, int | None]:
-    return {period: getattr(bounds, period) or None for period in PERIODS}
+    return {period: getattr(bounds, period) or None for period in _LIMITS}
 
 
 async def _reach(edge: Edge, who: str) -> dict[str, int | None]:
@@ -49,7 +58,7 @@ async def _reach(edge: Edge, who: str) -> dict[str, int | None]:
     keys = await edge.credentials.all()
     own = [own_bounds(key) for key in keys if key.principal == who and key.state(now) == "active"]
     found = [_limits(budgets.bounds(bounds)) for bounds in own or [OwnLimits()]]
-    return {period: _highest([limits[period] for limits in found]) for period in PERIODS}
+    return {period: _highest([limits[period] for limits in found]) for period in _LIMITS}
 
 
 def _highest(limits: list[int | None]) -> int | None:
@@ -79,6 +88,15 @@ async def get_usage(request: Request) -> Response:
         }
         for period in reversed(PERIODS)
     }
+    money = {
+        period: {
+            "limit": None if (limit := limits[f"{period}_money"]) is None else decimal(limit),
+            "used": decimal(standing.spent[period]),
+            "reserved": decimal(standing.money_reserved),
+            "resets_at": standing.resets_at[period],
+        }
+        for period in reversed(MONEY_PERIODS)
+    }
     storage = edge.engine.storage
     kept = await storage.kept(who)
     found = await edge.engine.budgets.usage(who, days)
@@ -88,6 +106,7 @@ async def get_usage(request: Request) -> Response:
             "data": [usage_resource(usage) for usage in found],
             "principal": who,
             "budgets": budgets,
+            "money": {"currency": edge.engine.budgets.currency, **money},
             "storage": {
                 "sessions": {"limit": storage.most_sessions or None, "used": kept.sessions},
                 "bytes": {"limit": storage.most_bytes or None, "used": kept.bytes},

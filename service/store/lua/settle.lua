@@ -1,21 +1,25 @@
 -- settle: give the turn's place and reserved tokens back and book what it used and keeps, once.
 --
--- KEYS: running, reserved, sum (`held`), month (tokens of this one), day, minute, usage (of the day),
---       sizes, ends (account.lua), listed (of the principal's sessions)
+-- KEYS: running, reserved, sum (`held`), month (tokens of this one), day, minute,
+--       month_spent (nanos of this one), day_spent, usage (of the day), sizes, ends (account.lua),
+--       listed (of the principal's sessions)
 -- ARGV: turn_id str, model str ('' = the turn never began: book nothing), prompt_tokens int,
 --       completion_tokens int, cached_tokens int (of the prompt), reasoning_tokens int (of the completion),
 --       usage_ttl int (s), session_id str,
 --       stored str (what the seal says is, '' where the turn never began or nobody knows),
---       account_ttl int (s, 0 where nothing is counted)
+--       account_ttl int (s, 0 where nothing is counted), currency str, nanos int (what it has cost, -1 = unknown)
 -- Returns 1 booked | 0 settled before, or never reserved
 -- include account
 local held = redis.call('HGET', reserved, turn_id)
 if not held then return 0 end
-redis.call('HDEL', reserved, turn_id)
+local money = tonumber(redis.call('HGET', reserved, '$' .. turn_id) or nil)
+redis.call('HDEL', reserved, turn_id, '$' .. turn_id)
 if redis.call('ZREM', running, turn_id) == 1 then
-  local turns, tokens = string.match(redis.call('GET', sum) or '', '^(%d+) (%d+)$')
+  local turns, tokens, reserved_cost = string.match(redis.call('GET', sum) or '', '^(%d+) (%d+) ?(%d*)$')
   if turns then
     local left = string.format('%.0f %.0f', turns - 1, tokens - (tonumber(held) or 0))
+    local nanos_left = (tonumber(reserved_cost) or 0) - (money or 0)
+    if nanos_left > 0 then left = left .. string.format(' %.0f', nanos_left) end
     redis.call('SET', sum, left, 'KEEPTTL')
   end
 end
@@ -42,10 +46,14 @@ redis.call('HINCRBY', usage, 'prompt_tokens ' .. model, prompt_tokens)
 redis.call('HINCRBY', usage, 'completion_tokens ' .. model, completion_tokens)
 if cached_tokens > 0 then redis.call('HINCRBY', usage, 'cached_tokens ' .. model, cached_tokens) end
 if reasoning_tokens > 0 then redis.call('HINCRBY', usage, 'reasoning_tokens ' .. model, reasoning_tokens) end
+if nanos >= 0 then redis.call('HINCRBY', usage, 'priced_turns ' .. model, 1) end
+if nanos > 0 then redis.call('HINCRBY', usage, 'cost:' .. currency .. ' ' .. model, string.format('%.0f', nanos)) end
 redis.call('EXPIRE', usage, usage_ttl)
 
 local tokens = prompt_tokens + completion_tokens
 if (tonumber(held) or 0) <= 0 or tokens == 0 then return 1 end
+-- Of what nobody knows the cost of, a budget in money is charged what was reserved.
+local spent = money and (nanos >= 0 and nanos or money) or 0
 
 -- A period's counter expires with the period (UTC), and that is all that resets it.
 local seconds = tonumber(redis.call('TIME')[1])
@@ -58,12 +66,18 @@ while month_ends <= today do
   number = number % 12 + 1
   if number == 1 then year = year + 1 end
 end
+month_ends = month_ends * 86400
+local day_ends = (today + 1) * 86400
 local periods = {
-  {month, month_ends * 86400}, {day, (today + 1) * 86400}, {minute, (math.floor(seconds / 60) + 1) * 60},
+  {month, tokens, month_ends}, {day, tokens, day_ends},
+  {minute, tokens, (math.floor(seconds / 60) + 1) * 60},
+  {month_spent, spent, month_ends}, {day_spent, spent, day_ends},
 }
 for _, period in ipairs(periods) do
-  local counter, second = unpack(period)
-  redis.call('INCRBY', counter, tokens)
-  if redis.call('PTTL', counter) < 0 then redis.call('PEXPIREAT', counter, second * 1000) end
+  local counter, amount, second = unpack(period)
+  if amount > 0 then
+    redis.call('INCRBY', counter, string.format('%.0f', amount))
+    if redis.call('PTTL', counter) < 0 then redis.call('PEXPIREAT', counter, second * 1000) end
+  end
 end
 return 1

@@ -1,0 +1,74 @@
+"""What the ledger tells of a principal: usage by day and model, and how its budgets stand. No I/O here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+# The field of a day's hash that has the nanos: this, the currency, and the model.
+_COST: Final = "cost:"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a principal's turns of one day and model have used.
+
+    `cost` has the nanos by currency, of the `priced` turns: what the others have cost nobody knows.
+    """
+
+    date: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    turns: int
+    cost: dict[str, int]
+    priced: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Used tokens and the end of the period (s since 1970), per period; reserved by running turns.
+
+    Money, in nanos, the same way.
+    """
+
+    used: dict[str, int]
+    resets_at: dict[str, int]
+    reserved: int
+    spent: dict[str, int]
+    money_reserved: int
+
+
+def by_model(date: str, fields: dict[bytes, bytes]) -> list[Usage]:
+    counts: dict[str, dict[str, int]] = {}
+    for field, value in fields.items():
+        what, _, model = field.decode().partition(" ")
+        counts.setdefault(model, {})[what] = int(value)
+    return [
+        Usage(
+            date,
+            model,
+            count.get("prompt_tokens", 0),
+            count.get("completion_tokens", 0),
+            count.get("cached_tokens", 0),
+            count.get("reasoning_tokens", 0),
+            count.get("turns", 0),
+            {name.removeprefix(_COST): nanos for name, nanos in count.items() if name.startswith(_COST)},
+            count.get("priced_turns", 0),
+        )
+        for model, count in sorted(counts.items())
+    ]
+
+
+def ends_of_periods(now: datetime) -> dict[str, int]:
+    """When the periods that hold `now` end, in seconds since 1970; settle.lua has the same rule."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return {
+        "minute": int(now.timestamp()) // 60 * 60 + 60,
+        "day": int((midnight + timedelta(days=1)).timestamp()),
+        "month": int(month.timestamp()),
+    }
