@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test quick check fmt lock fault attack clients mutants simulate bench docs clean
+.PHONY: help setup run serve test quick check fmt lock fault attack clients mutants simulate bench docs rolling clean
 
 # Modules of tests are compiled once, not by each process that runs them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -56,8 +56,12 @@ simulate: $(VENV)/.stamp-test ## a minute of simulated histories; says which one
 bench: $(VENV)/.stamp-test ## measure; prints the figures of docs/performance.md
 	$(BIN)/python -m tests.load
 
-docs: $(VENV)/.stamp-test ## write the generated part of docs/api.md
+rolling: ## replace the replicas of docker compose by the newly built image, cutting nothing
+	sh deploy/compose/rolling.sh
+
+docs: $(VENV)/.stamp-test ## write what is generated of docs/api.md and deploy/k8s
 	$(BIN)/python -m tests.docs.reference --write
+	$(BIN)/python -m tests.deploy.prometheusrule --write
 
 # Needs uv (https://docs.astral.sh/uv/). Without hashes or with other versions nothing installs.
 lock: ## renew the lock files from pyproject.toml

@@ -9,6 +9,18 @@ name=${UPSTREAM_NAME:-service}
 conf=${NGINX_CONF:-/etc/nginx/nginx.conf}
 folder=${NGINX_FOLDER:-/tmp}
 
+# Keys and answers must not cross a network in the clear: deploy/compose/tls.yml, or a balancer in front.
+case ${HTTP_BIND:-127.0.0.1} in
+    127.* | localhost | ::1 | "[::1]") ;;
+    *)
+        if [ "${CHAT_ENV:-local}" = production ] && [ "${HTTP_BEHIND_TLS:-no}" != yes ]; then
+            echo "nginx: production does not publish plain HTTP on $HTTP_BIND: use HTTPS_BIND with" \
+                "deploy/compose/tls.yml, or say HTTP_BEHIND_TLS=yes where a balancer with TLS is in front." >&2
+            exit 1
+        fi
+        ;;
+esac
+
 addresses() {
     getent ahostsv4 "$name" | awk '{ print $1 }' | sort -u
 }

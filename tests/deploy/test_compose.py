@@ -97,6 +97,36 @@ def test_opening_tls_to_the_outside_does_not_open_the_plain_port() -> None:
     assert service("nginx", HTTPS_BIND="0.0.0.0")["ports"] == ["127.0.0.1:8080:8080"]
 
 
+@pytest.mark.parametrize(
+    ("environment", "refused"),
+    [
+        ({"CHAT_ENV": "production", "HTTP_BIND": "0.0.0.0"}, True),
+        ({"CHAT_ENV": "production", "HTTP_BIND": "10.0.0.5"}, True),
+        ({"CHAT_ENV": "production", "HTTP_BIND": "0.0.0.0", "HTTP_BEHIND_TLS": "yes"}, False),
+        ({"CHAT_ENV": "production", "HTTP_BIND": "127.0.0.1"}, False),
+        ({"CHAT_ENV": "local", "HTTP_BIND": "0.0.0.0"}, False),
+    ],
+    ids=str,
+)
+def test_production_publishes_no_plain_http(
+    tmp_path: Path, environment: dict[str, str], refused: bool
+) -> None:
+    given = service("nginx", **environment)["environment"]
+    assert {name: given[name] for name in environment} == environment
+    (tmp_path / "getent").write_text("#!/bin/sh\nkill -TERM $PPID\n")  # it got as far as asking for replicas
+    (tmp_path / "getent").chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(ROOT / "deploy/nginx/start.sh")],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **given},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert ("production does not publish plain HTTP" in done.stderr) is refused
+    assert (done.returncode == 1) is refused
+
+
 def test_redis_is_reached_by_the_replicas_alone() -> None:
     assert document()["networks"]["store"] == {"internal": True}
     assert {name for name in NAMED if "store" in service(name)["networks"]} == {"redis", "service"}

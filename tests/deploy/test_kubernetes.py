@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ import yaml
 from service.config.loading import NAMES
 from service.config.settings import Settings
 from service.serving.http_server import grace_seconds
+from tests.deploy import prometheusrule
 from tests.support.running import ROOT
 
 K8S = ROOT / "deploy" / "k8s"
 KUSTOMIZATION = yaml.safe_load((K8S / "kustomization.yaml").read_text())
 #: kinds that custom resource definitions bring; no schema of them ships with Kubernetes
-CUSTOM = {"ServiceMonitor"}
+CUSTOM = {"ServiceMonitor", "PrometheusRule"}
 
 
 def load(name: str) -> Any:
@@ -37,8 +40,12 @@ def container(pod: Any) -> Any:
 
 @pytest.fixture
 def config() -> dict[str, str]:
-    found: dict[str, str] = load("configmap.yaml")["data"]
-    return found
+    """The settings of the ConfigMap that kustomize makes: name=value, as it reads them."""
+    [generator] = KUSTOMIZATION["configMapGenerator"]
+    assert generator["name"] == "chat-settings"
+    [file] = generator["envs"]
+    lines = [line for line in (K8S / file).read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
 
 
 @pytest.mark.parametrize("name", [*KUSTOMIZATION["resources"], "secret.example.yaml"])
@@ -50,11 +57,64 @@ def test_each_manifest_is_valid(name: str) -> None:
 
 
 def test_the_kustomization_names_every_manifest() -> None:
-    others = {"kustomization.yaml", "secret.example.yaml", "prometheus-adapter.yaml"}
+    others = {
+        "kustomization.yaml",
+        "secret.example.yaml",
+        "prometheus-adapter.yaml",
+        "settings.env",
+        "gateway.yaml",
+    }
     assert {file.name for file in K8S.glob("*")} - others == set(KUSTOMIZATION["resources"])
     for name in KUSTOMIZATION["resources"]:
         if name != "namespace.yaml":
             assert load(name)["metadata"]["namespace"] == KUSTOMIZATION["namespace"]
+
+
+def test_a_changed_setting_makes_new_pods(container: Any) -> None:
+    """The generator's name has a hash of the content behind it, and the reference follows."""
+    assert container["envFrom"] == [{"configMapRef": {"name": "chat-settings"}}]
+    assert "generatorOptions" not in KUSTOMIZATION
+
+
+def test_the_operators_rules_are_those_of_the_files() -> None:
+    assert prometheusrule.FILE.read_text() == prometheusrule.document()
+    groups = yaml.safe_load(prometheusrule.FILE.read_text())["spec"]["groups"]
+    assert {"chat-objectives", "chat-availability-alerts"} <= {group["name"] for group in groups}
+
+
+def test_a_gateway_leads_where_the_ingress_does() -> None:
+    gateway, route = yaml.safe_load_all((K8S / "gateway.yaml").read_text())
+    ingress = load("ingress.yaml")["spec"]
+    assert route["spec"]["parentRefs"] == [{"name": gateway["metadata"]["name"]}]
+    assert [rule["host"] for rule in ingress["rules"]] == route["spec"]["hostnames"]
+    assert gateway["spec"]["listeners"][0]["hostname"] in route["spec"]["hostnames"]
+    assert gateway["spec"]["listeners"][0]["tls"]["certificateRefs"] == [
+        {"name": ingress["tls"][0]["secretName"]}
+    ]
+    service = load("service.yaml")
+    [backend] = route["spec"]["rules"][0]["backendRefs"]
+    assert backend["name"] == service["metadata"]["name"]
+    assert backend["port"] in {port["port"] for port in service["spec"]["ports"]}
+
+
+def test_a_collector_in_the_monitoring_namespace_can_be_reached() -> None:
+    rules = load("networkpolicy.yaml")["spec"]["egress"]
+    assert [rule["to"] for rule in rules if rule["ports"] == [{"protocol": "TCP", "port": 4318}]]
+
+
+def test_the_systemd_unit_gives_a_drain_its_time_and_has_settings_that_exist() -> None:
+    text = (ROOT / "deploy/systemd/chat.service").read_text()
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read_string(text)
+    assert float(unit["Service"]["TimeoutStopSec"]) > grace_seconds(
+        Settings(_env_file=None, drain_delay_seconds=5)
+    )
+    assert unit["Service"]["KillMode"] == "mixed"
+    assert int(unit["Service"]["LimitNOFILE"]) >= 4_256
+    assert set(re.findall(r"\b(CHAT_\w+)=", text)) <= set(NAMES.values())
+    for secret in re.findall(r"^LoadCredential=(\w+):", text, re.M):
+        assert secret.upper() in NAMES.values()
 
 
 def test_the_pod_may_do_nothing_but_serve(pod: Any, container: Any) -> None:
@@ -168,5 +228,5 @@ def test_no_secret_is_committed() -> None:
     assert "secret.example.yaml" not in KUSTOMIZATION["resources"]
 
 
-def test_files_are_yaml_only() -> None:
-    assert {file.suffix for file in Path(K8S).iterdir()} == {".yaml"}
+def test_files_are_yaml_and_the_settings() -> None:
+    assert {file.name for file in Path(K8S).iterdir() if file.suffix != ".yaml"} == {"settings.env"}

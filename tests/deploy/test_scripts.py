@@ -177,3 +177,68 @@ def test_redis_does_not_start_with_a_password_that_is_none(
     _, error = process.communicate(timeout=10)
     assert process.returncode == 1
     assert sentence in error.decode()
+
+
+_DOCKER = """
+echo "$*" >> "$LOG"
+case "$*" in
+    "compose ps -q service") cat "$RUNNING" ;;
+    *"--scale service=4"*) printf 'c\\nd\\n' >> "$RUNNING" ;;
+    inspect*) cat "$HEALTH" ;;
+esac
+"""
+
+
+@pytest.fixture
+def roll(tmp_path: Path, path: Path) -> Callable[[str], tuple[int, list[str], str]]:
+    """Run rolling.sh with a docker that notes what it is asked; gives its status, that, and its words."""
+
+    def run(health: str) -> tuple[int, list[str], str]:
+        stub(path, "docker", _DOCKER)
+        stub(path, "sleep", "exit 0")
+        log, running = tmp_path / "asked", tmp_path / "running"
+        log.touch()
+        running.write_text("a\nb\n")
+        (tmp_path / "health").write_text(health)
+        done = subprocess.run(
+            ["sh", str(DEPLOY / "compose" / "rolling.sh")],
+            env={
+                "PATH": f"{path}:/usr/bin:/bin",
+                "LOG": str(log),
+                "RUNNING": str(running),
+                "HEALTH": str(tmp_path / "health"),
+                "ROLLING_SECONDS": "3",
+            },
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        return done.returncode, log.read_text().splitlines(), done.stderr
+
+    return run
+
+
+def test_rolling_lets_the_old_replicas_go_when_the_new_ones_are_healthy(
+    roll: Callable[[str], tuple[int, list[str], str]],
+) -> None:
+    status, asked, _ = roll("healthy\n" * 4)
+    assert status == 0
+    assert [line for line in asked if not line.startswith(("inspect", "compose ps"))] == [
+        "compose build service",
+        "compose up -d --no-deps --no-recreate --scale service=4 service",
+        "stop --time 90 a",
+        "rm a",
+        "stop --time 90 b",
+        "rm b",
+        "compose up -d --no-deps --no-recreate --scale service=2 service",
+    ]
+
+
+def test_rolling_keeps_the_old_replicas_where_the_new_ones_do_not_come(
+    roll: Callable[[str], tuple[int, list[str], str]],
+) -> None:
+    status, asked, said = roll("healthy\nhealthy\nstarting\nstarting\n")
+    assert status == 1
+    assert "the old ones serve on" in said
+    assert not any(line.startswith(("stop", "rm")) for line in asked)
