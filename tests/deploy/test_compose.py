@@ -113,8 +113,10 @@ def test_production_publishes_no_plain_http(
 ) -> None:
     given = service("nginx", **environment)["environment"]
     assert {name: given[name] for name in environment} == environment
-    (tmp_path / "getent").write_text("#!/bin/sh\nkill -TERM $PPID\n")  # it got as far as asking for replicas
-    (tmp_path / "getent").chmod(0o755)
+    # Where it goes on it asks for replicas, of which there are none, and waits.
+    for name, script in {"getent": "exit 2", "sleep": "kill -TERM $PPID"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
     done = subprocess.run(
         ["sh", str(ROOT / "deploy/nginx/start.sh")],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin", **given},
