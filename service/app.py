@@ -74,7 +74,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Raises SettingsError where a setting makes no sense."""
     settings = settings or load_settings()
     logs.configure(settings)
-    catalogue = load_catalogue(settings.models_file, settings.model, settings.on_takeover)
+    catalogue = load_catalogue(
+        settings.models_file, settings.model, settings.on_takeover, settings.title_model
+    )
     tracing.configure(settings, __version__)
 
     @asynccontextmanager

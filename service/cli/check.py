@@ -44,7 +44,7 @@ def check_models(settings: Settings) -> None:
         from service.upstream.models import load_catalogue
 
         try:
-            load_catalogue(settings.models_file, settings.model, settings.on_takeover)
+            load_catalogue(settings.models_file, settings.model, settings.on_takeover, settings.title_model)
         except SettingsError as error:
             return str(error)
         return ""

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
 
     # Models and upstream
     model: str | None = None
+    title_model: str | None = None
     models_file: Path | None = None
     on_takeover: Literal["restart", "continue"] = "restart"
     groq_api_key: SecretStr | None = Field(None, validation_alias="GROQ_API_KEY")
@@ -163,6 +164,7 @@ class Settings(BaseSettings):
         "redis_url",
         "redis_password",
         "model",
+        "title_model",
         "models_file",
         "groq_api_key",
         "groq_base_url",

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from service.money import Amount
+from service.money import NANOS, Amount
 from service.store.turn_records import Turn
-from service.usage import NAMES, Count, told
+from service.telemetry import metrics
+from service.usage import NAMES, Count, detail, told
 
 _COST: Final = "cost "
 
@@ -58,3 +59,16 @@ def _any(count: Count) -> bool:
 def usage(turn: Turn, tokens: int, reported: Count | None = None) -> dict[str, Any]:
     """The same as clients are told."""
     return told(billed(turn, tokens, reported))
+
+
+def count(model: str, usage: dict[str, Any], cost: Amount | None) -> None:
+    """What was used and what it cost, in this worker's metrics."""
+    for direction, name in (("input", "prompt_tokens"), ("output", "completion_tokens")):
+        metrics.tokens.labels(direction=direction).inc(usage[name])
+        metrics.model_tokens.labels(model=model, direction=direction).inc(usage[name])
+    metrics.cached_tokens.labels(model=model).inc(detail(usage, "cached_tokens"))
+    metrics.reasoning_tokens.labels(model=model).inc(detail(usage, "reasoning_tokens"))
+    if cost is None:
+        metrics.unpriced_turns.labels(model=model).inc()
+    elif cost.nanos:
+        metrics.cost.labels(model=model, currency=cost.currency).inc(cost.nanos / NANOS)

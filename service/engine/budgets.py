@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from service.config.settings import Settings
+from service.engine import billing
 from service.engine.charging import Charging, charged
 from service.engine.context import Contexts
 from service.engine.sends import OwnLimits, Send
 from service.engine.storage import Storage
 from service.errors import ServiceError
-from service.money import decimal
+from service.money import Amount, decimal
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.ledger_records import Standing
 from service.store.send_admission import AdmitResult, SendAdmission, SessionSnapshot
@@ -28,6 +29,7 @@ from service.store.turn_records import Begin, Begun, Turn, TurnRef
 from service.store.windows import Charge
 from service.telemetry import metrics
 from service.upstream.models import Model
+from service.usage import Count, told
 
 # A turn that has just ended gives its place back within a round trip; its reader may be faster.
 _SECOND_LOOK_SECONDS: Final = 0.1
@@ -35,6 +37,8 @@ _SECOND_LOOK_SECONDS: Final = 0.1
 _KEPT: Final = ("sessions", "bytes")
 # Turns in a queue are looked at once per lease, half a second later at worst.
 _QUEUED_LEASES: Final = 2
+# Tokens, or nanos, a day that no principal reaches.
+_NO_BOUND: Final = 2**52
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,21 @@ class Budgets:
     async def settle(self, turn: Turn, model: str, usage: dict[str, Any]) -> bool:
         """Book what an ended turn has used, cost and keeps. True for the one call that has booked it."""
         return await self._ledger.settle(turn.ref, model, usage, turn.stored, turn.cost, self.currency)
+
+    async def book_apart(self, ref: TurnRef, model: Model, spent: Count) -> None:
+        """A call that is of no turn, as one that was over at once; no budget refuses it, but it counts."""
+        usage, price = told(spent), model.price
+        cost = Amount(price.nanos(spent), price.currency) if price else None
+        billing.count(model.id, usage, cost)
+        standing = await self.standing(ref.principal)
+        bounds = Bounds(
+            day=_NO_BOUND if any(standing.used.values()) else 0,
+            day_money=_NO_BOUND if any(standing.spent.values()) else 0,
+            currency=self.currency,
+            price=price,
+        )
+        await self._ledger.reserve(ref, spent["prompt_tokens"], spent["completion_tokens"], bounds)
+        await self._ledger.settle(ref, model.id, usage, "", cost, self.currency)
 
     async def unsettled(self, refs: Sequence[TurnRef]) -> list[TurnRef]:
         """Those of one principal's turns whose usage nobody has booked yet."""

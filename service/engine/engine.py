@@ -33,6 +33,7 @@ from service.engine.session_watch import SessionWatches
 from service.engine.stopping import Stops
 from service.engine.storage import Storage
 from service.engine.tail_cache import FAREWELL_SECONDS, TailCaches
+from service.engine.titles import Titles
 from service.errors import ServiceError
 from service.parts import Part
 from service.store.connection.notifications_cluster import make_notifications
@@ -84,10 +85,21 @@ class Engine:
             self.governor,
             self.sealer,
         )
+        self._titles = Titles(
+            catalogue.titles,
+            upstream,
+            store,
+            self.storage,
+            self.budgets,
+            self.tokens,
+            self.governor,
+            self._background,
+        )
         self._booking = Booking(store, self.budgets)
         self.running = Running(
             store,
             runner,
+            self._titles,
             self.tails,
             self.budgets,
             self._booking,
@@ -129,6 +141,7 @@ class Engine:
         """Take no turn over from now on, and begin none where the whole replica goes."""
         self.beginning.closed = self.beginning.closed or refuse
         self.running.closed = True
+        self._titles.close()
         self.watches.close()
 
     @property

@@ -79,6 +79,7 @@ class Live:
         self.deadline: tuple[float, str] | None = None
         self.failing_since: float | None = None
         self.ending = False  # it is being sealed
+        self.outcome = ""  # the state in which it was sealed here
         self.urgent = False  # what is pending must not wait for a window
         self.model: Model | None = None
         self.gate: Gate | None = None

@@ -18,6 +18,7 @@ from service.engine.budgets import Budgets
 from service.engine.live import Live
 from service.engine.runner import Runner
 from service.engine.tail_cache import TailCache, TailCaches
+from service.engine.titles import Titles
 from service.errors import StoreUnavailable
 from service.events import Event
 from service.store.store import Store
@@ -33,6 +34,7 @@ class Running:
         self,
         store: Store,
         runner: Runner,
+        titles: Titles,
         tails: TailCaches,
         budgets: Budgets,
         booking: Booking,
@@ -42,6 +44,7 @@ class Running:
     ) -> None:
         self._store = store
         self._runner = runner
+        self._titles = titles
         self._tails = tails
         self._budgets = budgets
         self._booking = booking
@@ -92,6 +95,7 @@ class Running:
             if turn.epoch > 1:
                 await self._inherit(live)
             following = await self._runner.run(live)
+            self._titles.after(live)
         except StoreUnavailable:
             log.warning("turn.left", turn=turn.ref.turn_id, reason="store", action="its lease lapses")
         finally:

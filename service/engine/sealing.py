@@ -24,7 +24,6 @@ from service.engine.exchanges import said_before
 from service.engine.live import Answer, Live
 from service.engine.tail_cache import TailCaches
 from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
-from service.money import NANOS
 from service.store import log as codes
 from service.store.log import Append
 from service.store.messages import Message
@@ -182,7 +181,7 @@ class Sealer:
         if sealed.outcome == "LOST":
             return await self.lose(live)
         if sealed.outcome == "SEALED":
-            turn.stored = sealed.stored
+            turn.stored, live.outcome = sealed.stored, state
             if live.shown:
                 live.is_shown()
             if live.feed is not None:
@@ -261,17 +260,7 @@ class Sealer:
         seconds = max(0.0, time.time() - turn.created / 1000)
         metrics.turns_ended.labels(outcome=state).inc()
         metrics.turn_duration.labels(outcome=state).observe(seconds)
-        metrics.tokens.labels(direction="input").inc(usage["prompt_tokens"])
-        metrics.tokens.labels(direction="output").inc(usage["completion_tokens"])
-        metrics.model_tokens.labels(model=model, direction="input").inc(usage["prompt_tokens"])
-        metrics.model_tokens.labels(model=model, direction="output").inc(usage["completion_tokens"])
-        cached, reasoning = detail(usage, "cached_tokens"), detail(usage, "reasoning_tokens")
-        metrics.cached_tokens.labels(model=model).inc(cached)
-        metrics.reasoning_tokens.labels(model=model).inc(reasoning)
-        if turn.cost is None:
-            metrics.unpriced_turns.labels(model=model).inc()
-        elif turn.cost.nanos:
-            metrics.cost.labels(model=model, currency=turn.cost.currency).inc(turn.cost.nanos / NANOS)
+        billing.count(model, usage, turn.cost)
         log.info(
             "turn.ended",
             **origin(turn),
@@ -285,8 +274,8 @@ class Sealer:
             seconds=round(seconds, 3),
             input_tokens=usage["prompt_tokens"],
             output_tokens=usage["completion_tokens"],
-            cached_tokens=cached,
-            reasoning_tokens=reasoning,
+            cached_tokens=detail(usage, "cached_tokens"),
+            reasoning_tokens=detail(usage, "reasoning_tokens"),
             **cost_fields(turn.cost),
             **{name: value for name, value in told.items() if value is not None},
         )

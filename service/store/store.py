@@ -19,6 +19,7 @@ from service.store.log import Log
 from service.store.pacing import Pacing
 from service.store.send_admission import SendAdmission
 from service.store.sessions import Sessions
+from service.store.titles import Titles
 from service.store.turns import Turns
 from service.store.versions import Versions
 from service.store.windows import Windows
@@ -39,6 +40,7 @@ class Store:
         self.forks = Forks(self.client, self.scripts, self.keys, settings, self.images)
         self.clock = Clock(self.client)
         self.turns = Turns(self.client, self.scripts, self.keys, settings, self.clock)
+        self.titles = Titles(self.scripts, self.keys)
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
         self.credentials = Credentials(self.client, self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)

@@ -286,6 +286,7 @@ OPERATIONS: Final = (
     "subscribe",
     "tail",
     "time",
+    "title_session",
     "turns",
     "unavailable",
     "update_session",

@@ -99,9 +99,16 @@ class Model:
 
 
 class Catalogue:
-    """All models by id and alias, the default one, and the currency of their prices."""
+    """All models by id and alias, the default one, the one that finds titles, if any, and the currency of
+    their prices."""
 
-    def __init__(self, models: list[Model], default: str | None = None, currency: str = "USD") -> None:
+    def __init__(
+        self,
+        models: list[Model],
+        default: str | None = None,
+        currency: str = "USD",
+        titles: str | None = None,
+    ) -> None:
         self.currency = currency
         if not models:
             raise SettingsError("CHAT_MODELS_FILE: the file names no model; add a [[models]] table.")
@@ -119,6 +126,9 @@ class Catalogue:
         if default is not None and default not in self._names:
             raise SettingsError(f"CHAT_MODEL: {default!r} is none of {', '.join(self._names)}.")
         self.default = self._names[default] if default else models[0]
+        if titles is not None and titles not in self._names:
+            raise SettingsError(f"CHAT_TITLE_MODEL: {titles!r} is none of {', '.join(self._names)}.")
+        self.titles = self._names[titles] if titles else None
 
     def __iter__(self) -> Any:
         return iter(self._models.values())
@@ -206,7 +216,10 @@ def _model(table: dict[str, Any], on_takeover: Literal["restart", "continue"], c
 
 
 def load_catalogue(
-    path: Path | None, default: str | None, on_takeover: Literal["restart", "continue"] = "restart"
+    path: Path | None,
+    default: str | None,
+    on_takeover: Literal["restart", "continue"] = "restart",
+    titles: str | None = None,
 ) -> Catalogue:
     """Read the catalogue. Raises SettingsError with a sentence that says how to mend the file."""
     try:
@@ -221,4 +234,4 @@ def load_catalogue(
     currency = document.get("currency", "USD")
     if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
         raise SettingsError(f"CHAT_MODELS_FILE: currency {currency!r} is no code of three letters, like USD.")
-    return Catalogue([_model(table, on_takeover, currency) for table in tables], default, currency)
+    return Catalogue([_model(table, on_takeover, currency) for table in tables], default, currency, titles)

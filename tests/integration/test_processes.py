@@ -333,6 +333,7 @@ def test_the_directory_of_metrics_that_a_killed_master_left_is_removed_by_the_ne
         ({"CHAT_PORT": "many"}, ["CHAT_PORT"]),
         ({"CHAT_PORT": "many", "CHAT_WORKERS": "0"}, ["CHAT_PORT", "CHAT_WORKERS"]),
         ({"CHAT_MODEL": "no-such-model"}, ["CHAT_MODEL"]),
+        ({"CHAT_TITLE_MODEL": "no-such-model"}, ["CHAT_TITLE_MODEL"]),
         ({"CHAT_ENV": "production", "GROQ_API_KEY": "gsk_x"}, ["CHAT_REDIS_URL"]),
     ],
 )
