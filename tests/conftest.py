@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from typing import Any
 
 import hypothesis
 import pytest
 import redis
+import redis.utils
 from hypothesis import HealthCheck
 
 from tests.double import Double, create_double, running
@@ -21,6 +23,9 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+# redis-py reads its own version from a file for each connection: 2 ms of each test.
+setattr(redis.utils, "get_lib_version", cache(redis.utils.get_lib_version))  # noqa: B010 - it is meant
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +47,11 @@ def store(redis_server: RedisServer) -> Iterator[redis.Redis]:
     yield client
     lasting = {"chat:turns:deadlines", "chat:secret"}
     others = [key for key in client.scan_iter("*") if not key.startswith("chat:{credentials}")]
-    left = [key for key in others if key not in lasting and client.ttl(key) == -1]
+    seconds = client.pipeline(transaction=False)
+    for key in others:
+        seconds.ttl(key)
+    ends = zip(others, seconds.execute(), strict=True)
+    left = [key for key, end in ends if end == -1 and key not in lasting]
     client.flushall()
     client.close()
     assert left == [], "these keys would stay for ever"
