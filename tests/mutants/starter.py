@@ -38,7 +38,7 @@ _LIBRARIES: Final = (
     "prometheus_client",
     "pydantic_settings",
     "pytest_asyncio.plugin",
-    "pytest_cov.plugin",
+    "slipcover.pytest_plugin",
     "pytest_randomly",
     "pytest_timeout",
     "redis.asyncio",
