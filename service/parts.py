@@ -201,6 +201,32 @@ def folded(messages: Iterable[Chat]) -> list[dict[str, Any]]:
     return [_without_plain_parts(record) for record in found if _says_something(record)]
 
 
+def arranged(
+    before: Sequence[Part], messages: Iterable[Chat]
+) -> tuple[list[Part], list[tuple[str, list[Part]]]]:
+    """Chat messages behind an answer: what it is with those that go on with it, and who says what then.
+
+    As `folded`, but calls stay that have no result yet, and so does what the system says.
+    """
+    first = exchange = _Exchange.of(before) if before else None
+    found: list[tuple[str, list[Part] | _Exchange]] = []
+    for message in messages:
+        role, content = message["role"], message.get("content") or ""
+        if role == "tool":
+            assert exchange is not None, "its call comes before it"
+            exchange.answer(message["tool_call_id"], content)
+        elif role == "assistant":
+            if exchange is None or not exchange.goes_on:
+                exchange = _Exchange()
+                found.append((role, exchange))
+            exchange.add([*_of_content(content), *map(_call_part, message.get("tool_calls") or ())])
+        else:
+            exchange = None
+            found.append((role, _of_content(content)))
+    said = [(role, one.parts() if isinstance(one, _Exchange) else one) for role, one in found]
+    return first.parts() if first is not None else [], [(role, one) for role, one in said if one]
+
+
 class _Exchange:
     """An answer's rounds while messages tell of them, in time that grows with their number and no faster."""
 
@@ -208,6 +234,16 @@ class _Exchange:
         self._said: list[list[Part]] = []
         self._results: list[dict[str, Part]] = []  # of each round, by the call
         self._rounds_of: dict[str, list[int]] = {}  # by the call: the rounds that have it, the newest last
+
+    @classmethod
+    def of(cls, whole: Sequence[Part]) -> _Exchange:
+        exchange = cls()
+        for one in rounds(whole):
+            exchange.add([part for part in one if part["type"] != RESULT])
+            for part in one:
+                if part["type"] == RESULT:
+                    exchange._results[-1][part["tool_call_id"]] = part
+        return exchange
 
     @property
     def goes_on(self) -> bool:

@@ -146,6 +146,7 @@ ITEMS: Final = {
     "has_more": False,
 }
 DELETED: Final = {"id": _RESPONSE_ID, "object": "response", "deleted": True}
+ITEM_BODIES: Final = {"message": {"items": [{"role": "user", "content": _ASKED}]}}
 CONVERSATION_BODIES: Final = {"tagged": {"metadata": {"topic": "the sky"}}}
 CONVERSATION: Final = {
     "id": "conv_01m82xqzhyhm01djtgpydnpmtb",

@@ -74,6 +74,9 @@ PARAMETERS: Final[dict[str, Schema]] = {
         "query", "limit", "items, at most 100 (20)", {**NUMBER, "minimum": 1, "maximum": 100}
     ),
     "order_items": _given("query", "order", "desc (newest first) or asc", one_of("desc", "asc")),
+    "include_items": _given(
+        "query", "include", "accepted; there is nothing more to include", {"type": "array", "items": TEXT}
+    ),
     "after_item": _given("query", "after", "the id of the last item of the page before", TEXT),
     "stream": _given("query", "stream", "true: as events", one_of("true", "false")),
     "starting_after": _given(

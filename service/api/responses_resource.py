@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final
 
 from fastapi import Request
@@ -35,6 +36,9 @@ from service.store.turn_records import Turn, TurnRef
 _PAGE: Final = 20
 _TOP: Final = 100
 
+# An id of a message that we have made: its items are told apart by numbers.
+_OWN_ID: Final = re.compile(r"m_[0-9a-z]{26}")
+
 ITEMS: Final = plain("Items", examples.ITEMS, "A page")
 ITEM_PAGE: Final = ("limit_items", "after_item", "order_items")
 DELETED: Final = plain("Deleted", examples.DELETED, "Deleted")
@@ -44,20 +48,30 @@ def stored_items(session_id: str, message: Message, turn_id: str | None = None) 
     """A message of a session as items. Those of an answer have the ids that its stream gave them.
 
     Of an answer of several turns those of the last round have the ids of the first turn, or of `turn_id`; in
-    earlier rounds the numbers go on.
+    earlier rounds the numbers go on. Where no turn brought it they are numbered in order.
     """
+    return [item for item, _ in placed_items(session_id, message, message.whole, turn_id)]
+
+
+def placed_items(
+    session_id: str, message: Message, whole: list[Part], turn_id: str | None = None
+) -> list[tuple[dict[str, Any], list[Part]]]:
+    """The same, each with those parts of the message that it is made of."""
     status = "completed" if message.state == "completed" else "incomplete"
-    if message.role != "assistant" or not message.turn_id:
+    if message.role != "assistant" or not _OWN_ID.fullmatch(message.id):
         item = message_item(f"msg_{message.id}", message.role, message.content, status)
         if message.role == "user" and message.parts:
             item["content"] = [_shown(session_id, part) for part in message.parts]
-        return [item]
+        return [(item, whole)]
     turn_id = turn_id or ids.turn_id_of(message.id)
-    *earlier, last = parts.rounds(message.whole) or [[]]
+    rounds = parts.rounds(whole) or [[]]
     numbers: dict[Kind, int] = {}
-    newest = _round(session_id, turn_id, last, status, numbers)
-    before = [_round(session_id, turn_id, one, "completed", numbers) for one in earlier]
-    return [item for one in [*before, newest] for item in one]
+    places = [*range(len(rounds))] if not message.turn_id else [len(rounds) - 1, *range(len(rounds) - 1)]
+    found = {}
+    for place in places:
+        of_round = status if place == len(rounds) - 1 else "completed"
+        found[place] = _round(session_id, turn_id, rounds[place], of_round, numbers)
+    return [one for place in sorted(found) for one in found[place]]
 
 
 def _shown(session_id: str, part: Part) -> dict[str, Any]:
@@ -70,7 +84,7 @@ def _shown(session_id: str, part: Part) -> dict[str, Any]:
 
 def _round(
     session_id: str, turn_id: str, said: list[Part], status: str, numbers: dict[Kind, int]
-) -> list[dict[str, Any]]:
+) -> list[tuple[dict[str, Any], list[Part]]]:
     """The items of one round. `numbers`: how many of each kind there are already."""
 
     def item_id(kind: Kind) -> str:
@@ -78,13 +92,18 @@ def _round(
         numbers[kind] = number + 1
         return public_id(kind, session_id, turn_id, number)
 
-    items = []
-    text = parts.text_of([part for part in said if part["type"] != parts.RESULT])
+    items: list[tuple[dict[str, Any], list[Part]]] = []
+    words = [part for part in said if part["type"] not in (parts.RESULT, parts.CALL)]
     calls = [part for part in said if part["type"] == parts.CALL]
+    text = parts.text_of(words)
     if text or not calls:
-        items.append(message_item(item_id("msg"), "assistant", text, status))
-    items += [call_item(item_id("fc"), parts.chat_call(part), status) for part in calls]
-    return items + [output_item(item_id("fco"), part) for part in said if part["type"] == parts.RESULT]
+        items.append((message_item(item_id("msg"), "assistant", text, status), words))
+    for call in calls:
+        # With a call goes its result: a model is told of neither without the other.
+        of_call = [part for part in said if part is call or part.get("tool_call_id") == call["id"]]
+        items.append((call_item(item_id("fc"), parts.chat_call(call), status), of_call))
+    results = [part for part in said if part["type"] == parts.RESULT]
+    return items + [(output_item(item_id("fco"), part), [part]) for part in results]
 
 
 def response_not_found() -> ServiceError:

@@ -8,6 +8,7 @@ had is 400 `unsupported_parameter`.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
@@ -125,10 +126,11 @@ class Item:
     text: str = ""
     call: dict[str, Any] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
+    source: str = "input"  # the field that it stands in
 
     @property
     def where(self) -> str:
-        return f"input[{self.place}]"
+        return f"{self.source}[{self.place}]"
 
 
 @dataclass(slots=True)
@@ -163,8 +165,7 @@ def parse(body: Any, principal: str) -> Call:
         )
     if call.background and call.store is False:
         raise ServiceError("invalid_request", "A background response has to be stored.", param="store")
-    if "message.output_text.logprobs" in (call.include or ()):
-        raise _unsupported("include", "include: message.output_text.logprobs is not supported.")
+    check_include(call.include or ())
     echo = {name: value for name in _ECHOED if (value := getattr(call, name)) is not None}
     if call.background:
         echo["background"] = True
@@ -190,7 +191,7 @@ def parse(body: Any, principal: str) -> Call:
     )
     return Call(
         send,
-        _items(call.input),
+        input_items(call.input),
         bool(call.stream),
         bool(call.background),
         call.previous_response_id,
@@ -220,6 +221,12 @@ def _params(call: ResponseBody, echo: dict[str, Any]) -> dict[str, Any]:
         if call.parallel_tool_calls is not None:
             params["parallel_tool_calls"] = call.parallel_tool_calls
     return params
+
+
+def check_include(wanted: Sequence[str]) -> None:
+    """Raises unsupported_parameter."""
+    if "message.output_text.logprobs" in wanted:
+        raise _unsupported("include", "include: message.output_text.logprobs is not supported.")
 
 
 def _unsupported(param: str, sentence: str) -> ServiceError:
@@ -266,47 +273,49 @@ def _choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
     return {"type": "function", "function": {"name": choice.get("name")}}
 
 
-def _items(given: str | list[dict[str, Any]] | None) -> list[Item]:
+def input_items(given: str | list[dict[str, Any]] | None, source: str = "input") -> list[Item]:
+    """Raises invalid_request, unsupported_parameter."""
     if isinstance(given, str):
         return [Item(0, "message", role="user", text=given)]
     items: list[Item] = []
     for place, raw in enumerate(given or ()):
         kind = raw.get("type") or "message"
-        given_id = raw["id"] if isinstance(raw.get("id"), str) else ""
+        where = f"{source}[{place}]"
+        item = Item(place, "message", raw["id"] if isinstance(raw.get("id"), str) else "", source=source)
         if kind == "message":
             role = _ROLES.get(raw["role"]) if isinstance(raw.get("role"), str) else None
             if role is None:
-                raise _invalid(f"input[{place}].role", "is one of user, assistant, system, developer.")
-            content, where = raw.get("content"), f"input[{place}].content"
-            shown = pictured(content, where) if role == "user" else []
-            text = pictures.text_of(shown) if shown else text_of(content, where)
-            items.append(Item(place, "message", given_id, role, text, parts=shown))
+                raise _invalid(f"{where}.role", "is one of user, assistant, system, developer.")
+            content, item.role = raw.get("content"), role
+            item.parts = pictured(content, f"{where}.content") if role == "user" else []
+            item.text = pictures.text_of(item.parts) if item.parts else text_of(content, f"{where}.content")
         elif kind == "function_call":
-            function = {"name": _string(raw, "name", place), "arguments": _string(raw, "arguments", place)}
-            call = {"id": _string(raw, "call_id", place), "type": "function", "function": function}
-            items.append(Item(place, "call", given_id, call=call))
+            function = {name: _string(raw, name, where) for name in ("name", "arguments")}
+            item.kind = "call"
+            item.call = {"id": _string(raw, "call_id", where), "type": "function", "function": function}
         elif kind == "function_call_output":
-            text = text_of(raw.get("output"), f"input[{place}].output")
-            items.append(
-                Item(place, "output", given_id, text=text, call={"id": _string(raw, "call_id", place)})
-            )
+            item.kind, item.text = "output", text_of(raw.get("output"), f"{where}.output")
+            item.call = {"id": _string(raw, "call_id", where)}
         elif kind == "item_reference":
-            items.append(Item(place, "reference", _string(raw, "id", place)))
-        elif kind not in _DROPPED:
-            raise _unsupported(f"input[{place}].type", f"Input items of type {kind!r:.60} are not supported.")
+            item.kind, item.id = "reference", _string(raw, "id", where)
+        elif kind in _DROPPED:
+            continue
+        else:
+            raise _unsupported(f"{where}.type", f"Input items of type {kind!r:.60} are not supported.")
+        items.append(item)
     return items
 
 
-def _string(raw: dict[str, Any], name: str, place: int) -> str:
+def _string(raw: dict[str, Any], name: str, where: str) -> str:
     value = raw.get(name)
     if not isinstance(value, str):
-        raise _invalid(f"input[{place}].{name}", "has to be a string.")
+        raise _invalid(f"{where}.{name}", "has to be a string.")
     return value
 
 
 def begin_with(call: Call, items: list[Item]) -> None:
     """Make the input the whole context of the send. Raises query_empty, invalid_request."""
-    messages = _context(items)
+    messages = chat_of(items)
     asked = [i for role in ("system", "user") for i, one in enumerate(messages) if one["role"] == role]
     if not asked:
         raise ServiceError("query_empty", "input has no message of the user.", param="input")
@@ -349,10 +358,13 @@ def go_on_with(call: Call, items: list[Item]) -> None:
     send.instructions = "\n\n".join(text for text in system if text) or None
 
 
-def _context(items: list[Item]) -> list[dict[str, Any]]:
-    """As Groq takes them: calls that follow each other, or an assistant's text, are of one message."""
+def chat_of(items: list[Item], known: Collection[str] = ()) -> list[dict[str, Any]]:
+    """As Groq takes them: calls that follow each other, or an assistant's text, are of one message.
+
+    `known`: the ids of calls that came before. Raises invalid_request.
+    """
     messages: list[dict[str, Any]] = []
-    calls: set[str] = set()
+    calls = set(known)
     for item in items:
         last = messages[-1] if messages else {}
         if item.kind == "message":

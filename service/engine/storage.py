@@ -17,7 +17,7 @@ from service.store.sessions import Sessions
 from service.telemetry import metrics
 
 # What of a session is of a caller's length.
-_FIELDS: Final[tuple[str, ...]] = ("title", "system_prompt")
+_FIELDS: Final[tuple[str, ...]] = ("title", "system_prompt", "metadata")
 
 
 class Storage:
@@ -34,7 +34,7 @@ class Storage:
 
     async def update(self, principal: str, session: Session, fields: dict[str, str]) -> bool:
         """Set fields of a session ('' removes one); False where it is gone. Raises storage_full."""
-        old: dict[str, str] = {"title": session.title or "", "system_prompt": session.system_prompt or ""}
+        old: dict[str, str] = {name: getattr(session, name) or "" for name in _FIELDS}
         changed = {name: fields[name] for name in _FIELDS if name in fields}
         if changed:
             more = session_bytes({**old, **changed}) - session_bytes(old)

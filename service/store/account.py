@@ -37,7 +37,8 @@ class Kept:
 
 def session_bytes(fields: dict[str, str]) -> int:
     """What a session without messages takes; seal.lua has the same rule."""
-    return _SESSION_BYTES + sum(len(fields.get(name, "").encode()) for name in ("title", "system_prompt"))
+    names = ("title", "system_prompt", "metadata")
+    return _SESSION_BYTES + sum(len(fields.get(name, "").encode()) for name in names)
 
 
 @script

@@ -20,8 +20,8 @@ from service.store.keys import Keys
 # Of a part: what begin.lua stores of a history takes 3 us each, and bytes 2 ms per MiB.
 _PART_MESSAGES: Final = 500
 _PART_BYTES: Final = 524_288
-# What Redis keeps of a message besides its JSON and, twice, its id; begin.lua has the same number.
-_MESSAGE_BYTES: Final = 160
+#: what Redis keeps of a message besides its JSON and, twice, its id; begin.lua has the same number.
+MESSAGE_BYTES: Final = 160
 # Bodies per command, at first and at most, as for a page of messages.
 _FIRST_BODIES: Final = 8
 # A fork that is not finished is gone after so long; between two parts there are some ms.
@@ -86,7 +86,7 @@ class Forks:
                 pipeline.hstrlen(keys.messages, name)
             if names:
                 lengths = await self._client.run("messages", pipeline.execute(), commands=len(names))
-                size += sum(lengths) + sum(2 * len(name) + _MESSAGE_BYTES for name in names)
+                size += sum(lengths) + sum(2 * len(name) + MESSAGE_BYTES for name in names)
             count += len(names)
             if len(names) < _PART_MESSAGES:
                 return count, size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from service.config.settings import Settings
 from service.store.account import Account
+from service.store.amendments import Amendments
 from service.store.connection.client import Client
 from service.store.connection.clock import Clock
 from service.store.connection.scripts import Scripts
@@ -38,6 +39,7 @@ class Store:
         self.versions = Versions(self.scripts, self.keys, settings)
         self.images = Images(self.keys, settings)
         self.forks = Forks(self.client, self.scripts, self.keys, settings, self.images)
+        self.amendments = Amendments(self.client, self.scripts, self.keys, settings)
         self.clock = Clock(self.client)
         self.turns = Turns(self.client, self.scripts, self.keys, settings, self.clock)
         self.titles = Titles(self.scripts, self.keys)

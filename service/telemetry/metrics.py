@@ -227,6 +227,7 @@ PLACES: Final = (
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
 OPERATIONS: Final = (
     "account",
+    "amend",
     "append",
     "attend",
     "attended",

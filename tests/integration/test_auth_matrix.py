@@ -75,6 +75,8 @@ BODIES: dict[str, Any] = {
     "/openai/v1/conversations": {},
     "/v1/conversations/{conversation_id}": {"metadata": {}},
     "/openai/v1/conversations/{conversation_id}": {"metadata": {}},
+    "/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
+    "/openai/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
     "/v1/keys": {"name": "made"},
 }
 

@@ -21,6 +21,8 @@ SENDS = {
     ("POST", "/openai/v1/responses"),
     ("POST", "/v1/conversations"),
     ("POST", "/openai/v1/conversations"),
+    ("POST", "/v1/conversations/{conversation_id}/items"),
+    ("POST", "/openai/v1/conversations/{conversation_id}/items"),
 }
 
 

@@ -1,21 +1,23 @@
 """OpenAI's Conversations: our sessions by another name, with their messages as items.
 
 Any session of the caller is a conversation; one that is made here has an id that begins with `conv_`. Its
-items come from responses: none are added or taken out by themselves.
+items come from responses, or are added here. Outputs of function calls go to the answer that made the calls.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from service import ids
+from service import ids, parts
 from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.edge import admitted
+from service.api.item_references import resolved
 from service.api.operation import OF_SESSION, plain, says
 from service.api.responses_resource import (
     DELETED,
@@ -26,16 +28,22 @@ from service.api.responses_resource import (
     message_id_of,
     newest_first,
     page_size,
+    placed_items,
     stored_items,
 )
 from service.api.routes.openai import both
 from service.dialects.base import Body, validate
-from service.dialects.responses_request import Metadata
+from service.dialects.responses_request import Item, Metadata, chat_of, check_include, input_items
+from service.engine import amending
 from service.engine.history import session_not_found
 from service.errors import ServiceError
-from service.store.messages import Session
+from service.parts import Chat, Part
+from service.store.messages import Message, Session
 
 router = APIRouter(tags=["openai"])
+
+# Items of a call, as at OpenAI.
+_MOST_ITEMS: Final = 20
 
 _CONVERSATION: Final = plain("Conversation", examples.CONVERSATION, "The conversation")
 
@@ -43,7 +51,7 @@ _CONVERSATION: Final = plain("Conversation", examples.CONVERSATION, "The convers
 class ConversationBody(Body):
     """`POST /v1/conversations`"""
 
-    items: list[dict[str, Any]] | None = Field(None, max_length=0, description="none; a response brings them")
+    items: Annotated[list[dict[str, Any]], Field(max_length=_MOST_ITEMS)] | None = None
     metadata: Metadata | None = None
 
 
@@ -51,6 +59,12 @@ class ConversationPatch(Body):
     """`POST /v1/conversations/{c}`"""
 
     metadata: Metadata
+
+
+class ItemsBody(Body):
+    """`POST /v1/conversations/{c}/items`"""
+
+    items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=_MOST_ITEMS)]
 
 
 def conversation_resource(session: Session) -> dict[str, Any]:
@@ -67,6 +81,8 @@ def conversation_resource(session: Session) -> dict[str, Any]:
 @says(
     _CONVERSATION,
     "unsupported_parameter",
+    "not_found",
+    "context_too_long",
     "storage_full",
     body=ConversationBody,
     body_examples=examples.CONVERSATION_BODIES,
@@ -75,16 +91,19 @@ def conversation_resource(session: Session) -> dict[str, Any]:
 async def create(request: Request) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does
     document = await bodies.read_json(request)
-    if isinstance(document, dict) and document.get("items"):
-        raise ServiceError(
-            "unsupported_parameter",
-            "A conversation begins empty: send its first items with a response.",
-            param="items",
-        )
     body = validate(ConversationBody, {} if document is None else document)
+    items = await resolved(edge.engine, principal.id, input_items(body.items, "items"), None)
+    following = _following(items)
+    following(())  # what is wrong with them is said before anything is made
     session_id = ids.new_conversation_id()
     fields = {"metadata": orjson.dumps(body.metadata).decode()} if body.metadata else {}
     await edge.engine.storage.create(principal.id, session_id, fields)
+    if items:
+        try:
+            await amending.add(edge.engine, principal.id, session_id, following)
+        except ServiceError:
+            await edge.engine.delete(principal.id, session_id)
+            raise
     return Json(conversation_resource(await edge.engine.history.existing(principal.id, session_id)))
 
 
@@ -122,10 +141,50 @@ async def delete(request: Request, conversation_id: str) -> Response:
     return Json({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
+@both(
+    router,
+    "POST",
+    "/v1/conversations/{conversation_id}/items",
+    "Add items to it",
+    "Behind all that it has, as later responses in it are told. Reasoning is passed over.",
+)
+@says(
+    ITEMS,
+    *OF_SESSION,
+    "unsupported_parameter",
+    "not_found",
+    "context_too_long",
+    "turn_in_progress",
+    "storage_full",
+    parameters=("include_items",),
+    body=ItemsBody,
+    body_examples=examples.ITEM_BODIES,
+)
+async def add_items(request: Request, conversation_id: str) -> Response:
+    edge, principal = await admitted(request, "sends")  # it fills the store as a send does
+    _check_include(request)
+    body = validate(ItemsBody, await bodies.read_json(request))
+    engine = edge.engine
+    await engine.history.existing(principal.id, conversation_id)
+    items = await resolved(engine, principal.id, input_items(body.items, "items"), conversation_id)
+    before, now = await amending.add(engine, principal.id, conversation_id, _following(items))
+    added = [item for message in now for item in stored_items(conversation_id, message)]
+    if before is not None:
+        added = added[len(stored_items(conversation_id, before)) :]
+    return Json(listed(added, after=None, limit=len(added)))
+
+
 @both(router, "GET", "/v1/conversations/{conversation_id}/items", "Its items, newest first")
-@says(ITEMS, *OF_SESSION, "not_found", parameters=ITEM_PAGE)
+@says(
+    ITEMS,
+    *OF_SESSION,
+    "not_found",
+    "unsupported_parameter",
+    parameters=(*ITEM_PAGE, "include_items"),
+)
 async def list_items(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
+    _check_include(request)
     history = edge.engine.history
     limit, descending = page_size(request), newest_first(request)
     await edge.engine.history.existing(principal.id, conversation_id)
@@ -149,9 +208,16 @@ async def list_items(request: Request, conversation_id: str) -> Response:
 
 
 @both(router, "GET", "/v1/conversations/{conversation_id}/items/{item_id}", "One item")
-@says(plain("Item", examples.ITEM, "The item"), *OF_SESSION, "not_found")
+@says(
+    plain("Item", examples.ITEM, "The item"),
+    *OF_SESSION,
+    "not_found",
+    "unsupported_parameter",
+    parameters=("include_items",),
+)
 async def get_item(request: Request, conversation_id: str, item_id: str) -> Response:
     edge, principal = await admitted(request)
+    _check_include(request)
     await edge.engine.history.existing(principal.id, conversation_id)
     message = await edge.engine.history.message(
         principal.id, conversation_id, message_id_of(conversation_id, item_id)
@@ -160,3 +226,48 @@ async def get_item(request: Request, conversation_id: str, item_id: str) -> Resp
         if item["id"] == item_id:
             return Json(item)
     raise item_not_found()
+
+
+@both(
+    router,
+    "DELETE",
+    "/v1/conversations/{conversation_id}/items/{item_id}",
+    "Take an item out of it",
+    "With a function call goes its output. Answers the conversation.",
+)
+@says(_CONVERSATION, *OF_SESSION, "not_found", "turn_in_progress")
+async def delete_item(request: Request, conversation_id: str, item_id: str) -> Response:
+    edge, principal = await admitted(request)
+    session = await edge.engine.history.existing(principal.id, conversation_id)
+    message_id = message_id_of(conversation_id, item_id)
+    rest = _without(conversation_id, item_id)
+    await amending.remove(edge.engine, principal.id, conversation_id, message_id, rest)
+    return Json(conversation_resource(session))
+
+
+def _check_include(request: Request) -> None:
+    """Raises unsupported_parameter."""
+    query = request.query_params
+    check_include([*query.getlist("include"), *query.getlist("include[]")])
+
+
+def _following(items: list[Item]) -> Callable[[Sequence[Part]], list[Chat]]:
+    """What the items say behind an answer: outputs may be of its calls."""
+
+    def following(before: Sequence[Part]) -> list[Chat]:
+        return chat_of(items, [call["id"] for call in parts.open_calls(before)])
+
+    return following
+
+
+def _without(session_id: str, item_id: str) -> Callable[[Message], list[Part]]:
+    """What is left of a message without an item. Raises not_found."""
+
+    def rest(message: Message) -> list[Part]:
+        whole = message.whole
+        for item, made_of in placed_items(session_id, message, whole):
+            if item["id"] == item_id:
+                return [part for part in whole if not any(part is one for one in made_of)]
+        raise item_not_found()
+
+    return rest

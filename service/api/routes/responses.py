@@ -7,7 +7,6 @@ without readers, as every such answer. Retrieving it names the session.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -16,15 +15,14 @@ from service import ids, parts
 from service.api import bodies, examples, uploads
 from service.api.answers import Json
 from service.api.edge import admitted, edge_of, principal_of
+from service.api.item_references import resolved
 from service.api.operation import HOLDS, RESUMES, SEND_HEADERS, SENDING, SENDS, STREAMS, Answer, plain, says
 from service.api.responses import TurnResponse
 from service.api.responses_resource import (
     DELETED,
     ITEM_PAGE,
     ITEMS,
-    item_not_found,
     listed,
-    message_id_of,
     newest_first,
     page_size,
     ref_of,
@@ -37,8 +35,8 @@ from service.api.routes.turns import charge_stop
 from service.api.sending import Sending, turn_headers
 from service.dialects.responses import STEP, ResponseObject, ResponseStream
 from service.dialects.responses_object import OUTPUT, named
-from service.dialects.responses_request import Call, Item, ResponseBody, begin_with, go_on_with, parse
-from service.engine.chains import is_response, previous_not_found
+from service.dialects.responses_request import Call, ResponseBody, begin_with, go_on_with, parse
+from service.engine.chains import previous_not_found
 from service.engine.engine import Engine
 from service.errors import ServiceError
 from service.store.turn_records import Turn, TurnRef
@@ -52,8 +50,6 @@ _BODIES: Final = {
     "text/event-stream": ("ResponseEvent", examples.RESPONSE_EVENTS),
 }
 
-# Items that an input may name instead of having them: each is two reads.
-_MOST_NAMED: Final = 500
 # Input items of a response: what a new session may begin with, and the question.
 _MOST_INPUT: Final = 1_001
 
@@ -186,7 +182,7 @@ async def input_items(request: Request, response_id: str) -> Response:
     limit, descending = page_size(request), newest_first(request)
     items: list[dict[str, Any]] = []
     place: int | None = turn.pos
-    own = True
+    own, at = True, 0
     if turn.goes_on:
         items, own = await _outputs(edge.engine, turn), False
     while own and place is not None and len(items) < _MOST_INPUT:
@@ -194,10 +190,12 @@ async def input_items(request: Request, response_id: str) -> Response:
             ref.principal, ref.session_id, _MOST_INPUT, place, newest_first=True
         )
         for message in page:
-            own = message.turn_id in ("", ref.turn_id)
+            at = at or message.created
+            # What a session begins with has the time of its first question; items that were added have not.
+            own = message.turn_id in ("", ref.turn_id) and message.created == at
             if not own:
                 break
-            items += stored_items(ref.session_id, message)
+            items += stored_items(ref.session_id, message)[::-1]
     items = items if descending else items[::-1]
     return Json(listed(items, after=request.query_params.get("after"), limit=limit))
 
@@ -239,68 +237,14 @@ async def _place(engine: Engine, call: Call, key: str | None) -> None:
         base = await history.base_of(ref, key, answering=answering)
         send.session_id, send.seeds, send.system = base.session_id, base.seeds, base.system
         send.seeds_from = base.source
-        go_on_with(call, await _resolved(engine, call, ref.session_id))
+        go_on_with(call, await resolved(engine, send.principal, call.items, ref.session_id))
         return
     if call.conversation is not None:
         send.session_id = ids.check_session_id(call.conversation)
         repeats = key is not None and await engine.beginning.knows(send.principal, send.session_id, key)
         if not repeats and await history.count(send.principal, send.session_id):
-            go_on_with(call, await _resolved(engine, call, send.session_id))
+            go_on_with(call, await resolved(engine, send.principal, call.items, send.session_id))
             return
     elif call.background:  # named, so that it runs on without readers
         send.session_id = ids.derived_session_id(send.principal, key) if key else ids.new_session_id()
-    begin_with(call, await _resolved(engine, call, None))
-
-
-async def _resolved(engine: Engine, call: Call, session_id: str | None) -> list[Item]:
-    """The items with those that others name in their place, and without those that the session has.
-
-    Raises not_found, invalid_request.
-    """
-    wanted = [item for item in call.items if item.id and (item.kind == "reference" or session_id)]
-    if len(wanted) > _MOST_NAMED:
-        raise ServiceError("invalid_request", f"input names more than {_MOST_NAMED} items.", param="input")
-    principal = call.send.principal
-    known = await asyncio.gather(*(_known(engine, principal, item, session_id) for item in wanted))
-    found = dict(zip([item.place for item in wanted], known, strict=True))
-    items: list[Item] = []
-    for item in call.items:
-        if item.place not in found or (found[item.place] is None and item.kind != "reference"):
-            items.append(item)
-        elif (kept := found[item.place]) is None:
-            raise item_not_found(f"{item.where}.id")
-        else:
-            items += kept
-    return items
-
-
-async def _known(engine: Engine, principal: str, item: Item, session_id: str | None) -> list[Item] | None:
-    """What an item's id stands for: nothing where the session has it, None where there is no such item."""
-    name = named(item.id)
-    where = name.session_id if name is not None else session_id
-    if where is None or (item.kind != "reference" and where != session_id):
-        return None
-    turn = (
-        await engine.history.find_turn(TurnRef(principal, where, name.turn_id)) if name is not None else None
-    )
-    message_id = turn.answer_id if turn is not None else message_id_of(where, item.id)
-    message = await engine.history.message(principal, where, message_id)
-    if name is not None and name.kind == "rs":
-        return []
-    if message is None:
-        return None
-    if where == session_id:
-        return []
-    assert name is not None
-    if turn is not None and not is_response(turn):
-        return None
-    for stored in stored_items(where, message, name.turn_id):
-        if stored["id"] == item.id and stored["type"] == "message":
-            return [Item(item.place, "message", role="assistant", text=message.content)]
-        if stored["id"] == item.id and stored["type"] == OUTPUT:
-            return [Item(item.place, "output", text=stored["output"], call={"id": stored["call_id"]})]
-        if stored["id"] == item.id:
-            function = {"name": stored["name"], "arguments": stored["arguments"]}
-            call = {"id": stored["call_id"], "type": "function", "function": function}
-            return [Item(item.place, "call", call=call)]
-    return None
+    begin_with(call, await resolved(engine, send.principal, call.items, None))

@@ -81,7 +81,8 @@ if redis.call('EXISTS', session) == 1 then
   -- The turn ends with a session that has a name, else with its log. 300: the idempotency key, in its day.
   local kept, logs = usage(turn), usage(log) + 300
   if named then redis.call('HINCRBY', session, 'bytes', kept) else logs = logs + kept end
-  local own = 1000 + redis.call('HSTRLEN', session, 'system_prompt') + redis.call('HSTRLEN', session, 'title')
+  local own = 1000
+  for _, name in ipairs({'system_prompt', 'title', 'metadata'}) do own = own + redis.call('HSTRLEN', session, name) end
   local bytes = own + (redis.call('HGET', session, 'bytes') or 0)
   local hour = math.floor((redis.call('TIME')[1] + log_ttl) / 3600)
   stored = string.format('%.0f %.0f %.0f %.0f %.0f', bytes, ttl, logs, hour, now_ms)

@@ -1,0 +1,72 @@
+"""Items that an input names: those of the caller's sessions in the place of references to them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from service.api.responses_resource import item_not_found, message_id_of, stored_items
+from service.dialects.responses_object import OUTPUT, named
+from service.dialects.responses_request import Item
+from service.engine.chains import is_response
+from service.engine.engine import Engine
+from service.errors import ServiceError
+from service.store.turn_records import TurnRef
+
+# Items that an input may name instead of having them: each is two reads.
+_MOST_NAMED: Final = 500
+
+
+async def resolved(engine: Engine, principal: str, given: list[Item], session_id: str | None) -> list[Item]:
+    """The items with those that others name in their place, and without those that the session has.
+
+    Raises not_found, invalid_request.
+    """
+    wanted = [item for item in given if item.id and (item.kind == "reference" or session_id)]
+    if len(wanted) > _MOST_NAMED:
+        raise ServiceError(
+            "invalid_request", f"The input names more than {_MOST_NAMED} items.", param="input"
+        )
+    known = await asyncio.gather(*(_known(engine, principal, item, session_id) for item in wanted))
+    found = dict(zip([item.place for item in wanted], known, strict=True))
+    items: list[Item] = []
+    for item in given:
+        if item.place not in found or (found[item.place] is None and item.kind != "reference"):
+            items.append(item)
+        elif (kept := found[item.place]) is None:
+            raise item_not_found(f"{item.where}.id")
+        else:
+            items += kept
+    return items
+
+
+async def _known(engine: Engine, principal: str, item: Item, session_id: str | None) -> list[Item] | None:
+    """What an item's id stands for: nothing where the session has it, None where there is no such item."""
+    name = named(item.id)
+    where = name.session_id if name is not None else session_id
+    if where is None or (item.kind != "reference" and where != session_id):
+        return None
+    turn = (
+        await engine.history.find_turn(TurnRef(principal, where, name.turn_id)) if name is not None else None
+    )
+    message_id = turn.answer_id if turn is not None else message_id_of(where, item.id)
+    message = await engine.history.message(principal, where, message_id)
+    if name is not None and name.kind == "rs":
+        return []
+    if message is None:
+        return None
+    if where == session_id:
+        return []
+    assert name is not None
+    if turn is not None and not is_response(turn):
+        return None
+    for stored in stored_items(where, message, name.turn_id):
+        if stored["id"] == item.id and stored["type"] == "message":
+            return [Item(item.place, "message", role="assistant", text=message.content)]
+        if stored["id"] == item.id and stored["type"] == OUTPUT:
+            return [Item(item.place, "output", text=stored["output"], call={"id": stored["call_id"]})]
+        if stored["id"] == item.id:
+            function = {"name": stored["name"], "arguments": stored["arguments"]}
+            call = {"id": stored["call_id"], "type": "function", "function": function}
+            return [Item(item.place, "call", call=call)]
+    return None
