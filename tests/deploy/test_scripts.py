@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from tests.support.needed import program
-from tests.support.redis import free_port
+from tests.support.redis import RedisServer, free_port
 from tests.support.running import ROOT
 from tests.support.waiting import eventually
 
@@ -156,6 +156,37 @@ def test_redis_has_the_password_of_the_file_and_no_one_sees_it(start_redis: Run)
     assert b"pass word" not in Path(f"/proc/{process.pid}/environ").read_bytes()
     process.send_signal(signal.SIGTERM)  # reaches Redis itself
     assert process.wait(10) == 0
+
+
+def test_a_dump_in_an_empty_volume_is_what_redis_begins_with(
+    tmp_path: Path, start_redis: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The obvious restore; a Redis with an append-only file on would read nothing of it."""
+    monkeypatch.setenv("TESTS_REDIS", "redis-server")  # an older server reads no dump of a newer one
+    source = RedisServer(tmp_path / "source")
+    try:
+        with source.client() as store:
+            store.rpush("chat:kept", *range(1000))
+            store.save()
+        (source.directory / "dump.rdb").rename(tmp_path / "dump.rdb")
+    finally:
+        source.close()
+    for _ in range(2):  # the second time from the append-only file
+        port = free_port()
+        process = start_redis("secret", "--port", str(port))
+        store = redis.Redis(port=port, password="secret", socket_timeout=2, decode_responses=True)
+
+        def kept(store: redis.Redis = store) -> bool:
+            try:
+                return bool(store.llen("chat:kept") == 1000)
+            except redis.RedisError:
+                return False
+
+        eventually(kept, within=20)
+        assert store.config_get("appendonly") == {"appendonly": "yes"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        (tmp_path / "dump.rdb").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(

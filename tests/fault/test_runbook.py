@@ -200,6 +200,19 @@ def test_the_key_is_refused(watch: Watch, upstream: DoubleProcess) -> None:
     eventually(lambda: seen.value("chat_upstream_circuit_open", reason="auth") == 0, within=10)
 
 
+def test_another_key_in_the_same_file_is_read_when_the_workers_are_renewed(
+    watch: Watch, upstream: DoubleProcess, tmp_path: Path
+) -> None:
+    """What `docker compose kill -s HUP service` does; a container's file is written in place."""
+    (tmp_path / "groq_api_key").write_text("gsk_revoked0000")
+    seen = watch(secrets_dir=tmp_path)
+    upstream.configure(require_key=True, api_keys=["gsk_valid000000"])
+    assert seen.ask().status_code == 502
+    (tmp_path / "groq_api_key").write_text("gsk_valid000000")
+    seen.replica.signal(signal.SIGHUP)
+    eventually(lambda: seen.ask().status_code == 200, within=60)
+
+
 def test_attempts_at_the_provider_fail(watch: Watch) -> None:
     seen = watch()
     assert seen.ask("[[fault=503 times=1 tokens=3]]").status_code == 200  # users notice nothing
