@@ -26,7 +26,8 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _START_SECONDS: Final = 30.0
 
-SHIPPED: Final = _ROOT / "service" / "upstream" / "models.toml"
+_CATALOGUE: Final = Path("service", "upstream", "models.toml")
+SHIPPED: Final = _ROOT / _CATALOGUE
 SMALL_MODEL: Final = "bench/small"
 _SMALL_MODEL: Final = f"""
 [[models]]
@@ -99,10 +100,10 @@ class Started(contextlib.ExitStack):
                 raise RuntimeError("a process of the benchmark did not start")
 
 
-def _models(directory: Path) -> Path:
+def _models(directory: Path, code: Path) -> Path:
     """The shipped catalogue and a model whose window is full after a few messages."""
     path = directory / "models.toml"
-    path.write_text(SHIPPED.read_text() + _SMALL_MODEL)
+    path.write_text((code / _CATALOGUE).read_text() + _SMALL_MODEL)
     return path
 
 
@@ -128,8 +129,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def running(directory: Path, replicas: int = 2, *, follower: bool = False, **more: Any) -> Iterator[Bench]:
-    """Everything that the cases need, with nothing else in it; with a replica of Redis where there is one."""
+def running(
+    directory: Path, replicas: int = 2, *, follower: bool = False, code: Path = _ROOT, **more: Any
+) -> Iterator[Bench]:
+    """Everything that the cases need, with nothing else in it.
+
+    `follower`: with a replica of Redis; `code`: the checkout whose service it is.
+    """
     with Started() as stack:
         upstream, relay, baseline = free_port(), free_port(), free_port()
         store = RedisServer(directory / "redis", "--auto-aof-rewrite-min-size", "256mb")  # as deployed
@@ -148,7 +154,7 @@ def running(directory: Path, replicas: int = 2, *, follower: bool = False, **mor
             "redis_url": store.url,
             "GROQ_API_KEY": "gsk_bench",
             "GROQ_BASE_URL": url,
-            "models_file": str(_models(directory)),
+            "models_file": str(_models(directory, code)),
             "auth": "keys",
             # Every control is on, and none of them may bind.
             "limit_sends": "100000000/minute",
@@ -166,7 +172,7 @@ def running(directory: Path, replicas: int = 2, *, follower: bool = False, **mor
         }
         served: list[Replica] = []
         for place in range(replicas):
-            replica = Replica(directory / f"replica-{place}", "serve", **settings)
+            replica = Replica(directory / f"replica-{place}", "serve", code=code, **settings)
             stack.callback(replica.close)
             served.append(replica)
         for process in started.values():
