@@ -97,6 +97,7 @@ _BY_PATH: Final = {
     "service/store/lua/rotate_key.lua": "auth_keys keys_routes",
     "service/store/lua/seal.lua": "turns endings storage",
     "service/store/lua/settle.lua": "budgets held storage",
+    "service/store/lua/release_image.lua": "images",
     "service/store/lua/title_session.lua": "titles",
     "service/store/lua/unavailable.lua": "refused_models",
     "service/store/lua/update_session.lua": "sessions",

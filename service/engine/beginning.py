@@ -175,12 +175,10 @@ class Beginning:
         if send.charging is not None and self._admission.full:
             # Who is over the limit does not stand in the line of those who are not.
             await send.charging.charge_now()
-        async with self._admission.place():
-            pictured = send.params.get("images") or send.seeds_from
-            if pictured and (session is not None or not send.must_exist):
-                if send.charging is not None:
-                    await send.charging.charge_now()  # what is refused by a limit is not stored
-                await self._pictures.keep(send, ref)
+        async with (
+            self._admission.place(),
+            self._pictures.kept(send, ref, session is not None) as kept_images,
+        ):
             begin, begun = await self._enter(send, ref, seen, model, params)
             begun = begun or await self._store.turns.begin(begin, self._worker)
             if begun.outcome == "BUSY" and send.on_busy == "interrupt":
@@ -190,6 +188,7 @@ class Beginning:
             elif begun.outcome == "BUSY":
                 begun = await self._freed(begin, begun)
             if begun.outcome == "BEGUN":
+                kept_images.begun = True
                 return await self._start(begin, begun, send, seen, model.id, params)
         await self._budgets.cancel(ref)
         await self._store.leases.settle(ref)

@@ -9,14 +9,16 @@ place of the others.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from service import parts
 from service.config.settings import Settings
 from service.engine.sends import Send
 from service.engine.storage import Storage
-from service.errors import ServiceError
+from service.errors import ServiceError, StoreUnavailable
 from service.images import Size, size_of
 from service.parts import REF, Chat
 from service.store.images import IMAGE_BYTES, Images
@@ -27,6 +29,14 @@ from service.upstream.models import Catalogue, ImageRules, Model
 LEFT_OUT: Final = "[an image that is not shown here]"
 # Pixels of an image that any model takes: 8K, Groq's bound.
 _MOST_PIXELS: Final = 7_680 * 4_320
+
+
+@dataclass(slots=True)
+class Keeping:
+    """Images that a turn is about to name. `begun`: its message does."""
+
+    names: list[str] = field(default_factory=list)
+    begun: bool = False
 
 
 class Pictures:
@@ -80,27 +90,59 @@ class Pictures:
         chain = self._catalogue.chain(model)
         return [one for one in chain if one.images is not None] if params.get("images") else chain
 
-    async def keep(self, send: Send, ref: TurnRef) -> None:
-        """Keep the send's images beside its session.
+    @contextlib.asynccontextmanager
+    async def kept(self, send: Send, ref: TurnRef, there: bool) -> AsyncIterator[Keeping]:
+        """Around a begin: the send's images lie beside its session, and go again where it is refused.
 
-        Raises storage_full, invalid_request, store_unavailable.
+        `there`: the session is. Raises storage_full, invalid_request, store_unavailable.
         """
+        keeping, known = Keeping(), False
+        try:
+            pictured = send.params.get("images") or send.seeds_from
+            if pictured and (there or not send.must_exist):
+                if send.charging is not None:
+                    await send.charging.charge_now()  # what is refused by a limit is not stored
+                await self._keep(send, ref, keeping.names)
+            yield keeping
+            known = True
+        except ServiceError as error:
+            known = not isinstance(error, StoreUnavailable)  # else it may have begun, or begin yet
+            raise
+        finally:
+            if known and keeping.names:
+                await self._release(ref, keeping)
+
+    async def _keep(self, send: Send, ref: TurnRef, held: list[str]) -> None:
         for url in _urls(send):
             name = url.removeprefix(REF)
-            if name == url or await self._images.has(ref.principal, ref.session_id, name):
+            if name == url or await self._holds(ref, name, held):
                 continue
             image = send.images.get(name)
             if image is None:
                 raise ServiceError("invalid_request", "There is no such image in this session.")
-            await self._put(ref, name, image.data)
+            await self._put(ref, name, image.data, held)
         for name in _copied(send):
             data = await self._images.get(ref.principal, send.seeds_from, name)
-            if data is not None and not await self._images.has(ref.principal, ref.session_id, name):
-                await self._put(ref, name, data)
+            if data is not None and not await self._holds(ref, name, held):
+                await self._put(ref, name, data, held)
 
-    async def _put(self, ref: TurnRef, name: str, data: bytes) -> None:
+    async def _release(self, ref: TurnRef, keeping: Keeping) -> None:
+        with contextlib.suppress(StoreUnavailable):  # they stay until the session ends
+            for name in keeping.names:
+                freed = await self._images.release(ref, name, begun=keeping.begun)
+                if freed:
+                    await self._storage.freed(ref.principal, ref.session_id, freed)
+
+    async def _holds(self, ref: TurnRef, name: str, held: list[str]) -> bool:
+        known = await self._images.hold(ref, name)
+        if known:
+            held.append(name)
+        return known
+
+    async def _put(self, ref: TurnRef, name: str, data: bytes, held: list[str]) -> None:
         await self._storage.charge(ref.principal, ref.session_id, len(data) + IMAGE_BYTES, new=False)
-        await self._images.put(ref.principal, ref.session_id, name, data)
+        held.append(name)
+        await self._images.put(ref, name, data)
 
     async def shown(self, ref: TurnRef, messages: list[Chat], model: Model) -> list[Chat]:
         """The messages as the model is sent them. Raises store_unavailable."""

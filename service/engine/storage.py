@@ -49,6 +49,13 @@ class Storage:
         if full:
             raise self.refusal(full)
 
+    async def freed(self, principal: str, session_id: str, size: int) -> None:
+        """So many bytes less; -1: the session is gone."""
+        if size < 0:
+            await self._account.free(principal, [session_id])
+        else:
+            await self._account.charge(principal, session_id, -size, new=False)
+
     async def heal(self, principal: str) -> bool:
         """True where something was counted that is gone: asking again may help."""
         return await self._account.heal(principal)

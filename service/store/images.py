@@ -15,6 +15,7 @@ from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
 from service.store.connection.typed_scripts import script
 from service.store.keys import Keys
+from service.store.turn_records import TurnRef
 
 #: what Redis uses for an image besides its bytes, as put_image.lua counts it
 IMAGE_BYTES: Final = 2 * 65 + 160
@@ -30,7 +31,10 @@ def _put_image(
     now_ms: int,
     ephemeral_ttl: int,
     session_id: str,
+    turn_id: str,
 ) -> None: ...
+@script
+def _release_image(*, session: str, messages: str, digest: str, turn_id: str, begun: bool) -> None: ...
 
 
 class Images:
@@ -40,9 +44,27 @@ class Images:
         self._keys = keys
         self._ephemeral = settings.ephemeral_ttl_seconds
 
-    async def put(self, principal: str, session_id: str, ref: str, data: bytes) -> bool:
-        """False where the session has it already. A session that is not there is made, without a name."""
-        keys = self._keys.session(principal, session_id)
+    async def put(self, turn: TurnRef, ref: str, data: bytes) -> bool:
+        """False where the session has it already. A session that is not there is made, without a name.
+
+        It stays for the turn, which is about to name it, until `release`.
+        """
+        return await self._hold(turn, ref, data) == 1
+
+    async def hold(self, turn: TurnRef, ref: str) -> bool:
+        """The same of one that the session has. False where it has not."""
+        return await self._hold(turn, ref, b"") == 0
+
+    async def release(self, turn: TurnRef, ref: str, *, begun: bool) -> int:
+        """Bytes that are free by it, -1 where the session is gone: of a turn that has not begun (`begun`)."""
+        keys = self._keys.session(turn.principal, turn.session_id)
+        call = _release_image(
+            session=keys.session, messages=keys.messages, digest=ref, turn_id=turn.turn_id, begun=begun
+        )
+        return int(await self.scripts.call(call))
+
+    async def _hold(self, turn: TurnRef, ref: str, data: bytes) -> int:
+        keys = self._keys.session(turn.principal, turn.session_id)
         call = _put_image(
             session=keys.session,
             messages=keys.messages,
@@ -50,18 +72,15 @@ class Images:
             data=data,
             now_ms=int(time.time() * 1000),
             ephemeral_ttl=self._ephemeral,
-            session_id=session_id,
+            session_id=turn.session_id,
+            turn_id=turn.turn_id,
         )
-        return bool(await self.scripts.call(call))
+        return int(await self.scripts.call(call))
 
     async def get(self, principal: str, session_id: str, ref: str) -> bytes | None:
         name = self._keys.session(principal, session_id).messages
         found: bytes | None = await self._client.run("image", self._client.redis.hget(name, field(ref)))
         return found
-
-    async def has(self, principal: str, session_id: str, ref: str) -> bool:
-        name = self._keys.session(principal, session_id).messages
-        return bool(await self._client.run("image", self._client.redis.hstrlen(name, field(ref))))
 
     async def close(self) -> None:
         await self._client.close()

@@ -28,7 +28,7 @@ class Version:
 
 
 @script
-def _versions(*, session: str, order: str, messages: str) -> None: ...
+def _versions(*, session: str, order: str, messages: str, everything: bool) -> None: ...
 @script
 def _choose_version(
     *, session: str, order: str, messages: str, chosen: str, most_versions: int, now_ms: int
@@ -41,11 +41,11 @@ class Versions:
         self._keys = keys
         self._most = settings.max_versions
 
-    async def all(self, principal: str, session_id: str) -> list[Version]:
-        """Those of what the session says now, oldest first."""
+    async def all(self, principal: str, session_id: str, *, everything: bool = False) -> list[Version]:
+        """Those of what the session says now, oldest first; `everything`: of other pasts too."""
         keys = self._keys.session(principal, session_id)
         flat = await self._scripts.call(
-            _versions(session=keys.session, order=keys.order, messages=keys.messages)
+            _versions(session=keys.session, order=keys.order, messages=keys.messages, everything=everything)
         )
         return [
             Version(name.decode(), holder.decode(), *_unpacked(packed))

@@ -273,6 +273,7 @@ OPERATIONS: Final = (
     "read",
     "refund",
     "release",
+    "release_image",
     "renew",
     "reserve",
     "ring",

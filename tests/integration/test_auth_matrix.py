@@ -18,6 +18,7 @@ from service.app import create_app
 from service.config.settings import Settings
 from service.dialects.responses_object import public_id
 from service.ids import answer_id
+from service.store.turn_records import TurnRef
 from tests.conftest import Start
 from tests.support.identity import bearer, credentials_of, id_in, make_key
 from tests.support.issuer import SECRET, token
@@ -139,7 +140,9 @@ async def doors(served: Served, owner: str) -> Doors:
     )
     assert answer.status_code == 200, answer.text
     principal = (await served.client.get("/v1/usage", headers=bearer(owner))).json()["principal"]
-    await served.app.state.edge.engine.store.images.put(principal, "s", IMAGE, png())
+    await served.app.state.edge.engine.store.images.put(
+        TurnRef(principal, "s", answer.headers["x-turn-id"]), IMAGE, png()
+    )
     return Doors(served, answer.headers["x-turn-id"], await make_key(served))
 
 

@@ -14,6 +14,7 @@ from service.config.settings import Settings
 from service.engine import erasing
 from tests.conftest import Start
 from tests.integration.test_turns import SLOW, begin
+from tests.support import branches
 from tests.support.identity import bearer, make_key
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
@@ -286,3 +287,16 @@ async def test_the_command_erases_with_a_running_service_and_prints_the_receipt(
         assert gone.status_code == 404
     assert erase_cli.main("key.*", settings) == 1
     assert "is no principal" in capsys.readouterr().err
+
+
+async def test_an_export_has_the_versions_of_another_past_too(served: Served) -> None:
+    await branches.say(served, "[[say=one]]")
+    await branches.say(served, "", regenerate=True)
+    question = (await branches.messages(served))[0]["id"]
+    await branches.say(served, "", edit={"message_id": question, "content": "[[say=two]]"})
+    # The answer that was made anew stands below another question now: only exports tell of it.
+    assert [found for [(_, found)] in (await branches.versions(served)).values()] == [["[[say=one]]", "one"]]
+    [session] = (await export(served, {}))["sessions"]
+    told = [[one["content"] for one in version["messages"]] for version in session["versions"]]
+    assert told == [["one"], ["[[say=one]]", "one"]]
+    assert (await served.client.get("/v1/sessions/s/export")).json() == session

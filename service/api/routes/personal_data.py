@@ -126,7 +126,8 @@ async def _export(engine: Engine, who: str, *, everywhere: bool) -> AsyncIterato
                     yield comma + b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
                     async for piece in _messages(engine, who, session_id):
                         yield piece
-                    yield after_messages(await engine.history.versions(who, session_id))
+                    versions = await engine.history.versions(who, session_id, everything=True)
+                    yield after_messages(versions)
                     comma = b","
     yield b"]}"
 

@@ -199,7 +199,7 @@ async def list_messages(request: Request, session_id: str) -> Response:
 async def export_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     session = await edge.engine.history.existing(principal.id, session_id)
-    versions = await edge.engine.history.versions(principal.id, session_id)
+    versions = await edge.engine.history.versions(principal.id, session_id, everything=True)
     before = b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
     return await paged(
         lambda after: edge.engine.history.messages(principal.id, session_id, EXPORT_PAGE, after),

@@ -1,0 +1,30 @@
+-- release_image: a turn that was about to name an image has begun, or never will. One that nobody names, nor is
+-- about to, goes, and with it a session that was made for it alone.
+--
+-- KEYS: session, messages
+-- ARGV: digest str, turn_id str, begun flag
+-- Returns the bytes that are free by it | -1 the session is gone
+-- Of a long session it stays until that ends: to look through 1 MiB takes Redis a millisecond.
+local field, holders = '\2' .. digest, 'held ' .. digest
+local others = string.gsub(redis.call('HGET', session, holders) or '', turn_id .. ' ', '')
+if others ~= '' then redis.call('HSET', session, holders, others) else redis.call('HDEL', session, holders) end
+local length = redis.call('HSTRLEN', messages, field)
+if begun or others ~= '' or length == 0 or redis.call('HLEN', messages) > 500 then return 0 end
+local read = 0
+for _, name in ipairs(redis.call('HKEYS', messages)) do
+  if string.byte(name) ~= 2 then
+    read = read + redis.call('HSTRLEN', messages, name)
+    if read > 1048576 or string.find(redis.call('HGET', messages, name), digest, 1, true) then return 0 end
+  end
+end
+redis.call('HDEL', messages, field)
+local size = length + 2 * #field + 160  -- as in put_image
+if redis.call('HEXISTS', session, 'bytes') == 1 then redis.call('HINCRBY', session, 'bytes', -size) end
+local images = string.gsub(redis.call('HGET', session, 'images') or '', digest .. ' ', '')
+redis.call('HSET', session, 'images', images)
+local told = redis.call('HMGET', session, 'named', 'turns')
+if redis.call('EXISTS', messages) == 0 and told[1] == '0' and told[2] == '0' then
+  redis.call('DEL', session)
+  return -1
+end
+return size
