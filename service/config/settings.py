@@ -27,6 +27,7 @@ from service.config.validators import (
     check_waits,
     split_commas,
 )
+from service.config.webhook import check_webhook
 from service.money import nanos
 
 DEV_ORIGINS: Final = (
@@ -141,6 +142,12 @@ class Settings(BaseSettings):
     budget_money_per_day: int | None = None  # nanos
     budget_money_per_month: int | None = None
 
+    # Telling a receiver of the end of each turn
+    webhook_url: str | None = None
+    webhook_secret: SecretStr | None = None
+    webhook_text: bool = False
+    webhook_allow_private: bool = False
+
     # Tracing (the extra `tracing`)
     otlp_endpoint: str | None = None
 
@@ -184,6 +191,8 @@ class Settings(BaseSettings):
         "budget_tokens_per_day",
         "budget_tokens_per_month",
         "otlp_endpoint",
+        "webhook_url",
+        "webhook_secret",
         mode="before",
     )
     @classmethod
@@ -230,7 +239,7 @@ class Settings(BaseSettings):
         password = info.data.get("redis_password")
         return with_password(value, password) if value and password else value
 
-    @field_validator("groq_base_url", "demo_url", "jwt_jwks_url", "otlp_endpoint")
+    @field_validator("groq_base_url", "demo_url", "jwt_jwks_url", "otlp_endpoint", "webhook_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
         if value:
@@ -284,6 +293,8 @@ class Settings(BaseSettings):
                 "CHAT_HOLD_SECONDS: a status line cannot be held longer than an answer may take"
                 f" (CHAT_TURN_TIMEOUT_SECONDS, {self.turn_timeout_seconds:g} s)"
             )
+        if self.webhook_url:
+            check_webhook(self.webhook_url, self.webhook_secret, private=self.webhook_allow_private)
         if self.redis_wait_replicas:
             check_waits(
                 self.redis_wait_seconds,

@@ -12,6 +12,7 @@ from typing import Final
 
 from service.engine.attempts import cost_fields, origin
 from service.engine.budgets import Budgets
+from service.engine.webhooks import Webhooks
 from service.store.store import Store
 from service.store.turn_records import Turn, TurnRef
 from service.telemetry.logs import get_logger
@@ -24,8 +25,9 @@ log = get_logger(__name__)
 
 
 class Booking:
-    def __init__(self, store: Store, budgets: Budgets) -> None:
+    def __init__(self, store: Store, budgets: Budgets, webhooks: Webhooks) -> None:
         self._store = store
+        self._webhooks = webhooks
         self._budgets = budgets
 
     async def book_ended(self, refs: Sequence[TurnRef]) -> None:
@@ -46,6 +48,10 @@ class Booking:
         each turn once.
         """
         usage, model = turn.usage or {}, turn.answered_by or turn.model
+        code = (turn.error or {}).get("code")
+        await self._webhooks.ended(
+            turn, usage, model, state=turn.state, finish_reason=turn.finish_reason, code=code
+        )
         if await self._budgets.settle(turn, model, usage):
             log.info(
                 "turn.ended",

@@ -34,6 +34,7 @@ from service.engine.stopping import Stops
 from service.engine.storage import Storage
 from service.engine.tail_cache import FAREWELL_SECONDS, TailCaches
 from service.engine.titles import Titles
+from service.engine.webhooks import Webhooks
 from service.errors import ServiceError
 from service.parts import Part
 from service.store.connection.notifications_cluster import make_notifications
@@ -72,7 +73,8 @@ class Engine:
         self.tails = TailCaches(settings, store, self._background)
         self.readers = Readers(settings, store, self.tails)
         self.watches = SessionWatches(settings, store)
-        self.sealer = Sealer(settings, store, self.tails, self.budgets)
+        self._webhooks = Webhooks(settings, store)
+        self.sealer = Sealer(settings, store, self.tails, self.budgets, self._webhooks)
         self._flusher = Flusher(settings, store.log, self._background)
         runner = Runner(
             settings,
@@ -95,7 +97,7 @@ class Engine:
             self.governor,
             self._background,
         )
-        self._booking = Booking(store, self.budgets)
+        self._booking = Booking(store, self.budgets, self._webhooks)
         self.running = Running(
             store,
             runner,
@@ -134,6 +136,7 @@ class Engine:
         self._background.loop("clock", self.store.clock.run)
         self._background.loop("health", self.store.health.run)
         self._recovery.start(self._background)
+        self._webhooks.start(self._background)
         self.governor.start()
         self._notifications.start(self._channel)
 

@@ -23,6 +23,7 @@ from service.engine.budgets import Budgets
 from service.engine.exchanges import said_before
 from service.engine.live import Answer, Live
 from service.engine.tail_cache import TailCaches
+from service.engine.webhooks import Webhooks
 from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
 from service.store import log as codes
 from service.store.log import Append
@@ -39,11 +40,14 @@ log = get_logger(__name__)
 
 
 class Sealer:
-    def __init__(self, settings: Settings, store: Store, tails: TailCaches, budgets: Budgets) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, tails: TailCaches, budgets: Budgets, webhooks: Webhooks
+    ) -> None:
         self._settings = settings
         self._store = store
         self._tails = tails
         self._budgets = budgets
+        self._webhooks = webhooks
 
     async def complete(self, live: Live, reason: str) -> str:
         usage = live.usage
@@ -280,6 +284,14 @@ class Sealer:
             **{name: value for name, value in told.items() if value is not None},
         )
         try:
+            await self._webhooks.ended(
+                turn,
+                usage,
+                model,
+                state=state,
+                finish_reason=told.get("finish_reason"),
+                code=told.get("code"),
+            )
             await self._budgets.settle(turn, model, usage)
             await self._store.leases.settle(turn.ref)
         except StoreUnavailable:

@@ -136,6 +136,16 @@ class Keys:
         return f"{self.prefix}:{{credentials}}"
 
     @cached_property
+    def webhooks(self) -> str:
+        """Sorted set: ids of what is to be told to the webhook's receiver, by the ms from which on."""
+        return f"{self.prefix}:{{webhooks}}:due"
+
+    @cached_property
+    def webhooks_said(self) -> str:
+        """Hash: id -> what is told, `#<id>` -> how often that was tried."""
+        return f"{self.prefix}:{{webhooks}}:said"
+
+    @cached_property
     def secret(self) -> str:
         """What replicas without CHAT_SECRET sign tickets with. Permanent."""
         return f"{self.prefix}:secret"

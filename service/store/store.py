@@ -23,6 +23,7 @@ from service.store.sessions import Sessions
 from service.store.titles import Titles
 from service.store.turns import Turns
 from service.store.versions import Versions
+from service.store.webhooks import WebhookQueue
 from service.store.windows import Windows
 
 
@@ -45,6 +46,7 @@ class Store:
         self.titles = Titles(self.scripts, self.keys)
         self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
         self.credentials = Credentials(self.client, self.scripts, self.keys)
+        self.webhooks = WebhookQueue(self.scripts, self.keys)
         self.windows = Windows(self.client, self.scripts, self.keys)
         self.ledger = Ledger(self.client, self.scripts, self.keys, settings, self.account)
         self.send_admission = SendAdmission(

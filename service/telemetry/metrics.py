@@ -138,6 +138,7 @@ loop_lag = Histogram("chat_event_loop_lag_seconds", "How late the event loop run
 internal_errors = Counter("chat_internal_errors_total", "Exceptions that nobody expected.", ["where"])
 drains = Counter("chat_drains_total", "Workers that began to drain.")
 released = Counter("chat_turns_released_total", "Turns left for takeover when a drain ended.")
+webhooks = Counter("chat_webhooks_total", "Tries to tell the webhook's receiver of a turn.", ["outcome"])
 workers = Gauge("chat_workers", "Worker processes that serve.", multiprocess_mode="livesum")
 # The master's (worker_deaths.py): of several processes it is shown by multiprocess.py.
 worker_deaths = Counter("chat_worker_deaths_total", "Workers that ended before they were told to.")
@@ -223,6 +224,7 @@ PLACES: Final = (
     "circuit",
     "clock",
     "health",
+    "webhooks",
 )
 #: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
 OPERATIONS: Final = (
@@ -244,6 +246,7 @@ OPERATIONS: Final = (
     "deliver",
     "disown",
     "due",
+    "end_webhook",
     "enter",
     "forget",
     "fork",
@@ -270,6 +273,7 @@ OPERATIONS: Final = (
     "ping",
     "probe",
     "put_image",
+    "queue_webhook",
     "read",
     "refund",
     "release",
@@ -287,6 +291,7 @@ OPERATIONS: Final = (
     "stop",
     "subscribe",
     "tail",
+    "take_webhooks",
     "time",
     "title_session",
     "turns",
@@ -325,6 +330,7 @@ def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str
         (redis_operations, "operation", OPERATIONS),
         (redis_errors, "operation", OPERATIONS),
         (internal_errors, "where", PLACES),
+        (webhooks, "outcome", ("delivered", "failed", "given_up", "full")),
     ]
     for metric, label, names in series:
         for name in names:

@@ -19,11 +19,13 @@ from tests.support.service import Served
 from tests.support.waiting import eventually_async
 
 PAGE = ROOT / "docs" / "keys.md"
-#: with replicas that are waited for, on a Cluster, within a script
+#: with replicas that are waited for, on a Cluster, within a script, with a webhook
 NOT_SEEN = {
     "chat:fence:<n>",
     "chat:turns:deadlines:{<tag>}",
     "chat:{<principal>/<session>}:log:<turn>:copy",
+    "chat:{webhooks}:due",
+    "chat:{webhooks}:said",
 }
 TABLES = ("A session", "A principal", "All replicas")
 

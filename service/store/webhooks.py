@@ -1,0 +1,56 @@
+"""What is to be told to the webhook's receiver, in Redis until it is: by whichever worker is there.
+
+Invariants: an id waits once; there are never more than `MOST`; what is taken by a worker that dies is given
+to another one half a minute later. What is told, and when again, is engine/webhooks.py's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from service.store.connection.scripts import Scripts
+from service.store.connection.typed_scripts import script
+from service.store.keys import Keys
+
+MOST: Final = 10_000
+_TTL: Final = 7 * 86_400  # s after the last that was queued
+_HOLD_MS: Final = 30_000  # longer than a try takes
+
+
+@script
+def _queue_webhook(*, due: str, said: str, id: str, body: bytes, most: int, ttl: int) -> None: ...
+@script
+def _take_webhooks(*, due: str, said: str, limit: int, hold_ms: int) -> None: ...
+@script
+def _end_webhook(*, due: str, said: str, id: str, again_ms: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    id: str
+    body: bytes
+    tries: int  # with this one
+
+
+class WebhookQueue:
+    def __init__(self, scripts: Scripts, keys: Keys) -> None:
+        self._scripts = scripts
+        self._due, self._said = keys.webhooks, keys.webhooks_said
+
+    async def put(self, id: str, body: bytes) -> bool:
+        """False where there is no room."""
+        call = _queue_webhook(due=self._due, said=self._said, id=id, body=body, most=MOST, ttl=_TTL)
+        return bool(await self._scripts.call(call) >= 0)
+
+    async def take(self, limit: int) -> list[Told]:
+        call = _take_webhooks(due=self._due, said=self._said, limit=limit, hold_ms=_HOLD_MS)
+        found = await self._scripts.call(call)
+        return [Told(found[i].decode(), found[i + 1], int(found[i + 2])) for i in range(0, len(found) - 2, 3)]
+
+    async def done(self, id: str) -> None:
+        await self._scripts.call(_end_webhook(due=self._due, said=self._said, id=id, again_ms=-1))
+
+    async def again(self, id: str, seconds: float) -> None:
+        call = _end_webhook(due=self._due, said=self._said, id=id, again_ms=int(seconds * 1000))
+        await self._scripts.call(call)
