@@ -91,6 +91,8 @@ class Readers:
                 found = tail.after(reader.cursor)
                 if found is None:
                     found = await self._read(tail, reader.cursor)
+                    if not found and not reader.cursor:
+                        await self._check_kept(tail)
                 if found:
                     if found[0].id != reader.cursor + 1:
                         await self._cross(ref, reader.cursor, found[0])
@@ -107,6 +109,17 @@ class Readers:
                     reader.pause = None
                 if found and found[-1].terminal:
                     return
+
+    async def _check_kept(self, tail: TailCache) -> None:
+        """Of a log without a first event: nothing more comes of a turn that is sealed or deleted.
+
+        Every log has its first event from the turn's begin on. Raises turn_not_found, events_expired.
+        """
+        turn = await self._turn(tail)
+        if turn is None:
+            raise ServiceError("turn_not_found", "There is no such turn in this session.")
+        if turn.sealed:
+            raise expired()
 
     async def _cross(self, ref: TurnRef, cursor: int, event: Event) -> None:
         """From a cursor over a gap. Raises events_lost where its reader was shown what is not there.

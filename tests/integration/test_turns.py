@@ -18,6 +18,7 @@ from tests.support.sse import Frame, Parser, check_gapless, frames, text_of
 from tests.support.waiting import eventually_async
 
 SLOW = "[[tokens=2000 rate=100]]"
+PART = {"type": "text", "text": "[[tokens=5]]"}
 
 
 async def read(served: Served, path: str, **headers: str) -> list[Frame]:
@@ -166,6 +167,29 @@ async def test_a_repeat_of_a_send_whose_log_has_expired_is_410(start: Start, sto
         again = await served.client.post("/v1/sessions/s/turns", **sent)
         assert (first.status_code, again.status_code) == (200, 410)
         assert again.json()["code"] == "events_expired"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/chat", {"user_query": "[[tokens=5]]"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "[[tokens=5]]"}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "[[tokens=5]]"}], "stream": True}),
+        ("/api/chat", {"id": "s", "messages": [{"id": "m", "role": "user", "parts": [PART]}]}),
+        ("/v1/responses", {"input": "[[tokens=5]]"}),
+        ("/v1/responses", {"input": "[[tokens=5]]", "stream": True}),
+    ],
+)
+async def test_in_each_dialect_a_repeat_of_a_send_whose_log_has_expired_is_410(
+    served: Served, store: Any, path: str, body: dict[str, Any]
+) -> None:
+    sent: dict[str, Any] = {"json": body, "headers": {"Idempotency-Key": "k"}}
+    first = await served.client.post(path, **sent)
+    for key in store.scan_iter("*:log:*"):
+        store.delete(key)
+    again = await served.client.post(path, **sent)
+    assert (first.status_code, again.status_code) == (200, 410), again.text
+    assert "no longer kept" in again.text
 
 
 async def test_stop_keeps_what_was_said_and_closes_upstream(served: Served, double: Double) -> None:
