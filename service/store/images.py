@@ -82,6 +82,10 @@ class Images:
         found: bytes | None = await self._client.run("image", self._client.redis.hget(name, field(ref)))
         return found
 
+    async def has(self, principal: str, session_id: str, ref: str) -> bool:
+        name = self._keys.session(principal, session_id).messages
+        return bool(await self._client.run("image", self._client.redis.hstrlen(name, field(ref))))
+
     async def close(self) -> None:
         await self._client.close()
 
