@@ -3,9 +3,9 @@
     python -m tests.clients [--write] [words]   clients whose name has one of the words, or all
     python -m tests.clients --install           only what `make test` needs of it
 
-Installs what the clients need from locks, then runs tests/clients/test_matrix.py and test_tool_sessions.py
-for them. What the machine lacks a program for is said, in the table too. `--write` puts the table into
-docs/clients.md.
+Installs what the clients need from locks, then runs tests/clients/test_matrix.py, test_tool_sessions.py and
+test_responses_outcomes.py for them. What the machine lacks a program for is said, in the table too.
+`--write` puts the table into docs/clients.md.
 Exit status 1 where a client does not do as expected.
 """
 
@@ -48,8 +48,9 @@ def main(arguments: list[str]) -> int:
 def _run(clients: list[Client], results: Path) -> int:
     names = json.dumps([client.id for client in clients])
     environment = {**os.environ, "CLIENTS": names, "CLIENTS_RESULTS": str(results)}
-    files = ("tests/clients/test_matrix.py", "tests/clients/test_tool_sessions.py")
-    command = [sys.executable, "-m", "pytest", *files, "-q", "-p", "no:randomly"]
+    files = ("test_matrix", "test_tool_sessions", "test_responses_outcomes")
+    paths = [f"tests/clients/{name}.py" for name in files]
+    command = [sys.executable, "-m", "pytest", *paths, "-q", "-p", "no:randomly"]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
