@@ -17,6 +17,7 @@ import redis
 from prometheus_client import REGISTRY
 
 from tests.double import Double, expected_text
+from tests.support.identity import bearer, make_key
 from tests.support.redis import RedisServer
 from tests.support.service import Served, serve
 from tests.support.waiting import eventually, eventually_async
@@ -235,6 +236,33 @@ async def test_a_limit_that_is_asked_by_itself_refuses_too(
         assert bypassed() == before
         store.heal()
         assert (await running).text == expected_text(400, 0)
+
+
+async def test_with_keys_a_full_store_refuses_at_once_and_nobody_is_paid(
+    store: Store, double_server: tuple[Double, str], double: Double
+) -> None:
+    """Limits, budgets and places are asked by scripts that begin with what Redis lets pass when it is full."""
+    async with serving(store, double_server[1], auth="keys", budget_tokens_per_day=10**6) as served:
+        headers = [bearer(await make_key(served, name)) for name in ("known", "new to the worker")]
+        first = await served.client.post("/chat", json={"user_query": "[[tokens=3]]"}, headers=headers[0])
+        assert first.status_code == 200
+        double.calls.clear()
+        store.fill()
+        for session in ({"session_id": "s"}, {}, {"session_id": "s"}):
+            for given in headers:
+                begin = time.monotonic()
+                answer = await served.client.post(
+                    "/chat", json={"user_query": "[[tokens=3]]", **session}, headers=given
+                )
+                assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+                assert time.monotonic() - begin < 3
+        await eventually_async(lambda: gauge("full") == 1)
+        assert (await served.client.get("/readyz")).status_code == 503
+        assert len(list(double.calls)) == 0
+        store.heal()
+        await becomes_ready(served)
+        again = await served.client.post("/chat", json={"user_query": "[[tokens=3]]"}, headers=headers[1])
+        assert again.status_code == 200
 
 
 @pytest.mark.parametrize("way", WAYS)
