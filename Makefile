@@ -59,9 +59,10 @@ bench: $(VENV)/.stamp-test ## measure; prints the figures of docs/performance.md
 rolling: ## replace the replicas of docker compose by the newly built image, cutting nothing
 	sh deploy/compose/rolling.sh
 
-docs: $(VENV)/.stamp-test ## write what is generated of docs/api.md and deploy/k8s
+docs: $(VENV)/.stamp-test ## write what is generated of docs/api.md and deploy
 	$(BIN)/python -m tests.docs.reference --write
 	$(BIN)/python -m tests.deploy.prometheusrule --write
+	$(BIN)/python -m tests.deploy.chart --write
 
 # Needs uv (https://docs.astral.sh/uv/). Without hashes or with other versions nothing installs.
 lock: ## renew the lock files from pyproject.toml

@@ -241,7 +241,7 @@ async def test_a_limit_that_is_asked_by_itself_refuses_too(
 async def test_with_keys_a_full_store_refuses_at_once_and_nobody_is_paid(
     store: Store, double_server: tuple[Double, str], double: Double
 ) -> None:
-    """Limits, budgets and places are asked by scripts that begin with what Redis lets pass when it is full."""
+    """Scripts of limits, budgets and places begin with what Redis lets pass when it is full."""
     async with serving(store, double_server[1], auth="keys", budget_tokens_per_day=10**6) as served:
         headers = [bearer(await make_key(served, name)) for name in ("known", "new to the worker")]
         first = await served.client.post("/chat", json={"user_query": "[[tokens=3]]"}, headers=headers[0])
