@@ -264,6 +264,7 @@ HEALTH: Final = {
     "upstream": "groq",
     "model": _MODEL,
     "models_unavailable": [],
+    "provider_keys": [{"name": "default", "state": "ok"}],
     "turns_running": 3,
 }
 METRICS: Final = '# TYPE chat_turns_ended_total counter\nchat_turns_ended_total{outcome="completed"} 41.0\n'

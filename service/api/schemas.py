@@ -385,6 +385,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         upstream=TEXT,
         model=TEXT,
         models_unavailable=many(TEXT),
+        provider_keys=many(fields(name=TEXT, state=TEXT)),
         turns_running=NUMBER,
     ),
 }

@@ -16,6 +16,7 @@ from typing import Final
 from service.cli.listening import INTERRUPTED, Refused
 from service.cli.local import surroundings
 from service.config.environment import METRICS_DIR, unset_environment
+from service.config.provider_keys import KeySource, ProviderKey
 from service.config.redis_url import without_credentials
 from service.config.settings import Settings, SettingsError
 from service.telemetry import logs
@@ -32,8 +33,15 @@ def check(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> in
     with surroundings(settings, demo=False) as complete:
         check_store(complete)
         print(f"The settings are right, the models are known, and the store at {_place(complete)} answers.")
-    if settings.groq_api_key or settings.groq_base_url:
-        print(_provider(settings))
+    if settings.has_provider_key or settings.groq_base_url:
+        keys = KeySource(settings).read() or (ProviderKey(),)
+        verdicts = [(key.name, *_provider(settings, key)) for key in keys]
+        if len(keys) == 1 and not verdicts[0][2]:
+            raise Refused(verdicts[0][1])
+        for name, sentence, _ in verdicts:
+            print(sentence if len(keys) == 1 else f"{name}: {sentence}")
+        if wrong := [name for name, _, well in verdicts if not well]:
+            raise Refused(f"Of the provider's keys these do not work: {', '.join(wrong)}.")
     return 0
 
 
@@ -53,21 +61,21 @@ def check_models(settings: Settings) -> None:
         raise SettingsError(problem)
 
 
-def _provider(settings: Settings) -> str:
-    """What the provider says of its models. Raises Refused where something is wrong that stays so."""
+def _provider(settings: Settings, key: ProviderKey) -> tuple[str, bool]:
+    """What the provider says of its models to one key; False where something is wrong that stays so."""
 
     def verdict() -> str:
         from service.upstream.address import ask_models
         from service.upstream.models import load_catalogue
 
         catalogue = load_catalogue(settings.models_file, settings.model, settings.on_takeover)
-        found = asyncio.run(ask_models(settings, [model.id for model in catalogue], catalogue.default.id))
+        found = asyncio.run(
+            ask_models(settings, key, [model.id for model in catalogue], catalogue.default.id)
+        )
         return f"{'wrong' if found.wrong else 'well'} {found.sentence}"
 
     state, _, sentence = _in_fork(verdict).partition(" ")
-    if state != "well":
-        raise Refused(sentence)
-    return sentence
+    return sentence, state == "well"
 
 
 def check_store(settings: Settings) -> None:

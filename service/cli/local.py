@@ -39,7 +39,7 @@ def surroundings(settings: Settings, *, demo: bool = True) -> Iterator[Settings]
     with contextlib.ExitStack() as stack:
         if not settings.production and settings.redis_url is None:
             _start_store(settings, stack)
-        if demo and not settings.production and not (settings.groq_api_key or settings.groq_base_url):
+        if demo and not settings.production and not (settings.has_provider_key or settings.groq_base_url):
             if settings.demo_url:
                 _use_demo(settings.demo_url)
             else:

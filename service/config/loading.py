@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource
 
+from service.config.provider_keys import check_keys
 from service.config.settings import Settings, SettingsError
 from service.config.validators import (
     check_readable,
@@ -46,9 +47,11 @@ def load_settings(**overrides: Any) -> Settings:
     if secrets.is_dir():
         overrides.setdefault("_secrets_dir", secrets)
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(_sentences(error)) from None
+    check_keys(settings)
+    return settings
 
 
 def _check_files(secrets: Path, env_file: str | None) -> None:

@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     models_file: Path | None = None
     on_takeover: Literal["restart", "continue"] = "restart"
     groq_api_key: SecretStr | None = Field(None, validation_alias="GROQ_API_KEY")
+    groq_api_keys: SecretStr | None = Field(None, validation_alias="GROQ_API_KEYS")
+    groq_api_keys_file: Path | None = Field(None, validation_alias="GROQ_API_KEYS_FILE")
+    provider_key_weights: str | None = None
     groq_base_url: str | None = Field(None, validation_alias="GROQ_BASE_URL")
     upstream_kind: Literal["groq", "demo"] = "groq"  # set by `run`, for /health
     demo_url: str | None = None
@@ -174,6 +177,9 @@ class Settings(BaseSettings):
         "title_model",
         "models_file",
         "groq_api_key",
+        "groq_api_keys",
+        "groq_api_keys_file",
+        "provider_key_weights",
         "groq_base_url",
         "demo_url",
         "metrics_port",
@@ -282,7 +288,7 @@ class Settings(BaseSettings):
             raise ValueError("CHAT_METRICS_PORT: is CHAT_PORT; take another, or leave it out")
         if "jwt" in modes:
             check_jwt(self)
-        if self.production and not self.groq_api_key:
+        if self.production and not self.has_provider_key:
             raise ValueError(
                 "GROQ_API_KEY: is missing; production needs a key, CHAT_ENV=local has a demo model"
             )
@@ -322,6 +328,10 @@ class Settings(BaseSettings):
         """True when the issuer's keys are fetched over a network without TLS."""
         parts = urlsplit(self.jwt_jwks_url or "")
         return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+    @property
+    def has_provider_key(self) -> bool:
+        return bool(self.groq_api_key or self.groq_api_keys or self.groq_api_keys_file)
 
     @property
     def production(self) -> bool:

@@ -21,7 +21,7 @@ from service.engine.exchanges import was_before
 from service.engine.flusher import Flusher
 from service.engine.history import History, session_not_found, turn_not_found
 from service.engine.live import Answer
-from service.engine.pacing.governor import Governor
+from service.engine.pacing.provider_keys import ProviderKeys
 from service.engine.pictures import Pictures
 from service.engine.process_stats import ProcessStats
 from service.engine.reader import Readers
@@ -69,7 +69,7 @@ class Engine:
             settings, store.ledger, store.send_admission, self.contexts, self.storage, catalogue.currency
         )
         self.admission = Admission(settings.max_running_turns)
-        self.governor = Governor(store.pacing, self._background)
+        self.governor = ProviderKeys(settings, store.pacing, self._background)
         self.tails = TailCaches(settings, store, self._background)
         self.readers = Readers(settings, store, self.tails)
         self.watches = SessionWatches(settings, store)

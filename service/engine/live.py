@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from service import events
+from service.config.provider_keys import ProviderKey
 from service.engine import billing
 from service.engine.tail_cache import TailCache
 from service.events import Event
@@ -71,6 +72,7 @@ class Live:
         self.tokens = 0  # of the call under way, counted
         self.reported: Count | None = None  # what the provider says that it used
         self.said: dict[str, Any] = {}  # by the provider, besides the answer
+        self.refused_keys: set[ProviderKey] = set()  # with which no call can succeed now
         self.signal: str | None = None
         self.followed_by = ""
         self._interruptible: asyncio.Task[Any] | None = None

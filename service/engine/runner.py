@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final
 
 from service import events
+from service.config.provider_keys import ProviderKey
 from service.config.settings import Settings
 from service.engine.attempts import Attempt
 from service.engine.context import Context, Contexts, Tokens
 from service.engine.flusher import Flusher
 from service.engine.live import Interrupted, Live
-from service.engine.pacing.governor import Governor, Permit
+from service.engine.pacing.governor import Permit
+from service.engine.pacing.provider_keys import ProviderKeys
 from service.engine.pictures import Pictures
 from service.engine.relay import Relay
 from service.engine.sealing import Sealer
@@ -50,7 +53,7 @@ class Runner:
         pictures: Pictures,
         tokens: Tokens,
         flusher: Flusher,
-        governor: Governor,
+        governor: ProviderKeys,
         sealer: Sealer,
     ) -> None:
         self._settings = settings
@@ -99,11 +102,11 @@ class Runner:
             if failure is None:
                 return live.followed_by
             model = live.model or model
-            following = self._next(chain, model, failure, turn.attempt)
+            following = self._next(chain, model, failure, turn.attempt, live.refused_keys)
             if live.shown or turn.attempt >= self._settings.max_attempts or following is None:
                 break
             wait = 0.0
-            if following is model and not failure.window:  # by a limit: the governor holds it back
+            if following is model and not (failure.window or failure.circuit):  # the governor holds it back
                 if failure.kind == "connect":
                     wait = next(lost, _LOST_SECONDS[-1]) * random.uniform(0.5, 1.5)
                 elif failure.retry_after is not None:
@@ -157,10 +160,19 @@ class Runner:
     def _left(self, since: float) -> float:
         return self._settings.retry_budget_seconds - (time.monotonic() - since)
 
-    def _next(self, chain: list[Model], model: Model, error: UpstreamError, attempt: int) -> Model | None:
+    def _next(
+        self,
+        chain: list[Model],
+        model: Model,
+        error: UpstreamError,
+        attempt: int,
+        refused: Collection[ProviderKey],
+    ) -> Model | None:
         """The model to ask next, None to give up. The last attempts go along the fallbacks."""
-        if error.circuit or error.kind == "held":
+        if error.kind in ("circuit", "held"):
             return None
+        if error.circuit:  # of this key; another one may do
+            return model if self._governor.others(refused) else None
         if error.kind.startswith("limit_"):
             return model  # the governor waits or fails over
         rest = chain[chain.index(model) + 1 :]
@@ -229,12 +241,18 @@ class Runner:
             self._contexts.completion_of(model, turn.params),
             max(0.0, self._left(since)),
             asked="max_completion_tokens" in turn.params,
+            refused=live.refused_keys,
         )
         with permit:
             if permit.model is not model:
                 live.model = permit.model
                 context = await self._context(turn, permit.model)
-            return await self._call(live, permit, context, since)
+            try:
+                return await self._call(live, permit, context, since)
+            except UpstreamError as error:
+                if error.circuit:
+                    live.refused_keys.add(permit.key)
+                raise
 
     async def _call(self, live: Live, permit: Permit, context: Context, since: float) -> str:
         """The call itself, once it may be made."""
@@ -259,6 +277,7 @@ class Runner:
             permit.completion,
             params,
             turn.ref.turn_id,
+            permit.key.secret,
             patience=self._left(since),
             whole=not self._upstream.streams(model, params),
         )

@@ -16,7 +16,7 @@ from service.engine.background import Background
 from service.engine.budgets import Budgets
 from service.engine.context import Tokens
 from service.engine.live import Live
-from service.engine.pacing.governor import Governor
+from service.engine.pacing.provider_keys import ProviderKeys
 from service.engine.storage import Storage
 from service.errors import ServiceError
 from service.store.store import Store
@@ -52,7 +52,7 @@ class Titles:
         storage: Storage,
         budgets: Budgets,
         tokens: Tokens,
-        governor: Governor,
+        governor: ProviderKeys,
         background: Background,
     ) -> None:
         self._model = model
@@ -116,7 +116,7 @@ class Titles:
 
         # Whoever waits for an answer goes first: without room now there is no title.
         permit = await self._governor.admit(ref.principal, [model], prompt, _COMPLETION, 0.0, asked=True)
-        request = Request(model, messages, permit.completion, params, ids.new_turn_id())
+        request = Request(model, messages, permit.completion, params, ids.new_turn_id(), permit.key.secret)
         try:
             with permit:
                 async with self._upstream.call(request) as reply:

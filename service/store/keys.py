@@ -194,10 +194,18 @@ class Keys:
         """Hash: what all replicas know of the provider's limits for a model, and who waits for it."""
         return f"{self.prefix}:{{upstream}}:pace:{model}"
 
+    def pace_of(self, api_key: str, model: str) -> str:
+        """The same for one of several API keys: each may be of an organisation with limits of its own."""
+        return f"{self.prefix}:{{upstream}}:pace_of:{_digest(api_key)}:{model}"
+
     def circuit(self, api_key: str) -> str:
         """Hash: why no call with this API key can succeed, when one of us tries again, and which models
         are refused to it.
 
         Not `circuit:<hash>`: replicas of before December 2026 open that one by any model's 403.
         """
-        return f"{self.prefix}:{{upstream}}:circuit:key:{hashlib.sha256(api_key.encode()).hexdigest()[:32]}"
+        return f"{self.prefix}:{{upstream}}:circuit:key:{_digest(api_key)}"
+
+
+def _digest(api_key: str) -> str:
+    return hashlib.sha256(api_key.encode()).hexdigest()[:32]

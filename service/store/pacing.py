@@ -1,4 +1,4 @@
-"""What all replicas share of the provider: how much room each model has, and a circuit per API key.
+"""What all replicas share of the provider: how much room each model has and a circuit, per API key.
 
 lua/pace.lua keeps the provider's limits as the provider does, lua/circuit.lua the conditions that
 no retry mends. When to ask, who waits and what a refusal says belong to engine/pacing/governor.py.
@@ -6,12 +6,14 @@ no retry mends. When to ask, who waits and what a refusal says belong to engine/
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
+from service.config.provider_keys import DEFAULT
 from service.config.settings import Settings
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
@@ -141,6 +143,17 @@ class Pacing:
         key = settings.groq_api_key
         # A replica with a wrong key must not stop those with the right one.
         self._circuit_key = keys.circuit(key.get_secret_value() if key else "")
+        self._api_key = ""  # of several, and not that of GROQ_API_KEY
+
+    def of(self, name: str, api_key: str) -> Pacing:
+        """What is shared of one API key. That of GROQ_API_KEY is paced as before there were several."""
+        found = copy.copy(self)
+        found._circuit_key = self._keys.circuit(api_key)
+        found._api_key = "" if name == DEFAULT else api_key
+        return found
+
+    def _pace_key(self, model: str) -> str:
+        return self._keys.pace_of(self._api_key, model) if self._api_key else self._keys.pace(model)
 
     async def pace(self, model: str, report: Report, asks: Sequence[tuple[int, int, float]]) -> Pace:
         """Report and ask in one round trip; an ask is (prompt, completion, seconds without a turn)."""
@@ -167,7 +180,7 @@ class Pacing:
         }
         answer = orjson.loads(
             await self._client.unless_silent(
-                self._scripts.call(_pace(pace=self._keys.pace(model), report=orjson.dumps(given)))
+                self._scripts.call(_pace(pace=self._pace_key(model), report=orjson.dumps(given)))
             )
         )
         return Pace(

@@ -104,6 +104,18 @@ circuit_open = Gauge(
     multiprocess_mode="livemostrecent",
 )
 
+provider_key_up = Gauge(
+    "chat_provider_key_up",
+    "1 while calls with this API key of the provider may succeed, by its name.",
+    ["key"],
+    multiprocess_mode="livemostrecent",
+)
+provider_key_calls = Counter(
+    "chat_provider_key_calls_total",
+    "Calls by API key: answered, limited (429), refused (the key or its account).",
+    ["key", "outcome"],
+)
+
 # Limits
 auth_refusals = Counter("chat_auth_refusals_total", "Credentials refused.", ["reason"])
 limit_rejections = Counter("chat_limit_rejections_total", "Requests refused.", ["limit"])

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import httpx
 
+from service.config.provider_keys import DEFAULT, ProviderKey
 from service.config.redis_url import without_credentials
 from service.config.settings import Settings
 from service.upstream.refusals import is_unknown_url
@@ -40,11 +41,10 @@ class Verdict:
     wrong: bool = False
 
 
-async def ask_models(settings: Settings, wanted: Collection[str], default: str) -> Verdict:
+async def ask_models(settings: Settings, key: ProviderKey, wanted: Collection[str], default: str) -> Verdict:
     """Ask the provider for its models: is it there, does it take our key, and does it have what we call?"""
     tried: list[str] = []
-    key = settings.groq_api_key.get_secret_value() if settings.groq_api_key else None
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {"Authorization": f"Bearer {key.secret}"} if key.secret else {}
     async with httpx.AsyncClient(timeout=_ASK_SECONDS, headers=headers, follow_redirects=True) as client:
         for root in roots(settings.groq_base_url):
             url = without_credentials(f"{root}/models")
@@ -57,7 +57,7 @@ async def ask_models(settings: Settings, wanted: Collection[str], default: str) 
             if offered is not None:
                 return _compared(without_credentials(root), offered, wanted, default)
             if not answer.is_success and not is_unknown_url(answer.status_code, _json(answer)):
-                return _refused(url, answer.status_code)
+                return _refused(url, answer.status_code, key.name)
             tried.append(f"{url} answered {answer.status_code}")
     last = " without a list of models" if tried[-1].endswith(" 200") else ""
     return Verdict(
@@ -67,11 +67,10 @@ async def ask_models(settings: Settings, wanted: Collection[str], default: str) 
     )
 
 
-def _refused(url: str, status: int) -> Verdict:
+def _refused(url: str, status: int, key: str) -> Verdict:
     if status in (401, 403):
-        return Verdict(
-            f"The provider refuses us: {url} answered {status}. Is GROQ_API_KEY right?", wrong=True
-        )
+        which = "GROQ_API_KEY" if key == DEFAULT else f"the key {key}"
+        return Verdict(f"The provider refuses us: {url} answered {status}. Is {which} right?", wrong=True)
     return Verdict(
         f"The provider has a problem: {url} answered {status}.", wrong=status < 500 and status != 429
     )

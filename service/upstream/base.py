@@ -57,6 +57,7 @@ class Request:
     max_completion_tokens: int
     params: dict[str, Any]
     turn_id: str
+    api_key: str = field(default="", repr=False)
     patience: float = 0.0
     whole: bool = False
     traceparent: str = ""

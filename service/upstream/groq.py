@@ -44,6 +44,9 @@ _PAUSE_SECONDS: Final = 0.05
 # The connection was not there yet: the provider has not seen the call.
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
+# Keys that are known at once; replaced ones are forgotten beyond it.
+_MOST_KEYS: Final = 64
+
 log = get_logger(__name__)
 
 #: what callers may set and Groq takes under the same name
@@ -83,10 +86,9 @@ class _Client(httpx.AsyncClient):
 class Groq:
     def __init__(self, settings: Settings) -> None:
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS, pool=_POOL_SECONDS)
-        key = settings.groq_api_key.get_secret_value() if settings.groq_api_key else "none"
         self._http = _http_client(settings, timeout)
         self._client = groq.AsyncGroq(
-            api_key=key,
+            api_key="none",  # each call brings its own
             max_retries=0,
             timeout=timeout,
             http_client=self._http,
@@ -95,9 +97,9 @@ class Groq:
         self._formats = Formats()
         # What is the same for all calls is made once.
         self._urls = [httpx.URL(f"{root}/chat/completions") for root in roots(settings.groq_base_url)]
-        self._headers = httpx.Headers(
-            {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
-        )
+        said = self._client.default_headers.items()
+        self._common = {name: value for name, value in said if isinstance(value, str)}
+        self._headers: dict[str, httpx.Headers] = {}  # by API key
         self._extensions = {"timeout": timeout.as_dict()}
 
     async def close(self) -> None:
@@ -156,7 +158,7 @@ class Groq:
 
     async def _send(self, url: httpx.URL, content: bytes, request: Request) -> httpx.Response:
         """Returns with the head of the response, whatever its status."""
-        headers = self._headers
+        headers = self._headers_of(request.api_key)
         if request.traceparent:
             headers = httpx.Headers({**headers, "traceparent": request.traceparent})
         call = httpx.Request("POST", url, headers=headers, content=content, extensions=self._extensions)
@@ -164,6 +166,16 @@ class Groq:
             return await self._sent(call, asyncio.get_running_loop().time() + request.patience)
         finally:
             request.billable = SENT in call.extensions
+
+    def _headers_of(self, api_key: str) -> httpx.Headers:
+        """Made once for a key, since calls are many and keys are few."""
+        headers = self._headers.get(api_key)
+        if headers is None:
+            if len(self._headers) >= _MOST_KEYS:
+                self._headers.clear()
+            bearer = f"Bearer {api_key or 'none'}"
+            headers = self._headers[api_key] = httpx.Headers({**self._common, "Authorization": bearer})
+        return headers
 
     async def _sent(self, call: httpx.Request, until: float) -> httpx.Response:
         """A call that has not left is tried again; one of which the provider may have seen a byte is not."""

@@ -23,6 +23,7 @@ PAGE = ROOT / "docs" / "keys.md"
 NOT_SEEN = {
     "chat:fence:<n>",
     "chat:turns:deadlines:{<tag>}",
+    "chat:{upstream}:pace_of:<hash>:<model>",
     "chat:{<principal>/<session>}:log:<turn>:copy",
     "chat:{webhooks}:due",
     "chat:{webhooks}:said",

@@ -33,6 +33,7 @@ BOUNDED = {
     "outcome",
     "direction",
     "model",
+    "key",
     "currency",
     "dialect",
     "kind",

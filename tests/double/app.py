@@ -95,6 +95,8 @@ class Double:
         call = self.calls.open(body, headers, "authorization" in headers, request_id)
         try:
             self._check_key(headers)
+            key = headers.get("authorization", "").partition(" ")[2]
+            call.organization = self.settings.organizations.get(key, "")
             await self._answer(line, call)
             self.calls.close(call, "finished")
         except Struck:
@@ -123,7 +125,9 @@ class Double:
             call.fault = fault.kind
             await self._fail_first(line, fault, request)
         script = write_script(request, wishes, self.settings, call.attempt, fault)
-        reservation = self.limits.admit(call.model, request.prompt_tokens, request.max_completion)
+        reservation = self.limits.admit(
+            call.model, request.prompt_tokens, request.max_completion, call.organization
+        )
         try:
             answer = Answer(line, request, script, call, reservation)
             await (answer.stream if request.stream else answer.whole)(_edge(call.request_id))

@@ -47,6 +47,7 @@ class Call:
     request_id: str
     started: float = field(default_factory=time.time)
     model: str = ""
+    organization: str = ""
     attempt: int = 0
     fault: str = ""
     status: int = 0
@@ -76,6 +77,7 @@ class Call:
             "params": {key: value for key, value in fields.items() if key not in ("messages", "model")},
             "headers": self.headers,
             "authorized": self.authorized,
+            "organization": self.organization,
             "attempt": self.attempt,
             "fault": self.fault or None,
             "status": self.status,

@@ -1,4 +1,4 @@
-"""Rate limits as Groq keeps them: buckets per model that refill continuously.
+"""Rate limits as Groq keeps them: buckets per organisation and model that refill continuously.
 
 Requests and tokens per minute and per day; a request reserves prompt + max_completion_tokens
 up front and gets back what it did not use. Invariants: nothing is taken by a request that is
@@ -164,17 +164,19 @@ class Limits:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._table: Mapping[str, Mapping[str, int]] = {}
-        self._buckets: dict[str, dict[str, _Bucket]] = {}
+        self._buckets: dict[tuple[str, str], dict[str, _Bucket]] = {}
 
     def configure(self, table: Mapping[str, Mapping[str, int]]) -> None:
-        """New limits start full."""
+        """New limits start full; the same ones go on."""
+        if table == self._table:
+            return
         self._table = table
         self._buckets = {}
 
-    def admit(self, model: str, prompt: int, completion: int) -> Reservation:
+    def admit(self, model: str, prompt: int, completion: int, organization: str = "") -> Reservation:
         """Reserve for one request, or raise the 429 or 413 that Groq would send."""
         now = self._clock()
-        buckets = self._of(model, now)
+        buckets = self._of(organization, model, now)
         wanted = {
             "RPM": 1,
             "RPD": 1,
@@ -202,11 +204,12 @@ class Limits:
             bucket.take(wanted[kind])
         return Reservation(buckets, prompt, completion, self._headers(buckets, now))
 
-    def _of(self, model: str, now: float) -> dict[str, _Bucket]:
-        if model not in self._buckets:
+    def _of(self, organization: str, model: str, now: float) -> dict[str, _Bucket]:
+        place = organization, model
+        if place not in self._buckets:
             limits = self._table.get(model) or self._table.get("*") or {}
-            self._buckets[model] = {kind: _Bucket(limits[kind], KINDS[kind][2], now) for kind in limits}
-        return self._buckets[model]
+            self._buckets[place] = {kind: _Bucket(limits[kind], KINDS[kind][2], now) for kind in limits}
+        return self._buckets[place]
 
     def _headers(self, buckets: Mapping[str, _Bucket], now: float) -> dict[str, str]:
         shown = _Shown()

@@ -32,12 +32,14 @@ class Settings:
     """`rate` is in tokens a second, 0 as fast as possible; `continues` lists the models (or "*")
     that continue an assistant prefill; `api_keys` empty means that any key will do. `unstreamed` are the
     formats of an answer that are refused with `stream`, `streamed_only` those that are without.
+    `organizations` are those of API keys, each with limits of its own; a key that it does not name is of ''.
     `root` is where the API stands; other servers have theirs at /v1, or elsewhere."""
 
     rate: float = 50.0
     first_delay: float = 0.0
     require_key: bool = False
     api_keys: frozenset[str] = frozenset()
+    organizations: Mapping[str, str] = field(default_factory=dict)
     continues: frozenset[str] = frozenset()
     unstreamed: frozenset[str] = frozenset({"json_schema"})
     streamed_only: frozenset[str] = frozenset()
@@ -62,6 +64,8 @@ class Settings:
                     new[name] = _boolean(name, value)
                 case "models":
                     new[name] = _models(self.models, value)
+                case "organizations":
+                    new[name] = _organizations(value)
                 case "limits":
                     new[name] = _limits(value)
                 case _:
@@ -74,6 +78,7 @@ class Settings:
             "first_delay": self.first_delay,
             "require_key": self.require_key,
             "api_keys": len(self.api_keys),
+            "organizations": sorted(set(self.organizations.values())),
             "continues": sorted(self.continues),
             "unstreamed": sorted(self.unstreamed),
             "streamed_only": sorted(self.streamed_only),
@@ -97,6 +102,12 @@ def _boolean(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} has to be true or false")
     return value
+
+
+def _organizations(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError('organizations has to be an object such as {"gsk_a": "org_a"}')
+    return {str(key): str(name) for key, name in value.items()}
 
 
 def _strings(name: str, value: object) -> Iterable[str]:

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import redis.utils
 
-import service.engine.pacing.governor
+import service.engine.pacing.provider_keys
 import service.engine.process_stats
 import service.store.health
 import service.store.ledger
@@ -283,7 +283,7 @@ def virtual(loop: Loop, seed: str) -> Iterator[None]:
         (metrics, "internal_errors", _Faults(loop)),
         # What is of no use here is looked at seldom: a sixth of a history.
         (service.store.health, "_LOOK_SECONDS", 5.0),
-        (service.engine.pacing.governor, "_LOOK_SECONDS", 5.0),
+        (service.engine.pacing.provider_keys, "_LOOK_SECONDS", 5.0),
         (service.engine.process_stats, "_PERIOD_SECONDS", 5.0),
         # Read from a file for each connection: a tenth of a history.
         (redis.utils, "get_lib_version", lambda: "0"),

@@ -172,5 +172,8 @@ async def health(request: Request) -> dict[str, Any]:
         "models_unavailable": [
             model.id for model in edge.engine.catalogue if not edge.engine.governor.offers(model)
         ],
+        "provider_keys": [
+            {"name": name, "state": state} for name, state in edge.engine.governor.state().items()
+        ],
         "turns_running": len(edge.engine.running),
     }

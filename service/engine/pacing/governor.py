@@ -1,33 +1,33 @@
-"""The governor: who may call the provider now, by what all replicas have learned of its limits.
+"""A governor: who may call the provider now with one API key, by what replicas have learned of its limits.
 
 A call is let go, held back for as long as its turn's retry budget lasts, moved to a fallback model
 that has room, or refused with the time after which it would make sense. An invalid key or a
 blocked account opens a circuit for all replicas with that key; a model that is refused to us is left out
 for a while, where another can answer. Invariants: every permit is closed
 and gives back what its call did not use; without Redis calls go on with what this worker knows.
-The waiting itself is pacer.py's, the shared state store/pacing.py's.
+The waiting itself is queue.py's, the shared state store/pacing.py's. Which of several keys is used is
+provider_keys.py's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
+from service.config.provider_keys import ProviderKey
 from service.engine.background import Background
 from service.engine.pacing.grant import Grant
 from service.engine.pacing.queue import Pacer
 from service.errors import StoreUnavailable, UpstreamError
-from service.eventloop.aligned_sleep import aligned_sleep
 from service.store.pacing import Circuit, Pacing
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.base import Limits
 from service.upstream.models import Model
 
-# How often this worker asks whether another one has opened or closed the circuit.
-_LOOK_SECONDS: Final = 1.0
 # A model that has died, or that we may not use, stays so until somebody acts.
 _GONE_SECONDS: Final = 60.0
 # A 403 that does not say what it is about may be over at once: one call in 5 s goes in vain.
@@ -46,6 +46,7 @@ class Permit:
     def __init__(self, governor: Governor, pacer: Pacer, model: Model, grant: Grant) -> None:
         self.model = model
         self.completion = grant.completion
+        self.key = governor.key
         self._governor = governor
         self._pacer = pacer
         self._grant = grant
@@ -70,17 +71,33 @@ class Permit:
         made = True
         if isinstance(error, UpstreamError):
             made = bool(self._used[1])
+            if error.window:
+                self._count("limited")
+            elif error.circuit:
+                self._count("refused")
             self._governor.failed(self.model, self._pacer, self._grant, error)
         elif error is None:
             self._governor.answered(self.model)
+            self._count("answered")
         # A refusal by a limit shows as well as an answer that the key is good.
         if self._probes and (error is None or (isinstance(error, UpstreamError) and error.window)):
             self._governor.close_circuit()
         self._pacer.ended(self._grant, *(self._used if made else (0, 0)), made=made, head=self._head)
 
+    def _count(self, outcome: str) -> None:
+        metrics.provider_key_calls.labels(key=self.key.name, outcome=outcome).inc()
+
 
 class Governor:
-    def __init__(self, pacing: Pacing, background: Background) -> None:
+    def __init__(
+        self,
+        pacing: Pacing,
+        background: Background,
+        key: ProviderKey = ProviderKey(),  # noqa: B008  it is frozen
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.key = key
+        self._changed = changed  # the circuit has opened or closed
         self._pacing = pacing
         self._background = background
         self._pacers: dict[str, Pacer] = {}
@@ -89,9 +106,6 @@ class Governor:
         self._unavailable: dict[str, float] = {}  # models and the loop time until which they are
         self._forbidden: dict[str, float] = {}  # models and when they last met a 403
         self._answered_at = float("-inf")  # by any model
-
-    def start(self) -> None:
-        self._background.loop("circuit", self._look)
 
     async def admit(
         self,
@@ -108,29 +122,28 @@ class Governor:
         `left` is how long it may take, `asked` that the caller has named the completion limit.
         Raises UpstreamError.
         """
-        await self._pass_circuit()
+        await self.pass_circuit()
         soonest = math.inf
         # Where none is left the first is asked: it may be back.
         chain = [model for model in chain if self.offers(model)] or chain[:1]
         for model in chain:
-            pacer = self._pacer(model)
-            limit = min(completion, model.max_completion_tokens)
             patience = left if model is chain[0] else 0.0
-            found = await pacer.take(principal, prompt, limit, patience, fixed=asked)
-            if isinstance(found, Grant):
+            found = await self.take(principal, model, prompt, completion, patience, asked=asked)
+            if isinstance(found, Permit):
                 if model is not chain[0]:
-                    metrics.governor_failovers.labels(model=chain[0].id).inc()
-                    log.info("upstream.failed_over", model=chain[0].id, to=model.id)
-                return Permit(self, pacer, model, found)
+                    failed_over(chain[0], model)
+                return found
             soonest = min(soonest, found)
-        wait = max(1, math.ceil(soonest))
-        raise UpstreamError(
-            "upstream_rate_limited",
-            f"The model is at its rate limit; try again in {wait} s.",
-            kind="held",
-            retry_after=wait,
-            retryable=True,
-        )
+        raise held(soonest)
+
+    async def take(
+        self, principal: str, model: Model, prompt: int, completion: int, patience: float, *, asked: bool
+    ) -> Permit | float:
+        """A permit, or the seconds after which it would make sense to ask again."""
+        pacer = self._pacer(model)
+        limit = min(completion, model.max_completion_tokens)
+        found = await pacer.take(principal, prompt, limit, patience, fixed=asked)
+        return Permit(self, pacer, model, found) if isinstance(found, Grant) else found
 
     def _pacer(self, model: Model) -> Pacer:
         pacer = self._pacers.get(model.id)
@@ -206,6 +219,11 @@ class Governor:
         return self.circuit() or (f"{reason}{MAY_BE_TRIED}" if reason else "ok")
 
     @property
+    def reason(self) -> str:
+        """Of the circuit, '' when it is closed."""
+        return self._circuit.reason
+
+    @property
     def doubted(self) -> bool:
         """A call that succeeds now closes the circuit."""
         return bool(self._circuit.reason)
@@ -213,7 +231,7 @@ class Governor:
     def _open_for(self) -> float:
         return self._circuit_at + self._circuit.wait - asyncio.get_running_loop().time()
 
-    async def _pass_circuit(self) -> None:
+    async def pass_circuit(self) -> None:
         """Raises UpstreamError while the circuit is open; half open, one caller at a time tries."""
         if not self._circuit.refuses:
             return
@@ -240,19 +258,17 @@ class Governor:
         before, self._circuit = self._circuit.reason, circuit
         self._circuit_at = asyncio.get_running_loop().time()
         if before != circuit.reason:
-            if before:
-                metrics.circuit_open.labels(reason=before).set(0)
+            self._changed()
+            name = self.key.name
             if circuit.reason:
-                metrics.circuit_open.labels(reason=circuit.reason).set(1)
-                log.error("circuit.opened", reason=circuit.reason, seconds=round(circuit.wait, 1))
+                log.error("circuit.opened", key=name, reason=circuit.reason, seconds=round(circuit.wait, 1))
             else:
-                log.info("circuit.closed", reason=before)
+                log.info("circuit.closed", key=name, reason=before)
 
-    async def _look(self) -> None:
-        while True:
-            self._saw(await self._pacing.circuit())
-            self._know(await self._pacing.unavailable())
-            await aligned_sleep(_LOOK_SECONDS)
+    async def look(self) -> None:
+        """What others have found out of the key."""
+        self._saw(await self._pacing.circuit())
+        self._know(await self._pacing.unavailable())
 
     async def _open_circuit(self, reason: str) -> None:
         try:
@@ -266,6 +282,22 @@ class Governor:
             self._saw(Circuit())
         except StoreUnavailable:
             metrics.bypassed.labels(control="governor").inc()
+
+
+def failed_over(model: Model, to: Model) -> None:
+    metrics.governor_failovers.labels(model=model.id).inc()
+    log.info("upstream.failed_over", model=model.id, to=to.id)
+
+
+def held(soonest: float) -> UpstreamError:
+    wait = max(1, math.ceil(soonest))
+    return UpstreamError(
+        "upstream_rate_limited",
+        f"The model is at its rate limit; try again in {wait} s.",
+        kind="held",
+        retry_after=wait,
+        retryable=True,
+    )
 
 
 def _plausible(grant: Grant, error: UpstreamError) -> bool:

@@ -1,0 +1,199 @@
+"""Several API keys: which of them a call is made with, and which of them there are now.
+
+Each key has a governor of its own: its pace, its circuit and the models that it may not use are learned by
+key and model, since each may be of another organisation. A call goes out with the first key that has room for
+it; where none has, it waits at the one that will have some soonest. Keys come in the order in which they are
+named, or by weights. Files are looked at for changed keys. Invariants: a key that has not changed keeps its
+governor and all that waits there; without a key that works calls are refused as with one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Collection
+from typing import Final
+
+from service.config.provider_keys import KeySource, ProviderKey, parse_weights
+from service.config.settings import Settings, SettingsError
+from service.engine.background import Background
+from service.engine.pacing.governor import MAY_BE_TRIED, Governor, Permit, failed_over, held
+from service.errors import UpstreamError
+from service.eventloop.aligned_sleep import aligned_sleep
+from service.store.pacing import Pacing
+from service.telemetry import metrics
+from service.telemetry.logs import get_logger
+from service.upstream.models import Model
+
+# How often this worker asks whether another one has opened a circuit, and whether files have changed.
+_LOOK_SECONDS: Final = 1.0
+# Of a wait at one key: then it is looked whether another one has room by now.
+_SLICE_SECONDS: Final = 1.0
+
+log = get_logger(__name__)
+
+
+class ProviderKeys:
+    def __init__(self, settings: Settings, pacing: Pacing, background: Background) -> None:
+        self._pacing = pacing
+        self._background = background
+        self._source = KeySource(settings)
+        self._weights = parse_weights(settings.provider_key_weights or "")
+        self._governors: dict[ProviderKey, Governor] = {}
+        self._renew(self._source.read())
+
+    def start(self) -> None:
+        self._background.loop("circuit", self._look)
+
+    # Which keys there are
+
+    def _renew(self, keys: tuple[ProviderKey, ...]) -> None:
+        before = self._governors
+        self._governors = {key: before.get(key) or self._make(key) for key in keys or (ProviderKey(),)}
+        for key in before.keys() - self._governors.keys():
+            if key.name not in {kept.name for kept in self._governors}:
+                metrics.provider_key_up.labels(key=key.name).set(0)
+        self._show()
+
+    def _make(self, key: ProviderKey) -> Governor:
+        return Governor(self._pacing.of(key.name, key.secret), self._background, key, self._show)
+
+    def _show(self) -> None:
+        """For metrics: a circuit that is open with every key stops all calls, with some of them none."""
+        reasons = [governor.reason for governor in self._governors.values()]
+        for reason in metrics.CIRCUITS:
+            metrics.circuit_open.labels(reason=reason).set(int(all(reasons) and reason in reasons))
+        for key, governor in self._governors.items():
+            metrics.provider_key_up.labels(key=key.name).set(int(not governor.reason))
+
+    async def _look(self) -> None:
+        while True:
+            if self._source.changed():
+                self.reload()
+            for governor in list(self._governors.values()):
+                await governor.look()
+            await aligned_sleep(_LOOK_SECONDS)
+
+    def reload(self) -> None:
+        """Take the keys that the files have now; what is wrong with them leaves those that there are."""
+        try:
+            keys = self._source.read()
+        except SettingsError as error:
+            log.error("provider_keys.not_read", problem=str(error), action="the keys stay as they are")
+            return
+        self._renew(keys)
+        log.info("provider_keys.reloaded", names=[key.name for key in self._governors])
+
+    def state(self) -> dict[str, str]:
+        """What is known of each key, by name: `ok`, or why no call with it can succeed, or could."""
+        return {key.name: governor.known for key, governor in self._governors.items()}
+
+    @property
+    def known(self) -> str:
+        """Of the provider: as of the key that it is best with."""
+        found = list(self.state().values())
+        return "ok" if "ok" in found else next((one for one in found if one.endswith(MAY_BE_TRIED)), found[0])
+
+    def offers(self, model: Model) -> bool:
+        """False for a while after the provider has refused this model to every key of ours."""
+        return any(governor.offers(model) for governor in self._governors.values())
+
+    def others(self, refused: Collection[ProviderKey]) -> bool:
+        """Is there a key that may work beside those that have refused a turn?"""
+        return any(key not in refused and not one.circuit() for key, one in self._governors.items())
+
+    # Which one is used
+
+    async def admit(
+        self,
+        principal: str,
+        chain: list[Model],
+        prompt: int,
+        completion: int,
+        left: float,
+        *,
+        asked: bool = False,
+        refused: Collection[ProviderKey] = (),
+    ) -> Permit:
+        """Permission to call the first model of the chain, or a fallback, with a key that has room.
+
+        `left` is how long it may take, `asked` that the caller has named the completion limit, `refused` are
+        keys with which a call of this turn was refused whatever it asked. Raises UpstreamError.
+        """
+        if len(self._governors) == 1:
+            (only,) = self._governors.values()
+            return await only.admit(principal, chain, prompt, completion, left, asked=asked)
+        usable = await self._usable(refused)
+        offered = [model for model in chain if any(one.offers(model) for one in usable)] or chain[:1]
+        soonest = math.inf
+        for model in offered:
+            governors = [one for one in usable if one.offers(model)] or usable
+            patience = left if model is offered[0] else 0.0
+            found = await self._take(governors, principal, model, prompt, completion, patience, asked=asked)
+            if isinstance(found, Permit):
+                if model is not offered[0]:
+                    failed_over(offered[0], model)
+                return found
+            soonest = min(soonest, found)
+        raise held(soonest)
+
+    async def _take(
+        self,
+        governors: list[Governor],
+        principal: str,
+        model: Model,
+        prompt: int,
+        completion: int,
+        patience: float,
+        *,
+        asked: bool,
+    ) -> Permit | float:
+        """At once with the first that has room; else with the one that will have it soonest."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        while True:
+            waits: list[tuple[float, Governor]] = []
+            failure: UpstreamError | None = None
+            for governor in governors:
+                try:
+                    await governor.pass_circuit()
+                except UpstreamError as error:  # somebody else tries whether it works again
+                    failure = error
+                    continue
+                found = await governor.take(principal, model, prompt, completion, 0.0, asked=asked)
+                if isinstance(found, Permit):
+                    return found
+                waits.append((found, governor))
+            if not waits and failure is not None:
+                raise failure
+            wait, best = min(waits, key=lambda one: one[0])
+            left = until - loop.time()
+            if wait > left:
+                return wait
+            found = await best.take(
+                principal, model, prompt, completion, min(left, max(_SLICE_SECONDS, wait)), asked=asked
+            )
+            if isinstance(found, Permit):
+                return found
+
+    async def _usable(self, refused: Collection[ProviderKey]) -> list[Governor]:
+        """Those with which a call may succeed, in order. Raises UpstreamError where there is none."""
+        ordered = [one for one in self._ordered() if one.key not in refused] or self._ordered()
+        found = [one for one in ordered if not one.circuit()]
+        if not found:
+            found = ordered[:1]
+            await found[0].pass_circuit()
+        return found
+
+    def _ordered(self) -> list[Governor]:
+        """As they are named; with weights at random, so that each comes first by its share, 0 at the end."""
+        governors = list(self._governors.values())
+        if not self._weights:
+            return governors
+
+        def place(governor: Governor) -> float:
+            weight = self._weights.get(governor.key.name, 1)
+            return -math.log(1 - random.random()) / weight if weight else math.inf
+
+        return sorted(governors, key=place)
