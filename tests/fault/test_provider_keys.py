@@ -21,6 +21,13 @@ KEYS = {"GROQ_API_KEYS": "a=gsk_a0000000,b=gsk_b0000000"}
 FLOOD, SINGLES = 60, 20
 
 
+def _asking_for(tokens: int, settings: dict[str, Any]) -> dict[str, Any]:
+    models: Path = settings["models_file"]
+    text = models.read_text()
+    models.write_text(text.replace("default_completion = 400", f"default_completion = {tokens}"))
+    return settings
+
+
 @pytest.mark.timeout(120)
 async def test_two_organizations_give_what_both_allow_and_are_hardly_refused(
     launch: Launch, upstream: DoubleProcess, tmp_path: Path
@@ -28,9 +35,7 @@ async def test_two_organizations_give_what_both_allow_and_are_hardly_refused(
     # So little that a slow machine uses it up: 20 calls a second.
     limits = {"TPM": 8_000, "RPD": 5_000}
     upstream.configure(limits={"*": limits}, organizations=ORGANIZATIONS)
-    settings = paced(tmp_path) | KEYS
-    models: Path = settings["models_file"]
-    models.write_text(models.read_text().replace("default_completion = 400", "default_completion = 100"))
+    settings = _asking_for(100, paced(tmp_path)) | KEYS
     urls = [launch(**settings).url, launch(**settings).url]
     seen = await ask_together(urls, upstream, SECONDS, FLOOD, SINGLES)
     both = {kind: 2 * limit for kind, limit in limits.items()}
