@@ -40,6 +40,11 @@ def new_message_id() -> str:
     return f"m_{_sortable()}"
 
 
+def new_call_id() -> str:
+    """Of a model's tool call that its provider has given none."""
+    return f"call_{_sortable()}"
+
+
 def new_claim() -> str:
     """A nonce of 48 bits: tells two claims of one turn apart that a failover gave the same epoch."""
     return os.urandom(6).hex()

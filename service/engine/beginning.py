@@ -22,7 +22,7 @@ from service.engine.background import Background
 from service.engine.budgets import Budgets, SlotsBusy
 from service.engine.charging import charged
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
-from service.engine.exchanges import find_base, gone_on_meanwhile, no_results_of_newest
+from service.engine.exchanges import answers, find_base, gone_on_meanwhile, no_results_of_newest
 from service.engine.history import session_not_found, turn_not_found
 from service.engine.pictures import Pictures
 from service.engine.running import Running
@@ -111,9 +111,12 @@ class Beginning:
         return await self._store.turns.known(principal, session_id, key) is not None
 
     async def _answered(self, ref: TurnRef) -> bool:
-        """Is its answer in the history, though the turn is gone?"""
-        answer = ids.answer_id(ref.turn_id)
-        return await self._store.sessions.message(ref.principal, ref.session_id, answer) is not None
+        """Is its answer in the history, though the turn is gone? One it went on with has another's id."""
+        sessions, answer = self._store.sessions, ids.answer_id(ref.turn_id)
+        if await sessions.message(ref.principal, ref.session_id, answer) is not None:
+            return True
+        newest, _ = await sessions.messages(ref.principal, ref.session_id, 1, None, newest_first=True)
+        return [message.turn_id for message in newest] == [ref.turn_id] and newest[0].role == "assistant"
 
     async def _attach(self, ref: TurnRef) -> Attached | None:
         """None where the turn is gone."""
@@ -164,8 +167,9 @@ class Beginning:
         if send.mode == "continue":
             if session is None and send.must_exist:
                 raise session_not_found()
-            busy = session is not None and session.active_turn is not None
-            await find_base(self._store.sessions, send, session_id, busy=busy)
+            active = session.active_turn if session is not None else None
+            if known := await find_base(self._store, send, session_id, active):
+                return await self._refused(Begun("KNOWN", known), ref, send)
         model = self._catalogue.resolve(send.model or (session.model if session else None))
         model = self._pictures.model_for(send, model)
         kept = send.system or (session.system_prompt if session else None)
@@ -181,7 +185,10 @@ class Beginning:
         ):
             begin, begun = await self._enter(send, ref, seen, model, params)
             begun = begun or await self._store.turns.begin(begin, self._worker)
-            if begun.outcome == "BUSY" and send.on_busy == "interrupt":
+            busy = TurnRef(ref.principal, session_id, begun.turn_id)
+            if begun.outcome == "BUSY" and send.results and await answers(self._store, busy, send):
+                begun = replace(begun, outcome="KNOWN")
+            elif begun.outcome == "BUSY" and send.on_busy == "interrupt":
                 begin, begun = await self._interrupt(
                     begun, send, ref, replace(seen, page=None), model, params
                 )
@@ -271,7 +278,7 @@ class Beginning:
         """Stop what runs in the send's session. An answer that it goes on with may have grown by that."""
         await self._stops.carry_out(TurnRef(ref.principal, ref.session_id, turn_id))
         if send.base is not None:
-            await find_base(self._store.sessions, send, ref.session_id, busy=False)
+            await find_base(self._store, send, ref.session_id, None)
 
     async def _start(
         self,
@@ -285,7 +292,7 @@ class Beginning:
         """The turn is in the store: run it, unless it waits in a queue."""
         ref = begin.ref
         metrics.turns_started.inc()
-        created = _created(begin.started)
+        created = int(Event(1, begin.started).data["created"])
         turn = Turn(
             ref=ref,
             state=begun.state,
@@ -389,7 +396,3 @@ def _mismatch() -> ServiceError:
         "The idempotency key was used for another request; take a new one.",
         headers={"x-should-retry": "false"},
     )
-
-
-def _created(started: bytes) -> int:
-    return int(Event(1, started).data["created"])

@@ -14,7 +14,8 @@ from service.errors import ServiceError
 from service.parts import Part
 from service.store.messages import Message
 from service.store.sessions import Sessions
-from service.store.turn_records import Turn
+from service.store.store import Store
+from service.store.turn_records import Turn, TurnRef
 
 # Reasons for which a model ends before its answer does.
 _CUT: Final = ("length", "content_filter")
@@ -23,14 +24,21 @@ _CUT: Final = ("length", "content_filter")
 MOST_BYTES: Final = 1_048_576
 
 
-async def find_base(sessions: Sessions, send: Send, session_id: str, *, busy: bool) -> None:
-    """Give a send that goes on with an answer its base.
+async def find_base(store: Store, send: Send, session_id: str, active: str | None) -> str:
+    """Give a send that goes on with an answer its base. `active` is the turn that runs in its session.
 
+    Returns the turn that has been sent the same before, which is to be read instead, or ''.
     One whose client has told all that the base would be (`content`, `prior`) is appended where there is none.
     Raises turn_in_progress for a busy session, else invalid_request, where there is none.
     """
+    send.fingerprint()  # of what it is now, before it has a base
     named = send.session_id is not None
+    sessions = store.sessions
     newest = await _newest(sessions, send.principal, session_id) if named else None
+    for turn_id in (active, newest[0].turn_id if newest else None) if send.results else ():
+        ref = TurnRef(send.principal, session_id, turn_id or "")
+        if turn_id and await answers(store, ref, send):
+            return turn_id
     before = None
     if newest is not None:
         answer, question = newest
@@ -49,12 +57,24 @@ async def find_base(sessions: Sessions, send: Send, session_id: str, *, busy: bo
         raise gone_on_meanwhile()
     elif send.content:
         send.mode = "append"
-    elif busy:
+    elif active:
         raise ServiceError("turn_in_progress", "The session is answering already.", retry_after=1)
     elif send.results:
         raise no_results_of_newest()
     else:
         raise ServiceError("invalid_request", "The session's newest answer was not cut: it has no rest.")
+    return ""
+
+
+async def answers(store: Store, ref: TurnRef, send: Send) -> bool:
+    """Is the turn answering this very send of results, or has it, so that it can be read?
+
+    A client that has heard nothing sends them again. A turn that failed or was stopped has not answered them.
+    """
+    turn = await store.turns.get(ref)
+    if turn is None or turn.sent != send.fingerprint() or turn.state in ("stopped", "failed"):
+        return False
+    return not turn.sealed or bool(await store.log.read(ref, 0, 1))
 
 
 def no_results_of_newest() -> ServiceError:

@@ -190,6 +190,8 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
     }
     if send.base is not None:
         fields["answer"] = send.base.answer.id
+    if send.results:
+        fields["sent"] = send.fingerprint()
     if send.shows != "all":
         fields["shows"] = send.shows
     if send.response:

@@ -99,6 +99,7 @@ class Turn:
     before: list[Part] | None = None
     stored: str = ""
     response: dict[str, Any] = field(default_factory=dict)
+    sent: str = ""  # the fingerprint of a send with results of tools
     price: Price | None = None
     cost: Amount | None = None
 
@@ -159,6 +160,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         goes_on=fields.get(b"answer", b"").decode(),
         stored=fields.get(b"stored", b"").decode(),
         response=document(b"response") or {},
+        sent=fields.get(b"sent", b"").decode(),
         price=_price(fields.get(b"price", b"").decode(), fields.get(b"answered_by", b"").decode()),
         cost=Amount.parse(fields.get(b"cost", b"").decode()),
     )

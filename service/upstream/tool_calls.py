@@ -1,9 +1,9 @@
 """Tool calls of one answer, numbered: which delta belongs to which call.
 
 Groq sends a call whole, with an index and an id. Other servers leave the index out, give all calls
-the same one, or say a call's name with every piece. Invariants: each delta that leaves here has an
-index, different calls have different ones, and a delta whose call is not certain raises Ambiguous:
-two calls are never merged by guess.
+the same one, leave the id out, or say a call's name with every piece. Invariants: each delta that leaves
+here has an index, and the first of a call an id; different calls have different ones, and a delta whose call
+is not certain raises Ambiguous: two calls are never merged by guess.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+
+from service import ids
 
 # More calls than a model makes in one answer (OpenAI and Groq allow 128 tools).
 _MOST: Final = 1_024
@@ -25,6 +27,7 @@ class _Call:
         self.index = index
         self.given = given  # the index that the provider has given it
         self.id = ""
+        self.named = False  # by us: the provider began it without an id
         self.name = ""
         self.arguments: list[str] = []
 
@@ -65,6 +68,7 @@ class ToolCalls:
             arguments = msgspec.json.encode(arguments).decode()
         arguments = _text(arguments)
         call = self._known(given, id, name, bool(arguments.strip()))
+        fresh = call is None
         if call is None:
             call = self._begun(given, id, name)
         elif name:
@@ -76,7 +80,12 @@ class ToolCalls:
         told = {"name": name} if name else {}
         if arguments or "arguments" in function:
             told["arguments"] = arguments
-        return {**delta, "function": told, "index": call.index}
+        found = {**delta, "function": told, "index": call.index}
+        if fresh and not id:  # else nobody could say which call a result is of
+            call.named, found["id"] = True, ids.new_call_id()
+        elif call.named:
+            found.pop("id", None)
+        return found
 
     def _known(self, given: int | None, id: str, name: str, says: bool) -> _Call | None:
         """The call that a delta goes on with, None where it begins one; `says`: it has arguments."""

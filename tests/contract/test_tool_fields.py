@@ -8,9 +8,9 @@ import pytest
 
 from tests.double import Double
 from tests.support.service import Served
-from tests.support.tool_clients import TOOL_CLIENTS, WEATHER, NativeTools, ToolClient
+from tests.support.tool_clients import CHAT_FORMED, WEATHER, NativeTools, ToolClient
 
-every_dialect = pytest.mark.parametrize("client", TOOL_CLIENTS, ids=lambda client: client.__name__)
+every_dialect = pytest.mark.parametrize("client", CHAT_FORMED, ids=lambda client: client.__name__)
 FORM = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
 
 

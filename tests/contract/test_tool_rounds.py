@@ -308,7 +308,7 @@ async def test_results_while_the_session_answers_are_refused(served: Served) -> 
         return (await served.client.get("/v1/sessions/s")).json()["active_turn"]
 
     turn = await eventually_async(running)
-    refused = await native.answer({first: Result("rain")})
+    refused = await native.answer({first: Result("snow")})
     assert (refused.status, json.loads(refused.body)["code"]) == (409, "turn_in_progress")
     await served.client.post(f"/v1/sessions/s/turns/{turn}/stop")
     assert (await sending).status == 200

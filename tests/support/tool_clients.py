@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.dialects import datas
 from tests.support.service import Served
 
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {"name": "weather", "description": "The weather.", "parameters": {"type": "object"}},
 }
@@ -72,7 +72,7 @@ class NativeTools(ToolClient):
             if fields.get("event") == "delta":
                 text += json.loads(fields["data"])["text"]
             elif fields.get("event") == "tool_call":
-                calls.append(json.loads(fields["data"])["id"])
+                calls += [told["id"] for told in [json.loads(fields["data"])] if "id" in told]
         return Round(text, calls, body=answer.text)
 
 
@@ -156,4 +156,32 @@ class AiSdkTools(ToolClient):
             last["parts"][-1] |= {"state": "output-available", "output": chunk["output"]}
 
 
-TOOL_CLIENTS: list[type[ToolClient]] = [NativeTools, OpenAITools, AiSdkTools]
+class ResponsesTools(ToolClient):
+    """In a conversation, which keeps what was said."""
+
+    tells_errors = False
+
+    async def ask(self, question: str) -> Round:
+        return await self._post(question)
+
+    async def answer(self, results: dict[str, Result]) -> Round:
+        outputs = [
+            {"type": "function_call_output", "call_id": call, "output": one.content}
+            for call, one in results.items()
+        ]
+        return await self._post(outputs)
+
+    async def _post(self, given: str | list[dict[str, Any]]) -> Round:
+        tool = {"type": "function", **WEATHER["function"]}
+        body = {"conversation": self.session, "input": given, "tools": [tool], **self.extra}
+        answer = await self.served.client.post("/v1/responses", json=body)
+        if answer.status_code != 200:
+            return Round("", [], answer.status_code, answer.text)
+        output = answer.json()["output"]
+        texts = [item["content"][0]["text"] for item in output if item["type"] == "message"]
+        return Round("".join(texts), [item["call_id"] for item in output if item["type"] == "function_call"])
+
+
+# Whose fields of tools have the form of chat completions.
+CHAT_FORMED: list[type[ToolClient]] = [NativeTools, OpenAITools, AiSdkTools]
+TOOL_CLIENTS: list[type[ToolClient]] = [*CHAT_FORMED, ResponsesTools]

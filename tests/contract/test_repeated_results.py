@@ -1,0 +1,100 @@
+"""Results of tools that are sent again, as by a client that has heard nothing: one turn, one bill."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+
+from tests.contract.test_tool_rounds import THREE, every_dialect, messages
+from tests.double import Double
+from tests.support.service import Served
+from tests.support.tool_clients import NativeTools, Result, ToolClient
+from tests.support.waiting import eventually_async
+
+Again = Callable[[], Awaitable[httpx.Response]]
+
+
+@pytest.fixture
+def again(served: Served) -> Again:
+    """Send the newest request to the model once more, byte by byte, without a key."""
+    sent: list[httpx.Request] = []
+
+    async def note(request: httpx.Request) -> None:
+        if request.method == "POST":
+            sent.append(request)
+
+    served.client.event_hooks = {"request": [note], "response": []}
+
+    async def send() -> httpx.Response:
+        last = sent[-1]
+        headers = {"content-type": "application/json"}
+        return await served.client.post(last.url, content=last.content, headers=headers)
+
+    return send
+
+
+@every_dialect
+async def test_the_same_results_again_are_the_same_turn(
+    served: Served, double: Double, client: type[ToolClient], again: Again
+) -> None:
+    asking = client(served)
+    said = await asking.ask(THREE)
+    for number in range(3):
+        said = await asking.answer({said.calls[0]: Result(f"rain {number}")})
+        before, calls = await messages(served), len(double.calls.find())
+        answers = [await again(), *await asyncio.gather(again(), again())]
+        assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
+        assert len({answer.headers["x-turn-id"] for answer in answers}) == 1
+        assert len(double.calls.find()) == calls
+        assert await messages(served) == before
+    assert said.text == "It rains."
+    assert "It rains." in answers[0].text
+    assert (await served.client.get("/v1/sessions/s")).json()["turns"] == 4
+
+
+@every_dialect
+async def test_the_same_results_at_once_are_one_turn(
+    served: Served, double: Double, client: type[ToolClient], again: Again
+) -> None:
+    asking = client(served)
+    said = await asking.ask("Rain? [[tool=weather tokens=40 rate=80]]")
+    first = asyncio.create_task(asking.answer({said.calls[0]: Result("rain")}))
+    await eventually_async(lambda: len(double.calls.find()) == 2)
+    others = await asyncio.gather(*(again() for _ in range(4)))
+    whole = await first
+    assert {answer.status_code for answer in others} == {200}
+    assert len({answer.headers["x-turn-id"] for answer in others}) == 1
+    assert len(double.calls.find()) == 2
+    assert (await messages(served))[1]["content"] == whole.text
+
+
+async def test_another_request_with_the_results_asks_anew_and_so_does_one_after_a_stop(
+    served: Served, double: Double
+) -> None:
+    native = NativeTools(served)
+    (first,) = (await native.ask("Rain? [[tool=weather say=It rains.]]")).calls
+    told = {"tool_results": [{"tool_call_id": first, "content": "rain"}]}
+    await native.post(told)
+    assert len(double.calls.find()) == 2
+    assert (await native.post({**told, "params": {"temperature": 0.5}})).text == "It rains."
+    assert len(double.calls.find()) == 3
+    # The first request is not what the newest turn answers any more.
+    assert (await native.post(told)).text == "It rains."
+    assert len(double.calls.find()) == 4
+    assert len(await messages(served)) == 2
+
+
+@every_dialect
+async def test_a_call_without_an_id_gets_one_and_its_result_is_known_by_it(
+    served: Served, client: type[ToolClient]
+) -> None:
+    asking = client(served)
+    said = await asking.ask("Rain? [[tool=weather fault=tool_without_id say=It rains.]]")
+    [made] = said.calls
+    assert made.startswith("call_")
+    assert (await asking.answer({made: Result("rain")})).text == "It rains."
+    kinds = [part["type"] for part in (await messages(served))[1]["parts"]]
+    assert kinds == ["tool_call", "tool_result", "text"]
