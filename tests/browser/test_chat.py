@@ -82,10 +82,10 @@ def test_an_edited_message_is_answered_anew_and_drops_what_followed(ui: Ui) -> N
     ui.shows("(7)")
     ui.done()
     assert ui.copied() == expected_text(30, 7)
-    assert ui.questions.all_inner_texts() == ["better [[tokens=30 seed=7]]"]
+    assert ui.page.locator(".bubble").all_inner_texts() == ["better [[tokens=30 seed=7]]"]
     ui.page.reload()
     ui.shows("(7)")
-    assert ui.questions.all_inner_texts() == ["better [[tokens=30 seed=7]]"]
+    assert ui.page.locator(".bubble").all_inner_texts() == ["better [[tokens=30 seed=7]]"]
 
 
 def test_arrow_up_edits_the_last_message_and_escape_leaves_it_as_it_was(ui: Ui) -> None:
@@ -95,7 +95,7 @@ def test_arrow_up_edits_the_last_message_and_escape_leaves_it_as_it_was(ui: Ui) 
     expect(editor).to_have_value("first [[say=a]]")
     editor.press("Escape")
     expect(editor).to_have_count(0)
-    assert ui.questions.all_inner_texts() == ["first [[say=a]]"]
+    assert ui.page.locator(".bubble").all_inner_texts() == ["first [[say=a]]"]
 
 
 def test_reasoning_is_shown_folded_and_stays_after_a_reload(ui: Ui) -> None:
@@ -144,7 +144,7 @@ def test_an_edit_waits_for_the_running_answer_and_is_not_lost(ui: Ui) -> None:
     ui.done()
     editor.press("Enter")
     ui.shows("edited")
-    assert ui.questions.all_inner_texts() == ["[[say=edited]]"]
+    assert ui.page.locator(".bubble").all_inner_texts() == ["[[say=edited]]"]
 
 
 def test_an_answer_stopped_before_its_first_word_says_so_after_a_reload_and_can_be_asked_for_again(
