@@ -76,3 +76,15 @@ def test_every_alert_says_how_bad_it_is_and_where_it_is_explained() -> None:
 def test_the_runbook_explains_no_alert_that_does_not_exist() -> None:
     explained = set(re.findall(r"^### (Chat\w+)$", RUNBOOK.read_text(), re.M))
     assert explained == {alert["alert"] for alert in alerts()}
+
+
+def test_the_runbook_says_of_each_entry_whether_it_was_tried() -> None:
+    told = RUNBOOK.read_text().partition("## What was tried\n")[2]
+    by_test, _, rest = told.partition("Not caused by a test")
+    rows = re.findall(r"^\| (Chat[\w, ]+) \| `(\w+)` \|$", by_test, re.M)
+    tried = [name for names, _ in rows for name in names.split(", ")]
+    not_tried = re.findall(r"Chat\w+", rest)
+    assert sorted(tried + not_tried) == sorted(alert["alert"] for alert in alerts())
+    written = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    for name in [*(test for _, test in rows), *re.findall(r"`(test_\w+)`", rest)]:
+        assert f"def {name}(" in written, name

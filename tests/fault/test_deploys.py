@@ -29,11 +29,15 @@ pytestmark = pytest.mark.fault
 
 
 @asynccontextmanager
-async def load(url: str, users: int) -> AsyncIterator[Counter[str]]:
-    """Constant text/plain sends through a load balancer, each answer checked to the byte."""
+async def load(url: str, users: int, *, kept: bool = True) -> AsyncIterator[Counter[str]]:
+    """Constant text/plain sends through a load balancer, each answer checked to the byte.
+
+    Without `kept` each on a connection of its own: nginx before 1.27.4 resets idle ones when it is reloaded.
+    """
     outcomes: Counter[str] = Counter()
     numbers = itertools.count()
     stop = asyncio.Event()
+    headers = {} if kept else {"Connection": "close"}
 
     async def user(http: httpx.AsyncClient) -> None:
         while not stop.is_set():
@@ -41,7 +45,7 @@ async def load(url: str, users: int) -> AsyncIterator[Counter[str]]:
             tokens = random.choice((20, 60, 120))
             body = {"user_query": f"[[tokens={tokens} rate=60 seed={number}]]"}
             try:
-                answer = await http.post(f"{url}/chat", json=body)
+                answer = await http.post(f"{url}/chat", json=body, headers=headers)
             except httpx.TransportError as error:
                 outcomes[f"{type(error).__name__} {error}"] += 1
                 continue
@@ -79,6 +83,30 @@ async def test_a_rolling_restart_behind_nginx_fails_nothing(three: list[Replica]
                 await asyncio.to_thread(replica.start)
         assert set(outcomes) == {"exact"}, outcomes
         assert outcomes["exact"] > 100
+    finally:
+        nginx.close()
+
+
+@pytest.mark.timeout(240)
+async def test_new_replicas_beside_the_old_ones_fail_nothing(launch: Launch, tmp_path: Path) -> None:
+    """What `make rolling` does, with processes in the place of containers."""
+    settings = {"workers": 1, "drain_delay_seconds": 0.5, "lease_seconds": 10}
+    old = [launch(**settings) for _ in range(2)]
+    nginx = Nginx(tmp_path / "nginx", [replica.port for replica in old])
+    try:
+        async with load(nginx.url, 10, kept=False) as outcomes:
+            await eventually_async(partial(more_than, outcomes, 20), within=60)
+            new = await asyncio.to_thread(lambda: [launch(**settings) for _ in range(2)])
+            await asyncio.to_thread(nginx.lead_to, [replica.port for replica in (*old, *new)])
+            for replica in old:
+                before = outcomes["exact"]
+                await eventually_async(partial(more_than, outcomes, before + 20), within=60)
+                replica.signal(signal.SIGTERM)
+                assert await asyncio.to_thread(replica.wait, 60) == 0
+            await asyncio.to_thread(nginx.lead_to, [replica.port for replica in new])
+            before = outcomes["exact"]
+            await eventually_async(partial(more_than, outcomes, before + 20), within=60)
+        assert set(outcomes) == {"exact"}, outcomes
     finally:
         nginx.close()
 

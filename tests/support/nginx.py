@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,20 @@ class Nginx:
             )  # with TLS it redirects
         except httpx.TransportError:
             return False
+
+    def lead_to(self, ports: Sequence[int]) -> None:
+        """Other replicas from now on, by a reload, as the start script does it."""
+        file = self._directory / "nginx.conf"
+        servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
+        text, found = re.subn(r"(upstream chat \{)( server [^;]+;)+", rf"\1 {servers}", file.read_text())
+        assert found == 1
+        file.write_text(text)
+        before = self._workers()
+        self._process.send_signal(signal.SIGHUP)
+        eventually(lambda: self._workers() - before, within=20)
+
+    def _workers(self) -> set[str]:
+        return set(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
 
     def memory(self) -> int:
         """Bytes that its processes hold in memory of their own."""
