@@ -269,7 +269,7 @@ async def test_connections_to_the_replicas_are_kept(
 async def test_a_body_that_is_too_large_is_refused_in_the_services_shape(
     http: httpx.AsyncClient, replicas: list[FakeReplica]
 ) -> None:
-    answer = await http.post("/chat", content=b"x" * 2_200_000)
+    answer = await http.post("/chat", content=b"x" * 8_400_000)
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     assert answer.headers["content-type"] == "application/problem+json"
     assert calls(replicas) == []

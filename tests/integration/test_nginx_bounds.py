@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.config.settings import Settings
 from service.dialects.errors import envelope
 from service.errors import ServiceError
 from tests.integration.test_nginx import FakeReplica, answers, calls, dies, drains, http, nginx, replicas
@@ -79,14 +80,52 @@ async def test_bodies_that_lack_their_last_byte_do_not_fill_its_memory(
 
 
 def test_the_files_of_all_bodies_fit_into_what_compose_gives_them() -> None:
-    medium, large = number(r"limit_conn medium (\d+);"), number(r"limit_conn large (\d+);")
+    medium, large, huge = (number(rf"limit_conn {size} (\d+);") for size in ("medium", "large", "huge"))
     buffer = number(r"client_body_buffer_size (\d+)k;") * 1024
     assert buffer > 100_000, "what counts as medium needs no file"
     folder = number(r'tmpfs: \["/tmp:size=(\d+)m,uid=101', COMPOSE) * MIB
-    assert large * number(r"client_max_body_size (\d+)m;") * MIB <= folder
+    assert large * 2_100_000 + huge * number(r"client_max_body_size (\d+)m;") * MIB <= folder
     memory = number(r"(?s)\n  nginx:.*?memory: (\d+)m", COMPOSE) * MIB
     own = 150 * MIB  # 2,000 streams at 30 KiB each, heads, zones, the program
-    assert folder + medium * 100_000 + large * buffer + own <= memory, "a tmpfs counts as memory"
+    assert folder + medium * 100_000 + (large + huge) * buffer + own <= memory, "a tmpfs counts as memory"
+
+
+@pytest.mark.parametrize(
+    ("size", "bound"),
+    [
+        (99_999, 500),
+        (100_000, 64),
+        (999_999, 64),
+        (1_999_999, 64),
+        (2_099_999, 64),
+        (2_100_000, 16),
+        (3_000_000, 16),
+        (8 * MIB, 16),
+    ],
+)
+def test_the_larger_a_body_the_fewer_an_address_may_send_at_once(size: int, bound: int) -> None:
+    classes = re.search(r'(?s)map "\$http_transfer_encoding:(.*?)\n    }', CONF)
+    assert classes
+    sizes = [
+        name for rule, name in re.findall(r'"~(\S+)"\s+(\w+);', classes[1]) if re.search(rule, f":{size}")
+    ]
+    assert number(rf"limit_conn {sizes[0]}_of_address (\d+);") == bound
+
+
+def test_what_stands_in_front_lets_through_what_the_service_takes() -> None:
+    default = Settings.model_fields["max_image_body_bytes"].default
+    ingress = (ROOT / "deploy" / "k8s" / "ingress.yaml").read_text()
+    assert number(r"client_max_body_size (\d+)m;") * MIB == default
+    assert number(r"proxy-body-size: (\d+)m", ingress) * MIB == default
+    assert number(r"client-max-body-size: (\d+)m", ingress) * MIB == default
+
+
+async def test_a_send_with_a_large_image_gets_through(
+    http: httpx.AsyncClient, replicas: list[FakeReplica]
+) -> None:
+    body = b"x" * 8 * MIB
+    assert (await http.post("/v1/chat/completions", content=body)).status_code == 200
+    assert [call.body == body for call in calls(replicas)] == [True]
 
 
 async def test_a_large_body_that_is_in_a_file_is_repeated_whole(
@@ -126,9 +165,9 @@ async def test_what_nginx_answers_has_the_services_form_on_every_route(
     for replica in replicas:
         replica.act = dies
     no_replica = ServiceError("overloaded", "No replica answers; try again in 1 s.")
-    too_large = ServiceError("body_too_large", "The body has more than 2 MiB.")
+    too_large = ServiceError("body_too_large", "The body has more than 8 MiB.")
     for path in FORMS:
-        for error, body in ((no_replica, b"{}"), (too_large, b"x" * 2_200_000)):
+        for error, body in ((no_replica, b"{}"), (too_large, b"x" * (8 * MIB + 1))):
             answer = await http.post(path, content=body)
             text, kind = envelope(path, error)
             assert (answer.status_code, answer.content) == (error.status, text)
@@ -203,7 +242,7 @@ async def test_no_log_has_the_query_of_a_request_whatever_becomes_of_it(
                     await client.request(method, path)
                 except httpx.TransportError:
                     assert act is cut
-        await client.post(f"/chat?ticket={TICKET}", content=b"x" * 2_200_000)
+        await client.post(f"/chat?ticket={TICKET}", content=b"x" * (8 * MIB + 1))
         await client.get("/metrics", params={"ticket": TICKET})
         replicas[0].act = replicas[1].act = answers
         await client.post(f"/chat?ticket={TICKET}", content=b"x" * 200_000)  # into a file
