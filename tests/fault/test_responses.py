@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-from typing import Any
+import sys
+from pathlib import Path
+from typing import Any, Final
 
 import openai
 import pytest
 
+from tests.docs.pages import blocks
 from tests.double import expected_text
 from tests.fault.conftest import Launch
-from tests.support.processes import Replica
+from tests.support.nginx import Nginx
+from tests.support.processes import ROOT, Replica
+from tests.support.redis import RedisServer
+from tests.support.running import clean_environment
 from tests.support.upstream import DoubleProcess
 from tests.support.waiting import eventually_async
 
@@ -22,6 +29,16 @@ MODEL = "openai/gpt-oss-120b"
 
 def sdk(replica: Replica) -> Any:
     return openai.AsyncOpenAI(base_url=f"{replica.url}/v1", api_key="none", max_retries=5)
+
+
+def going_on(folder: Path) -> Path:
+    """A catalogue whose model is asked for the rest when a worker dies."""
+    models = folder / "models.toml"
+    models.write_text(
+        f'[[models]]\nid = "{MODEL}"\ncontext_window = 131072\nmax_completion_tokens = 65536\n'
+        'reasoning_efforts = ["medium"]\non_takeover = "continue"\n'
+    )
+    return models
 
 
 def kill(replica: Replica) -> None:
@@ -45,13 +62,9 @@ def text_of(events: list[Any]) -> str:
 
 
 async def test_a_killed_worker_s_response_goes_on_exactly_at_the_other_replica(
-    launch: Launch, upstream: DoubleProcess, tmp_path: Any
+    launch: Launch, upstream: DoubleProcess, tmp_path: Path
 ) -> None:
-    models = tmp_path / "models.toml"
-    models.write_text(
-        f'[[models]]\nid = "{MODEL}"\ncontext_window = 131072\nmax_completion_tokens = 65536\n'
-        'reasoning_efforts = ["medium"]\non_takeover = "continue"\n'
-    )
+    models = going_on(tmp_path)
     upstream.configure(continues=["*"])
     first, second = launch(workers=1, models_file=models), launch(workers=1, models_file=models)
     asked = "[[tokens=300 rate=60 seed=9]]"
@@ -111,3 +124,116 @@ async def test_one_of_which_no_text_was_shown_goes_on_as_if_nothing_had_been(
         seen: list[Any] = []
         await read(await there.responses.retrieve(queued.id, stream=True), seen)
         assert text_of(seen) == expected_text(20, 3) == seen[-1].response.output_text
+
+
+PLUG: Final = "        break  # pull the plug"
+SDK_READERS: Final = 12
+
+
+@pytest.mark.parametrize("plug", ["the connection", "the worker"])
+async def test_the_ten_lines_of_the_readme_print_true(
+    launch: Launch, upstream: DoubleProcess, redis_process: RedisServer, tmp_path: Path, plug: str
+) -> None:
+    """As they stand there, but for the address, the rate, and that they wait for the plug to be pulled."""
+    upstream.configure(continues=["*"])
+    replica = launch(workers=2, lease_seconds=1, models_file=going_on(tmp_path))
+    [block] = [one for one in blocks(ROOT / "README.md") if one.language == "python" and PLUG in one.text]
+    code = block.text.replace("http://localhost:8000", replica.url).replace("=200]]", "=200 rate=60]]")
+    waits = f"        print('plug', flush=True), input()\n{PLUG}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        code.replace(PLUG, waits),
+        env=clean_environment(),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    async with asyncio.timeout(90):
+        assert await process.stdout.readline() == b"plug\n"
+        if plug == "the worker":
+            with redis_process.client() as store:
+                [turn] = store.scan_iter("*:turn:*")
+                os.kill(int(store.hget(turn, "owner").rpartition(":")[2]), signal.SIGKILL)
+        out, _ = await process.communicate(b"\n")
+    assert out == b"True\n"
+
+
+async def test_each_reader_that_is_cut_somewhere_else_has_each_event_once(
+    launch: Launch, upstream: DoubleProcess, tmp_path: Path
+) -> None:
+    """Readers of one answer, each cut after another event, while its worker is killed: lost or doubled 0."""
+    upstream.configure(continues=["*"])
+    models = going_on(tmp_path)
+    first, second = launch(workers=1, models_file=models), launch(workers=1, models_file=models)
+    async with sdk(first) as here, sdk(second) as there:
+        asked = "[[tokens=150 rate=50 seed=4]]"
+        begun = await here.responses.create(model=MODEL, input=asked, background=True)
+
+        async def cut_after(number: int) -> list[Any]:
+            """Every so many events the connection goes, and the next is at the other replica."""
+            seen: list[Any] = []
+            where = [there, here]
+            while not seen or seen[-1].type != "response.completed":
+                query = {"starting_after": seen[-1].sequence_number} if seen else {}
+                try:
+                    events = await where[0].responses.retrieve(begun.id, stream=True, **query)
+                    fresh: list[Any] = []
+                    async for event in events:
+                        fresh.append(event)
+                        if len(fresh) == number:
+                            break
+                    await events.close()
+                except openai.APIError:
+                    pass  # the worker that was killed, or its place while a new one starts
+                seen += fresh
+                where.reverse()
+            return seen
+
+        readers = [asyncio.create_task(cut_after(number)) for number in range(3, 3 + SDK_READERS)]
+        watched: list[Any] = []
+        await read(await there.responses.retrieve(begun.id, stream=True), watched, until=40)
+        kill(first)
+        told = await asyncio.wait_for(asyncio.gather(*readers), 90)
+        whole: list[Any] = []
+        await read(await there.responses.retrieve(begun.id, stream=True), whole)
+        assert text_of(whole) == expected_text(150, 4)
+        numbers = [event.sequence_number for event in whole]
+        for seen in told:
+            assert [event.sequence_number for event in seen] == numbers
+            assert text_of(seen) == expected_text(150, 4)
+
+
+@pytest.mark.timeout(240)
+async def test_a_rolling_restart_loses_and_doubles_nothing_of_background_responses(
+    launch: Launch, tmp_path: Path
+) -> None:
+    replicas = [launch(workers=1, drain_delay_seconds=0.5, drain_seconds=30) for _ in range(2)]
+    nginx = Nginx(tmp_path / "nginx", [replica.port for replica in replicas])
+    try:
+        async with openai.AsyncOpenAI(base_url=f"{nginx.url}/v1", api_key="none", max_retries=5) as client:
+
+            async def follow(seed: int) -> list[Any]:
+                asked = f"[[tokens=200 rate=40 seed={seed}]]"
+                seen: list[Any] = []
+                await read(
+                    await client.responses.create(model=MODEL, input=asked, background=True, stream=True),
+                    seen,
+                )
+                while seen[-1].type != "response.completed":
+                    query = {"stream": True, "starting_after": seen[-1].sequence_number}
+                    await read(await client.responses.retrieve(seen[0].response.id, **query), seen)
+                return seen
+
+            following = [asyncio.create_task(follow(seed)) for seed in range(6)]
+            for replica in replicas:
+                replica.signal(signal.SIGTERM)
+                assert await asyncio.to_thread(replica.wait, 60) == 0
+                await asyncio.to_thread(replica.start)
+            for seed, seen in enumerate(await asyncio.wait_for(asyncio.gather(*following), 90)):
+                assert text_of(seen) == expected_text(200, seed) == seen[-1].response.output_text
+                numbers = [event.sequence_number for event in seen]
+                assert numbers == sorted(set(numbers))
+    finally:
+        nginx.close()
