@@ -6,12 +6,17 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import openai
 import pytest
 
+from tests.clients.matrix.environments import install
+from tests.clients.matrix.running import SECONDS, ask
+from tests.clients.matrix.scenarios import QUESTIONS
+from tests.clients.matrix.table import RESPONSES
 from tests.docs.pages import blocks
 from tests.double import expected_text
 from tests.fault.conftest import Launch
@@ -235,5 +240,46 @@ async def test_a_rolling_restart_loses_and_doubles_nothing_of_background_respons
                 assert text_of(seen) == expected_text(200, seed) == seen[-1].response.output_text
                 numbers = [event.sequence_number for event in seen]
                 assert numbers == sorted(set(numbers))
+    finally:
+        nginx.close()
+
+
+@pytest.mark.timeout(SECONDS + 180)  # an installation, where `make clients` has not done it
+async def test_pydantic_ai_reads_a_background_response_on_by_itself_through_a_drain(
+    launch: Launch, upstream: DoubleProcess, redis_process: RedisServer, tmp_path: Path
+) -> None:
+    [client] = [one for one in RESPONSES if one.place == "pydantic_ai"]
+    install(client)
+    upstream.configure(continues=["*"])
+    models = going_on(tmp_path)
+    replicas = [
+        launch(workers=1, drain_delay_seconds=0.2, drain_seconds=1, models_file=models) for _ in range(2)
+    ]
+    nginx = Nginx(tmp_path / "nginx", [replica.port for replica in replicas])
+    asking = replace(
+        client,
+        options={**client.options, "settings": {"openai_background": True}},
+        questions={"stream": "[[tokens=600 rate=40 seed=6]]"},
+        lacks=dict.fromkeys(QUESTIONS.keys() - {"stream"}, "not asked here"),
+    )
+    try:
+        playing = asyncio.create_task(ask(asking, nginx.url, tmp_path))
+        with redis_process.client() as store:
+
+            def owner() -> int | None:
+                for turn in store.scan_iter("*:turn:*"):
+                    name, last = store.hmget(turn, "owner", "last")
+                    if int(last) > 20:
+                        return int(name.rpartition(":")[2])
+                return None
+
+            pid = await eventually_async(owner, within=SECONDS)
+            [leaving] = [replica for replica in replicas if pid in replica.workers()]
+            leaving.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(leaving.wait, 60) == 0
+            told = await playing
+            [turn] = store.scan_iter("*:turn:*")
+            assert int(store.hget(turn, "epoch")) > 1
+        assert told == {"stream": {"text": expected_text(600, 6)}}
     finally:
         nginx.close()

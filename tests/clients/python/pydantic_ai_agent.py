@@ -27,7 +27,8 @@ def model(asked: Asked) -> Any:
 
 
 async def stream(asked: Asked, question: str) -> None:
-    async with Agent(model(asked)).run_stream(question) as answer:
+    agent = Agent(model(asked), model_settings=asked.options.get("settings"))
+    async with agent.run_stream(question) as answer:
         async for piece in answer.stream_text(delta=True, debounce_by=None):
             asked.show(piece)
 
