@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
@@ -18,6 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.double import Double, expected_text
 from tests.support.line import Line
 from tests.support.node import FOLDER, Node
+from tests.support.pictures import data_url, png
 from tests.support.processes import Replica
 from tests.support.redis import RedisServer
 
@@ -157,6 +160,34 @@ def test_a_reload_in_mid_answer_shows_the_whole_once(app: Open, replica: Replica
     page.reload()
     answer(page, expected_text(150))
     assert len(list(double.calls)) == 1
+
+
+def test_a_tool_of_the_page_and_an_image_are_the_same_after_a_reload(
+    app: Open, replica: Replica, double: Double
+) -> None:
+    asked = "[[tool=weather rounds=3 say=It rains.]]"
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    sees = {"model": "qwen/qwen3.8-27b", "image": data_url(png(30, 20)), "tools": json.dumps(tools)}
+    page = app(service=replica.url, way="stock", id="t", text=asked, **sees)
+    answer(page, "It rains.")
+    image = page.locator("pre.user img")
+    expect(image).to_have_js_property("naturalWidth", 30)
+    calls: list[Any] = [call.describe()["messages"] for call in double.calls]
+    assert len(calls) == 4
+    question, *rounds = calls[-1][1:]
+    shown, said = question["content"]  # in the order in which the SDK has them
+    assert (shown["image_url"]["url"], said["text"]) == (data_url(png(30, 20)), asked)
+    assert [one["content"] for one in rounds if one["role"] == "tool"] == ['{"mm":0}', '{"mm":1}', '{"mm":2}']
+    page.reload()
+    answer(page, "It rains.")
+    assert page.locator("pre").count() == 2
+    expect(image).to_have_js_property("naturalWidth", 30)
+    assert str(image.get_attribute("src")).startswith(f"{replica.url}/v1/sessions/t/images/")
+    kept = httpx.get(f"{replica.url}/api/chat/t/messages").json()
+    assert [part["type"] for part in kept[0]["parts"]] == ["file", "text"]
+    outputs = [part["output"] for part in kept[1]["parts"] if part["type"] == "tool-weather"]
+    assert outputs == [{"mm": 0}, {"mm": 1}, {"mm": 2}]
+    assert len(list(double.calls)) == 4
 
 
 def test_an_error_is_a_sentence_that_a_user_can_read(app: Open, replica: Replica) -> None:
