@@ -111,3 +111,28 @@ async def test_the_provider_s_limit_is_a_429_before_the_head_and_an_event_in_the
         stored = await eventually_async(ended)
         assert stored["error"] == failed
         assert (await replay(served, queued["id"])).count("event: response.failed") == 1
+
+
+async def test_budgets_and_metrics_know_responses_as_any_other_send(start: Start, store: Any) -> None:
+    async with start(budget_tokens_per_day=300) as served:
+        body = {"input": "Hello", "max_output_tokens": 2_000, "stream": True, "background": True}
+        begun = await stream(served, "[[tokens=60 rate=60]]", background=True, max_output_tokens=100)
+        assert begun[0][-1]["response"]["usage"]["output_tokens"] == 60
+        response_id = begun[0][-1]["response"]["id"]
+        sessions = list(store.scan_iter("chat:{*}:session"))
+        spent = await served.client.post(PATH, json={**body, "input": "long " * 400})
+        assert (spent.status_code, spent.json()["error"]["code"]) == (429, "budget_exhausted"), spent.text
+        assert spent.headers["x-should-retry"] == "false"
+        assert list(store.scan_iter("chat:{*}:session")) == sessions
+        series = 'chat_http_requests_total{method="GET",route="/v1/responses/{response_id}",status="200"}'
+
+        async def counted() -> float:
+            page = (await served.client.get("/metrics")).text
+            assert 'chat_readers_open{dialect="responses"} 0' in page
+            assert response_id not in page
+            found = [line for line in page.splitlines() if line.startswith(series)]
+            return float(found[0].rpartition(" ")[2]) if found else 0
+
+        before = await counted()
+        await replay(served, response_id)
+        assert await counted() == before + 1
