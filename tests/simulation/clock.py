@@ -24,8 +24,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
+from threading import get_ident
+from types import SimpleNamespace
 from typing import Any, Final
 
+import prometheus_client.metrics
 import redis.utils
 
 import service.engine.pacing.provider_keys
@@ -270,17 +273,26 @@ def virtual(loop: Loop, seed: str) -> Iterator[None]:
         process = _process.get()
         return process.pid if process else 0
 
+    here = get_ident()
+
+    def of_here(where: Any, name: str, value: Callable[..., Any]) -> tuple[Any, str, Any]:
+        """Other threads, such as the server of a test's double, keep what is real: a reading takes time."""
+        real = getattr(where, name)
+        return where, name, lambda *args: (value if get_ident() == here else real)(*args)
+
     replaced: list[tuple[Any, str, Any]] = [
-        (time, "time", lambda: EPOCH + loop.read_clock()),
-        (time, "time_ns", lambda: int((EPOCH + loop.read_clock()) * 1e9)),
-        (time, "monotonic", loop.read_clock),
-        (time, "perf_counter", loop.read_clock),
-        (time, "process_time", lambda: 0.0),
-        (time, "thread_time", lambda: 0.0),
-        (os, "urandom", chance.randbytes),
-        (os, "getpid", pid),
+        of_here(time, "time", lambda: EPOCH + loop.read_clock()),
+        of_here(time, "time_ns", lambda: int((EPOCH + loop.read_clock()) * 1e9)),
+        of_here(time, "monotonic", loop.read_clock),
+        of_here(time, "perf_counter", loop.read_clock),
+        of_here(time, "process_time", lambda: 0.0),
+        of_here(time, "thread_time", lambda: 0.0),
+        of_here(os, "urandom", chance.randbytes),
+        of_here(os, "getpid", pid),
         (service.store.ledger, "datetime", _Date),
         (metrics, "internal_errors", _Faults(loop)),
+        # A series notes when it was made, and is made once in a process: that is no part of a history.
+        (prometheus_client.metrics, "time", SimpleNamespace(time=lambda: EPOCH)),
         # What is of no use here is looked at seldom: a sixth of a history.
         (service.store.health, "_LOOK_SECONDS", 5.0),
         (service.engine.pacing.provider_keys, "_LOOK_SECONDS", 5.0),
