@@ -1,6 +1,6 @@
 """What is to be told to the webhook's receiver, in Redis until it is: by whichever worker is there.
 
-Invariants: an id waits once; there are never more than `MOST`; what is taken by a worker that dies is given
+Invariants: an id waits once; there are never more than `MOST`, nor than `MOST_BYTES` of them; what is taken by a worker that dies is given
 to another one half a minute later. What is told, and when again, is engine/webhooks.py's.
 """
 
@@ -14,12 +14,16 @@ from service.store.connection.typed_scripts import script
 from service.store.keys import Keys
 
 MOST: Final = 10_000
+#: of all that wait together: texts are of any length, and a receiver may be dead for days
+MOST_BYTES: Final = 64 * 1_048_576
 _TTL: Final = 7 * 86_400  # s after the last that was queued
 _HOLD_MS: Final = 30_000  # longer than a try takes
 
 
 @script
-def _queue_webhook(*, due: str, said: str, id: str, body: bytes, most: int, ttl: int) -> None: ...
+def _queue_webhook(
+    *, due: str, said: str, id: str, body: bytes, most: int, most_bytes: int, ttl: int
+) -> None: ...
 @script
 def _take_webhooks(*, due: str, said: str, limit: int, hold_ms: int) -> None: ...
 @script
@@ -40,7 +44,15 @@ class WebhookQueue:
 
     async def put(self, id: str, body: bytes) -> bool:
         """False where there is no room."""
-        call = _queue_webhook(due=self._due, said=self._said, id=id, body=body, most=MOST, ttl=_TTL)
+        call = _queue_webhook(
+            due=self._due,
+            said=self._said,
+            id=id,
+            body=body,
+            most=MOST,
+            most_bytes=MOST_BYTES,
+            ttl=_TTL,
+        )
         return bool(await self._scripts.call(call) >= 0)
 
     async def take(self, limit: int) -> list[Told]:

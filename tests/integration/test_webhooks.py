@@ -173,6 +173,22 @@ async def test_the_queue_is_bounded(start: Start, monkeypatch: pytest.MonkeyPatc
         assert [await waiting.put(f"t_{n}", b"{}") for n in range(4)] == [True, True, False, False]
 
 
+async def test_the_queue_is_bounded_in_bytes_and_what_was_told_makes_room(
+    start: Start, monkeypatch: pytest.MonkeyPatch, store: redis.Redis
+) -> None:
+    monkeypatch.setattr(queue, "MOST_BYTES", 100)
+    async with start() as served:
+        waiting = served.app.state.edge.engine.store.webhooks
+        assert [await waiting.put(f"t_{n}", b"x" * 40) for n in range(3)] == [True, True, False]
+        assert await waiting.put("t_0", b"x" * 40)  # which waits already
+        for _ in range(2):  # a worker that is told twice that it is done with
+            await waiting.done("t_0")
+        assert [await waiting.put(f"t_{n}", b"x" * 40) for n in (3, 4)] == [True, False]
+        await waiting.done("t_1")
+        await waiting.done("t_3")
+        assert not list(store.scan_iter("*:{webhooks}:*"))
+
+
 async def test_without_a_receiver_nothing_is_kept(start: Start, store: redis.Redis) -> None:
     async with start() as served:
         await ask(served)

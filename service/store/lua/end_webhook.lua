@@ -5,7 +5,10 @@
 -- Returns 1
 if again_ms < 0 then
   redis.call('ZREM', due, id)
-  redis.call('HDEL', said, id, '#' .. id)
+  local size = redis.call('HSTRLEN', said, id)
+  if redis.call('HDEL', said, id, '#' .. id) > 0 and redis.call('HINCRBY', said, '#', -size) <= 0 then
+    redis.call('HDEL', said, '#')
+  end
   return 1
 end
 local time = redis.call('TIME')

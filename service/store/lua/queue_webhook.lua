@@ -1,13 +1,16 @@
 -- queue_webhook: what is to be told to a receiver, once per id. Bounded: what does not fit is not queued.
 --
--- KEYS: due (ids by the ms from which on they may be sent), said (bodies by id, `#<id>` how often they were sent)
--- ARGV: id str, body str, most int (that wait), ttl int (s of the keys)
+-- KEYS: due (ids by the ms from which on they may be sent), said (bodies by id, `#<id>` how often they were
+--       sent, `#` the bytes of all bodies)
+-- ARGV: id str, body str, most int (that wait), most_bytes int (of their bodies), ttl int (s of the keys)
 -- Returns 1 queued | 0 it waits already | -1 full
 if redis.call('HEXISTS', said, id) == 1 then return 0 end
 if redis.call('ZCARD', due) >= most then return -1 end
+if tonumber(redis.call('HGET', said, '#') or 0) + #body > most_bytes then return -1 end
 local time = redis.call('TIME')
 redis.call('ZADD', due, time[1] * 1000 + math.floor(time[2] / 1000), id)
 redis.call('HSET', said, id, body)
+redis.call('HINCRBY', said, '#', #body)
 redis.call('EXPIRE', due, ttl)
 redis.call('EXPIRE', said, ttl)
 return 1
