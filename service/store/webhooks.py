@@ -1,7 +1,8 @@
 """What is to be told to the webhook's receiver, in Redis until it is: by whichever worker is there.
 
-Invariants: an id waits once; there are never more than `MOST`, nor than `MOST_BYTES` of them; what is taken by a worker that dies is given
-to another one half a minute later. What is told, and when again, is engine/webhooks.py's.
+Invariants: an id waits once; there are never more than `MOST`, nor than `MOST_BYTES` of bodies; what is taken
+by a worker that dies is given to another one half a minute later. What is told, and when again, is
+engine/webhooks.py's.
 """
 
 from __future__ import annotations
