@@ -32,6 +32,7 @@ from service.api.routes import (
     health,
     images,
     keys,
+    live_turns,
     openai,
     page,
     personal_data,
@@ -133,6 +134,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         aisdk,
         keys,
         usage,
+        live_turns,
         page,
         docs,
     )

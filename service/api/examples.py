@@ -251,6 +251,28 @@ USAGE: Final = {
     },
 }
 PRINCIPALS: Final = {"object": "list", "data": [{"principal": "key.k7f3q9", "last_used": "2026-11-23"}]}
+LIVE_TURNS: Final = {
+    "object": "list",
+    "data": [
+        {
+            "id": _TURN_ID,
+            "session_id": "my-chat",
+            "principal": "key.k7f3q9",
+            "state": "running",
+            "model": _MODEL,
+            "attempt": 1,
+            "age_seconds": 2.4,
+            "tokens": 312,
+            "worker": "pod-1.17",
+        }
+    ],
+    "total": 1,
+}
+STOPPED_TURNS: Final = {"object": "list", "stopped": [_TURN_ID]}
+STOP_TURNS_BODIES: Final = {
+    "all of a principal": {"principal": "key.k7f3q9"},
+    "one": {"principal": "key.k7f3q9", "turn_id": _TURN_ID},
+}
 GREETING: Final = {"message": "AI Chat Backend is running"}
 READY: Final = {"status": "ready", "checks": {"store": "ok", "drain": "ok", "upstream": "ok"}}
 UNREADY: Final = {"status": "unready", "checks": {"store": "ok", "drain": "draining", "upstream": "ok"}}

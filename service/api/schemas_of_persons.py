@@ -52,6 +52,24 @@ OF_PERSONS: Final[dict[str, Schema]] = {
         cost=COST,
         optional={"cached_tokens": NUMBER, "reasoning_tokens": NUMBER, "unpriced_turns": NUMBER},
     ),
+    "LiveTurns": fields(
+        object=one_of("list"),
+        data=many(
+            fields(
+                id=TEXT,
+                session_id=TEXT,
+                principal=TEXT,
+                state=one_of("queued", "running"),
+                model=TEXT,
+                attempt=NUMBER,
+                age_seconds={"type": "number"},
+                tokens={**NUMBER, "description": "of the answer, so far"},
+                worker=maybe(TEXT),
+            )
+        ),
+        total=NUMBER,
+    ),
+    "StoppedTurns": fields(object=one_of("list"), stopped=many(TEXT)),
     "WholeExport": fields(
         object=one_of("export"),
         principal=TEXT,

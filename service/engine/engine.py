@@ -21,6 +21,7 @@ from service.engine.exchanges import was_before
 from service.engine.flusher import Flusher
 from service.engine.history import History, session_not_found, turn_not_found
 from service.engine.live import Answer
+from service.engine.live_turns import LiveTurns
 from service.engine.pacing.provider_keys import ProviderKeys
 from service.engine.pictures import Pictures
 from service.engine.process_stats import ProcessStats
@@ -111,6 +112,7 @@ class Engine:
         )
         self._recovery = Recovery(settings, store, self.running, self.tails, self.budgets, self.admission)
         self._stops = Stops(store, self.readers, self.sealer, self.running, worker)
+        self.live_turns = LiveTurns(store, self._stops)
         # The queued turns of a session begin one after the other, while it is emptied.
         self._stoppable = settings.max_queued_turns + _LATE_TURNS
         self.beginning = Beginning(

@@ -23,6 +23,12 @@ from service.store.turn_records import Begin, Begun, Claim, Seal, Sealed, Turn, 
 
 # A begin that takes longer has an answer that nobody waits for.
 _OF_THE_TIMEOUT: Final = 0.95
+# The fields of a turn that a list of turns shows; and so many turns in one round trip.
+_OUTLINE: Final = (
+    *("state", "model", "answered_by", "attempt", "created", "owner", "epoch"),
+    *("tokens", "prompt_tokens", "billed"),
+)
+_OUTLINES: Final = 500
 
 
 def _pairs(fields: dict[str, Any]) -> list[Any]:
@@ -220,6 +226,21 @@ class Turns:
     async def get(self, ref: TurnRef) -> Turn | None:
         fields = await self._client.run("get_turn", self._client.redis.hgetall(self._turn(ref)))
         return _turn(ref, fields) if fields else None
+
+    async def outlines(self, refs: Sequence[TurnRef]) -> list[Turn]:
+        """Of those that are there what a list shows, and nothing that was said."""
+        found: list[Turn] = []
+        for first in range(0, len(refs), _OUTLINES):
+            some = refs[first : first + _OUTLINES]
+            pipeline = self._client.redis.pipeline()
+            for ref in some:
+                pipeline.hmget(self._turn(ref), _OUTLINE)
+            replies = await self._client.run("list", pipeline.execute(), commands=len(some))
+            for ref, values in zip(some, replies, strict=True):
+                fields = {name.encode(): value for name, value in zip(_OUTLINE, values, strict=True) if value}
+                if b"state" in fields:
+                    found.append(_turn(ref, fields))
+        return found
 
     async def claim(self, ref: TurnRef, owner: str, *, force: bool = False) -> Claim:
         keys = self._session(ref)

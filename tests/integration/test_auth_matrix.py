@@ -51,6 +51,8 @@ ADMIN = {
     ("POST", "/v1/keys/{key_id}/rotate"),
     ("DELETE", "/v1/keys/{key_id}"),
     ("GET", "/v1/usage/principals"),
+    ("GET", "/v1/turns"),
+    ("POST", "/v1/turns/stop"),
 }
 
 # Bodies that are good enough for a caller who may; who may not never gets so far.
@@ -79,6 +81,7 @@ BODIES: dict[str, Any] = {
     "/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
     "/openai/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
     "/v1/keys": {"name": "made"},
+    "/v1/turns/stop": {"principal": "owner.nobody"},
 }
 
 IMAGE = "0" * 64

@@ -193,6 +193,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("GET", "/client/resumable-fetch.js"): "",
     ("GET", "/v1/usage"): "?days=400",
     ("GET", "/v1/usage/principals"): "",
+    ("GET", "/v1/turns"): "",
     ("GET", "/v1/keys"): "",
     ("DELETE", "/v1/keys/{key_id}"): "",
     ("GET", "/"): "",
