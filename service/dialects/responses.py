@@ -263,7 +263,7 @@ class ResponseStream(Encoder):
         self._background = bool(echo.get("background"))
         # Whoever comes back has been shown something: its status line waits for nothing.
         self.holds = holds and after is None and not self._background
-        self._after = -1 if after is None else after
+        self._after = after or 0
         self._cut = self._after // STEP  # of this event of the log some may have been seen
         self._last = 0
         self._items = Items(echo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -122,7 +123,8 @@ async def test_an_answer_without_an_end_is_ended_and_called_what_it_is(
     bounds = {"idle_timeout_seconds": 600, "first_token_timeout_seconds": 600}
     async with start(turn_timeout_seconds=2, **bounds) as served:
         begin = time.monotonic()
-        answer = await served.client.post("/v1/sessions/s/turns", json={"content": words})
+        async with asyncio.timeout(20):
+            answer = await served.client.post("/v1/sessions/s/turns", json={"content": words})
         assert time.monotonic() - begin >= 2
     assert ("event: delta" in answer.text) is shown
     last = answer.text.strip().rpartition("event: turn.failed\ndata: ")[2].partition("\n")[0]
