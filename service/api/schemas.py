@@ -157,7 +157,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Part": {"description": "A part of a message; there are none where all is text.", "anyOf": _PARTS},
     "Message": fields(
         id=TEXT,
-        role=one_of("user", "assistant"),
+        role=one_of("user", "assistant", "system"),
         content=TEXT,
         turn_id=maybe(TEXT),
         state=one_of("completed", "stopped", "failed"),
@@ -328,7 +328,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "HistoryMessage": fields(
         "A UIMessage of the AI SDK; an answer's id equals its `start.messageId`.",
         id=TEXT,
-        role=one_of("user", "assistant"),
+        role=one_of("user", "assistant", "system"),
         parts=many({"anyOf": _UI_PARTS}),
         optional={"metadata": ref("AnswerMetadata")},
     ),

@@ -18,6 +18,8 @@ import pytest
 from tests.clients.matrix import page
 from tests.clients.matrix.environments import install, missing
 from tests.clients.matrix.running import SECONDS, ask
+from tests.clients.matrix.scenarios import ANSWER
+from tests.clients.matrix.scenarios import QUESTIONS as USUAL
 from tests.clients.matrix.table import RESPONSES, Client
 from tests.double import expected_text
 from tests.support.needed import lacking
@@ -74,3 +76,25 @@ async def _stopped(served: Served, store: Any) -> str:
     assert answer.json()["status"] == "cancelled", answer.text
     text: str = answer.json()["output"][0]["content"][0]["text"]
     return text
+
+
+AGENTS: Final = [client for client in CHOSEN if client.place == "agents"]
+
+
+@pytest.mark.timeout(SECONDS + 120)
+@pytest.mark.parametrize("client", AGENTS, ids=[client.id for client in AGENTS])
+async def test_the_agents_sdk_keeps_its_session_in_a_conversation(
+    served: Served, store: Any, client: Client, tmp_path: Path
+) -> None:
+    install(client)
+    asking = replace(
+        client,
+        script="openai_agents_session",
+        questions={"stream": USUAL["tools"]},
+        lacks=dict.fromkeys(("tools", "structured", "cut", "refused"), "not asked here"),
+    )
+    told = (await ask(asking, served.url, tmp_path))["stream"]
+    assert (told["answer"], told["called"]) == (ANSWER, ["Berlin"])
+    steps = [["message"] * 2, [*["message"] * 3, "function_call", "function_call_output", "message"]]
+    assert told["text"] == "".join(json.dumps(step) for step in [*steps, ["message", 5]])
+    assert list(store.scan_iter("chat:*conv_*")) == []

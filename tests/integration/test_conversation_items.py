@@ -45,7 +45,7 @@ def told(items: list[Any]) -> list[Any]:
 
 
 async def test_a_conversation_begins_with_items_and_responses_are_told_of_them(
-    sdk: Any, double: Double
+    served: Served, sdk: Any, double: Double
 ) -> None:
     made = await sdk.conversations.create(
         items=[said("developer", "Be kind."), said("user", "Hello"), said("assistant", "Hi.")],
@@ -54,6 +54,8 @@ async def test_a_conversation_begins_with_items_and_responses_are_told_of_them(
     assert made.metadata == {"topic": "x"}
     begun = [("system", "Be kind."), ("user", "Hello"), ("assistant", "Hi.")]
     assert told(await items_of(sdk, made.id)) == begun
+    stored = (await served.client.get(f"/v1/sessions/{made.id}/messages")).json()["data"]
+    assert [(one["role"], one["content"]) for one in stored] == begun
     answer = await sdk.responses.create(model="", input="[[say=Sure]]", conversation=made.id)
     assert answer.output_text == "Sure"
     told_of = [(one["role"], one["content"]) for one in sent(double)[1:]]
@@ -219,7 +221,7 @@ async def test_what_cannot_be_added_is_refused_and_stores_nothing(
     answer = await served.client.post(PATH, json={"items": items})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (status, code, param), answer.text
-    assert [key for key in store.scan_iter("chat:{*}*") if b"session" in key] == []
+    assert list(store.scan_iter("chat:{*}:session")) == []
     conversation = (await sdk.conversations.create()).id
     answer = await served.client.post(f"{PATH}/{conversation}/items", json={"items": items})
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text

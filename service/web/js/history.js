@@ -40,9 +40,11 @@ export class History {
     }
   }
 
-  #read(cursor) {
+  async #read(cursor) {
     const from = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-    return this.#api.json("GET", `${this.#path}/messages?order=desc&versions=1&limit=${PAGE}${from}`);
+    const page = await this.#api.json("GET", `${this.#path}/messages?order=desc&versions=1&limit=${PAGE}${from}`);
+    // Clients of OpenAI's conversations may add what the system says: that is for the model.
+    return { ...page, data: page.data.filter(({ role }) => role !== "system") };
   }
 }
 
