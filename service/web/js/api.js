@@ -1,6 +1,8 @@
 // Calls to the service: addresses, the API key, and every failure as an ApiError.
 // Knows nothing of the page; who holds a key is asked for through `askForKey`.
 
+import { texts } from "./texts.js";
+
 /** `status` 0: nothing was heard. `retryAfter` in seconds, null when the service named none. */
 export class ApiError extends Error {
   constructor(status, code, message, retryAfter = null) {
@@ -42,7 +44,7 @@ export class Api {
         });
       } catch (error) {
         if (error.name === "AbortError") throw error;
-        throw new ApiError(0, navigator.onLine ? "unreachable" : "offline", "The service cannot be reached.");
+        throw new ApiError(0, navigator.onLine ? "unreachable" : "offline", texts.errors.unreachable);
       }
       if (response.ok) return response;
       const failure = await failureOf(response);
@@ -71,7 +73,7 @@ async function bodyOf(response) {
     return await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "unreachable", "The service's answer did not arrive.");
+    throw new ApiError(0, "unreachable", texts.errors.unreachable);
   }
 }
 
@@ -84,7 +86,7 @@ async function failureOf(response) {
     // A proxy's HTML page, or a body that broke off.
   }
   const problem = body?.error ?? body ?? {};
-  const message = problem.detail ?? problem.message ?? `The service answered ${response.status}.`;
+  const message = problem.detail ?? problem.message ?? texts.answeredStatus(response.status);
   const wait = Number.parseFloat(response.headers.get("Retry-After") ?? "");
   return new ApiError(
     response.status,

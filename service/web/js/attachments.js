@@ -2,6 +2,7 @@
 // loaded anew (they are too large for what the browser keeps of a tab). Says where the model takes none.
 
 import { byId, fromTemplate } from "./dom.js";
+import { texts } from "./texts.js";
 
 const MOST = 10;
 
@@ -66,9 +67,9 @@ export class Attachments {
         const image = { url: await prepared(file) };
         const images = this.#of.get(chat) ?? [];
         if (images.length < MOST) this.#of.set(chat, [...images, image]);
-        else this.#on.failed(`A message takes ${MOST} images.`);
+        else this.#on.failed(texts.mostImages(MOST));
       } catch {
-        this.#on.failed(`“${file.name}” is not an image that can be sent.`);
+        this.#on.failed(texts.notAnImage(file.name));
       }
     }
     this.#preparing--;
@@ -103,8 +104,8 @@ export class Attachments {
     const item = fromTemplate("attached-template");
     const [shown, remove] = item.children;
     shown.src = image.url ?? "";
-    shown.alt = `Image ${number}`;
-    remove.setAttribute("aria-label", `Remove image ${number}`);
+    shown.alt = texts.image(number);
+    remove.setAttribute("aria-label", texts.removeImage(number));
     remove.addEventListener("click", () => {
       this.#of.set(this.#chat, this.images.filter((other) => other !== image));
       this.#changed();
@@ -122,7 +123,7 @@ export class Attachments {
     const other = select.querySelector("[data-images=yes]");
     button.hidden = !other;
     button.dataset.model = other?.value ?? "";
-    button.textContent = `Use ${other?.text ?? ""}`;
-    words.textContent = other ? `${chosen.text} does not take images.` : "No model here takes images.";
+    button.textContent = texts.use(other?.text ?? "");
+    words.textContent = other ? texts.takesNoImages(chosen.text) : texts.noneTakesImages;
   }
 }

@@ -2,13 +2,13 @@
 // a reload. Owns the one running stream. Draws nothing itself: it tells the views.
 
 import { Answer } from "./answer.js";
-import { ApiError } from "./api.js";
 import { explainLast, History } from "./history.js";
 import { newId } from "./ids.js";
-import { contentOf, saidIn } from "./question.js";
 import { keepPending, keepSettings, params, pending, settings } from "./keep.js";
+import { contentOf, saidIn } from "./question.js";
 import { Repeat } from "./repeat.js";
 import { Stream } from "./stream.js";
+import { texts } from "./texts.js";
 import { Watch } from "./watch.js";
 import { sentence, title, unwritable, when } from "./words.js";
 
@@ -38,7 +38,7 @@ export class Chat {
   #watch;
   #own = false; // the next change that the service tells of is this page's own
 
-  /** ui: changed(), model() -> that of a new chat, giveBack({text, images}), notify(text, cause), settled(cause), say(text), show(sessionId), gone(sessionId) */
+  /** ui: changed(), model(), giveBack({text, images}), notify(text, cause), settled(cause), say(text), show(sessionId), gone(sessionId) */
   constructor({ api, conversation, recovery, ui }) {
     this.#api = api;
     this.#conversation = conversation;
@@ -67,7 +67,7 @@ export class Chat {
     this.#ui.changed();
     if (id === null) return this.#conversation.welcome();
     this.#conversation.clear();
-    this.#conversation.state("loading", "Loading…");
+    this.#conversation.state("loading", texts.loading);
     await this.load();
   }
 
@@ -92,7 +92,7 @@ export class Chat {
       if (opening !== this.#opening) return;
       if (error.code !== GONE) {
         this.state = "failed";
-        this.#conversation.state("failed", `This chat could not be loaded. ${sentence(error)}`);
+        this.#conversation.state("failed", `${texts.notLoaded} ${sentence(error)}`);
         this.#ui.changed();
         throw error;
       }
@@ -152,7 +152,7 @@ export class Chat {
     this.leave();
     keepPending(id, null);
     this.state = "gone";
-    this.#conversation.state("gone", `${sentence({ code: GONE })} What is shown here is all that is left of it.`);
+    this.#conversation.state("gone", `${sentence({ code: GONE })} ${texts.allThatIsLeft}`);
     this.#ui.gone(id);
     this.#ui.changed();
   }
@@ -191,7 +191,7 @@ export class Chat {
     } catch (error) {
       if (history !== this.#history) return;
       if (error.code === GONE) this.#vanished();
-      else this.#ui.notify(`Earlier messages could not be read. ${sentence(error)}`);
+      else this.#ui.notify(`${texts.earlierNotRead} ${sentence(error)}`);
     }
   }
 
@@ -223,7 +223,7 @@ export class Chat {
     const fresh = this.session.id === null;
     if (fresh) {
       const model = this.session.model ?? this.#ui.model();
-      this.session = { ...this.session, id: newId("s"), title: title(text) || "Images", model };
+      this.session = { ...this.session, id: newId("s"), title: title(text) || texts.images, model };
       if (Object.keys(this.params).length) keepSettings(this.session.id, this.params);
       this.#ui.show(this.session.id);
     }
@@ -234,13 +234,13 @@ export class Chat {
       create: fresh ? { id, title: name, model, system_prompt } : null,
       body: { content: contentOf(text, images), message_id: message.id },
     });
-    if (!fresh && !this.session.title) this.change({ title: title(text) || "Images" });
+    if (!fresh && !this.session.title) this.change({ title: title(text) || texts.images });
     return true;
   }
 
   /** Somebody wants to send while an answer runs. */
   early() {
-    this.#ui.notify(this.#pending ? "An answer is running. Stop it first." : sentence({ code: "turn_in_progress" }), "busy");
+    this.#ui.notify(this.#pending ? texts.answerRunning : sentence({ code: "turn_in_progress" }), "busy");
   }
 
   /** True when what is there may be changed; else says why not. */
@@ -272,7 +272,7 @@ export class Chat {
   /** The rest of an answer that was cut. */
   continued() {
     const { last } = this.#conversation;
-    if (!this.busy && last?.text && this.#writable()) this.#begin({ body: { continue: true } }, Answer.after(last.text));
+    if (!this.busy && last?.text && this.#writable()) this.#begin({ body: { continue: true } }, Answer.after(last));
   }
 
   #begin({ body, ...send }, answer = new Answer()) {
@@ -282,7 +282,7 @@ export class Chat {
 
   #resend(kept) {
     const { content, message_id, edit, continue: rest } = kept.body;
-    if (rest) return this.#run({ send: kept, answer: Answer.after(this.#conversation.last?.text ?? "") });
+    if (rest) return this.#run({ send: kept, answer: Answer.after(this.#conversation.last ?? { text: "" }) });
     const id = message_id ?? edit?.message_id ?? this.#conversation.lastUser?.id;
     if (content !== undefined && !this.#conversation.has(id)) this.#conversation.addUser({ id, ...saidIn(content) });
     if (this.#conversation.lastUser?.id !== id && !edit) return; // the chat has gone on since
@@ -291,11 +291,11 @@ export class Chat {
     this.#run({ send: kept, answer: new Answer() });
   }
 
-  /** An answer behind an answer is the rest of it. */
+  /** An answer behind an answer is the rest of it, and so is one that is there before its turn has ended. */
   #follow(turn, answer) {
     const { last } = this.#conversation;
-    const rest = answer.last === 0 && last?.role === "assistant" && last.turn !== turn;
-    this.#run({ turn, answer: rest ? Answer.after(last.text) : answer });
+    const rest = answer.last === 0 && last?.role === "assistant";
+    this.#run({ turn, answer: rest ? Answer.after(last, last.turn !== turn) : answer });
   }
 
   async #run({ send = null, turn = null, answer }) {
@@ -311,7 +311,7 @@ export class Chat {
         changed: () => view.changed(),
         link: (state) => {
           view.link(state);
-          if (state) this.#ui.say(state.error ? sentence(state.error) : "Reconnecting");
+          if (state) this.#ui.say(state.error ? sentence(state.error) : texts.reconnecting);
         },
       },
     });
@@ -321,7 +321,7 @@ export class Chat {
     this.#watch.close();
     this.remember();
     this.#ui.changed();
-    this.#ui.say("The answer has begun");
+    this.#ui.say(texts.answerBegun);
     const error = await stream.run();
     if (this.#stream !== stream) return;
     this.#stream = this.#pending = null;
@@ -330,14 +330,14 @@ export class Chat {
     if (error || !answer.ended) return this.#refused(error, send, stream.turn);
     view.turn = stream.turn;
     view.end();
-    this.#ui.say({ completed: "The answer is complete", stopped: "Stopped" }[answer.state] ?? sentence(answer.error));
+    this.#ui.say({ completed: texts.answerComplete, stopped: texts.stopped }[answer.state] ?? sentence(answer.error));
     if (answer.state !== "failed") this.#repeat.forget();
     else if (this.#repeat.plan(answer.error)) view.link({ kind: "waiting", error: answer.error, seconds: answer.error.retryAfter });
     this.#ui.changed();
     this.attend();
     this.#own = true;
     const versions = send?.body.edit || send?.body.regenerate || this.#conversation.lastUser?.unanswered?.length;
-    if (answer.base || versions) this.sync(); // the rest of an answer is one message with it
+    if (answer.goesOn || versions) this.sync(); // the rest of an answer is one message with it
   }
 
   /** The send was not accepted (or was called off): nothing is lost, and the page shows what is true. */
@@ -360,7 +360,7 @@ export class Chat {
     try {
       await this.#stream.stop();
     } catch (error) {
-      this.#ui.notify(`It could not be stopped. ${sentence(error)}`);
+      this.#ui.notify(`${texts.notStopped} ${sentence(error)}`);
     }
   }
 
@@ -393,7 +393,7 @@ export class Chat {
       if (session.id !== this.session.id) return;
       if (error.code === GONE) return this.#vanished();
       this.session = { ...this.session, ...before };
-      this.#ui.notify(`That was not saved. ${sentence(error)}`);
+      this.#ui.notify(`${texts.notSaved} ${sentence(error)}`);
     }
     this.#ui.changed();
   }

@@ -4,6 +4,7 @@
 
 import { colour } from "./colours.js";
 import { fromTemplate } from "./dom.js";
+import { texts } from "./texts.js";
 
 // A part ends before a line that begins at the margin once it has this many characters (some 4 ms of
 // colouring on a laptop), and at any line at twice that.
@@ -29,14 +30,14 @@ export class CodeBlock {
     this.#language = language;
     this.element = fromTemplate("code-template");
     const [caption, pre] = [this.element.firstElementChild, document.createElement("pre")];
-    caption.querySelector("span").textContent = language || "text";
-    caption.querySelector("button").setAttribute("aria-label", `Copy this ${language || "code"}`);
+    caption.querySelector("span").textContent = language || texts.plainText;
+    caption.querySelector("button").setAttribute("aria-label", texts.copyCode(language));
     if (language) this.#code.className = `language-${language}`;
     pre.append(this.#code);
     pre.dir = "ltr";
     pre.tabIndex = 0;
     pre.setAttribute("role", "group");
-    pre.setAttribute("aria-label", language ? `Code, ${language}` : "Code");
+    pre.setAttribute("aria-label", texts.code(language));
     this.element.append(pre);
   }
 

@@ -4,6 +4,7 @@
 import { Attachments } from "./attachments.js";
 import { byId } from "./dom.js";
 import { draft, keepDraft } from "./keep.js";
+import { texts } from "./texts.js";
 
 // On a screen that is touched there is no Shift: Enter makes a line, the button sends.
 const touched = matchMedia("(hover: none) and (pointer: coarse)");
@@ -118,7 +119,7 @@ export class Composer {
   busy(yes) {
     this.#busy = yes;
     this.#button.dataset.stop = yes ? "yes" : "no";
-    this.#button.setAttribute("aria-label", yes ? "Stop the answer" : "Send");
+    this.#button.setAttribute("aria-label", yes ? texts.stopAnswer : texts.send);
     this.#button.querySelector("use").setAttribute("href", yes ? "#i-stop" : "#i-send");
     this.#fit();
   }

@@ -5,6 +5,7 @@ import { byId, copy, fromTemplate } from "./dom.js";
 import { AnswerView, UserView } from "./message.js";
 import { imagesOf } from "./question.js";
 import { Scroll } from "./scroll.js";
+import { callsOf } from "./tools.js";
 
 export class Conversation {
   #list = byId("messages");
@@ -88,6 +89,7 @@ export class Conversation {
     for (; i < messages.length && this.#views[begin + i] && same(this.#views[begin + i], messages[i]); i++) {
       const view = this.#views[begin + i];
       if (view.role === "user") view.say(messages[i].content, imagesOf(messages[i]));
+      else view.call(callsOf(messages[i]));
     }
     while (this.#views.length > begin + i) this.#drop(this.last);
     this.#put(this.#viewsOf(messages.slice(i)), null);
@@ -133,7 +135,7 @@ export class Conversation {
 
   /** The place of an answer that is about to grow. */
   beginAnswer(answer, turn = null) {
-    const same = answer.base || (turn !== null && this.last?.turn === turn);
+    const same = answer.goesOn || (turn !== null && this.last?.turn === turn);
     if (same && this.last?.role === "assistant") this.#drop(this.last);
     const view = new AnswerView(() => this.#scroll.keep());
     view.turn = turn;

@@ -2,6 +2,7 @@
 // <dialog> brings the focus trap, Escape and the way back of the focus.
 
 import { byId } from "./dom.js";
+import { texts } from "./texts.js";
 
 /** Show a dialog; resolves to `value()` when its form is sent, else to null. */
 export function ask(dialog, value) {
@@ -41,8 +42,8 @@ export function askTitle(title) {
 
 /** One chat by its title, or as many as `count` says. */
 export function askDelete(title, count = 1) {
-  byId("delete-title").textContent = count > 1 ? `Delete ${count} chats?` : "Delete this chat?";
-  byId("delete-name").textContent = title === null ? `${count} of your chats` : `“${title}”`;
+  byId("delete-title").textContent = count > 1 ? texts.deleteChats(count) : texts.deleteChat;
+  byId("delete-name").textContent = title === null ? texts.ofYourChats(count) : texts.quoted(title);
   return ask(byId("delete-dialog"), () => true);
 }
 

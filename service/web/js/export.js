@@ -1,11 +1,13 @@
 // A chat as a file: JSON as the service has it, or Markdown to read. Loaded when somebody exports.
 
+import { texts } from "./texts.js";
+
 /** The whole session as Markdown. */
 export function markdown({ session, messages }) {
-  const parts = [`# ${session.title || "Chat"}`];
+  const parts = [`# ${session.title || texts.chat}`];
   if (session.system_prompt) parts.push(`> ${session.system_prompt.replaceAll("\n", "\n> ")}`);
   for (const { role, content, model, state } of messages) {
-    const by = role === "user" ? "You" : `Answer${model ? ` (${model})` : ""}${state === "completed" ? "" : `, ${state}`}`;
+    const by = role === "user" ? texts.you : `${texts.answer}${model ? ` (${model})` : ""}${state === "completed" ? "" : `, ${texts.states[state]}`}`;
     parts.push(`## ${by}`, content);
   }
   return `${parts.join("\n\n")}\n`;

@@ -1,30 +1,34 @@
 // What is around the conversation: the drawer with the sessions, the theme, the models, the prompts.
 
 import { byId } from "./dom.js";
-import { keepTheme, theme } from "./keep.js";
-
-const PROMPTS = [
-  ["Explain something", "Explain how a rainbow forms, without formulas."],
-  ["Write some code", "Write a Python function that merges overlapping intervals, with two tests."],
-  ["Compare in a table", "Compare Redis Streams, Kafka and RabbitMQ in a table: ordering, replay, operations."],
-  ["Plan a weekend", "Plan a rainy weekend in Lisbon for two people who like tiles, books and fish."],
-];
-
-const THEMES = { "": "system", light: "light", dark: "dark" };
+import { keepLanguage, keepTheme, keptLanguage, theme } from "./keep.js";
+import { LANGUAGES, texts } from "./texts.js";
 
 export function themeButton() {
   const button = byId("theme");
   const show = (value) => {
     if (value) document.documentElement.dataset.theme = value;
     else delete document.documentElement.dataset.theme;
-    button.querySelector("span").textContent = `Theme: ${THEMES[value]}`;
+    button.querySelector("span").textContent = texts.theme(texts.themes[value]);
   };
   show(theme() ?? "");
   button.addEventListener("click", () => {
-    const order = Object.keys(THEMES);
+    const order = Object.keys(texts.themes);
     const value = order[(order.indexOf(theme() ?? "") + 1) % order.length];
     keepTheme(value || null);
     show(value);
+  });
+}
+
+/** The language of the page: the browser's, or one that was chosen. Another one begins with the page. */
+export function languageButton() {
+  const button = byId("language");
+  const order = ["", ...Object.keys(LANGUAGES)];
+  const value = keptLanguage() ?? "";
+  button.querySelector("span").textContent = texts.language(LANGUAGES[value] ?? texts.ownLanguage);
+  button.addEventListener("click", () => {
+    keepLanguage(order[(order.indexOf(value) + 1) % order.length] || null);
+    location.reload();
   });
 }
 
@@ -69,7 +73,7 @@ export class Drawer {
 }
 
 export function prompts(use) {
-  for (const [name, text] of PROMPTS) {
+  for (const [name, text] of texts.prompts) {
     const button = document.createElement("button");
     const [title, words] = [document.createElement("strong"), document.createElement("span")];
     button.type = "button";

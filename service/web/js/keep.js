@@ -1,4 +1,4 @@
-// What the browser keeps: the API key, the theme, the model last chosen, drafts, and the sends whose
+// What the browser keeps: the API key, theme and language, the model last chosen, drafts, and the sends whose
 // answers are still running.
 // Storage may be off or full; then nothing is kept and everything else works.
 
@@ -28,6 +28,10 @@ export function keepApiKey(key, onDevice) {
   write("sessionStorage", "chat.key", onDevice ? null : key);
   write("localStorage", "chat.key", onDevice ? key : null);
 }
+
+/** The language that was chosen, null for the browser's. */
+export const keptLanguage = () => read("localStorage", "chat.language");
+export const keepLanguage = (value) => write("localStorage", "chat.language", value);
 
 export const theme = () => read("localStorage", "chat.theme");
 export const keepTheme = (value) => write("localStorage", "chat.theme", value);
@@ -66,9 +70,9 @@ export function pin(id, yes) {
   write("localStorage", "chat.pins", [...others, ...(yes ? [id] : [])].slice(-20).join(" ") || null);
 }
 
-/** Nothing of whoever was here stays: key, drafts, pins. The theme may. */
+/** Nothing of whoever was here stays: key, drafts, pins. Theme and language may. */
 export function forgetAll() {
-  const kept = theme();
+  const [light, spoken] = [theme(), keptLanguage()];
   for (const storage of ["sessionStorage", "localStorage"]) {
     try {
       for (const name of Object.keys(globalThis[storage])) if (name.startsWith("chat.")) globalThis[storage].removeItem(name);
@@ -76,7 +80,8 @@ export function forgetAll() {
       // Off: there is nothing.
     }
   }
-  keepTheme(kept);
+  keepTheme(light);
+  keepLanguage(spoken);
 }
 
 // How answers are asked for: {temperature, reasoning_effort} by chat, "" is what new ones begin with,

@@ -7,11 +7,12 @@ import { Conversation } from "./conversation.js";
 import { askDelete, askKey, askSettings, askTitle, showShortcuts } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { keepFocus, watchFocus } from "./focus.js";
-import { chooseModel, chosen, Drawer, models, prompts, themeButton } from "./frame.js";
+import { chooseModel, chosen, Drawer, languageButton, models, prompts, themeButton } from "./frame.js";
 import { apiKey, chosenModel, forgetAll, keepApiKey, keepModel, keepSettings, settings } from "./keep.js";
 import { notify, say, settled } from "./notice.js";
 import { Recovery } from "./recovery.js";
 import { Sidebar } from "./sidebar.js";
+import { language, speak, texts } from "./texts.js";
 import { sentence } from "./words.js";
 
 const TICK_MS = 5000;
@@ -45,7 +46,7 @@ async function askForKey(refused, method) {
 
 const api = new Api({ apiKey, askForKey });
 const drawer = new Drawer();
-const COMPLAINTS = { list: "The list of chats could not be read.", models: "The models could not be read." };
+const COMPLAINTS = { list: texts.listNotRead, models: texts.modelsNotRead };
 const recovery = new Recovery({
   failed: (name, error) => COMPLAINTS[name] && notify(`${COMPLAINTS[name]} ${sentence(error)}`, name),
   succeeded: settled,
@@ -113,9 +114,9 @@ let was = "";
 function changed() {
   const { session, busy, state } = chat;
   const loaded = state === "ready" || state === "gone";
-  const title = session.title || (session.id === null ? "New chat" : loaded ? "Untitled chat" : "Chat");
+  const title = session.title || (session.id === null ? texts.newChat : loaded ? texts.untitled : texts.chat);
   byId("title").textContent = title;
-  document.title = session.id === null ? "Chat" : `${title} · Chat`;
+  document.title = session.id === null ? texts.app : texts.titleOfPage(title);
   const writable = state === "ready";
   chooseModel(select, session.model, session.id === null ? chosenModel() : null);
   select.disabled = byId("settings").disabled = !writable;
@@ -162,7 +163,7 @@ async function rename(session) {
   const title = await askTitle(session.title);
   if (!title) return;
   if (session.id === chat.session.id) return chat.change({ title });
-  await attempt(() => api.json("PATCH", path(session), { body: { title } }), "The chat was not renamed.");
+  await attempt(() => api.json("PATCH", path(session), { body: { title } }), texts.notRenamed);
 }
 
 async function exportSession(session, ending) {
@@ -171,20 +172,20 @@ async function exportSession(session, ending) {
     const response = await api.fetch("GET", `${path(session)}/export`);
     const blob = ending === "md" ? new Blob([markdown(await response.json())], { type: "text/markdown" }) : await response.blob();
     save(blob, fileName(session, ending));
-  }, "The chat was not exported.");
+  }, texts.notExported);
 }
 
 /** Put an earlier version of a message into its place, with what followed it. */
 async function chooseVersion(version) {
   if (!chat.idle()) return;
   const action = () => api.json("PATCH", path(chat.session), { body: { version } });
-  await attempt(action, "That version could not be brought back.");
+  await attempt(action, texts.versionNotBack);
   await chat.sync();
 }
 
 async function remove(session) {
-  if (!(await askDelete(session.title || "Untitled chat"))) return;
-  await removeOne(session.id, "The chat was not deleted.");
+  if (!(await askDelete(session.title || texts.untitled))) return;
+  await removeOne(session.id, texts.notDeleted);
 }
 
 async function removeOne(id, complaint) {
@@ -204,7 +205,7 @@ async function removeAll(ids) {
   if (!(await askDelete(null, ids.length))) return false;
   const left = [...ids];
   const next = async () => {
-    for (let id = left.pop(); id; id = left.pop()) await removeOne(id, "Not all chats were deleted.");
+    for (let id = left.pop(); id; id = left.pop()) await removeOne(id, texts.notAllDeleted);
   };
   await Promise.all([next(), next(), next()]);
   return true;
@@ -258,7 +259,7 @@ byId("settings").addEventListener("click", async () => {
 });
 byId("usage").addEventListener("click", async () => {
   const { showUsage } = await import("./usage.js");
-  await attempt(() => showUsage(api), "The usage could not be read.");
+  await attempt(() => showUsage(api), texts.usageNotRead);
 });
 byId("sign-out").addEventListener("click", () => {
   chat.open(null);
@@ -323,8 +324,11 @@ async function loadModels() {
 }
 
 function start() {
+  document.documentElement.lang = language;
+  speak(document);
   watchFocus();
   themeButton();
+  languageButton();
   prompts((text) => {
     composer.draft(text);
     composer.focus();

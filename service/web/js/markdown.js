@@ -6,6 +6,7 @@ import { CodeBlock } from "./code.js";
 import { displayed, typeset } from "./math.js";
 import { blocks as parse, definitions as defined, parser, plain } from "./parse.js";
 import { sanitize } from "./sanitize.js";
+import { texts } from "./texts.js";
 
 const TAGS = [
   "p", "br", "hr", "strong", "em", "del", "s", "u", "b", "i", "mark", "sub", "sup", "kbd", "code", "pre",
@@ -52,7 +53,7 @@ export function render({ raw, head }, links, as = "markdown") {
   node.querySelectorAll("pre").forEach(frame);
   node.querySelectorAll(`code[class^=${FORMULA}][title]`).forEach(formula);
   direct(node);
-  node.querySelectorAll("table").forEach((table) => wrap(table, "wide", "Table"));
+  node.querySelectorAll("table").forEach((table) => wrap(table, "wide", texts.table));
   return { node, costly: found.costly ?? false };
 }
 

@@ -1,6 +1,8 @@
 // Formulas as MathML, by Temml, which is loaded when an answer has one. Until then, and where the TeX is
 // not valid, a formula is shown as it was written. It may draw nothing but MathML: no links, no classes.
 
+import { texts } from "./texts.js";
+
 const FILE = new URL("../vendor/temml/temml.min.js", import.meta.url);
 const STYLE = new URL("../vendor/temml/Temml-Local.css", import.meta.url);
 // A formula that expands macros without an end, or draws a rule as large as the page, is not drawn.
@@ -61,7 +63,7 @@ function draw(box, tex, display) {
   const source = box.textContent;
   try {
     engine.render(tex, box, { ...LIMITS, displayMode: display, throwOnError: true, annotate: true });
-    if (display) Object.assign(box, { tabIndex: 0, role: "group", ariaLabel: "Formula" });
+    if (display) Object.assign(box, { tabIndex: 0, role: "group", ariaLabel: texts.formula });
   } catch {
     box.textContent = source;
   }

@@ -1,19 +1,16 @@
 // The views of one message: what a user said, and an answer that may still be growing.
 // A growing answer is drawn at most once per frame, and less often where a frame is dear.
 
-import { Drawing } from "./drawing.js";
 import { countDown, fromTemplate } from "./dom.js";
+import { Drawing } from "./drawing.js";
+import { texts } from "./texts.js";
+import { Calls, callsOf } from "./tools.js";
 import { Versions } from "./versions.js";
 import { duration, facts, sentence, when } from "./words.js";
 
 // A question beyond this many characters or lines is folded: nobody scrolls past 11,000 px to the answer.
 const FOLD_CHARACTERS = 2000;
 const FOLD_LINES = 24;
-// What an answer was cut by, in words.
-const CUTS = {
-  length: "The answer is cut: it reached the most that the model may write at once.",
-  content_filter: "The answer is cut: the provider's filter has ended it.",
-};
 // Drawing may take this share of the time: a 50 kB paragraph on a phone then draws every 100 ms.
 const DRAWING_SHARE = 1 / 4;
 
@@ -67,7 +64,7 @@ export class UserView {
     const button = this.element.querySelector("[data-do=unfold]");
     button.hidden = state === null;
     button.setAttribute("aria-expanded", String(state === "open"));
-    button.textContent = state === "open" ? "Show less" : "Show all";
+    button.textContent = state === "open" ? texts.showLess : texts.showAll;
     if (state) this.element.dataset.fold = state;
     else delete this.element.dataset.fold;
   }
@@ -84,6 +81,8 @@ export class AnswerView {
   text = "";
   failed = false;
   error = null;
+  calls = [];
+  #calls;
   #parts = {};
   #blocks;
   #answer = null;
@@ -95,6 +94,7 @@ export class AnswerView {
   constructor(onDraw = () => {}) {
     this.#onDraw = onDraw;
     this.element = fromTemplate("answer-template");
+    this.#calls = new Calls(this.element.querySelector(".calls"));
     for (const name of ["reasoning", "thoughts", "text", "waiting", "link", "failure", "cut", "note", "facts"]) {
       this.#parts[name] = this.element.querySelector(`.${name}`);
     }
@@ -103,8 +103,9 @@ export class AnswerView {
   }
 
   /** An answer of the history. */
-  static of({ id, content, reasoning = "", state, turn_id, finish_reason, created, model, usage }) {
+  static of({ id, content, reasoning = "", state, turn_id, finish_reason, created, model, usage, parts }) {
     const view = new AnswerView();
+    view.call(callsOf({ parts }));
     view.id = id;
     view.turn = turn_id;
     view.#reason(reasoning, false);
@@ -139,7 +140,7 @@ export class AnswerView {
   }
 
   #draw() {
-    const { text, reasoning, ended } = this.#answer;
+    const { text, reasoning, calls, ended } = this.#answer;
     const parts = this.#parts;
     if (text.length < this.text.length) {
       // A restart: the page keeps its height and what it shows until there is something instead.
@@ -149,15 +150,22 @@ export class AnswerView {
     this.text = text;
     if (text) this.#blocks.update(text);
     this.#reason(reasoning, !text && !ended);
+    this.call(calls, !ended);
     parts.waiting.hidden = Boolean(text || parts.text.hasChildNodes() || ended);
     this.#onDraw();
+  }
+
+  /** Show the tools that it has called. */
+  call(calls, running = false) {
+    this.calls = calls;
+    this.#calls.show(calls, running);
   }
 
   #reason(reasoning, thinking) {
     const { reasoning: details, thoughts } = this.#parts;
     details.hidden = !reasoning;
     details.toggleAttribute("data-thinking", thinking);
-    details.querySelector("span").textContent = thinking ? "Thinking…" : "Reasoning";
+    details.querySelector("span").textContent = thinking ? texts.thinking : texts.reasoning;
     if (thoughts.textContent !== reasoning) thoughts.textContent = reasoning;
   }
 
@@ -176,8 +184,8 @@ export class AnswerView {
     this.link(null);
     this.#parts.facts.textContent = facts({ model, usage, created });
     this.element.toggleAttribute("data-empty", !this.text);
-    const cut = state === "completed" ? CUTS[finishReason] : undefined;
-    const notes = { stopped: "Stopped", completed: this.text || cut ? "" : "The answer has no text." };
+    const cut = state === "completed" ? texts.cuts[finishReason] : undefined;
+    const notes = { stopped: texts.stopped, completed: this.text || cut || this.calls.length ? "" : texts.noText };
     this.#parts.note.textContent = notes[state] ?? "";
     this.#parts.cut.hidden = cut === undefined;
     this.#parts.cut.firstElementChild.textContent = cut ?? "";
@@ -189,9 +197,9 @@ export class AnswerView {
     this.link(null);
     this.failed = true;
     this.error = error;
-    const what = error ? `${sentence(error)}${when(error)}` : "This answer broke off.";
+    const what = error ? `${sentence(error)}${when(error)}` : texts.brokeOff;
     this.#parts.failure.firstElementChild.textContent =
-      error && this.text ? `${what} The answer broke off here.` : what;
+      error && this.text ? `${what} ${texts.brokeOffHere}` : what;
     this.#parts.failure.hidden = false;
     this.#parts.waiting.hidden = true;
   }
@@ -209,9 +217,9 @@ export class AnswerView {
     if (state.kind === "waiting") {
       failure.hidden = waiting.hidden = true;
       const what = sentence(state.error);
-      this.#endCount = countDown(words, state.seconds, (left) => `${what} Trying again in ${duration(left)}.`);
+      this.#endCount = countDown(words, state.seconds, (left) => `${what} ${texts.tryingIn(duration(left))}`);
     } else {
-      words.textContent = state.kind === "offline" ? "Offline. It goes on when you are back." : "Reconnecting…";
+      words.textContent = state.kind === "offline" ? texts.offlineNow : texts.reconnectingNow;
     }
   }
 }

@@ -1,6 +1,7 @@
 // Images: made ready to be sent, and drawn. Loaded with the first one.
 
 import { ask } from "./dialogs.js";
+import { texts } from "./texts.js";
 
 // What models take as it is, up to this size; anything else is drawn anew, no longer than so many pixels.
 const KEPT = new Set(["image/png", "image/jpeg", "image/webp", "image/gif"]);
@@ -59,7 +60,7 @@ export function picture({ ref, url = "" }, number, read) {
     return Object.assign(document.createElement("a"), { href: url, textContent: url, rel: "noreferrer noopener", target: "_blank" });
   }
   const button = Object.assign(document.createElement("button"), { type: "button", className: "picture" });
-  const image = Object.assign(document.createElement("img"), { alt: `Image ${number}`, decoding: "async" });
+  const image = Object.assign(document.createElement("img"), { alt: texts.image(number), decoding: "async" });
   button.append(image);
   button.addEventListener("click", () => image.src && enlarged(image.src, image.alt));
   if (!ref) {
@@ -81,7 +82,7 @@ function enlarged(src, alt) {
   const dialog = Object.assign(document.createElement("dialog"), { className: "large" });
   dialog.setAttribute("aria-label", alt);
   const form = Object.assign(document.createElement("form"), { method: "dialog" });
-  const close = Object.assign(document.createElement("button"), { type: "submit", className: "primary", textContent: "Close" });
+  const close = Object.assign(document.createElement("button"), { type: "submit", className: "primary", textContent: texts.close });
   form.append(Object.assign(document.createElement("img"), { src, alt }), close);
   dialog.append(form);
   document.body.append(dialog);

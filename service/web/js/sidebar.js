@@ -3,6 +3,7 @@
 
 import { byId, fromTemplate } from "./dom.js";
 import { pin, pins } from "./keep.js";
+import { texts } from "./texts.js";
 import { day } from "./words.js";
 
 const PAGE = 40;
@@ -65,8 +66,8 @@ export class Sidebar {
   }
 
   /** What was asked in a session, to be found by it. */
-  remember(id, texts) {
-    this.#texts.set(id, plain(texts.join("\n").slice(0, 100_000)));
+  remember(id, asked) {
+    this.#texts.set(id, plain(asked.join("\n").slice(0, 100_000)));
   }
 
   /** Read the list again, as far as it is shown. Throws ApiError. */
@@ -151,7 +152,7 @@ export class Sidebar {
       .filter(({ id, title }) => plain(title ?? "").includes(wanted) || this.#texts.get(id)?.includes(wanted))
       .filter(({ id }) => known.has(id) || id === open?.id || on.includes(id))
       .sort((a, b) => rank(b.id) - rank(a.id))
-      .map((session) => [on.includes(session.id) ? "Pinned" : day(session.updated), session]);
+      .map((session) => [on.includes(session.id) ? texts.pinned : day(session.updated), session]);
   }
 
   #draw() {
@@ -173,7 +174,7 @@ export class Sidebar {
     if (this.#next !== null && !this.#search.value) parts.push(this.#moreButton());
     if (!found.length) {
       const empty = document.createElement("p");
-      empty.textContent = this.#search.value ? "No chat has that in its title." : "Your chats will be listed here.";
+      empty.textContent = this.#search.value ? texts.noneFound : texts.noneYet;
       parts.push(empty);
     }
     this.#box.replaceChildren(...parts);
@@ -192,7 +193,7 @@ export class Sidebar {
     const bar = byId("selection");
     bar.hidden = this.#selected === null;
     const remove = bar.querySelector("[data-do=delete]");
-    remove.textContent = `Delete ${this.#selected?.size ?? 0}`;
+    remove.textContent = texts.deleteSome(this.#selected?.size ?? 0);
     remove.disabled = !this.#selected?.size;
   }
 
@@ -205,7 +206,7 @@ export class Sidebar {
   #item(session) {
     const item = fromTemplate("session-template");
     const [box, link, button] = item.children;
-    const name = session.title || "Untitled chat";
+    const name = session.title || texts.untitled;
     item.dataset.id = session.id;
     link.href = `#/${session.id}`;
     link.querySelector(".name").textContent = name;
@@ -214,20 +215,20 @@ export class Sidebar {
     if (session.id === this.#open?.id) link.setAttribute("aria-current", "page");
     box.hidden = this.#selected === null;
     box.checked = this.#selected?.has(session.id) ?? false;
-    box.setAttribute("aria-label", `Choose ${name}`);
+    box.setAttribute("aria-label", texts.choose(name));
     box.addEventListener("change", () => {
       this.#selected[box.checked ? "add" : "delete"](session.id);
       this.#drawSelection();
     });
     button.hidden = this.#selected !== null;
-    button.setAttribute("aria-label", `Options of ${name}`);
+    button.setAttribute("aria-label", texts.optionsOf(name));
     button.addEventListener("click", () => this.#options(session, button));
     return item;
   }
 
   #options(session, button) {
     this.#chosen = session;
-    this.#menu.querySelector("[data-do=pin]").textContent = pins().includes(session.id) ? "Unpin" : "Pin";
+    this.#menu.querySelector("[data-do=pin]").textContent = pins().includes(session.id) ? texts.unpin : texts.pin;
     const place = button.getBoundingClientRect();
     this.#menu.showPopover();
     const height = this.#menu.offsetHeight;
@@ -240,7 +241,7 @@ export class Sidebar {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "quiet";
-    button.textContent = "Older chats";
+    button.textContent = texts.olderChats;
     button.addEventListener("click", () => this.#more().catch(this.#on.failed));
     return button;
   }

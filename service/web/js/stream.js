@@ -149,7 +149,7 @@ export class Stream {
     if (!(error instanceof ApiError) || error.status === 0) return this.#backoff();
     if (error.code === "cursor_ahead" || error.code === "events_lost") {
       // The store lost what it had confirmed: what it has now is the answer.
-      Object.assign(this.answer, { last: 0, text: this.answer.base, reasoning: "" });
+      this.answer.again();
       return { ms: 0 };
     }
     if (error.code === "events_expired") {
