@@ -163,8 +163,11 @@ def test_an_empty_message_cannot_be_sent(ui: Ui) -> None:
     expect(ui.questions).to_have_count(0)
 
 
-def test_a_message_that_is_too_large_is_refused_in_words_and_given_back(ui: Ui) -> None:
-    text = "x" * 1_100_000
+def test_a_message_that_is_too_large_is_refused_in_words_and_given_back(
+    visit: Visit, special: Special
+) -> None:
+    ui = visit(special(max_body_bytes=65_536).url)
+    text = "x" * 70_000
     ui.send(text)
     expect(ui.page.get_by_role("alert").last).to_contain_text("larger than the service takes")
     assert ui.field.input_value() == text
