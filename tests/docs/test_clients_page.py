@@ -21,6 +21,7 @@ from tests.support.service import Served
 PAGE = ROOT / "docs" / "clients.md"
 QUESTION = "Why is the sky blue?"
 ASKED = "[[tokens=60 rate=40]]"
+CLIENT = ROOT / "service" / "web" / "client"
 MODULE = "http://localhost:8000/client/resumable-fetch.js"
 
 EXAMPLES = [block for block in blocks(PAGE) if block.language in ("python", "js", "jsx")]
@@ -34,7 +35,8 @@ def example(text: str) -> Block:
 
 def ready(block: Block, served: Served) -> str:
     """The example, for this service and with a question whose answer is known."""
-    text = block.text.replace(MODULE, str(ROOT / "service" / "web" / "client" / "resumable-fetch.js"))
+    text = block.text.replace(MODULE, str(CLIENT / "resumable-fetch.js"))
+    text = text.replace('"chat-service-client"', f'"{CLIENT / "index.js"}"')
     return text.replace("http://localhost:8000", served.url).replace(QUESTION, ASKED)
 
 
@@ -56,7 +58,7 @@ async def test_the_python_examples_print_the_answer(served: Served, mark: str) -
 
 
 @pytest.mark.parametrize(
-    "mark", ['/chat", {\n  method', "new EventSource", 'from "openai"', 'from "groq-sdk"']
+    "mark", ['/chat", {\n  method', "new EventSource", "followTurn", 'from "openai"', 'from "groq-sdk"']
 )
 async def test_the_javascript_examples_show_the_answer(served: Served, node: Node, mark: str) -> None:
     shown = await node.play("example", "show", code=ready(example(mark), served))
@@ -102,6 +104,7 @@ def test_every_example_is_run() -> None:
         "from langchain_openai import",
         '/chat", {\n  method',
         "new EventSource",
+        "followTurn",
         'from "openai"',
         'from "groq-sdk"',
         "TextStreamChatTransport",

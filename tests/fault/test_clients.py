@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from tests.clients.chats import REBUILDING_AFTER_DROPS, VERSIONS, texts
+from tests.docs.test_clients_page import CLIENT, MODULE, example
 from tests.double import expected_text
 from tests.fault.conftest import Launch
 from tests.support.node import Node
@@ -47,6 +48,35 @@ async def test_use_chat_with_the_module_sees_the_text_replaced_and_nothing_else(
     assert (page["status"], page["error"]) == ("ready", None)
     assert page["text"] == [ASKED, expected_text(200, 1)]
     assert "error" not in page["statuses"]
+
+
+async def test_the_documented_use_chat_shows_the_new_text_and_no_error(
+    launch: Launch, node: Node, redis_process: RedisServer
+) -> None:
+    replica = launch()
+    code = example("useChat({").text.replace(MODULE, str(CLIENT / "resumable-fetch.js"))
+    code = code.replace("http://localhost:8000", replica.url)
+    playing = asyncio.create_task(node.play("example", "component", code=code, text=ASKED))
+    await kill_the_workers_in_mid_answer(redis_process)
+    page = await playing
+    assert (page["texts"], page["error"]) == ([ASKED, expected_text(200, 1)], None)
+    assert page["buttons"] == ["Send", "Stop", "Send"]
+
+
+async def test_the_package_follows_a_turn_to_its_end(
+    launch: Launch, node: Node, redis_process: RedisServer
+) -> None:
+    replica = launch()
+    url = f"{replica.url}{await _begin(replica.url)}"
+    playing = asyncio.create_task(node.play("follow", "follow", url=url))
+    await kill_the_workers_in_mid_answer(redis_process)
+    seen = await playing
+    assert seen["error"] is None
+    numbers, names, pieces = zip(*seen["events"], strict=True)
+    assert list(numbers) == list(range(1, len(numbers) + 1))
+    assert names.count("turn.restarted") == 1
+    text = "".join(piece or "" for piece in pieces[names.index("turn.restarted") :])
+    assert text == expected_text(200, 1)
 
 
 @pytest.mark.parametrize(("how", "versions"), [("resume", REBUILDING_AFTER_DROPS), ("remount", VERSIONS)])

@@ -100,7 +100,7 @@ function splice(body, again, retries) {
 }
 
 /** Ask until there is an answer that is not a passing failure of the network or of a replica. */
-async function persist(ask, retries) {
+export async function persist(ask, retries) {
   for (;;) {
     let seconds;
     try {
@@ -116,7 +116,7 @@ async function persist(ask, retries) {
 }
 
 /** How long to go on, and how long to wait in between. */
-class Retries {
+export class Retries {
   constructor(patience, signal) {
     this.patience = patience;
     this.signal = signal;

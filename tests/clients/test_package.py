@@ -1,0 +1,85 @@
+"""The npm package of the client modules: what is in it, how it is installed, its types, and what it does."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.needed import program
+from tests.support.node import Node
+from tests.support.running import ROOT
+from tests.support.service import Served
+
+CLIENT: Final = ROOT / "service" / "web" / "client"
+FILES: Final = {"package.json", "README.md", "index.js", "index.d.ts", "resumable-fetch.js", "follow-turn.js"}
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_package_can_be_packed_installed_and_imported(tmp_path: Path) -> None:
+    npm = program("npm")
+    [packed] = json.loads(run(npm, "pack", "--json", "--pack-destination", str(tmp_path), cwd=CLIENT))
+    assert {file["path"] for file in packed["files"]} == FILES
+    (tmp_path / "package.json").write_text('{"type": "module", "private": true}')
+    install = (npm, "install", "--offline", "--no-audit", "--no-fund", packed["filename"])
+    run(*install, cwd=tmp_path)
+    code = 'import * as all from "chat-service-client"; console.log(JSON.stringify(Object.keys(all)))'
+    names = json.loads(run(program("node"), "--input-type=module", "-e", code, cwd=tmp_path))
+    assert sorted(names) == ["TurnError", "followTurn", "resumableFetch"]
+
+
+def test_the_package_has_the_version_of_the_service_and_types_for_all_that_it_exports() -> None:
+    package: dict[str, Any] = json.loads((CLIENT / "package.json").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (package["version"], package["license"]) == (project["version"], project["license"])
+    for entry in package["exports"].values():
+        assert all((CLIENT / path).is_file() for path in entry.values())
+    exported = set(re.findall(r"\b(\w+)(?=[, ]+(?:\w+ )?\}|, )", (CLIENT / "index.js").read_text()))
+    typed = set(
+        re.findall(r"^export (?:class|function) (\w+)", (CLIENT / "index.d.ts").read_text(), re.MULTILINE)
+    )
+    assert exported == typed == {"TurnError", "followTurn", "resumableFetch"}
+
+
+async def turn(served: Served, text: str) -> str:
+    answer = await served.client.post(
+        "/v1/sessions/s/turns", json={"content": text}, headers={"Prefer": "respond-async"}
+    )
+    return f"{served.url}{answer.headers['location']}/events"
+
+
+async def test_a_turn_is_followed_to_its_end_from_any_place(served: Served, node: Node) -> None:
+    url = await turn(served, "[[tokens=30 rate=200]]")
+    whole = await node.play("follow", "follow", url=url)
+    assert whole["error"] is None
+    numbers = [number for number, _, _ in whole["events"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert whole["events"][-1][1] == "turn.completed"
+    rest = await node.play("follow", "follow", url=url, after=numbers[3])
+    assert rest["events"] == whole["events"][4:]
+    assert await node.play("follow", "follow", url=url, after=numbers[-1]) == {"events": [], "error": None}
+
+
+@pytest.mark.parametrize("after", [0, 1])
+async def test_a_turn_that_is_not_there_is_an_error(served: Served, node: Node, after: int) -> None:
+    url = (await turn(served, "[[say=here]]")).replace("/turns/", "/turns/t_0")
+    seen = await node.play("follow", "follow", url=url, after=after)
+    assert seen == {"events": [], "error": {"name": "TurnError", "status": 404, "code": "turn_not_found"}}
+
+
+async def test_who_has_seen_what_the_store_has_lost_begins_again(served: Served, node: Node) -> None:
+    url = await turn(served, "[[say=here]]")
+    seen = await node.play("follow", "follow", url=url, after=500)
+    assert seen["events"][0] == [0, "turn.restarted", None]
+    assert "".join(text or "" for _, _, text in seen["events"]) == "here"
+    assert seen["events"][-1][1] == "turn.completed"
