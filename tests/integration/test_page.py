@@ -183,5 +183,5 @@ async def test_the_module_is_served_with_a_tag_and_for_every_origin(served: Serv
 
 
 def test_the_demo_answers_the_example_prompts() -> None:
-    prompts = re.findall(r'^  \["[^"]+", "([^"]+)"\],$', (WEB / "js/frame.js").read_text(), re.M)
+    prompts = re.findall(r'^    \["[^"]+", "([^"]+)"\],$', (WEB / "js/texts.en.js").read_text(), re.M)
     assert prompts == list(ANSWERS)
