@@ -212,6 +212,7 @@ OTHERS: dict[tuple[str, str], str] = {
             ("GET", "/conversations/{conversation_id}", ""),
             ("DELETE", "/conversations/{conversation_id}", ""),
             ("GET", "/conversations/{conversation_id}/items", "?limit=100"),
+            ("DELETE", "/conversations/{conversation_id}/items/{item_id}", ""),
             ("GET", "/conversations/{conversation_id}/items/{item_id}", ""),
         )
     },

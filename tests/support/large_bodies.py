@@ -106,6 +106,9 @@ _COMPLETIONS = {
 _INPUT = {"type": "input_text", "text": "a"}
 _METADATA = orjson.dumps({"metadata": {f"{number:<64}": "x" * 512 for number in range(16)}})
 
+# As many items as a call may bring, OpenAI's bound.
+_ITEMS = orjson.dumps({"items": [{"role": "user", "content": "word " * 10_000}] * 20})
+
 # Of every route with a body: the largest that are legal. `$` stands for a session that is new.
 BODIES: dict[tuple[str, str], dict[str, bytes]] = {
     ("POST", "/chat"): {
@@ -157,6 +160,8 @@ BODIES: dict[tuple[str, str], dict[str, bytes]] = {
     ("POST", "/openai/v1/conversations"): {"metadata": _METADATA},
     ("POST", "/v1/conversations/{conversation_id}"): {"metadata": _METADATA},
     ("POST", "/openai/v1/conversations/{conversation_id}"): {"metadata": _METADATA},
+    ("POST", "/v1/conversations/{conversation_id}/items"): {"messages": _ITEMS},
+    ("POST", "/openai/v1/conversations/{conversation_id}/items"): {"messages": _ITEMS},
     ("POST", "/v1/keys"): {"a name": orjson.dumps({"name": "a" * 200})},
     ("POST", "/v1/keys/{key_id}/rotate"): {"nothing": b"{}"},
     ("POST", "/v1/turns/stop"): {"a principal": orjson.dumps({"principal": "owner." + "a" * 64})},
