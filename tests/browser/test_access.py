@@ -9,6 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
+from tests.browser.test_images import RED, TAKES, choose, pick
+from tests.browser.test_tools import turn
 from tests.browser.ui import Ui, saying
 
 AXE: Final = (files("axe_playwright_python") / "axe.min.js").read_text()
@@ -22,19 +24,18 @@ PHONE: Final = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "h
 
 
 def findings(ui: Ui) -> list[str]:
-    """What axe calls serious or critical, as text. Evaluated, because the page's policy admits no script."""
+    """What axe finds, of any level, as text. Evaluated, because the page's policy admits no script."""
     ui.page.evaluate(AXE)
     result: dict[str, Any] = ui.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
         f"{found['id']}: {node['target']} {node['failureSummary']}"
         for found in result["violations"]
-        if found["impact"] in ("serious", "critical")
         for node in found["nodes"]
     ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(visit: Visit, scheme: Literal["light", "dark"]) -> None:
+def test_axe_finds_nothing(visit: Visit, scheme: Literal["light", "dark"]) -> None:
     ui = visit(color_scheme=scheme, reduced_motion="reduce")
     assert findings(ui) == []
     ui.ask("[[reasoning=20]]" + saying(EVERYTHING))
@@ -52,13 +53,41 @@ def test_axe_finds_nothing_serious(visit: Visit, scheme: Literal["light", "dark"
         expect(ui.dialog).to_be_visible()
         assert findings(ui) == []
         ui.page.keyboard.press("Escape")
+    ui.page.get_by_role("button", name="Usage").click()
+    expect(ui.dialog).to_be_visible()
+    assert findings(ui) == []
+    ui.page.keyboard.press("Escape")
+    pick(ui, RED)
+    expect(ui.page.locator("#offer")).to_be_visible()
+    assert findings(ui) == []
+    ui.page.get_by_role("button", name="Remove image 1").click()
     ui.send("[[tokens=3000 rate=50]]")
     ui.shows("#16")
     assert findings(ui) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_on_a_phone(visit: Visit, scheme: Literal["light", "dark"]) -> None:
+def test_axe_finds_nothing_in_images_versions_and_tools(
+    visit: Visit, scheme: Literal["light", "dark"]
+) -> None:
+    ui = visit(color_scheme=scheme, reduced_motion="reduce")
+    choose(ui, TAKES)
+    pick(ui, RED)
+    ui.ask("[[say=red]]")
+    ui.answer.get_by_role("button", name="Answer again").click()
+    expect(ui.answer.get_by_role("group", name="Versions")).to_be_visible()
+    assert findings(ui) == []
+    turn(ui.url, ui.address, content="[[tool=weather]] Does it rain?")
+    folded = ui.answer.get_by_role("group").filter(has_text="Tool weather")
+    folded.locator("summary").click()
+    assert findings(ui) == []
+    ui.questions.first.get_by_role("button", name="Image 1").click()
+    expect(ui.dialog).to_be_visible()
+    assert findings(ui) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_a_phone(visit: Visit, scheme: Literal["light", "dark"]) -> None:
     ui = visit(color_scheme=scheme, reduced_motion="reduce", **PHONE)
     ui.ask(saying(EVERYTHING))
     assert findings(ui) == []
