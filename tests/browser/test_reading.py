@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -25,6 +26,17 @@ def test_an_answer_that_was_cut_says_so_live_and_after_a_reload(ui: Ui, reason: 
         expect(ui.answer.locator(".cut")).to_contain_text(words)
         ui.page.reload()
         ui.shows("(0)")
+
+
+def test_what_the_system_says_in_a_conversation_is_not_shown_as_an_answer(ui: Ui) -> None:
+    ui.ask("[[say=Hello.]]")
+    roles = ("developer", "user", "assistant")
+    added = {"items": [{"role": role, "content": f"The {role} says so."} for role in roles]}
+    httpx.post(f"{ui.url}/v1/conversations/{ui.address}/items", json=added).raise_for_status()
+    ui.page.reload()
+    expect(ui.answers).to_have_count(2)
+    ui.shows("The assistant says so.")
+    expect(ui.page.locator("body")).not_to_contain_text("The developer says so.")
 
 
 def test_a_whole_answer_says_nothing_of_the_kind(ui: Ui) -> None:
