@@ -6,7 +6,11 @@
 -- Returns the bytes that are free by it | -1 the session is gone
 -- Of a long session it stays until that ends: to look through 1 MiB takes Redis a millisecond.
 local field, holders = '\2' .. digest, 'held ' .. digest
-local others = string.gsub(redis.call('HGET', session, holders) or '', turn_id .. ' ', '')
+local function without(text, word)
+  local at = string.find(text, word, 1, true)
+  return at and string.sub(text, 1, at - 1) .. string.sub(text, at + #word) or text
+end
+local others = without(redis.call('HGET', session, holders) or '', turn_id .. ' ')
 if others ~= '' then redis.call('HSET', session, holders, others) else redis.call('HDEL', session, holders) end
 local length = redis.call('HSTRLEN', messages, field)
 if begun or others ~= '' or length == 0 or redis.call('HLEN', messages) > 500 then return 0 end
@@ -14,14 +18,15 @@ local read = 0
 for _, name in ipairs(redis.call('HKEYS', messages)) do
   if string.byte(name) ~= 2 then
     read = read + redis.call('HSTRLEN', messages, name)
-    if read > 1048576 or string.find(redis.call('HGET', messages, name), digest, 1, true) then return 0 end
+    if read > 1048576 then return 0 end
+    local body = redis.call('HGET', messages, name)
+    if string.find(body, digest, 1, true) then return 0 end
   end
 end
 redis.call('HDEL', messages, field)
 local size = length + 2 * #field + 160  -- as in put_image
 if redis.call('HEXISTS', session, 'bytes') == 1 then redis.call('HINCRBY', session, 'bytes', -size) end
-local images = string.gsub(redis.call('HGET', session, 'images') or '', digest .. ' ', '')
-redis.call('HSET', session, 'images', images)
+redis.call('HSET', session, 'images', without(redis.call('HGET', session, 'images') or '', digest .. ' '))
 local told = redis.call('HMGET', session, 'named', 'turns')
 if redis.call('EXISTS', messages) == 0 and told[1] == '0' and told[2] == '0' then
   redis.call('DEL', session)
