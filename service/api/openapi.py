@@ -122,7 +122,10 @@ PARAMETERS: Final[dict[str, Schema]] = {
     ),
     "Prefer": _given("header", "Prefer", "respond-async: the turn instead of its events", TEXT),
     "X-Session-Id": _given(
-        "header", "X-Session-Id", "the session that keeps the exchange", {**TEXT, "pattern": _PATTERN}
+        "header",
+        "X-Session-Id",
+        "the session that keeps the exchange; one in the body wins",
+        {**TEXT, "pattern": _PATTERN},
     ),
     "X-Accept-Chunks": _given(
         "header", "X-Accept-Chunks", "reset-step: this version of the AI SDK knows the chunk", TEXT

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StrictStr
 
-from service import events
+from service import events, ids
 from service.dialects.base import (
     MAX_HISTORY,
     Body,
@@ -52,11 +52,13 @@ class ChatWithHistoryBody(ChatBody):
     history: Annotated[list[HistoryItem], Field(max_length=MAX_HISTORY, fail_fast=True)] | None = None
 
 
-def parse(body: Any, principal: str, *, with_history: bool) -> Send:
-    """Raises query_empty, invalid_request."""
+def parse(body: Any, principal: str, session_header: str | None = None, *, with_history: bool) -> Send:
+    """`session_header` names the session where the body does not. Raises query_empty, invalid_request."""
     if isinstance(body, dict) and "user_query" not in body:
         raise ServiceError("query_empty", "user_query is missing; say something.", param="user_query")
     chat = validate(ChatWithHistoryBody if with_history else ChatBody, body)
+    if session_header:
+        ids.check_session_id(session_header)
     history = (chat.history or []) if isinstance(chat, ChatWithHistoryBody) else []
     params: dict[str, Any] = {}
     if chat.temperature is not None:
@@ -67,7 +69,7 @@ def parse(body: Any, principal: str, *, with_history: bool) -> Send:
         route="chat-with-history" if with_history else "chat",
         principal=principal,
         content=query(chat.user_query, "user_query"),
-        session_id=chat.session_id,
+        session_id=chat.session_id or session_header or None,
         model=chat.model,
         system=chat.system_prompt or None,
         params=params,

@@ -36,20 +36,32 @@ async def test_the_answer_arrives_as_it_is_generated(served: Served) -> None:
     assert times[-1] - times[0] > 0.25
 
 
+@pytest.mark.parametrize("way", ["header", "body"])
+@pytest.mark.parametrize("path", ["/chat", "/chat-with-history"])
 async def test_a_second_call_with_the_session_id_has_the_first_exchange_in_its_context(
-    served: Served,
+    served: Served, path: str, way: str
 ) -> None:
     first = await served.client.post("/chat", json={"user_query": "[[say=Blue light scatters.]]"})
     session = first.headers["x-session-id"]
-    second = await served.client.post(
-        "/chat", json={"user_query": "[[echo]] and now?", "session_id": session}
-    )
+    fields = {"session_id": session} if way == "body" else {}
+    headers = {"X-Session-Id": session} if way == "header" else {}
+    body = {"user_query": "[[echo]] and now?", **fields}
+    second = await served.client.post(path, json=body, headers=headers)
+    assert second.headers["x-session-id"] == session
     assert json.loads(second.text) == [
         {"role": "system", "content": "You are a helpful AI assistant."},
         {"role": "user", "content": "[[say=Blue light scatters.]]"},
         {"role": "assistant", "content": "Blue light scatters."},
         {"role": "user", "content": "[[echo]] and now?"},
     ]
+
+
+async def test_the_session_of_the_body_wins_over_that_of_the_header(served: Served) -> None:
+    body = {"user_query": "[[say=Hi]]", "session_id": "body"}
+    answer = await served.client.post("/chat", json=body, headers={"X-Session-Id": "header"})
+    assert answer.headers["x-session-id"] == "body"
+    refused = await served.client.post("/chat", json=body, headers={"X-Session-Id": "no id"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
 
 
 async def test_history_is_sent_in_order_between_system_prompt_and_query(served: Served) -> None:

@@ -25,9 +25,16 @@ _TEXT: Final = Answer(
 @router.post(
     "/chat",
     summary="Ask, and get the answer's text as it is generated",
-    description="Without `session_id` a new session, whose id is in `X-Session-Id`.",
+    description="Without `session_id` and `X-Session-Id` a new session, whose id is in `X-Session-Id`.",
 )
-@says(_TEXT, *SENDS, *HOLDS, parameters=SENDING, body=text.ChatBody, body_examples=examples.CHAT_BODIES)
+@says(
+    _TEXT,
+    *SENDS,
+    *HOLDS,
+    parameters=(*SENDING, "X-Session-Id"),
+    body=text.ChatBody,
+    body_examples=examples.CHAT_BODIES,
+)
 async def chat(request: Request) -> Response:
     return await _answer(request, with_history=False)
 
@@ -42,7 +49,7 @@ async def chat(request: Request) -> Response:
     *SENDS,
     *HOLDS,
     "session_has_history",
-    parameters=SENDING,
+    parameters=(*SENDING, "X-Session-Id"),
     body=text.ChatWithHistoryBody,
     body_examples=examples.CHAT_WITH_HISTORY_BODIES,
 )
@@ -53,7 +60,9 @@ async def chat_with_history(request: Request) -> Response:
 async def _answer(request: Request, *, with_history: bool) -> Response:
     async with Sending(request) as sending:
         body = await bodies.read_json(request)
-        attached = await sending.start(text.parse(body, sending.principal.id, with_history=with_history))
+        session = request.headers.get("x-session-id")
+        send = text.parse(body, sending.principal.id, session, with_history=with_history)
+        attached = await sending.start(send)
     return TurnResponse(
         edge_of(request).engine,
         attached.ref,
