@@ -6,12 +6,13 @@
     browser      one Chromium for each core; apart, since Playwright's loop lets no other run beside it
     faults       replicas of their own; on redis-server where there is one, as in production
     redis        what depends on the server most, once more on redis-server beside the bundled Valkey
-    model        random callers and faults on real processes, for two minutes (tests/model)
+    model        random callers and faults on real processes, for two minutes (tests/model), beside `others`
     alone        marked `alone`: they measure time, and a neighbour would be measured with it
 
-Parts run one after the other: two at once kept five processes waiting for two cores, and some tests that
-measure a second failed. A worker of pytest-xdist has a Redis, a double and ports of its own
-(tests/conftest.py). Arguments are passed to pytest.
+Parts run one after the other, but for the model, which mostly waits and bounds nothing by less than seconds:
+two others at once kept five processes waiting for two cores, and some tests that measure a second failed.
+A worker of pytest-xdist has a Redis, a double and ports of its own (tests/conftest.py). Arguments are
+passed to pytest.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import IO, Final
 
 from tests.related import changed, related
 from tests.support.running import ROOT
@@ -56,6 +59,8 @@ QUICK: Final = (
     "tests/integration/test_kept.py",
 )
 REDIS: Final = {"TESTS_REDIS": "redis-server"}
+# Made-up requests to all of the API: 20 of them took 16 s of CPU, and each worker of pytest has a replica.
+_COSTLY: Final = "tests/contract/test_openapi.py::test_no_request_is_answered_in_a_way_that_is_not_described"
 # Integration tests take some seconds a file.
 _MOST_RELATED: Final = 12
 # Branch coverage of the packages that pyproject.toml names, in %. Raised when it has grown, never lowered.
@@ -63,6 +68,7 @@ FLOOR: Final = 92
 _FOUND: Final = ".coverage.json"
 # With --fail-under here it would print what this process has seen, without its workers (slipcover 1.1).
 _MEASURED: Final = ("--json", "--out", _FOUND, "-m", "pytest")
+_LOOK_SECONDS: Final = 0.2
 _INTERRUPTED: Final = 2
 _NOTHING_COLLECTED: Final = 5
 
@@ -71,7 +77,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """What pytest, or another module, is called with, and variables of its environment."""
 
@@ -83,8 +89,10 @@ class Part:
 
 def quick() -> list[str]:
     """QUICK, and what tells most of what has changed, unless that is half of the service."""
-    found = [test for test in related(changed()) if test not in QUICK]
-    return [*QUICK, *(found if len(found) <= _MOST_RELATED else ())]
+    touched = changed()
+    found = [test for test in related(touched) if test not in QUICK]
+    left = [] if any(path.startswith("service/api/") for path in touched) else ["--deselect", _COSTLY]
+    return [*QUICK, *left, *(found if len(found) <= _MOST_RELATED else ())]
 
 
 def beside(workers: int) -> list[str]:
@@ -95,21 +103,23 @@ def beside(workers: int) -> list[str]:
     return ["-m", "not alone", f"-n{workers}", "--dist=worksteal"]
 
 
-def parts() -> list[Part]:
+def parts() -> list[list[Part]]:
+    """Those of one list run beside each other."""
     at_once = cores()
     elsewhere = [f"--ignore={folder}" for folder in (*IN_PROCESS, BROWSER, FAULTS)]
     real = REDIS if shutil.which("redis-server") else {}
+    floor = ["--merge", _FOUND, "--out", _FOUND, "--fail-under", str(FLOOR)]
     return [
-        Part("in process", [*_MEASURED, *IN_PROCESS, *beside(at_once + 1)], module="slipcover"),
-        Part(
-            "coverage", ["--merge", _FOUND, "--out", _FOUND, "--fail-under", str(FLOOR)], module="slipcover"
-        ),
-        Part("redis", [*ON_BOTH, *beside(at_once + 1)], REDIS),
-        Part("others", ["tests", *elsewhere, *beside(at_once + 1)]),
-        Part("browser", [BROWSER, *beside(at_once)]),
-        Part("faults", [FAULTS, *beside(at_once)], real),
-        Part("model", ["--seconds", "120"], real, module="tests.model"),
-        Part("alone", ["tests", "-m", "alone"]),
+        [Part("in process", [*_MEASURED, *IN_PROCESS, *beside(at_once + 1)], module="slipcover")],
+        [Part("coverage", floor, module="slipcover")],
+        [Part("redis", [*ON_BOTH, *beside(at_once + 1)], REDIS)],
+        [
+            Part("others", ["tests", *elsewhere, *beside(at_once + 1)]),
+            Part("model", ["--seconds", "120"], real, module="tests.model"),
+        ],
+        [Part("browser", [BROWSER, *beside(at_once)])],
+        [Part("faults", [FAULTS, *beside(at_once + 1)], real)],
+        [Part("alone", ["tests", "-m", "alone"])],
     ]
 
 
@@ -120,18 +130,37 @@ class Run:
         self._arguments = arguments
         self._told: list[str] = []
         self.good = True
+        self.interrupted = False
 
-    def part(self, part: Part) -> int:
+    def together(self, parts: Sequence[Part]) -> None:
+        """Run parts beside each other; what all but the first print is shown when they have ended."""
         begin = time.monotonic()
+        with ExitStack() as stack:
+            printed = [None, *(stack.enter_context(tempfile.TemporaryFile()) for _ in parts[1:])]
+            running = {
+                part: stack.enter_context(self._start(part, out))
+                for part, out in zip(parts, printed, strict=True)
+            }
+            while running:
+                time.sleep(_LOOK_SECONDS)
+                for part in [part for part, process in running.items() if process.poll() is not None]:
+                    self._ended(part, running.pop(part).returncode, time.monotonic() - begin)
+            for out in filter(None, printed):
+                out.seek(0)
+                sys.stdout.write(out.read().decode(errors="replace"))
+
+    def _start(self, part: Part, out: IO[bytes] | None) -> subprocess.Popen[bytes]:
         given = self._arguments if "pytest" in (part.module, *part.words) else ()
         command = [sys.executable, "-m", part.module, *part.words, *given]
         environment = {**os.environ, **part.variables}
-        done = subprocess.run(command, cwd=ROOT, check=False, env=environment).returncode
-        status = 0 if done == _NOTHING_COLLECTED else done
-        outcome = "passed" if status == 0 else "failed"
-        self._told.append(f"  {part.name:<12}{time.monotonic() - begin:6.0f} s  {outcome}")
-        self.good = self.good and status == 0
-        return status
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+
+    def _ended(self, part: Part, status: int, seconds: float) -> None:
+        passed = status in (0, _NOTHING_COLLECTED)
+        self._told.append(f"  {part.name:<12}{seconds:6.0f} s  {'passed' if passed else 'failed'}")
+        self.good = self.good and passed
+        # Where coverage is too low the status is the same, of another module.
+        self.interrupted = self.interrupted or (status == _INTERRUPTED and part.module == "pytest")
 
     def summary(self) -> str:
         return "\n".join(["", *self._told, ""])
@@ -142,13 +171,13 @@ def main(arguments: list[str]) -> int:
     run = Run(arguments)
     if "--quick" in arguments:
         arguments.remove("--quick")
-        run.part(Part("quick", [*quick(), *beside(2 * cores())]))
+        run.together([Part("quick", [*quick(), *beside(2 * cores())])])
     else:
         for module in ("tests.support.node", "tests.clients"):
             subprocess.run([sys.executable, "-m", module, "--install"], cwd=ROOT, check=False)
-        for part in parts():
-            # Where coverage is too low the status is the same, of another module.
-            if run.part(part) == _INTERRUPTED and part.module == "pytest":
+        for some in parts():
+            run.together(some)
+            if run.interrupted:
                 break
     sys.stdout.write(f"{run.summary()}  {'all':<12}{time.monotonic() - begin:6.0f} s\n")
     return 0 if run.good else 1
