@@ -299,15 +299,47 @@ async def test_a_running_turn_holds_what_it_has_and_goes_on_when_writes_work_aga
 ) -> None:
     async with serving(store, double_server[1]) as served:
         asking = asyncio.create_task(ask(served, "[[tokens=200 rate=100]]", session_id="s"))
-        await eventually_async(
-            lambda: any(store.admin.xlen(key) > 4 for key in store.admin.scan_iter("*:log:*"))
-        )
+        await eventually_async(store.writes)
         held = REGISTRY.get_sample_value("chat_store_holds_total") or 0
         WAYS[way](store)
         await eventually_async(lambda: (REGISTRY.get_sample_value("chat_store_holds_total") or 0) > held)
         store.heal()
         assert (await asking).text == expected_text(200, 0)
         assert len(list(double.calls)) == 1
+
+
+async def test_an_answer_that_comes_to_its_end_while_the_store_is_full_is_whole_and_paid_once(
+    store: Store, double_server: tuple[Double, str], double: Double
+) -> None:
+    """Its deltas are held; the seal that ends it has them all, and may be written."""
+    async with serving(store, double_server[1], budget_tokens_per_day=1_000_000) as served:
+        asking = asyncio.create_task(ask(served, "[[tokens=200 rate=100]]", session_id="s"))
+        await eventually_async(store.writes)
+        store.fill()
+        assert (await asking).text == expected_text(200, 0)
+        _, answer = (await served.client.get("/v1/sessions/s/messages")).json()["data"]
+        assert (answer["content"], answer["state"]) == (expected_text(200, 0), "completed")
+        await refused(served, session_id="s")
+        assert len(list(double.calls)) == 1
+
+        async def booked() -> bool:
+            usage = (await served.client.get("/v1/usage")).json()["data"]
+            return bool(usage and usage[0]["completion_tokens"] == 200)
+
+        await eventually_async(booked)
+
+
+async def test_a_running_answer_is_stopped_while_the_store_is_full(
+    store: Store, double_server: tuple[Double, str], double: Double
+) -> None:
+    async with serving(store, double_server[1]) as served:
+        asking = asyncio.create_task(ask(served, "[[tokens=900 rate=50]]", session_id="s"))
+        await eventually_async(store.writes)
+        turn = (await served.client.get("/v1/sessions/s")).json()["active_turn"]
+        store.fill()
+        stopped = await served.client.post(f"/v1/sessions/s/turns/{turn}/stop")
+        assert (stopped.status_code, stopped.json()["state"]) == (200, "stopped")
+        assert (await asking).status_code == 200
 
 
 async def test_readers_of_a_running_turn_are_told_when_the_hold_is_over_and_the_turn_is_taken_up_later(
@@ -319,14 +351,12 @@ async def test_readers_of_a_running_turn_are_told_when_the_hold_is_over_and_the_
         serving(store, double_server[1], **settings) as other,
     ):
         asking = asyncio.create_task(ask(served, "[[tokens=300 rate=50]]", session_id="s"))
-        await eventually_async(
-            lambda: any(store.admin.xlen(key) > 4 for key in store.admin.scan_iter("*:log:*"))
-        )
+        await eventually_async(store.writes)
         turn = (await served.client.get("/v1/sessions/s")).json()["active_turn"]
         path = f"/v1/sessions/s/turns/{turn}"
         elsewhere = asyncio.create_task(other.client.get(f"{path}/events"))
         await eventually_async(lambda: any(tail.readers for tail in other.app.state.edge.engine.tails.all()))
-        store.fill()
+        store.lose_replicas()
         with pytest.raises(httpx.RemoteProtocolError):
             await asyncio.wait_for(asking, 20)
         with pytest.raises(httpx.RemoteProtocolError):  # no clean end: the turn has none yet
@@ -338,6 +368,25 @@ async def test_readers_of_a_running_turn_are_told_when_the_hold_is_over_and_the_
             return len(messages) == 2 and messages[1]["content"] == expected_text(300, 0)
 
         await eventually_async(whole, within=20)
+
+
+async def test_a_running_turn_that_a_full_store_ends_has_failed_for_good(
+    store: Store, double_server: tuple[Double, str], double: Double
+) -> None:
+    """Its end can be written where its deltas cannot: all are told, and nobody pays for it again."""
+    settings = {"store_hold_seconds": 1, "lease_seconds": 1, "heartbeat_seconds": 1}
+    async with serving(store, double_server[1], **settings) as served:
+        asking = asyncio.create_task(ask(served, "[[tokens=300 rate=50]]", session_id="s"))
+        await eventually_async(store.writes)
+        turn = (await served.client.get("/v1/sessions/s")).json()["active_turn"]
+        store.fill()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await asyncio.wait_for(asking, 20)
+        found = (await served.client.get(f"/v1/sessions/s/turns/{turn}")).json()
+        assert (found["state"], found["error"]["code"]) == ("failed", "store_unavailable")
+        store.heal()
+        assert (await ask(served, session_id="s")).status_code == 200
+        assert len(list(double.calls)) == 2
 
 
 async def test_what_frees_memory_works_while_the_store_is_full(

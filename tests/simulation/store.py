@@ -145,7 +145,8 @@ class Redis:
             digest = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
             self._known.add(digest)
             if digest not in _COMPILED:
-                _COMPILED[digest] = _RUNTIME.eval(b"function(KEYS, ARGV) " + source + b"\nend")
+                script = source.partition(b"\n")[2] if source.startswith(b"#!") else source  # Redis's flags
+                _COMPILED[digest] = _RUNTIME.eval(b"function(KEYS, ARGV) " + script + b"\nend")
         elif digest not in self._known:
             return SimpleError("NOSCRIPT No matching script.")
         keys, values = rest[: int(number)], rest[int(number) :]

@@ -21,6 +21,10 @@ from service.store.connection.client import Client
 from service.store.connection.refusals import unavailable
 from service.store.connection.typed_scripts import Call, sources
 
+# What may write while Redis is full: what ends a turn and gives back what it holds. All else is refused then.
+_WHEN_FULL: Final = frozenset(("seal", "settle", "stop", "release", "expire_lease", "refund", "free_session"))
+_FLAGS: Final = "#!lua flags=allow-oom\n"  # Redis 7, Valkey
+
 _MOVING_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.05
 
@@ -28,7 +32,11 @@ _PAUSE_SECONDS: Final = 0.05
 class Scripts:
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._sources = sources()
+        # The store in this process knows no flags, and is never full.
+        flags = _FLAGS if client.settings.redis_url is not None else ""
+        self._sources = {
+            name: f"{flags}{source}" if name in _WHEN_FULL else source for name, source in sources().items()
+        }
         self._hashes = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in self._sources.items()
