@@ -22,6 +22,16 @@ from tests.support.waiting import eventually_async
 Headers = dict[str, str]
 
 
+async def shown(served: Served, running: httpx.Response, headers: Headers) -> None:
+    """There is some text of the answer: a stop then leaves a message of it."""
+    path = running.headers["location"]
+
+    async def text() -> Any:
+        return (await served.client.get(path, headers=headers)).json()["text"]
+
+    await eventually_async(text)
+
+
 async def say(served: Served, text: str, headers: Headers, session: str | None = None) -> str:
     """An exchange, in a session of its own where none is named; returns the session."""
     body = {"user_query": text} | ({"session_id": session} if session else {})
@@ -136,7 +146,8 @@ async def test_an_erasure_leaves_no_key_of_any_session_and_nothing_counted(
             await say(served, "[[say=x]]", mine, session)
         await say(served, "[[say=x]]", mine)
         await served.client.post("/v1/sessions", json={"title": "empty"}, headers=mine)
-        await begin(served, "busy", {"content": SLOW}, **mine, **{"Idempotency-Key": "k"})
+        running = await begin(served, "busy", {"content": SLOW}, **mine, **{"Idempotency-Key": "k"})
+        await shown(served, running, mine)
         await begin(served, "busy", {"content": "next", "on_busy": "queue"}, **mine)
         await say(served, "[[say=y]]", other, "a")
         before = keys_of(store, "owner.you")
@@ -279,6 +290,7 @@ async def test_the_command_erases_with_a_running_service_and_prints_the_receipt(
         mine = bearer(await make_key(served, owner="me"))
         await say(served, "[[say=x]]", mine, "a")
         running = await begin(served, "busy", {"content": SLOW}, **mine)
+        await shown(served, running, mine)
         assert await asyncio.to_thread(erase_cli.main, "owner.me", settings) == 0
         told = json.loads(capsys.readouterr().out)
         assert told["removed"] == {"sessions": 2, "turns": 2, "messages": 4}
