@@ -90,3 +90,25 @@ def test_a_planted_fault_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) ->
     fewer, why = shrink(make(broken[0]), broken[1], run)
     assert why.startswith("somebody else's write was taken")
     assert 0 < len(fewer.events) < len(make(broken[0]).events)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "rule"),
+    [
+        (
+            "redis.call('ZREMRANGEBYSCORE', order, '(' .. cut, '+inf')",
+            "a history names a message that is not",
+        ),
+        ("redis.call('HDEL', messages, unpack(off, i, last))", "messages are left that no history has"),
+    ],
+    ids=["in the history", "beside it"],
+)
+def test_what_an_edit_has_dropped_does_not_come_back_unnoticed(
+    monkeypatch: pytest.MonkeyPatch, dropped: str, rule: str
+) -> None:
+    changed = dict(sources())
+    assert dropped in changed["begin"]
+    changed["begin"] = changed["begin"].replace(dropped, "")
+    monkeypatch.setattr(scripts, "sources", lambda: changed)
+    editing = (plan for plan in map(make, range(200)) if any(event.kind == "edit" for event in plan.events))
+    assert next(why for plan in editing if (why := run(plan))).startswith(rule)
