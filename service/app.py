@@ -143,7 +143,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     routes = [route for route in app.router.routes if isinstance(route, APIRoute)]
     # Every route's pattern with its methods: each has its series from the start.
     patterns = [(route.path_format, method) for route in routes for method in route.methods or ()]
-    metrics.prepare(__version__, [model.id for model in catalogue], patterns)
+    prices = [(model.id, model.price.currency) for model in catalogue if model.price]
+    metrics.prepare(__version__, [model.id for model in catalogue], patterns, prices)
     app.state.page = page.Page.load()
     app.state.documents = docs.Documents(app) if settings.docs else None
     handlers.install(app)

@@ -319,8 +319,13 @@ OPERATIONS: Final = (
 STATUSES: Final = ("200", "500", "503")
 
 
-def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str]] = ()) -> None:
-    """Create the series whose labels are known."""
+def prepare(
+    version: str,
+    models: Iterable[str],
+    routes: Iterable[tuple[str, str]] = (),
+    prices: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Create the series whose labels are known; `prices` are models that have one, and its currency."""
     build_info.labels(version=version).set(1)
     known = list(models)
     series: list[tuple[Counter | Gauge | Histogram, str, Iterable[str]]] = [
@@ -329,6 +334,7 @@ def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str
         (tokens, "direction", DIRECTIONS),
         (cached_tokens, "model", known),
         (reasoning_tokens, "model", known),
+        (unpriced_turns, "model", known),
         (upstream_attempts, "model", known),
         (upstream_first_chunk, "model", known),
         (upstream_time_per_token, "model", known),
@@ -354,6 +360,8 @@ def prepare(version: str, models: Iterable[str], routes: Iterable[tuple[str, str
     for model in known:
         for direction in DIRECTIONS:
             model_tokens.labels(model=model, direction=direction)
+    for model, currency in prices:
+        cost.labels(model=model, currency=currency)
     for route, method in routes:
         http_first_byte.labels(route=route)
         for status in STATUSES:

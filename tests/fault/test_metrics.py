@@ -221,8 +221,6 @@ def evaluated(expression: str) -> str:
     for name, value in {
         "$__rate_interval": "1m",
         "$__range": "1m",
-        "$input_price": "0.15",
-        "$output_price": "0.6",
     }.items():
         expression = expression.replace(name, value)
     assert "$" not in expression, expression
