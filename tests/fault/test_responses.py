@@ -27,7 +27,7 @@ from tests.support.running import clean_environment
 from tests.support.upstream import DoubleProcess
 from tests.support.waiting import eventually_async
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(180)]
 
 MODEL = "openai/gpt-oss-120b"
 
