@@ -118,7 +118,7 @@ def parts() -> list[list[Part]]:
             Part("model", ["--seconds", "120"], real, module="tests.model"),
         ],
         [Part("browser", [BROWSER, *beside(at_once)])],
-        [Part("faults", [FAULTS, *beside(at_once + 1)], real)],
+        [Part("faults", [FAULTS, *beside(at_once)], real)],
         [Part("alone", ["tests", "-m", "alone"])],
     ]
 
