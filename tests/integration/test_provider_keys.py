@@ -84,7 +84,12 @@ async def test_with_every_key_dead_calls_are_refused_as_with_one(
         calls = len(asked(orgs))
         assert (await ask(served, "hi")).status_code == 502
         assert len(asked(orgs)) == calls  # nobody was asked
-        assert 'chat_upstream_circuit_open{reason="auth"} 1.0' in (await served.client.get("/metrics")).text
+
+        async def shown() -> bool:
+            text = (await served.client.get("/metrics")).text
+            return 'chat_upstream_circuit_open{reason="auth"} 1.0' in text
+
+        await eventually_async(shown)
 
 
 async def test_a_single_key_file_that_is_replaced_is_used_without_a_restart(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
@@ -94,14 +93,13 @@ class Governor:
         pacing: Pacing,
         background: Background,
         key: ProviderKey = ProviderKey(),  # noqa: B008  it is frozen
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.key = key
-        self._changed = changed  # the circuit has opened or closed
         self._pacing = pacing
         self._background = background
         self._pacers: dict[str, Pacer] = {}
         self._circuit = Circuit()
+        self._show()
         self._circuit_at = 0.0
         self._unavailable: dict[str, float] = {}  # models and the loop time until which they are
         self._forbidden: dict[str, float] = {}  # models and when they last met a 403
@@ -258,12 +256,15 @@ class Governor:
         before, self._circuit = self._circuit.reason, circuit
         self._circuit_at = asyncio.get_running_loop().time()
         if before != circuit.reason:
-            self._changed()
+            self._show()
             name = self.key.name
             if circuit.reason:
                 log.error("circuit.opened", key=name, reason=circuit.reason, seconds=round(circuit.wait, 1))
             else:
                 log.info("circuit.closed", key=name, reason=before)
+
+    def _show(self) -> None:
+        metrics.provider_key_up.labels(key=self.key.name).set(int(not self._circuit.reason))
 
     async def look(self) -> None:
         """What others have found out of the key."""

@@ -57,15 +57,13 @@ class ProviderKeys:
         self._show()
 
     def _make(self, key: ProviderKey) -> Governor:
-        return Governor(self._pacing.of(key.name, key.secret), self._background, key, self._show)
+        return Governor(self._pacing.of(key.name, key.secret), self._background, key)
 
     def _show(self) -> None:
         """For metrics: a circuit that is open with every key stops all calls, with some of them none."""
         reasons = [governor.reason for governor in self._governors.values()]
         for reason in metrics.CIRCUITS:
             metrics.circuit_open.labels(reason=reason).set(int(all(reasons) and reason in reasons))
-        for key, governor in self._governors.items():
-            metrics.provider_key_up.labels(key=key.name).set(int(not governor.reason))
 
     async def _look(self) -> None:
         while True:
@@ -73,6 +71,7 @@ class ProviderKeys:
                 self.reload()
             for governor in list(self._governors.values()):
                 await governor.look()
+            self._show()
             await aligned_sleep(_LOOK_SECONDS)
 
     def reload(self) -> None:
