@@ -135,6 +135,22 @@ def test_check_says_what_is_wrong_with_url_and_status(tmp_path: Path, redis_serv
         assert checked(tmp_path, redis_server.url, GROQ_BASE_URL=base, GROQ_API_KEY="good")[0] == 0
 
 
+def test_check_says_of_each_key_by_its_name_whether_it_works(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    with serving("/v1") as (double, url):
+        double.configure(double.settings.changed({"require_key": True, "api_keys": ["gsk_good"]}))
+        given = {"CHAT_REDIS_URL": redis_server.url, "GROQ_BASE_URL": url}
+        ended = call("check", cwd=tmp_path, GROQ_API_KEYS="main=gsk_good,spare=gsk_bad", **given)
+        assert ended.returncode == 1
+        assert ended.stdout.splitlines()[-2:] == [
+            f"main: The provider at {url}/v1 offers 6 models, ours among them.",
+            f"spare: The provider refuses us: {url}/v1/models answered 401. Is the key spare right?",
+        ]
+        assert ended.stderr.splitlines()[-1] == "chat: Of the provider's keys these do not work: spare."
+        assert "gsk_" not in ended.stdout + ended.stderr
+
+
 def test_a_provider_that_is_away_is_told_and_may_come_back(tmp_path: Path, redis_server: RedisServer) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     status, line = checked(tmp_path, redis_server.url, GROQ_BASE_URL=url)
