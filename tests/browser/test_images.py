@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any, Final
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests.browser.conftest import Special, Visit
 from tests.browser.test_refusals import new_key
@@ -66,6 +67,7 @@ def parts(ui: Ui, place: int = 0) -> list[dict[str, Any]]:
 
 
 def shown(image: Locator) -> tuple[int, int]:
+    expect(image).to_have_attribute("src", re.compile("^data:image/"))  # it is read when it comes near
     image.evaluate("image => image.decode()")
     return image.evaluate("image => image.naturalWidth"), image.evaluate("image => image.naturalHeight")
 
@@ -194,6 +196,21 @@ def test_images_that_another_client_named_by_an_address_are_links(ui: Ui, double
     link = ui.questions.last.get_by_role("link")
     expect(link).to_have_attribute("href", "https://pictures.example/red.png")
     expect(ui.questions.last.locator("img")).to_have_count(0)
+
+
+def test_an_image_whose_question_is_read_again_before_it_is_drawn_is_drawn(ui: Ui) -> None:
+    held: list[Route] = []
+    ui.page.route("**/pictures.js", lambda route: held.append(route))
+    ui.ask("[[say=one]]")
+    image = {"type": "image_url", "image_url": {"url": data_url(png(3, 2))}}
+    for words, more in (("two", [image]), ("three", [])):
+        body = {"content": [{"type": "text", "text": f"[[say={words}]]"}, *more], "model": TAKES}
+        httpx.post(f"{ui.url}/v1/sessions/{ui.address}/turns", json=body).raise_for_status()
+        ui.shows(words)
+        ui.done()
+    held[0].continue_()
+    image_shown = ui.questions.nth(1).get_by_role("img", name="Image 1")
+    expect(image_shown).to_have_attribute("src", data_url(png(3, 2)))
 
 
 @pytest.mark.parametrize("width", [360, 1280])

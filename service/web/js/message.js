@@ -18,6 +18,7 @@ export class UserView {
   role = "user";
 
   #picture;
+  #drawn = []; // the images that are shown, or will be when what draws them is there
   images = [];
 
   /** `picture(ref)` resolves to the data URL of an image that is kept with the session. */
@@ -49,10 +50,11 @@ export class UserView {
     const same = images.length === this.images.length && images.every((image, i) => sameImage(image, this.images[i]));
     this.images = images;
     if (same) return;
+    this.#drawn = images;
     const place = this.element.querySelector(".pictures");
     place.hidden = !images.length;
     const { picture } = await import("./pictures.js");
-    if (images === this.images) place.replaceChildren(...images.map((image, i) => picture(image, i + 1, this.#picture)));
+    if (images === this.#drawn) place.replaceChildren(...images.map((image, i) => picture(image, i + 1, this.#picture)));
   }
 
   /** Show all of a long text, or its beginning. */
