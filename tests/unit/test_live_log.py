@@ -175,7 +175,7 @@ def test_a_call_is_noted_with_its_attempt_before_it_is_made() -> None:
     turn.ask(MODEL, 20)
     _, payloads, fields = taken(turn)
     assert payloads == [events.structured(events.ATTEMPT, {"attempt": 2, "model": "m2"})]
-    assert fields == {"attempt": 2, "answered_by": "m2", "prompt_tokens": 20, "tokens": 0}
+    assert fields == {"attempt": 2, "answered_by": "m2", "price": "", "prompt_tokens": 20, "tokens": 0}
     assert (turn.turn.attempt, turn.turn.answered_by, turn.turn.prompt_tokens, turn.said) == (2, "m2", 20, {})
 
 

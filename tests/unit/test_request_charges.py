@@ -58,7 +58,7 @@ class Door:
 
 
 def request(peer: str = "203.0.113.9") -> Request:
-    scope = {"type": "http", "client": (peer, 1), "headers": []}
+    scope = {"type": "http", "path": "/chat", "client": (peer, 1), "headers": []}
     Visit(scope, "", cast(Any, None))
     return Request(scope)
 

@@ -14,7 +14,7 @@ from service.errors import ServiceError
 
 
 def request() -> Request:
-    scope = {"type": "http", "headers": []}
+    scope = {"type": "http", "path": "/chat", "headers": []}
     Visit(scope, "", cast(Any, None))
     return Request(scope)
 
