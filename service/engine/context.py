@@ -209,11 +209,11 @@ class Contexts:
 
     async def build(self, turn: Turn, model: Model) -> Context:
         counter = self._tokens.of(turn.ref.principal, model)
-        most = _ALL if turn.params.get("whole") else self.room(model, turn.params)
         formats = _formats(counter, turn.params)
         if "messages" in turn.params:
             given = turn.params["messages"]
             return _context(given, counter.chat(given), formats)
+        most = _ALL if turn.params.get("whole") else self.room(model, turn.params)
         system = turn.params.get("system") or DEFAULT_SYSTEM_PROMPT
         exchange = await self._asked(turn)
         room = most - formats - counter.message(system) - counter.chat(exchange)

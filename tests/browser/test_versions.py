@@ -89,8 +89,11 @@ def test_an_answer_comes_back_when_the_one_in_its_place_failed(ui: Ui, double: D
     first = ui.ask("[[say=kept]]")
     double.faults.add(Fault.parse({"kind": "400"}, times=10))
     press(ui.answer, "Answer again")
-    expect(ui.answer.locator(".failure")).to_be_visible()
+    expect(place(ui.answer)).to_have_text("2/2")  # the messages have been read since
+    expect(ui.answer.locator(".failure")).to_contain_text("The request was refused by the double.")
+    ui.page.reload()
     expect(place(ui.answer)).to_have_text("2/2")
+    expect(ui.answer.locator(".failure")).to_be_visible()
     double.faults.clear()
     press(ui.answer, "Earlier version")
     ui.shows("kept")

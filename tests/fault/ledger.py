@@ -275,5 +275,5 @@ async def bill(call: dict[str, Any], ending: Ending) -> dict[str, int]:
         params = {"messages": call["messages"], **call["params"]}
         turn = Turn(TurnRef("p", "s", "t"), "", 1, 0, "", "", 0, 0, 0, params)
         contexts = Contexts(cast(Any, None), Tokens())
-        prompt = (await contexts.build(turn, cast(Any, None))).prompt_tokens
+        prompt = (await contexts.build(turn, _CATALOGUE.resolve(call["model"]))).prompt_tokens
     return {"prompt_tokens": prompt, "completion_tokens": ending.shown if garbled else call["tokens"]}

@@ -329,6 +329,7 @@ export class Chat {
     keepPending(this.session.id, null);
     if (error || !answer.ended) return this.#refused(error, send, stream.turn);
     view.turn = stream.turn;
+    if (this.#conversation.lastUser) this.#conversation.lastUser.newestTurn = stream.turn; // its message has the first one's id
     view.end();
     this.#ui.say({ completed: texts.answerComplete, stopped: texts.stopped }[answer.state] ?? sentence(answer.error));
     if (answer.state !== "failed") this.#repeat.forget();

@@ -52,11 +52,12 @@ export class History {
 export async function explainLast(api, path, conversation, still) {
   const { last } = conversation;
   if (!last?.turn || (last.role !== "user" && !last.failed)) return;
-  const turn = await api.json("GET", `${path}/turns/${last.turn}`).catch(() => null);
+  const turn = await api.json("GET", `${path}/turns/${last.newestTurn ?? last.turn}`).catch(() => null);
   if (!turn || last !== conversation.last || !still()) return;
   // The wait was named when the answer failed, which was about when its question came.
   const left = (turn.error?.retry_after ?? 0) - (Date.now() - (last.created || 0)) / 1000;
   const error = turn.error && { ...turn.error, retryAfter: left > 0 ? left : null };
-  if (last.role === "user") conversation.addEnd(turn.state, error);
+  // What its own turn has completed is an answer; where there is none it was asked again, and that failed.
+  if (last.role === "user") conversation.addEnd(turn.state === "completed" ? "failed" : turn.state, error);
   else last.fail(error);
 }
