@@ -204,7 +204,7 @@ def limit(request: Request, default: int, top: int, name: str = "limit") -> int:
         return default
     number = int(value) if _NUMBER.fullmatch(value) else 0
     if not 1 <= number <= top:
-        raise ServiceError("invalid_request", f"{name} is an integer from 1 to {top}.")
+        raise ServiceError("invalid_request", f"{name} is an integer from 1 to {top}.", param=name)
     return number
 
 
@@ -212,7 +212,7 @@ def flag(request: Request, name: str) -> bool:
     """`?name=1`, off without it. Raises invalid_request."""
     value = request.query_params.get(name)
     if value not in (None, "0", "1"):
-        raise ServiceError("invalid_request", f"{name} is 0 or 1.")
+        raise ServiceError("invalid_request", f"{name} is 0 or 1.", param=name)
     return value == "1"
 
 

@@ -210,13 +210,14 @@ def _params(call: ResponseBody, echo: dict[str, Any]) -> dict[str, Any]:
         if (form := _format(call.text.format)) is not None:
             params["response_format"] = form
         echo["format"] = call.text.format
+    choice = _choice(call.tool_choice)
     if call.tools:
         params["tools"] = [_tool(tool, i) for i, tool in enumerate(call.tools)]
         # All fields, as strict clients ask for them.
         echo["tools"] = [
             {"description": None, "parameters": None, "strict": None, **tool} for tool in call.tools
         ]
-        if (choice := _choice(call.tool_choice)) is not None:
+        if choice is not None:
             params["tool_choice"] = choice
         if call.parallel_tool_calls is not None:
             params["parallel_tool_calls"] = call.parallel_tool_calls

@@ -87,6 +87,15 @@ async def test_pages_of_items_go_both_ways_whatever_they_are(sdk: Any) -> None:
     assert (rest.data, rest.has_more) == (whole[3:5], True)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("limit", "0"), ("limit", "101"), ("limit", "x"), ("order", "up")]
+)
+async def test_a_wrong_parameter_of_a_list_is_named(served: Served, sdk: Any, name: str, value: str) -> None:
+    conversation = (await sdk.conversations.create()).id
+    answer = await served.client.get(f"{PATH}/{conversation}/items", params={name: value})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+
+
 async def test_a_loop_of_tools_is_added_piece_by_piece_and_is_one_answer(sdk: Any, double: Double) -> None:
     conversation = (await sdk.conversations.create()).id
     pieces = [

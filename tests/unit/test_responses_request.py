@@ -158,6 +158,7 @@ def test_calls_of_one_answer_are_of_one_message_and_outputs_answer_them() -> Non
         ("x", {"tools": [{"type": "web_search"}]}, "unsupported_parameter", "tools[0].type"),
         ("x", {"tools": [{"type": "function"}]}, "invalid_request", "tools[0].name"),
         ("x", {"tools": [FUNCTION], "tool_choice": "any"}, "unsupported_parameter", "tool_choice"),
+        ("x", {"tool_choice": {"type": "web_search"}}, "unsupported_parameter", "tool_choice"),
         ("x", {"text": {"format": {"type": "grammar"}}}, "unsupported_parameter", "text.format.type"),
         ([{"role": "robot", "content": "x"}], {}, "invalid_request", "input[0].role"),
         ([{"role": "user", "content": 5}], {}, "invalid_request", "input[0].content"),
