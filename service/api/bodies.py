@@ -45,6 +45,8 @@ async def read_json(request: Request, *, images: bool = False) -> Any:
     kind = request.headers.get("content-type", "").strip()
     if kind and not is_json(kind):
         raise ServiceError("unsupported_media_type", "Send the body as application/json.")
+    if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        raise ServiceError("unsupported_media_type", "Send the body without Content-Encoding.")
     settings = edge_of(request).settings
     limit = max(settings.max_body_bytes, settings.max_image_body_bytes if images else 0)
     if length(request) > limit:

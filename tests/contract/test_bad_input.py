@@ -111,6 +111,15 @@ async def test_another_content_type_is_415(served: Served) -> None:
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize(("encoding", "status"), [("gzip", 415), ("br", 415), ("identity", 200), ("", 200)])
+async def test_a_packed_body_is_refused_as_one(served: Served, encoding: str, status: int) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    answer = await served.client.post("/chat", content=b'{"user_query": "[[say=ok]]"}', headers=headers)
+    assert answer.status_code == status
+    if status == 415:
+        assert answer.json()["detail"] == "Send the body without Content-Encoding."
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
