@@ -328,8 +328,7 @@ export class Chat {
     this.#ui.settled("busy");
     keepPending(this.session.id, null);
     if (error || !answer.ended) return this.#refused(error, send, stream.turn);
-    view.turn = stream.turn;
-    if (this.#conversation.lastUser) this.#conversation.lastUser.newestTurn = stream.turn; // its message has the first one's id
+    view.turn = (this.#conversation.lastUser ?? {}).newestTurn = stream.turn; // the question's own is its first one
     view.end();
     this.#ui.say({ completed: texts.answerComplete, stopped: texts.stopped }[answer.state] ?? sentence(answer.error));
     if (answer.state !== "failed") this.#repeat.forget();
