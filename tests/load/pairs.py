@@ -15,6 +15,7 @@ import gc
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -88,6 +89,9 @@ def main() -> int:
     exact = sum(cases.found.exact for cases in versions)
     wrong = sum(len(cases.found.wrong) for cases in versions)
     print(f"\nAnswers compared with the exact text: {exact} right, {wrong} wrong.")
+    for name, cases in zip(("before", "now"), versions, strict=True):
+        for line, count in Counter(line[:120] for line in cases.found.wrong).most_common(3):
+            print(f"{name}: {count} times {line}")
     return 1 if wrong else 0
 
 

@@ -162,6 +162,8 @@ def running(
             "max_running_turns_per_principal": 100_000,
             "max_open_streams_per_principal": 100_000,
             "budget_tokens_per_day": 10**12,
+            "max_sessions_per_principal": 0,  # no bound
+            "max_stored_bytes_per_principal": 0,
             "max_body_bytes": 8 * 1_048_576,  # a history of 10,000 messages comes in one request
             # A million turns in one Redis.
             "log_ttl_seconds": 120,
