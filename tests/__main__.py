@@ -142,7 +142,7 @@ class Run:
                 for part, out in zip(parts, printed, strict=True)
             }
             while running:
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_LOOK_SECONDS)  # between two looks, until each part has ended
                 for part in [part for part, process in running.items() if process.poll() is not None]:
                     self._ended(part, running.pop(part).returncode, time.monotonic() - begin)
             for out in filter(None, printed):

@@ -168,7 +168,7 @@ def _remember_series(metrics: Iterable[object]) -> None:
     """
     for metric in metrics:
         if isinstance(metric, Counter | Gauge | Histogram):
-            metric.labels = cache(metric.labels)  # type: ignore[assignment,method-assign]  # remembers
+            metric.labels = cache(metric.labels)  # type: ignore[assignment,method-assign]  # the same call
 
 
 _remember_series(tuple(globals().values()))

@@ -105,7 +105,7 @@ def test_a_collector_in_the_monitoring_namespace_can_be_reached() -> None:
 def test_the_systemd_unit_gives_a_drain_its_time_and_has_settings_that_exist() -> None:
     text = (ROOT / "deploy/systemd/chat.service").read_text()
     unit = configparser.RawConfigParser(strict=False)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # its documented way to keep case
     unit.read_string(text)
     assert float(unit["Service"]["TimeoutStopSec"]) > grace_seconds(
         Settings(_env_file=None, drain_delay_seconds=5)

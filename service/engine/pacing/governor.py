@@ -92,7 +92,7 @@ class Governor:
         self,
         pacing: Pacing,
         background: Background,
-        key: ProviderKey = ProviderKey(),  # noqa: B008  it is frozen
+        key: ProviderKey = ProviderKey(),  # noqa: B008 - it is frozen: one for all is as good as one for each
     ) -> None:
         self.key = key
         self._pacing = pacing
