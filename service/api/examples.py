@@ -4,48 +4,75 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import orjson
+
+from service import events
+from service.dialects.aisdk import AiSdkEncoder
+from service.dialects.base import Encoder
+from service.dialects.native import NativeEncoder
+from service.dialects.openai import CompletionEncoder, StreamEncoder
+from service.dialects.responses import ResponseObject, ResponseStream
+from service.events import Event, delta, structured
+
 _TURN_ID: Final = "t_01m82xqzhyhm01djtgpydnpmtb"
-ANSWER_ID: Final = "m_01m82xqzhyhm01djtgpydnpmtb"
+_ANSWER_ID: Final = "m_01m82xqzhyhm01djtgpydnpmtb"
 _AT: Final = 1_795_394_633_123
 _MODEL: Final = "openai/gpt-oss-120b"
 _ASKED: Final = "Why is the sky blue?"
 _SAID: Final = "Blue light is scattered most."
 _TOKENS: Final = {"prompt_tokens": 22, "completion_tokens": 7, "total_tokens": 29}
-
-CHAT_BODIES: Final = {
-    "question": {"user_query": _ASKED},
-    "continued": {"user_query": "And at night?", "session_id": "my-chat", "temperature": 0.2},
-}
-CHAT_WITH_HISTORY_BODIES: Final = {
-    "seeded": {
-        "user_query": "And at night?",
-        "system_prompt": "You are a patient teacher.",
-        "history": [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _SAID}],
-    }
-}
-SESSION_BODIES: Final = {"named": {"id": "my-chat", "title": "The sky", "model": _MODEL}, "made": {}}
-SESSION_PATCHES: Final = {
-    "title": {"title": "Colours"},
-    "away": {"system_prompt": None},
-    "back": {"version": "v_2"},
-}
-TURN_BODIES: Final[dict[str, Any]] = {
-    "message": {"content": _ASKED, "params": {"reasoning_effort": "low"}, "on_busy": "queue"},
-    "regenerate": {"regenerate": True},
-    "edit": {"edit": {"message_id": "m_01m82xqzhyhm01djtgpydnpmta", "content": "Why is the sea blue?"}},
-}
-COMPLETION_BODIES: Final = {
-    "stream": {"model": _MODEL, "messages": [{"role": "user", "content": _ASKED}], "stream": True},
-    "whole": {"messages": [{"role": "user", "content": _ASKED}]},
-}
 _USER: Final = {"id": "u4MkTnLmVz1xK9Qs", "role": "user", "parts": [{"type": "text", "text": _ASKED}]}
-USE_CHAT_BODIES: Final = {
-    "submit": {"id": "my-chat", "messages": [_USER], "trigger": "submit-message"},
-    "regenerate": {"id": "my-chat", "messages": [_USER], "trigger": "regenerate-message"},
-    "edit": {"id": "my-chat", "messages": [_USER], "trigger": "submit-message", "messageId": _USER["id"]},
+_RESPONSE_ID: Final = "resp_01m82xqzhyhm01djtgpydnpmtb_my-chat"
+
+#: of the model of a body: bodies, and what they are examples of
+BODIES: Final[dict[str, dict[str, Any]]] = {
+    "ChatBody": {
+        "question": {"user_query": _ASKED},
+        "continued": {"user_query": "And at night?", "session_id": "my-chat", "temperature": 0.2},
+    },
+    "ChatWithHistoryBody": {
+        "seeded": {
+            "user_query": "And at night?",
+            "system_prompt": "You are a patient teacher.",
+            "history": [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _SAID}],
+        }
+    },
+    "SessionBody": {"named": {"id": "my-chat", "title": "The sky", "model": _MODEL}, "made": {}},
+    "SessionPatch": {
+        "title": {"title": "Colours"},
+        "away": {"system_prompt": None},
+        "back": {"version": "v_2"},
+    },
+    "TurnBody": {
+        "message": {"content": _ASKED, "params": {"reasoning_effort": "low"}, "on_busy": "queue"},
+        "regenerate": {"regenerate": True},
+        "edit": {"edit": {"message_id": "m_01m82xqzhyhm01djtgpydnpmta", "content": "Why is the sea blue?"}},
+    },
+    "CompletionBody": {
+        "stream": {"model": _MODEL, "messages": [{"role": "user", "content": _ASKED}], "stream": True},
+        "whole": {"messages": [{"role": "user", "content": _ASKED}]},
+    },
+    "UseChatBody": {
+        "submit": {"id": "my-chat", "messages": [_USER], "trigger": "submit-message"},
+        "regenerate": {"id": "my-chat", "messages": [_USER], "trigger": "regenerate-message"},
+        "edit": {"id": "my-chat", "messages": [_USER], "trigger": "submit-message", "messageId": _USER["id"]},
+    },
+    "KeyBody": {"key": {"name": "billing app", "limit_sends": "100/minute", "expires_seconds": 2592000}},
+    "RotateBody": {"grace": {"grace_seconds": 3600}},
+    "ForkBody": {"up to the answer": {"through": _ANSWER_ID}},
+    "StopBody": {
+        "all of a principal": {"principal": "key.k7f3q9"},
+        "one": {"principal": "key.k7f3q9", "turn_id": _TURN_ID},
+    },
+    "ResponseBody": {
+        "background": {"model": _MODEL, "input": _ASKED, "background": True, "stream": True},
+        "chained": {"input": "And at night?", "previous_response_id": _RESPONSE_ID},
+        "conversation": {"input": [{"role": "user", "content": _ASKED}], "conversation": "my-chat"},
+    },
+    "ItemsBody": {"message": {"items": [{"role": "user", "content": _ASKED}]}},
+    "ConversationBody": {"tagged": {"metadata": {"topic": "the sky"}}},
+    "ConversationPatch": {"tagged": {"metadata": {"topic": "the sky"}}},
 }
-KEY_BODIES: Final = {"key": {"name": "billing app", "limit_sends": "100/minute", "expires_seconds": 2592000}}
-ROTATE_BODIES: Final = {"grace": {"grace_seconds": 3600}}
 
 SESSION: Final = {
     "id": "my-chat",
@@ -68,7 +95,7 @@ _QUESTION: Final = {
 }
 _ANSWER: Final = {
     **_QUESTION,
-    "id": ANSWER_ID,
+    "id": _ANSWER_ID,
     "role": "assistant",
     "content": _SAID,
     "finish_reason": "stop",
@@ -108,29 +135,7 @@ MODEL: Final = {
     "default": True,
 }
 MODELS: Final = {"object": "list", "data": [MODEL]}
-COMPLETION: Final = {
-    "id": f"chatcmpl-{_TURN_ID}",
-    "object": "chat.completion",
-    "created": _AT // 1000,
-    "model": _MODEL,
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": _SAID},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": _TOKENS,
-    "x_groq": {"id": f"req_{_TURN_ID}"},
-}
-_RESPONSE_ID: Final = "resp_01m82xqzhyhm01djtgpydnpmtb_my-chat"
 _ITEM_ID: Final = "msg_01m82xqzhyhm01djtgpydnpmtb_my-chat"
-RESPONSE_BODIES: Final[dict[str, Any]] = {
-    "background": {"model": _MODEL, "input": _ASKED, "background": True, "stream": True},
-    "chained": {"input": "And at night?", "previous_response_id": _RESPONSE_ID},
-    "conversation": {"input": [{"role": "user", "content": _ASKED}], "conversation": "my-chat"},
-}
 ITEM: Final = {
     "id": _ITEM_ID,
     "type": "message",
@@ -146,59 +151,16 @@ ITEMS: Final = {
     "has_more": False,
 }
 DELETED: Final = {"id": _RESPONSE_ID, "object": "response", "deleted": True}
-ITEM_BODIES: Final = {"message": {"items": [{"role": "user", "content": _ASKED}]}}
-CONVERSATION_BODIES: Final = {"tagged": {"metadata": {"topic": "the sky"}}}
 CONVERSATION: Final = {
     "id": "conv_01m82xqzhyhm01djtgpydnpmtb",
     "object": "conversation",
     "created_at": _AT // 1000,
     "metadata": {"topic": "the sky"},
 }
-RESPONSE: Final = {
-    "id": _RESPONSE_ID,
-    "object": "response",
-    "created_at": _AT // 1000,
-    "completed_at": None,
-    "status": "completed",
-    "background": False,
-    "error": None,
-    "incomplete_details": None,
-    "instructions": None,
-    "max_output_tokens": None,
-    "max_tool_calls": None,
-    "model": _MODEL,
-    "output": [ITEM],
-    "conversation": None,
-    "parallel_tool_calls": True,
-    "previous_response_id": None,
-    "prompt_cache_key": None,
-    "reasoning": None,
-    "safety_identifier": None,
-    "service_tier": "default",
-    "store": True,
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "presence_penalty": 0,
-    "frequency_penalty": 0,
-    "top_logprobs": 0,
-    "text": {"format": {"type": "text"}},
-    "tool_choice": "auto",
-    "tools": [],
-    "truncation": "disabled",
-    "user": None,
-    "metadata": {},
-    "usage": {
-        "input_tokens": 22,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": 7,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 29,
-    },
-}
 HISTORY_MESSAGES: Final = [
     {**_USER, "parts": [{"type": "text", "text": _ASKED, "state": "done"}], "metadata": {"turnId": _TURN_ID}},
     {
-        "id": ANSWER_ID,
+        "id": _ANSWER_ID,
         "role": "assistant",
         "metadata": {
             "turnId": _TURN_ID,
@@ -211,7 +173,7 @@ HISTORY_MESSAGES: Final = [
         "parts": [{"type": "text", "text": _SAID, "state": "done"}],
     },
 ]
-_KEY: Final = {
+KEY: Final = {
     "id": "k7f3q9",
     "name": "billing app",
     "owner": None,
@@ -232,8 +194,8 @@ _KEY: Final = {
     "budget_money_per_month": "2.5",
     "max_running_turns": None,
 }
-KEYS: Final = {"data": [_KEY]}
-NEW_KEY: Final = {"key": "chat_k7f3q9_...", **_KEY}
+KEYS: Final = {"data": [KEY]}
+NEW_KEY: Final = {"key": "chat_k7f3q9_...", **KEY}
 ROTATED_KEY: Final = {"key": "chat_k7f3q9_...", "id": "k7f3q9"}
 USAGE: Final = {
     "object": "list",
@@ -269,10 +231,6 @@ LIVE_TURNS: Final = {
     "total": 1,
 }
 STOPPED_TURNS: Final = {"object": "list", "stopped": [_TURN_ID]}
-STOP_TURNS_BODIES: Final = {
-    "all of a principal": {"principal": "key.k7f3q9"},
-    "one": {"principal": "key.k7f3q9", "turn_id": _TURN_ID},
-}
 GREETING: Final = {"message": "AI Chat Backend is running"}
 READY: Final = {"status": "ready", "checks": {"store": "ok", "drain": "ok", "upstream": "ok"}}
 UNREADY: Final = {"status": "unready", "checks": {"store": "ok", "drain": "draining", "upstream": "ok"}}
@@ -291,29 +249,6 @@ HEALTH: Final = {
 }
 METRICS: Final = '# TYPE chat_turns_ended_total counter\nchat_turns_ended_total{outcome="completed"} 41.0\n'
 
-EVENTS: Final = f"""retry: 1042
-
-event: turn.started
-data: {{"turn_id":"{_TURN_ID}","session_id":"my-chat","model":"{_MODEL}","created":{_AT}}}
-id: 1
-
-event: attempt.started
-data: {{"attempt":1,"model":"{_MODEL}"}}
-id: 2
-
-event: delta
-data: {{"text":"Blue light is"}}
-id: 3
-
-event: delta
-data: {{"text":" scattered most."}}
-id: 4
-
-event: turn.completed
-data: {{"finish_reason":"stop","usage":{{"prompt_tokens":22,"completion_tokens":7,"total_tokens":29}}}}
-id: 5
-
-"""
 SESSION_EVENTS: Final = f"""retry: 1042
 
 event: turn.begun
@@ -324,49 +259,55 @@ data: {{"title":"Blue","model":null,"system_prompt":null,"updated":{_AT},"turns"
 id: {_AT}41
 
 """
-_HEAD: Final = (
-    f'"id":"chatcmpl-{_TURN_ID}","object":"chat.completion.chunk","created":{_AT // 1000},"model":"{_MODEL}"'
-)
-_NEXT: Final = '"logprobs":null,"finish_reason":null'
-_ROLE: Final = '{"role":"assistant","content":""}'
-COMPLETION_CHUNKS: Final = f"""data: {{{_HEAD},"choices":[{{"index":0,"delta":{_ROLE},{_NEXT}}}]}}
+COPY: Final = {**SESSION, "id": "s_01m82xqzhyhm01djtgpydnpmtc"}
+WHOLE: Final[dict[str, Any]] = {
+    "object": "export",
+    "principal": "key.k7f3q9",
+    "created": _AT,
+    "usage": USAGE["data"],
+    "sessions": [EXPORT],
+}
+RECEIPT: Final[dict[str, Any]] = {
+    "object": "erasure",
+    "principal": "key.k7f3q9",
+    "complete": True,
+    "removed": {"sessions": 12, "turns": 80, "messages": 160},
+    "kept": [
+        {
+            "what": "usage",
+            "holds": "numbers of turns and tokens by day and model, for the bill; no text",
+            "until": "400 days after the day of use",
+            "seconds": 34_560_000,
+        }
+    ],
+}
 
-data: {{{_HEAD},"choices":[{{"index":0,"delta":{{"content":"Blue light."}},{_NEXT}}}]}}
+# An answer's log, and what the dialects make of it.
+_LOG: Final = [
+    Event(number, payload)
+    for number, payload in enumerate(
+        (
+            structured(
+                events.STARTED,
+                {"turn_id": _TURN_ID, "session_id": "my-chat", "model": _MODEL, "created": _AT},
+            ),
+            structured(events.ATTEMPT, {"attempt": 1, "model": _MODEL}),
+            delta(_SAID[:13]),
+            delta(_SAID[13:]),
+            structured(events.COMPLETED, {"finish_reason": "stop", "usage": _TOKENS}),
+        ),
+        start=1,
+    )
+]
 
-data: {{{_HEAD},"choices":[{{"index":0,"delta":{{}},"logprobs":null,"finish_reason":"stop"}}]}}
 
-data: [DONE]
+def _encoded(encoder: Encoder) -> str:
+    return b"".join(map(encoder.encode, _LOG)).decode()
 
-"""
-RESPONSE_EVENTS: Final = f"""event: response.output_text.delta
-data: {{"type":"response.output_text.delta","item_id":"{_ITEM_ID}","output_index":0,"content_index":0,\
-"logprobs":[],"delta":"Blue light","sequence_number":50}}
 
-data: [DONE]
-
-"""
-UI_CHUNKS: Final = f"""data: {{"type":"start","messageId":"{ANSWER_ID}"}}
-id: {_TURN_ID}.1.0
-
-data: {{"type":"start-step"}}
-id: {_TURN_ID}.1.1
-
-data: {{"type":"text-start","id":"text-3"}}
-id: {_TURN_ID}.3.0
-
-data: {{"type":"text-delta","id":"text-3","delta":"Blue light."}}
-id: {_TURN_ID}.3.1
-
-data: {{"type":"text-end","id":"text-3"}}
-id: {_TURN_ID}.4.0
-
-data: {{"type":"finish-step"}}
-id: {_TURN_ID}.4.1
-
-data: {{"type":"finish","finishReason":"stop"}}
-id: {_TURN_ID}.4.2
-
-data: [DONE]
-id: {_TURN_ID}.4.3
-
-"""
+EVENTS: Final = "retry: 1042\n\n" + _encoded(NativeEncoder())
+COMPLETION: Final = orjson.loads(_encoded(CompletionEncoder()))
+COMPLETION_CHUNKS: Final = _encoded(StreamEncoder())
+RESPONSE: Final = orjson.loads(_encoded(ResponseObject({})))
+RESPONSE_EVENTS: Final = _encoded(ResponseStream({}))
+UI_CHUNKS: Final = _encoded(AiSdkEncoder(_TURN_ID))

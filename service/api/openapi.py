@@ -16,10 +16,10 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
+from service.api.examples import BODIES
 from service.api.operation import GUARDED, READS_BODY, TAGS, Answer, Operation, operation_of
 from service.api.schema_words import NUMBER, TEXT, Schema, one_of, ref
 from service.api.schemas import SCHEMAS
-from service.api.schemas_of_persons import OF_PERSONS
 from service.dialects.errors import envelope
 from service.errors import CODES, ServiceError
 from service.store.ledger import USAGE_DAYS
@@ -195,7 +195,7 @@ def _document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]:
     found["paths"] = paths
     found["tags"] = [{"name": name, "description": about} for name, about in TAGS.items()]
     found["components"] = {
-        "schemas": {**_requests(shown), **SCHEMAS, **OF_PERSONS},
+        "schemas": {**_requests(shown), **SCHEMAS},
         "parameters": PARAMETERS,
         "headers": {name: {"description": about, "schema": TEXT} for name, about in _HEADERS.items()},
         "securitySchemes": _SECURITY,
@@ -227,7 +227,7 @@ def _operation(path: str, own: Schema, operation: Operation) -> Schema:
     if parameters := (*re.findall(r"{(\w+)}", path), *operation.parameters):
         found["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in parameters]
     if operation.body is not None:
-        examples = {name: {"value": value} for name, value in operation.body_examples.items()}
+        examples = {name: {"value": value} for name, value in BODIES[operation.body.__name__].items()}
         found["requestBody"] = {
             "required": operation.body_required,
             "content": {"application/json": {"schema": ref(operation.body.__name__), "examples": examples}},

@@ -38,7 +38,6 @@ class Operation:
     errors: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     body: type[BaseModel] | None = None
-    body_examples: Mapping[str, Any] = field(default_factory=dict)
     body_required: bool = True
     public: bool = False
     ticket: bool = False

@@ -12,11 +12,14 @@ FLAG: Final[Schema] = {"type": "boolean"}
 MILLISECONDS: Final[Schema] = {"type": "integer", "description": "milliseconds since 1970"}
 SECONDS: Final[Schema] = {"type": "integer", "description": "seconds since 1970"}
 OBJECT: Final[Schema] = {"type": "object"}
+FLOAT: Final[Schema] = {"type": "number"}
+NOTHING: Final[Schema] = {"type": "null"}
 COST: Final[Schema] = {
     "type": ["object", "null"],
     "additionalProperties": TEXT,
     "description": "decimal amounts by currency; null: not known, which is not 0",
 }
+_TYPES: Final = {str: TEXT, int: NUMBER, bool: FLAG, float: FLOAT, type(None): NOTHING}
 
 
 def ref(name: str) -> Schema:
@@ -45,6 +48,24 @@ def fields(description: str = "", /, optional: Schema | None = None, **required:
         "additionalProperties": False,
     }
     return {**found, "description": description} if description else found
+
+
+def like(
+    example: dict[str, Any], description: str = "", /, optional: Schema | None = None, **other: Schema
+) -> Schema:
+    """An object with the fields of an example, by the types of its values; `other` are those of which that
+    is not all. `object`, OpenAI's name of a kind, is the same in all of the kind."""
+    known = {"object": one_of(example["object"]), **other} if "object" in example else other
+    found = {name: known[name] if name in known else _type_of(value) for name, value in example.items()}
+    return fields(description, optional, **found)
+
+
+def _type_of(value: Any) -> Schema:
+    if isinstance(value, dict):
+        return like(value)
+    if isinstance(value, list):
+        return many(_type_of(value[0]))
+    return _TYPES[type(value)]
 
 
 def event(data: Schema, *, name: str | None = None, number: Schema | None = None) -> Schema:

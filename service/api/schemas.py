@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from service.api import examples
 from service.api.schema_words import (
     COST,
     FLAG,
+    FLOAT,
     MILLISECONDS,
+    NOTHING,
     NUMBER,
     OBJECT,
     SECONDS,
@@ -19,6 +22,7 @@ from service.api.schema_words import (
     Schema,
     event,
     fields,
+    like,
     many,
     maybe,
     one_of,
@@ -26,30 +30,14 @@ from service.api.schema_words import (
 )
 
 STATE: Final = one_of("queued", "running", "completed", "stopped", "failed")
-_LIMITS: Final = {
-    "limit_sends": maybe(TEXT),
-    "limit_reads": maybe(TEXT),
-    "budget_tokens_per_minute": maybe(NUMBER),
-    "budget_tokens_per_day": maybe(NUMBER),
-    "budget_tokens_per_month": maybe(NUMBER),
-    "budget_money_per_day": maybe(TEXT),
-    "budget_money_per_month": maybe(TEXT),
-    "max_running_turns": maybe(NUMBER),
-}
-_KEY: Final = {
-    "id": TEXT,
-    "name": TEXT,
-    "owner": maybe(TEXT),
-    "principal": TEXT,
-    "scopes": many(TEXT),
-    "state": TEXT,
+_OF_KEYS: Final = {
     "created": SECONDS,
-    "expires": maybe(SECONDS),
-    "revoked": maybe(SECONDS),
-    "rotated": maybe(SECONDS),
-    "last_used": maybe(SECONDS),
-    **_LIMITS,
+    **dict.fromkeys(("expires", "revoked", "rotated", "last_used"), maybe(SECONDS)),
+    **dict.fromkeys(("owner", "limit_sends", "limit_reads"), maybe(TEXT)),
+    **{name: maybe(NUMBER) for name in examples.KEY if name.startswith(("budget_tokens", "max_"))},
+    **{name: maybe(TEXT) for name in examples.KEY if name.startswith("budget_money")},
 }
+_SECRET: Final = {**TEXT, "description": "shown here and never again"}
 _CALL: Final = fields(id=TEXT, type=one_of("function"), function=fields(name=TEXT, arguments=TEXT))
 _DONE: Final[Schema] = {"const": "[DONE]"}
 _EVENT_ID: Final = {**TEXT, "pattern": "^[0-9]+$", "description": "gapless from 1; the cursor to resume from"}
@@ -59,8 +47,7 @@ _DETAILS: Final = {
     "prompt_tokens_details": fields(cached_tokens=NUMBER),
     "completion_tokens_details": fields(reasoning_tokens=NUMBER),
 }
-_FLOAT: Final[Schema] = {"type": "number"}
-_TIMES: Final = {"queue_time": _FLOAT, "prompt_time": _FLOAT, "completion_time": _FLOAT, "total_time": _FLOAT}
+_TIMES: Final = {"queue_time": FLOAT, "prompt_time": FLOAT, "completion_time": FLOAT, "total_time": FLOAT}
 _ENDED: Final = fields(finish_reason=TEXT, usage=ref("Tokens"))
 _TURN_EVENTS: Final[dict[str, Schema]] = {
     "turn.started": fields(
@@ -81,7 +68,7 @@ _TURN_EVENTS: Final[dict[str, Schema]] = {
         code=TEXT,
         message=TEXT,
         retryable=FLAG,
-        optional={"retry_after": {"type": "number"}, "param": TEXT, "usage": ref("Tokens")},
+        optional={"retry_after": FLOAT, "param": TEXT, "usage": ref("Tokens")},
     ),
 }
 _PARTS: Final = [
@@ -113,6 +100,18 @@ _UI_PARTS: Final = [
         optional={"output": {}, "errorText": TEXT},
     ),
 ]
+_TEXTS_OF_RESPONSES: Final = (
+    "instructions",
+    "previous_response_id",
+    "prompt_cache_key",
+    "safety_identifier",
+    "user",
+)
+_BUDGET: Final = fields(
+    limit=maybe(NUMBER), used=NUMBER, reserved=NUMBER, resets_at={"type": ["integer", "number", "null"]}
+)
+_MONEY: Final = fields(limit=maybe(TEXT), used=TEXT, reserved=TEXT, resets_at=SECONDS)
+_QUOTA: Final = fields(limit=maybe(NUMBER), used=NUMBER)
 _CHECKS: Final[Schema] = {"type": "object", "additionalProperties": TEXT}
 _REASON: Final = {"type": ["string", "null"], "description": "stop, length, tool_calls, content_filter"}
 
@@ -143,14 +142,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
         **_COUNTS,
         optional={**_DETAILS, **_TIMES},
     ),
-    "Session": fields(
-        id=TEXT,
-        title=maybe(TEXT),
-        model=maybe(TEXT),
-        system_prompt=maybe(TEXT),
-        created=MILLISECONDS,
-        updated=MILLISECONDS,
-        turns=NUMBER,
+    "Session": like(
+        examples.SESSION,
+        **dict.fromkeys(("title", "model", "system_prompt"), maybe(TEXT)),
+        **dict.fromkeys(("created", "updated"), MILLISECONDS),
         active_turn=maybe({**TEXT, "description": "the running turn"}),
     ),
     "Sessions": fields(data=many(ref("Session")), next=maybe({**TEXT, "description": "the next cursor"})),
@@ -176,7 +171,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         session=ref("Session"), messages=many(ref("Message")), optional={"versions": many(ref("Version"))}
     ),
     "Failure": fields(
-        code=TEXT, message=TEXT, retryable=FLAG, optional={"retry_after": {"type": "number"}, "param": TEXT}
+        code=TEXT, message=TEXT, retryable=FLAG, optional={"retry_after": FLOAT, "param": TEXT}
     ),
     "Turn": fields(
         id=TEXT,
@@ -190,21 +185,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         optional={"error": ref("Failure"), "cost": COST},
     ),
     "Ticket": fields(url={**TEXT, "description": "of the events, for ten minutes"}, expires=SECONDS),
-    "Model": fields(
-        id=TEXT,
-        object=one_of("model"),
-        created=NUMBER,
-        owned_by=TEXT,
-        active=FLAG,
-        context_window=NUMBER,
-        max_completion_tokens=NUMBER,
-        input_modalities=many(TEXT),
-        capabilities=many(TEXT),
-        reasoning_efforts=many(TEXT),
-        fallbacks=many(TEXT),
-        aliases=many(TEXT),
-        default=FLAG,
-    ),
+    "Model": like(examples.MODEL),
     "Models": fields(object=one_of("list"), data=many(ref("Model"))),
     "WholeToolCall": _CALL,
     "ChatCompletion": fields(
@@ -215,7 +196,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         choices=many(
             fields(
                 index=NUMBER,
-                logprobs={"type": "null"},
+                logprobs=NOTHING,
                 finish_reason=TEXT,
                 message=fields(
                     role=one_of("assistant"),
@@ -237,7 +218,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         choices=many(
             fields(
                 index=NUMBER,
-                logprobs={"type": "null"},
+                logprobs=NOTHING,
                 finish_reason=_REASON,
                 delta=fields(
                     optional={
@@ -265,58 +246,30 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "type": one_of("message", "reasoning", "function_call", "function_call_output"),
         },
     },
-    "Items": fields(
-        object=one_of("list"),
-        data=many(ref("Item")),
-        first_id=maybe(TEXT),
-        last_id=maybe(TEXT),
-        has_more=FLAG,
-    ),
+    "Items": like(examples.ITEMS, data=many(ref("Item")), first_id=maybe(TEXT), last_id=maybe(TEXT)),
     "Deleted": fields(id=TEXT, object=one_of("response", "conversation.deleted"), deleted={"const": True}),
     "Conversation": fields(id=TEXT, object=one_of("conversation"), created_at=SECONDS, metadata=OBJECT),
-    "Response": fields(
+    "Response": like(
+        examples.RESPONSE,
         "OpenAI's Response; what its request did not ask for has OpenAI's default.",
-        id=TEXT,
-        object=one_of("response"),
+        status=one_of("queued", "in_progress", "completed", "incomplete", "cancelled", "failed"),
         created_at=SECONDS,
         completed_at=maybe(SECONDS),
-        status=one_of("queued", "in_progress", "completed", "incomplete", "cancelled", "failed"),
-        background=FLAG,
         error=maybe(fields(code=TEXT, message=TEXT, type=TEXT)),
         incomplete_details=maybe(fields(reason=one_of("max_output_tokens", "content_filter"))),
-        instructions=maybe(TEXT),
-        max_output_tokens=maybe(NUMBER),
-        max_tool_calls={"type": "null"},
-        model=TEXT,
-        output=many(ref("Item")),
         conversation=maybe(fields(id=TEXT)),
-        parallel_tool_calls=FLAG,
-        previous_response_id=maybe(TEXT),
-        prompt_cache_key=maybe(TEXT),
+        output=many(ref("Item")),
+        max_output_tokens=maybe(NUMBER),
         reasoning=maybe(OBJECT),
-        safety_identifier=maybe(TEXT),
-        service_tier=TEXT,
-        store=FLAG,
-        temperature=_FLOAT,
-        top_p=_FLOAT,
-        presence_penalty=_FLOAT,
-        frequency_penalty=_FLOAT,
-        top_logprobs=NUMBER,
+        presence_penalty=FLOAT,
+        frequency_penalty=FLOAT,
         text=fields(format=OBJECT),
         tool_choice={"type": ["string", "object"]},
         tools=many(OBJECT),
         truncation=one_of("auto", "disabled"),
-        user=maybe(TEXT),
         metadata=OBJECT,
-        usage=maybe(
-            fields(
-                input_tokens=NUMBER,
-                output_tokens=NUMBER,
-                total_tokens=NUMBER,
-                input_tokens_details=fields(cached_tokens=NUMBER, cache_write_tokens=NUMBER),
-                output_tokens_details=fields(reasoning_tokens=NUMBER),
-            )
-        ),
+        usage=maybe(like(examples.RESPONSE["usage"])),
+        **dict.fromkeys(_TEXTS_OF_RESPONSES, maybe(TEXT)),
     ),
     "ResponseStreamEvent": {
         "type": "object",
@@ -368,24 +321,54 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "UIMessageEvent": {
         "anyOf": [event(ref("UIMessageChunk"), number=_CHUNK_ID), event(_DONE, number=_CHUNK_ID)]
     },
-    "Key": fields(**_KEY),
-    "NewKey": fields(key={**TEXT, "description": "shown here and never again"}, **_KEY),
-    "RotatedKey": fields(key={**TEXT, "description": "shown here and never again"}, id=TEXT),
+    "Key": like(examples.KEY, **_OF_KEYS),
+    "NewKey": like(examples.NEW_KEY, key=_SECRET, **_OF_KEYS),
+    "RotatedKey": like(examples.ROTATED_KEY, key=_SECRET),
     "Keys": fields(data=many(ref("Key"))),
-    "Greeting": fields(message=TEXT),
+    "Greeting": like(examples.GREETING),
     "Alive": fields(status=one_of("alive")),
     "Readiness": fields(status=one_of("ready", "unready"), checks=_CHECKS),
-    "Health": fields(
-        status=one_of("healthy"),
-        service=TEXT,
-        version=TEXT,
-        env=TEXT,
-        checks=_CHECKS,
-        store=TEXT,
-        upstream=TEXT,
-        model=TEXT,
-        models_unavailable=many(TEXT),
-        provider_keys=many(fields(name=TEXT, state=TEXT)),
-        turns_running=NUMBER,
+    "Health": like(examples.HEALTH, status=one_of("healthy"), checks=_CHECKS, models_unavailable=many(TEXT)),
+    "Usage": like(
+        examples.USAGE,
+        data=many(ref("DayOfUsage")),
+        budgets={"type": "object", "additionalProperties": _BUDGET},
+        money=fields(currency=TEXT, day=_MONEY, month=_MONEY),
+        storage=fields(sessions=_QUOTA, bytes=_QUOTA),
+    ),
+    "Principals": like(examples.PRINCIPALS),
+    "Version": fields(
+        "what an edit or a regenerate has cut off; its first message stood in the place of what is there now",
+        id=TEXT,
+        replaced={**MILLISECONDS, "description": "when it was cut off"},
+        messages=many(ref("Message")),
+    ),
+    "DayOfUsage": like(
+        examples.USAGE["data"][0],
+        cost=COST,
+        optional=dict.fromkeys(("cached_tokens", "reasoning_tokens", "unpriced_turns"), NUMBER),
+    ),
+    "LiveTurns": fields(
+        object=one_of("list"),
+        data=many(
+            like(
+                examples.LIVE_TURNS["data"][0],
+                state=one_of("queued", "running"),
+                tokens={**NUMBER, "description": "of the answer, so far"},
+                worker=maybe(TEXT),
+            )
+        ),
+        total=NUMBER,
+    ),
+    "StoppedTurns": like(examples.STOPPED_TURNS),
+    "WholeExport": like(
+        examples.WHOLE, created=MILLISECONDS, usage=many(ref("DayOfUsage")), sessions=many(ref("Export"))
+    ),
+    "Erasure": like(
+        examples.RECEIPT,
+        complete={**FLAG, "description": "false: something is left, call again"},
+        kept=many(
+            like(examples.RECEIPT["kept"][0], seconds=maybe({**NUMBER, "description": "at most, from now"}))
+        ),
     ),
 }

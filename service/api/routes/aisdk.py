@@ -79,7 +79,6 @@ log = get_logger(__name__)
     "cursor_ahead",
     parameters=(*SENDING, "Last-Chunk-ID", "X-Accept-Chunks"),
     body=UseChatBody,
-    body_examples=examples.USE_CHAT_BODIES,
 )
 async def chat(request: Request) -> Response:
     async with Sending(request, key_in_body=True) as sending:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import bodies
+from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.edge import admitted
 from service.api.operation import OF_SESSION, plain, says
 from service.api.routes.sessions import session_resource
-from service.api.schemas_of_persons import COPY, FORK_BODIES
 from service.dialects.base import Body, MessageId, validate
 from service.engine.forking import fork
 
@@ -31,8 +30,8 @@ class ForkBody(Body):
 )
 @says(
     {
-        201: plain("Session", COPY, "The copy", "Location"),
-        200: plain("Session", COPY, "A repeat with the same `Idempotency-Key`", "Location"),
+        201: plain("Session", examples.COPY, "The copy", "Location"),
+        200: plain("Session", examples.COPY, "A repeat with the same `Idempotency-Key`", "Location"),
     },
     *OF_SESSION,
     "message_not_found",
@@ -40,7 +39,6 @@ class ForkBody(Body):
     "storage_full",
     parameters=("Fork-Key",),
     body=ForkBody,
-    body_examples=FORK_BODIES,
 )
 async def fork_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does

@@ -6,7 +6,7 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from service.api import bodies, examples
+from service.api import bodies
 from service.api.edge import edge_of
 from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, says
 from service.api.responses import TurnResponse
@@ -33,7 +33,6 @@ _TEXT: Final = Answer(
     *HOLDS,
     parameters=(*SENDING, "X-Session-Id"),
     body=text.ChatBody,
-    body_examples=examples.CHAT_BODIES,
 )
 async def chat(request: Request) -> Response:
     return await _answer(request, with_history=False)
@@ -51,7 +50,6 @@ async def chat(request: Request) -> Response:
     "session_has_history",
     parameters=(*SENDING, "X-Session-Id"),
     body=text.ChatWithHistoryBody,
-    body_examples=examples.CHAT_WITH_HISTORY_BODIES,
 )
 async def chat_with_history(request: Request) -> Response:
     return await _answer(request, with_history=True)

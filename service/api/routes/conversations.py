@@ -85,7 +85,6 @@ def conversation_resource(session: Session) -> dict[str, Any]:
     "context_too_long",
     "storage_full",
     body=ConversationBody,
-    body_examples=examples.CONVERSATION_BODIES,
     body_required=False,
 )
 async def create(request: Request) -> Response:
@@ -120,7 +119,6 @@ async def retrieve(request: Request, conversation_id: str) -> Response:
     *OF_SESSION,
     "storage_full",
     body=ConversationPatch,
-    body_examples=examples.CONVERSATION_BODIES,
 )
 async def update(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
@@ -158,7 +156,6 @@ async def delete(request: Request, conversation_id: str) -> Response:
     "storage_full",
     parameters=("include_items",),
     body=ItemsBody,
-    body_examples=examples.ITEM_BODIES,
 )
 async def add_items(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does

@@ -81,7 +81,6 @@ async def list_turns(request: Request) -> Response:
     plain("StoppedTurns", examples.STOPPED_TURNS, "Those that are sealed now"),
     "turn_not_found",
     body=StopBody,
-    body_examples=examples.STOP_TURNS_BODIES,
 )
 async def stop_turns(request: Request) -> Response:
     edge, principal = await admitted(request, scope="admin")

@@ -57,7 +57,6 @@ def both(
     *HOLDS,
     parameters=(*SENDING, "X-Session-Id"),
     body=openai_request.CompletionBody,
-    body_examples=examples.COMPLETION_BODIES,
 )
 async def chat_completions(request: Request) -> Response:
     async with Sending(request) as sending:

@@ -15,13 +15,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service import ids
+from service.api import examples
 from service.api.answers import Json, rows
 from service.api.auth.authenticator import Principal
 from service.api.edge import admitted, edge_of
 from service.api.operation import STREAMS, plain, says
 from service.api.routes.sessions import EXPORT_PAGE, after_messages, message_resource, session_resource
 from service.api.routes.usage import usage_resource
-from service.api.schemas_of_persons import RECEIPT, WHOLE
 from service.engine.engine import Engine
 from service.engine.erasing import erase, receipt
 from service.errors import BrokenAnswer, ServiceError
@@ -50,7 +50,7 @@ async def _whose(request: Request) -> tuple[Principal, str]:
     "in the middle the connection breaks.",
 )
 @says(
-    plain("WholeExport", WHOLE, "Everything, streamed", "Content-Disposition"),
+    plain("WholeExport", examples.WHOLE, "Everything, streamed", "Content-Disposition"),
     *STREAMS,
     "invalid_request",
     parameters=("subject",),
@@ -76,8 +76,8 @@ async def export_everything(request: Request) -> Response:
 )
 @says(
     {
-        200: plain("Erasure", RECEIPT, "Everything is gone; what is kept, and for how long"),
-        202: plain("Erasure", {**RECEIPT, "complete": False}, "Something is left: call again"),
+        200: plain("Erasure", examples.RECEIPT, "Everything is gone; what is kept, and for how long"),
+        202: plain("Erasure", {**examples.RECEIPT, "complete": False}, "Something is left: call again"),
     },
     *STREAMS,
     "invalid_request",

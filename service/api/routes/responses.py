@@ -71,7 +71,6 @@ _MOST_INPUT: Final = 1_001
     "not_found",
     parameters=SENDING,
     body=ResponseBody,
-    body_examples=examples.RESPONSE_BODIES,
 )
 async def create(request: Request) -> Response:
     engine = edge_of(request).engine

@@ -93,7 +93,6 @@ async def list_sessions(request: Request) -> Response:
     "model_not_found",
     "storage_full",
     body=native.SessionBody,
-    body_examples=examples.SESSION_BODIES,
     body_required=False,
 )
 async def create_session(request: Request) -> Response:
@@ -138,7 +137,6 @@ async def get_session(request: Request, session_id: str) -> Response:
     "not_found",
     "turn_in_progress",
     body=native.SessionPatch,
-    body_examples=examples.SESSION_PATCHES,
 )
 async def patch_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)

@@ -95,7 +95,6 @@ async def _named(engine: Engine, principal: Principal, session_id: str, turn_id:
     "message_not_found",
     parameters=(*SENDING, "If-Match", "Last-Event-ID", "after", "Prefer"),
     body=native.TurnBody,
-    body_examples=examples.TURN_BODIES,
 )
 async def create_turn(request: Request, session_id: str) -> Response:
     edge = edge_of(request)
