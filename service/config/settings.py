@@ -11,19 +11,28 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.config.hosts import check_hosts, check_origins, is_loopback
 from service.config.identity import check_jwt
 from service.config.redis_url import check_redis_url, with_password
 from service.config.validators import (
-    SHORTEST_SECRET,
     check_algorithms,
     check_http_url,
     check_lifetimes,
     check_limit,
+    check_modes,
     check_networks,
+    check_secret,
     check_waits,
     split_commas,
 )
@@ -37,6 +46,13 @@ DEV_ORIGINS: Final = (
 )
 #: ten years, in seconds: far from what Redis and timers can count to
 _LONGEST: Final = 315_360_000
+# Of these "" says something else than nothing.
+_MAY_BE_EMPTY: Final = ("limit_sends", "limit_reads", "cors_origins")
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
+HttpUrl = Annotated[str, AfterValidator(check_http_url)]
+Limit = Annotated[str, AfterValidator(check_limit)]
+Money = Annotated[int, BeforeValidator(nanos)]
 
 
 class SettingsError(Exception):
@@ -61,9 +77,9 @@ class Settings(BaseSettings):
     max_requests: int = Field(0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] | None = None
-    hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(None, validate_default=True)
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    hosts: Annotated[Words, AfterValidator(check_hosts)] = ()
+    cors_origins: Annotated[Words, AfterValidator(check_origins)] = Field(None, validate_default=True)
+    trusted_proxies: Annotated[Words, AfterValidator(check_networks)] = ()
     docs: bool = True
     metrics_port: int | None = Field(None, ge=1, le=65535)
     metrics_token: SecretStr | None = None
@@ -96,9 +112,9 @@ class Settings(BaseSettings):
     groq_api_keys: SecretStr | None = Field(None, validation_alias="GROQ_API_KEYS")
     groq_api_keys_file: Path | None = Field(None, validation_alias="GROQ_API_KEYS_FILE")
     provider_key_weights: str | None = None
-    groq_base_url: str | None = Field(None, validation_alias="GROQ_BASE_URL")
+    groq_base_url: HttpUrl | None = Field(None, validation_alias="GROQ_BASE_URL")
     upstream_kind: Literal["groq", "demo"] = "groq"  # set by `run`, for /health
-    demo_url: str | None = None
+    demo_url: HttpUrl | None = None
     first_token_timeout_seconds: float = Field(30, gt=0, le=_LONGEST)
     idle_timeout_seconds: float = Field(15, gt=0, le=_LONGEST)
     turn_timeout_seconds: float = Field(600, gt=0, le=_LONGEST)
@@ -121,19 +137,19 @@ class Settings(BaseSettings):
     max_running_turns: int = Field(2_000, ge=1)
 
     # Identity, limits, budgets
-    auth: Annotated[tuple[str, ...], NoDecode] | None = None
-    secret: SecretStr | None = None
+    auth: Annotated[Words, AfterValidator(check_modes)] | None = None
+    secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
     jwt_key: SecretStr | None = None
-    jwt_jwks_url: str | None = None
-    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] | None = None
-    jwt_issuer: Annotated[tuple[str, ...], NoDecode] = ()
-    jwt_audience: Annotated[tuple[str, ...], NoDecode] = ()
-    jwt_scope_claim: Annotated[tuple[str, ...], NoDecode] = ("scope", "scp", "permissions")
+    jwt_jwks_url: HttpUrl | None = None
+    jwt_algorithms: Annotated[Words, AfterValidator(check_algorithms)] | None = None
+    jwt_issuer: Words = ()
+    jwt_audience: Words = ()
+    jwt_scope_claim: Words = ("scope", "scp", "permissions")
     jwt_required_scope: str | None = None
     jwt_admin_scope: str | None = None
     jwt_leeway_seconds: float = Field(30, ge=0, le=600)
-    limit_sends: str | None = None
-    limit_reads: str | None = None
+    limit_sends: Limit | None = None
+    limit_reads: Limit | None = None
     limit_window: Literal["fixed", "moving"] = "moving"
     max_running_turns_per_principal: int | None = Field(None, ge=0)
     max_open_streams_per_principal: int | None = Field(None, ge=0)
@@ -142,100 +158,37 @@ class Settings(BaseSettings):
     budget_tokens_per_minute: int | None = Field(None, ge=0)
     budget_tokens_per_day: int | None = Field(None, ge=0)
     budget_tokens_per_month: int | None = Field(None, ge=0)
-    budget_money_per_day: int | None = None  # nanos
-    budget_money_per_month: int | None = None
+    budget_money_per_day: Money | None = None
+    budget_money_per_month: Money | None = None
 
     # Telling a receiver of the end of each turn
-    webhook_url: str | None = None
+    webhook_url: HttpUrl | None = None
     webhook_secret: SecretStr | None = None
     webhook_text: bool = False
     webhook_allow_private: bool = False
 
     # Tracing (the extra `tracing`)
-    otlp_endpoint: str | None = None
+    otlp_endpoint: HttpUrl | None = None
 
-    @field_validator(
-        "hosts",
-        "trusted_proxies",
-        "auth",
-        "jwt_algorithms",
-        "jwt_issuer",
-        "jwt_audience",
-        "jwt_scope_claim",
-        mode="before",
-    )
+    @field_validator("*", mode="before")
     @classmethod
-    def _split(cls, value: Any) -> Any:
-        return split_commas(value)
-
-    @field_validator(
-        "log_format",
-        "drain_delay_seconds",
-        "redis_url",
-        "redis_password",
-        "model",
-        "title_model",
-        "models_file",
-        "groq_api_key",
-        "groq_api_keys",
-        "groq_api_keys_file",
-        "provider_key_weights",
-        "groq_base_url",
-        "demo_url",
-        "metrics_port",
-        "metrics_token",
-        "secret",
-        "jwt_key",
-        "jwt_jwks_url",
-        "jwt_required_scope",
-        "jwt_admin_scope",
-        "max_running_turns_per_principal",
-        "max_open_streams_per_principal",
-        "max_sessions_per_principal",
-        "max_stored_bytes_per_principal",
-        "budget_tokens_per_minute",
-        "budget_tokens_per_day",
-        "budget_tokens_per_month",
-        "otlp_endpoint",
-        "webhook_url",
-        "webhook_secret",
-        mode="before",
-    )
-    @classmethod
-    def _empty_is_unset(cls, value: Any) -> Any:
-        return None if isinstance(value, str) and not value.strip() else value
-
-    @field_validator("budget_money_per_day", "budget_money_per_month", mode="before")
-    @classmethod
-    def _money(cls, value: Any) -> Any:
-        return None if value is None or value == "" else nanos(value)
+    def _empty_is_unset(cls, value: Any, info: ValidationInfo) -> Any:
+        unset = (
+            cls.model_fields[str(info.field_name)].default is None and info.field_name not in _MAY_BE_EMPTY
+        )
+        return None if unset and isinstance(value, str) and not value.strip() else value
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return check_networks(value)
-
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _origins_unless_set(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None:  # what development servers of pages use: on a developer's machine only
             return () if info.data.get("env") == "production" else DEV_ORIGINS
-        return split_commas(value)
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return check_origins(value)
-
-    @field_validator("hosts")
-    @classmethod
-    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return check_hosts(value)
+        return value
 
     @field_validator("redis_url")
     @classmethod
@@ -244,38 +197,6 @@ class Settings(BaseSettings):
             check_redis_url(value.get_secret_value())
         password = info.data.get("redis_password")
         return with_password(value, password) if value and password else value
-
-    @field_validator("groq_base_url", "demo_url", "jwt_jwks_url", "otlp_endpoint", "webhook_url")
-    @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        if value:
-            check_http_url(value)
-        return value
-
-    @field_validator("limit_sends", "limit_reads")
-    @classmethod
-    def _limit(cls, value: str | None) -> str | None:
-        return value if value is None else check_limit(value)
-
-    @field_validator("secret")
-    @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and len(value.get_secret_value()) < SHORTEST_SECRET:
-            raise ValueError(f"a secret has at least {SHORTEST_SECRET} characters (openssl rand -hex 32)")
-        return value
-
-    @field_validator("jwt_algorithms")
-    @classmethod
-    def _algorithms(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return check_algorithms(value)
-
-    @field_validator("auth")
-    @classmethod
-    def _modes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for mode in value or ():
-            if mode not in ("none", "keys", "jwt"):
-                raise ValueError(f"{mode!r} is not one of none, keys, jwt")
-        return value or None
 
     @model_validator(mode="after")
     def _together(self) -> Settings:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 #: from the last second of a turn to its seal and the readers of its end, with a store that is held for 15 s
 TURN_MARGIN_SECONDS: Final = 60
 _NO_PLACE: Final = (
@@ -47,11 +49,24 @@ def check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def check_algorithms(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    for name in names or ():
+def check_algorithms(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    for name in names:
         if name not in (*JWT_SYMMETRIC, *JWT_ASYMMETRIC):
             raise ValueError(f"{name!r} is not one of {', '.join((*JWT_SYMMETRIC, *JWT_ASYMMETRIC))}")
     return names or None
+
+
+def check_modes(modes: tuple[str, ...]) -> tuple[str, ...] | None:
+    for mode in modes:
+        if mode not in ("none", "keys", "jwt"):
+            raise ValueError(f"{mode!r} is not one of none, keys, jwt")
+    return modes or None
+
+
+def check_secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < SHORTEST_SECRET:
+        raise ValueError(f"a secret has at least {SHORTEST_SECRET} characters (openssl rand -hex 32)")
+    return value
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -85,7 +100,7 @@ def _forbidden(path: Path, error: OSError) -> str:
     )
 
 
-def check_http_url(url: str) -> None:
+def check_http_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         sound = bool(parts.hostname) and parts.port != 0
@@ -95,6 +110,7 @@ def check_http_url(url: str) -> None:
         raise ValueError("the URL has to start with http:// or https://")
     if not sound:
         raise ValueError(_NO_PLACE)
+    return url
 
 
 def check_lifetimes(*, turn: float, idempotency: int, log: int, session: int, ephemeral: int) -> None:
