@@ -197,7 +197,7 @@ KEY: Final = {
 KEYS: Final = {"data": [KEY]}
 NEW_KEY: Final = {"key": "chat_k7f3q9_...", **KEY}
 ROTATED_KEY: Final = {"key": "chat_k7f3q9_...", "id": "k7f3q9"}
-USAGE: Final = {
+USAGE: Final[dict[str, Any]] = {
     "object": "list",
     "data": [{"date": "2026-11-23", "model": _MODEL, **_TOKENS, "turns": 1, "cost": {"USD": "0.0000093"}}],
     "principal": "key.k7f3q9",
@@ -213,7 +213,7 @@ USAGE: Final = {
     },
 }
 PRINCIPALS: Final = {"object": "list", "data": [{"principal": "key.k7f3q9", "last_used": "2026-11-23"}]}
-LIVE_TURNS: Final = {
+LIVE_TURNS: Final[dict[str, Any]] = {
     "object": "list",
     "data": [
         {

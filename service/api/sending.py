@@ -19,9 +19,8 @@ from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.limits import RequestCharge
 from service.api.visit import visit_of
-from service.engine.sends import Attached, OwnLimits, Send
+from service.engine.sends import Attached, Send
 from service.errors import ServiceError, StoreUnavailable
-from service.store.credentials import Credential
 from service.store.turn_records import TurnRef
 
 
@@ -81,7 +80,7 @@ class Sending:
             send.on_busy = header
         visit = visit_of(request)
         send.traceparent, send.request_id = visit.traceparent, visit.request_id
-        send.own = own_bounds(self.principal)
+        send.own = self.principal
         send.large = not 0 <= bodies.length(request) <= bodies.SMALL_BYTES
         await send.breathe()
         attached = await edge.engine.beginning.known(send)
@@ -132,17 +131,6 @@ class Sending:
             limits = self._edge.limits
             self._send = limits.charging(self._request, self.principal, "sends", once=ids.new_turn_id())
         await self._send.charge_now()
-
-
-def own_bounds(caller: Principal | Credential) -> OwnLimits:
-    return OwnLimits(
-        running=caller.max_running_turns,
-        minute=caller.budget_tokens_per_minute,
-        day=caller.budget_tokens_per_day,
-        month=caller.budget_tokens_per_month,
-        day_money=caller.budget_money_per_day,
-        month_money=caller.budget_money_per_month,
-    )
 
 
 def turn_path(attached: Attached) -> str:

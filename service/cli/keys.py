@@ -20,7 +20,7 @@ from service.config.settings import Settings
 from service.config.validators import check_limit
 from service.errors import StoreUnavailable
 from service.money import decimal, nanos
-from service.store.credentials import SCOPES, Credential, Credentials, new_key
+from service.store.credentials import LIMITS, SCOPES, Credential, Credentials, new_key
 from service.store.store import Store
 from service.telemetry.logs import get_logger
 
@@ -73,14 +73,26 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--limit-reads", type=_limit, metavar="LIMIT", help="instead of CHAT_LIMIT_READS")
     for period in ("minute", "day", "month"):
         create.add_argument(
-            f"--budget-{period}", type=_number, metavar="TOKENS", help=f"tokens per {period}, 0 for no bound"
+            f"--budget-{period}",
+            dest=f"budget_tokens_per_{period}",
+            type=_number,
+            metavar="TOKENS",
+            help=f"tokens per {period}, 0 for no bound",
         )
     for period in ("day", "month"):
         create.add_argument(
-            f"--money-{period}", type=_money, metavar="AMOUNT", help=f"money per {period}, 0 for no bound"
+            f"--money-{period}",
+            dest=f"budget_money_per_{period}",
+            type=_money,
+            metavar="AMOUNT",
+            help=f"money per {period}, 0 for no bound",
         )
     create.add_argument(
-        "--max-turns", type=_number, metavar="N", help="answers at the same time, 0: no bound"
+        "--max-turns",
+        dest="max_running_turns",
+        type=_number,
+        metavar="N",
+        help="answers at the same time, 0: no bound",
     )
 
     commands.add_parser("list", help="show all keys, without their secrets").set_defaults(run=_list)
@@ -147,14 +159,7 @@ async def _create(store: Credentials, wishes: argparse.Namespace) -> int:
         owner=wishes.owner,
         scopes=wishes.scopes,
         expires=int(time.time()) + wishes.expires if wishes.expires else None,
-        limit_sends=wishes.limit_sends,
-        limit_reads=wishes.limit_reads,
-        budget_tokens_per_minute=wishes.budget_minute,
-        budget_tokens_per_day=wishes.budget_day,
-        budget_tokens_per_month=wishes.budget_month,
-        budget_money_per_day=wishes.money_day,
-        budget_money_per_month=wishes.money_month,
-        max_running_turns=wishes.max_turns,
+        **{name: getattr(wishes, name) for name in LIMITS},
     )
     await store.create(credential)
     audit.info(

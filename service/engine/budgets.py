@@ -18,10 +18,11 @@ from service.config.settings import Settings
 from service.engine import billing
 from service.engine.charging import Charging, charged
 from service.engine.context import Contexts
-from service.engine.sends import OwnLimits, Send
+from service.engine.sends import Send
 from service.engine.storage import Storage
 from service.errors import ServiceError
 from service.money import Amount, decimal
+from service.store.credentials import OwnLimits
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.ledger_records import Standing
 from service.store.send_admission import AdmitResult, SendAdmission, SessionSnapshot
@@ -82,12 +83,12 @@ class Budgets:
         """What holds for a caller: its own bounds, else the settings'."""
         settings = self._settings
         return Bounds(
-            running=_first(own.running, settings.running_turns_per_principal),
-            month=_first(own.month, settings.budget_tokens_per_month),
-            day=_first(own.day, settings.budget_tokens_per_day),
-            minute=_first(own.minute, settings.budget_tokens_per_minute),
-            month_money=_first(own.month_money, settings.budget_money_per_month),
-            day_money=_first(own.day_money, settings.budget_money_per_day),
+            running=_first(own.max_running_turns, settings.running_turns_per_principal),
+            month=_first(own.budget_tokens_per_month, settings.budget_tokens_per_month),
+            day=_first(own.budget_tokens_per_day, settings.budget_tokens_per_day),
+            minute=_first(own.budget_tokens_per_minute, settings.budget_tokens_per_minute),
+            month_money=_first(own.budget_money_per_month, settings.budget_money_per_month),
+            day_money=_first(own.budget_money_per_day, settings.budget_money_per_day),
             currency=self.currency,
         )
 

@@ -18,20 +18,9 @@ from service import events, ids
 from service.engine.charging import Charging
 from service.images import Image
 from service.parts import Part
+from service.store.credentials import OwnLimits
 from service.store.messages import Message
 from service.store.turn_records import Begin, Shows, TurnRef
-
-
-@dataclass(frozen=True, slots=True)
-class OwnLimits:
-    """A caller's own bounds, in place of the settings'. None is the setting's, 0 is none."""
-
-    running: int | None = None
-    minute: int | None = None
-    day: int | None = None
-    month: int | None = None
-    day_money: int | None = None  # nanos
-    month_money: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +87,7 @@ class Send:
     must_exist: bool = False
     traceparent: str = ""
     request_id: str = ""
-    own: OwnLimits = OwnLimits()
+    own: OwnLimits = field(default_factory=OwnLimits)
     charging: Charging | None = None
     large: bool = False
     instructions: str | None = None

@@ -13,7 +13,7 @@ import re
 import secrets
 import string
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from service import ids
@@ -32,6 +32,26 @@ _KEY: Final = re.compile(rf"chat_([0-9a-z]{{{_ID_LENGTH}}})_[A-Za-z0-9]{{{_SECRE
 _KEPT_SECONDS: Final = 30 * 86_400  # for the list, and for questions about old log lines
 _FORMAT: Final = 1
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLimits:
+    """A caller's own bounds, in place of the settings'. None is the setting's, "" and 0 are none."""
+
+    limit_sends: str | None = None
+    limit_reads: str | None = None
+    budget_tokens_per_minute: int | None = None
+    budget_tokens_per_day: int | None = None
+    budget_tokens_per_month: int | None = None
+    budget_money_per_day: int | None = None  # nanos of the catalogue's currency
+    budget_money_per_month: int | None = None
+    max_running_turns: int | None = None
+
+    def limits(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in LIMITS}
+
+
+LIMITS: Final = tuple(field.name for field in fields(OwnLimits))
+_TEXTS: Final = ("name", "owner", "limit_sends", "limit_reads", "digest", "previous")
 _NUMBERS: Final = (
     "created",
     "expires",
@@ -39,19 +59,13 @@ _NUMBERS: Final = (
     "rotated",
     "last_used",
     "previous_until",
-    "budget_tokens_per_minute",
-    "budget_tokens_per_day",
-    "budget_tokens_per_month",
-    "budget_money_per_day",
-    "budget_money_per_month",
-    "max_running_turns",
+    *(name for name in LIMITS if name not in _TEXTS),
 )
-_TEXTS: Final = ("name", "owner", "limit_sends", "limit_reads", "digest", "previous")
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
-    """What is known of one key; times in s, None is unset, 0 in a bound is no bound."""
+class Credential(OwnLimits):
+    """What is known of one key; times in s, None is unset."""
 
     id: str
     name: str
@@ -65,14 +79,6 @@ class Credential:
     last_used: int | None = None
     previous: str | None = None
     previous_until: int | None = None
-    limit_sends: str | None = None
-    limit_reads: str | None = None
-    budget_tokens_per_minute: int | None = None
-    budget_tokens_per_day: int | None = None
-    budget_tokens_per_month: int | None = None
-    budget_money_per_day: int | None = None  # nanos of the catalogue's currency
-    budget_money_per_month: int | None = None
-    max_running_turns: int | None = None
 
     @property
     def principal(self) -> str:

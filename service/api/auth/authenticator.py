@@ -19,7 +19,7 @@ from service.api.auth.key_cache import Keyring
 from service.api.auth.tickets import TICKET_SECONDS, Permission, Tickets
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreUnavailable
-from service.store.credentials import SCOPES, Credential
+from service.store.credentials import SCOPES, Credential, OwnLimits
 from service.store.store import Store
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
@@ -28,11 +28,8 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
-    """`id` is what sessions, limits and budgets belong to; the rest is this credential's.
-
-    Of the limits and budgets None is the setting's, "" and 0 are none.
-    """
+class Principal(OwnLimits):
+    """`id` is what sessions, limits and budgets belong to, the rest is this credential's."""
 
     id: str
     scopes: frozenset[str] = frozenset()
@@ -40,14 +37,6 @@ class Principal:
     key_id: str = ""
     expires: float | None = None
     anonymous: bool = False
-    limit_sends: str | None = None
-    limit_reads: str | None = None
-    budget_tokens_per_minute: int | None = None
-    budget_tokens_per_day: int | None = None
-    budget_tokens_per_month: int | None = None
-    budget_money_per_day: int | None = None  # nanos
-    budget_money_per_month: int | None = None
-    max_running_turns: int | None = None
 
 
 ANONYMOUS: Final = Principal(
@@ -193,14 +182,7 @@ def _of_credential(found: Credential) -> Principal:
         name=found.name,
         key_id=found.id,
         expires=found.expires,
-        limit_sends=found.limit_sends,
-        limit_reads=found.limit_reads,
-        budget_tokens_per_minute=found.budget_tokens_per_minute,
-        budget_tokens_per_day=found.budget_tokens_per_day,
-        budget_tokens_per_month=found.budget_tokens_per_month,
-        budget_money_per_day=found.budget_money_per_day,
-        budget_money_per_month=found.budget_money_per_month,
-        max_running_turns=found.max_running_turns,
+        **found.limits(),
     )
 
 

@@ -82,14 +82,9 @@ def key_resource(credential: Credential) -> dict[str, Any]:
         "revoked": credential.revoked,
         "rotated": credential.rotated,
         "last_used": credential.last_used,
-        "limit_sends": credential.limit_sends,
-        "limit_reads": credential.limit_reads,
-        "budget_tokens_per_minute": credential.budget_tokens_per_minute,
-        "budget_tokens_per_day": credential.budget_tokens_per_day,
-        "budget_tokens_per_month": credential.budget_tokens_per_month,
+        **credential.limits(),
         "budget_money_per_day": _amount(credential.budget_money_per_day),
         "budget_money_per_month": _amount(credential.budget_money_per_month),
-        "max_running_turns": credential.max_running_turns,
     }
 
 

@@ -17,9 +17,8 @@ from service.api.answers import Json
 from service.api.auth.authenticator import forbidden
 from service.api.edge import Edge, admitted
 from service.api.operation import plain, says
-from service.api.sending import own_bounds
-from service.engine.sends import OwnLimits
 from service.money import decimal
+from service.store.credentials import OwnLimits
 from service.store.ledger import MONEY_PERIODS, PERIODS, USAGE_DAYS, Bounds
 from service.store.ledger_records import Usage
 
@@ -56,8 +55,8 @@ async def _reach(edge: Edge, who: str) -> dict[str, int | None]:
     """What a principal may use: of the limits of its active keys the highest, else the settings'."""
     now, budgets = time.time(), edge.engine.budgets
     keys = await edge.credentials.all()
-    own = [own_bounds(key) for key in keys if key.principal == who and key.state(now) == "active"]
-    found = [_limits(budgets.bounds(bounds)) for bounds in own or [OwnLimits()]]
+    own: list[OwnLimits] = [key for key in keys if key.principal == who and key.state(now) == "active"]
+    found = [_limits(budgets.bounds(one)) for one in own or [OwnLimits()]]
     return {period: _highest([limits[period] for limits in found]) for period in _LIMITS}
 
 
@@ -73,7 +72,7 @@ async def get_usage(request: Request) -> Response:
     days = bodies.limit(request, _DAYS, USAGE_DAYS, "days")
     who = request.query_params.get("principal") or principal.id
     if who == principal.id:
-        limits = _limits(edge.engine.budgets.bounds(own_bounds(principal)))
+        limits = _limits(edge.engine.budgets.bounds(principal))
     elif "admin" in principal.scopes:
         limits = await _reach(edge, who)
     else:
