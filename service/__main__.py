@@ -16,7 +16,7 @@ from typing import Final
 
 from service.cli.check import check
 from service.cli.listening import INTERRUPTED, Refused
-from service.cli.local import LocalError, surroundings
+from service.cli.local import surroundings
 from service.cli.run import run
 from service.cli.serve import serve
 from service.config.environment import METRICS_DIR, unset_environment
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         for line in re.split(r"(?<=\.) (?=(?:CHAT|GROQ)_[A-Z_]+: )", str(error)):
             print(f"chat: {line}", file=sys.stderr)
         return 2
-    except (Refused, LocalError) as refusal:
+    except Refused as refusal:
         print(f"chat: {refusal}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -114,26 +114,14 @@ class UpstreamError(ServiceError):
         message: str,
         *,
         kind: str,
-        retry_after: float | None = None,
-        retryable: bool | None = None,
         fail_over: bool = False,
         circuit: str | None = None,
-        status: int | None = None,
         window: str = "",
         limit: int | None = None,
         requested: int | None = None,
-        param: str | None = None,
-        provider: dict[str, Any] | None = None,
+        **more: Any,
     ) -> None:
-        super().__init__(
-            code,
-            message,
-            retry_after=retry_after,
-            retryable=retryable,
-            status=status,
-            param=param,
-            provider=provider,
-        )
+        super().__init__(code, message, **more)
         self.kind = kind
         self.fail_over = fail_over
         self.circuit = circuit

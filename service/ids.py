@@ -101,3 +101,9 @@ def principal_id(kind: str, name: str) -> str:
 def is_principal_id(value: str) -> bool:
     """Could `principal_id` have made it? Other texts could be patterns of keys."""
     return bool(_PRINCIPAL.match(value))
+
+
+def check_principal_id(value: str) -> str:
+    if not is_principal_id(value):
+        raise ServiceError("invalid_request", "principal is one that GET /v1/usage/principals lists.")
+    return value

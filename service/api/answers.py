@@ -22,45 +22,39 @@ class Json(Response):
         return orjson.dumps(content)
 
 
-async def paged(
-    read: Callable[[int | None], Awaitable[Page[T]]],
-    shape: Callable[[T], Any],
-    before: bytes,
-    after: bytes,
-    headers: dict[str, str] | None = None,
-) -> Response:
-    """A list of any length between two pieces of JSON; a worker holds a page of it at a time.
+async def streamed(pieces: AsyncIterator[bytes], headers: dict[str, str] | None = None) -> Response:
+    """JSON of any length. Raises what its first piece raises.
 
-    `read` gives the page at a cursor and the next cursor. Raises what it raises for the first page; of a
-    later one the connection breaks, for a list that ends too soon must not look whole.
+    Where a later one fails the connection breaks, for a document that ends too soon must not look whole.
     """
-    first = await read(None)
-    pieces = _pieces(rows(read, shape, first), before, after)
-    return StreamingResponse(pieces, media_type="application/json", headers=headers)
+    first = await anext(pieces)
+    return StreamingResponse(_unbroken(first, pieces), media_type="application/json", headers=headers)
 
 
-async def _pieces(listed: AsyncIterator[bytes], before: bytes, after: bytes) -> AsyncIterator[bytes]:
-    yield before
+async def _unbroken(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
     try:
-        async for piece in listed:
+        async for piece in pieces:
             yield piece
     except ServiceError as error:
         raise BrokenAnswer(error.code) from None
-    yield after
 
 
-async def rows(
-    read: Callable[[int | None], Awaitable[Page[T]]],
-    shape: Callable[[T], Any],
-    first: Page[T] | None = None,
+async def listed(
+    read: Callable[[int | None], Awaitable[Page[T]]], shape: Callable[[T], Any], before: bytes, after: bytes
 ) -> AsyncIterator[bytes]:
-    """What stands between the brackets of a list; `first` is its first page, where that was read."""
+    """A list between two pieces of JSON; a worker holds a page of it at a time.
+
+    `read` gives the page at a cursor and the next cursor; the first is read before anything is said.
+    """
+    items, following = await read(None)
+    yield before
     comma = b""
-    items, following = await read(None) if first is None else first
     while True:
         if items:
             yield comma + orjson.dumps([shape(item) for item in items])[1:-1]
             comma = b","
         if following is None:
-            return
+            break
         items, following = await read(following)
+    yield after

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from fastapi import Request
@@ -13,7 +13,7 @@ from fastapi import Request
 from service import ids
 from service.api.edge import BODY_SECONDS, edge_of
 from service.api.visit import visit_of
-from service.dialects.base import nests_deeper
+from service.dialects.base import M, nests_deeper, validate
 from service.engine.sends import OnBusy
 from service.errors import ServiceError
 
@@ -158,6 +158,12 @@ def _check_depth(document: Any) -> None:
         raise ServiceError("invalid_request", f"The body is nested deeper than {_MAX_DEPTH} levels.")
 
 
+async def read(request: Request, model: type[M], *, required: bool = True) -> M:
+    """The body as its model. Raises what read_json raises, and invalid_request."""
+    document = await read_json(request)
+    return validate(model, {} if document is None and not required else document)
+
+
 def idempotency_key(request: Request) -> str | None:
     """The `Idempotency-Key` header. Raises invalid_request."""
     return _key(request.headers.get("idempotency-key"))
@@ -216,6 +222,14 @@ def flag(request: Request, name: str) -> bool:
     if value not in (None, "0", "1"):
         raise ServiceError("invalid_request", f"{name} is 0 or 1.", param=name)
     return value == "1"
+
+
+def newest_first(request: Request, default: Literal["asc", "desc"]) -> bool:
+    """`?order=`. Raises invalid_request."""
+    order = request.query_params.get("order") or default
+    if order not in ("asc", "desc"):
+        raise ServiceError("invalid_request", "order is asc or desc.", param="order")
+    return order == "desc"
 
 
 def place(value: str | None) -> int | None:

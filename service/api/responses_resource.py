@@ -187,14 +187,6 @@ def page_size(request: Request) -> int:
     return bodies.limit(request, _PAGE, _TOP)
 
 
-def newest_first(request: Request) -> bool:
-    """Raises invalid_request."""
-    order = request.query_params.get("order") or "desc"
-    if order not in ("asc", "desc"):
-        raise ServiceError("invalid_request", "order is asc or desc.", param="order")
-    return order == "desc"
-
-
 def listed(
     items: list[dict[str, Any]], *, after: str | None, limit: int, more: bool = False
 ) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 
 import orjson
 
 from service import ids
 from service.cli.keys import operator
+from service.cli.listening import Refused
 from service.config.settings import Settings
 from service.engine.engine import Engine
 from service.engine.erasing import Erased, erase, receipt
@@ -28,13 +28,13 @@ audit = get_logger("service.audit")
 
 def main(principal: str, settings: Settings) -> int:
     if not ids.is_principal_id(principal):
-        return _complain(f"{principal!r} is no principal; GET /v1/usage/principals lists those with usage")
+        raise Refused(f"{principal!r} is no principal; GET /v1/usage/principals lists those with usage")
     if settings.redis_url is None:
-        return _complain("there is no store: set CHAT_REDIS_URL (this machine has no Redis of its own)")
+        raise Refused("there is no store: set CHAT_REDIS_URL (this machine has no Redis of its own)")
     try:
         erased = asyncio.run(_erase(settings, principal))
     except StoreUnavailable:
-        return _complain("the store does not answer; what was removed until then is gone, call again")
+        raise Refused("the store does not answer; what was removed until then is gone, call again") from None
     audit.info(
         "audit.person_erased",
         subject=principal,
@@ -45,7 +45,7 @@ def main(principal: str, settings: Settings) -> int:
     )
     print(orjson.dumps(receipt(principal, erased), option=orjson.OPT_INDENT_2).decode())
     if not erased.complete:
-        return _complain("a session goes on answering; call again")
+        raise Refused("a session goes on answering; call again")
     return 0
 
 
@@ -60,8 +60,3 @@ async def _erase(settings: Settings, principal: str) -> Erased:
     finally:
         await engine.close()
         await store.close()
-
-
-def _complain(sentence: str) -> int:
-    print(f"chat: {sentence}", file=sys.stderr)
-    return 1

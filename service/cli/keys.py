@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from service import ids
+from service.cli.listening import Refused
 from service.config.settings import Settings
 from service.config.validators import check_limit
 from service.errors import StoreUnavailable
@@ -34,7 +35,7 @@ Command = Callable[[Credentials, argparse.Namespace], Awaitable[int]]
 def main(argv: list[str], settings: Settings) -> int:
     wishes = _parser().parse_args(argv)
     if settings.redis_url is None:
-        return _complain("keys need a store: set CHAT_REDIS_URL (this machine has no Redis of its own)")
+        raise Refused("keys need a store: set CHAT_REDIS_URL (this machine has no Redis of its own)")
     command: Command = wishes.run
     return asyncio.run(_in_store(settings, command, wishes))
 
@@ -44,14 +45,9 @@ async def _in_store(settings: Settings, command: Command, wishes: argparse.Names
     try:
         return await command(store.credentials, wishes)
     except StoreUnavailable:
-        return _complain("the store cannot be reached: is it running, and is CHAT_REDIS_URL right?")
+        raise Refused("the store cannot be reached: is it running, and is CHAT_REDIS_URL right?") from None
     finally:
         await store.close()
-
-
-def _complain(sentence: str) -> int:
-    print(f"chat: {sentence}", file=sys.stderr)
-    return 1
 
 
 # -- what can be asked
@@ -178,7 +174,7 @@ async def _create(store: Credentials, wishes: argparse.Namespace) -> int:
 async def _rotate(store: Credentials, wishes: argparse.Namespace) -> int:
     text = await store.rotate(wishes.id, wishes.grace)
     if text is None:
-        return _complain(f"there is no key {wishes.id!r} that works")
+        raise Refused(f"there is no key {wishes.id!r} that works")
     audit.info("audit.key_rotated", key=wishes.id, grace_seconds=wishes.grace, by=operator())
     print(text)
     print("Keep it: it is not shown again.", file=sys.stderr)
@@ -187,7 +183,7 @@ async def _rotate(store: Credentials, wishes: argparse.Namespace) -> int:
 
 async def _revoke(store: Credentials, wishes: argparse.Namespace) -> int:
     if not await store.revoke(wishes.id):
-        return _complain(f"there is no key {wishes.id!r}")
+        raise Refused(f"there is no key {wishes.id!r}")
     audit.info("audit.key_revoked", key=wishes.id, by=operator())
     print(f"The key {wishes.id} is revoked; replicas follow within seconds.", file=sys.stderr)
     return 0

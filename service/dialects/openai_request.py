@@ -20,7 +20,10 @@ from service.dialects.base import (
     SessionId,
     StopText,
     Temperature,
+    invalid,
     kept_prompt,
+    refuse_unsupported,
+    unsupported,
     validate,
 )
 from service.dialects.openai import CompletionEncoder, StreamEncoder
@@ -110,9 +113,7 @@ def parse(
 
     Raises invalid_request, unsupported_parameter, query_empty.
     """
-    for name, harmless in _UNSUPPORTED.items():
-        if isinstance(body, dict) and body.get(name) not in harmless:
-            raise _unsupported(name, f"{name} is not supported.")
+    refuse_unsupported(body, _UNSUPPORTED)
     call = validate(CompletionBody, body)
     if session_header:
         ids.check_session_id(session_header)
@@ -159,10 +160,6 @@ def _asked(messages: list[dict[str, Any]]) -> int:
     raise ServiceError("query_empty", "messages has no message of the user.", param="messages")
 
 
-def _unsupported(param: str, sentence: str) -> ServiceError:
-    return ServiceError("unsupported_parameter", sentence, param=param)
-
-
 def _message(message: ChatMessage, index: int) -> dict[str, Any]:
     """Only what Groq's closed schemas take: role, content, tool_calls, tool_call_id."""
     assistant = message.role == "assistant"
@@ -193,15 +190,15 @@ def _text(content: Any, where: str, *, assistant: bool = False) -> str:
     if content is None:
         return ""
     if not isinstance(content, list):
-        raise ServiceError("invalid_request", f"{where}: has to be a text or a list of parts.", param=where)
+        raise invalid(where, "has to be a text or a list of parts.")
     texts = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
         if assistant and kind in _THOUGHTS:
             continue
         if kind != "text" and not (assistant and kind == "refusal"):
-            raise _unsupported(where, f"{where}: only parts of type text are supported.")
+            raise unsupported(where, f"{where}: only parts of type text are supported.")
         if not isinstance(part.get(kind), str):
-            raise ServiceError("invalid_request", f"{where}: a part's text has to be a string.", param=where)
+            raise invalid(where, "a part's text has to be a string.")
         texts.append(part[kind])
     return "".join(texts)

@@ -10,7 +10,7 @@ import re
 from typing import Any, Final
 
 from service import ids, parts
-from service.dialects.base import query
+from service.dialects.base import invalid, query, unsupported
 from service.engine.sends import Send
 from service.errors import ServiceError
 from service.parts import REF, Part
@@ -30,9 +30,7 @@ def image(url: Any, where: str, media_type: str = "") -> Part:
             return parts.image(f"{REF}{ours[1]}", media_type)
         if url.startswith("https://") and len(url) <= _LONGEST_URL and not _spaced(url):
             return parts.image(url, media_type)
-    raise ServiceError(
-        "invalid_request", f"{where}: has to be a data URL of an image, or an https URL.", param=where
-    )
+    raise invalid(where, "has to be a data URL of an image, or an https URL.")
 
 
 def _spaced(url: str) -> bool:
@@ -55,9 +53,7 @@ def said(content: list[Any], where: str) -> list[Part]:
         elif kind == "image":
             found.append(image(f"{REF}{part['ref']}" if "ref" in part else part.get("url"), place))
         else:
-            raise ServiceError(
-                "unsupported_parameter", f"{place}: only parts of text and images are supported.", param=place
-            )
+            raise unsupported(place, f"{place}: only parts of text and images are supported.")
     return found
 
 

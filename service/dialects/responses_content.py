@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from service.dialects import pictures
-from service.errors import ServiceError
+from service.dialects.base import invalid, unsupported
 from service.parts import TEXT, Part
 
 # The types of parts that are text, and the field that has it.
@@ -20,7 +20,7 @@ def text_of(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise _refusal("invalid_request", where, "has to be a text or a list of parts.")
+        raise invalid(where, "has to be a text or a list of parts.")
     return "".join([_text(part, f"{where}[{i}]") for i, part in enumerate(content)])
 
 
@@ -38,7 +38,8 @@ def pictured(content: Any, where: str) -> list[Part]:
         if not _is_image(part):
             found.append({"type": TEXT, "text": _text(part, place)})
         elif part.get("file_id") is not None:
-            raise _refusal("unsupported_parameter", f"{place}.file_id", "no files are kept; give image_url.")
+            name = f"{place}.file_id"
+            raise unsupported(name, f"{name}: no files are kept; give image_url.")
         else:
             found.append(pictures.image(part.get("image_url"), f"{place}.image_url"))
     return found
@@ -52,16 +53,9 @@ def _text(part: Any, where: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     name = _TEXTS.get(kind) if isinstance(kind, str) else None
     if name is None:
-        raise _refusal(
-            "unsupported_parameter",
-            f"{where}.type",
-            "has to be of text, or an image of the user's.",
-        )
+        where = f"{where}.type"
+        raise unsupported(where, f"{where}: has to be of text, or an image of the user's.")
     if not isinstance(part.get(name), str):
-        raise _refusal("invalid_request", f"{where}.{name}", "has to be a string.")
+        raise invalid(f"{where}.{name}", "has to be a string.")
     text: str = part[name]
     return text
-
-
-def _refusal(code: str, where: str, sentence: str) -> ServiceError:
-    return ServiceError(code, f"{where}: {sentence}", param=where)

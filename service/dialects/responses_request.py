@@ -24,8 +24,11 @@ from service.dialects.base import (
     Label,
     Temperature,
     at_most,
+    invalid,
     kept_prompt,
     query,
+    refuse_unsupported,
+    unsupported,
     validate,
 )
 from service.dialects.responses_content import pictured, text_of
@@ -152,9 +155,7 @@ class Call:
 
 def parse(body: Any, principal: str) -> Call:
     """Raises invalid_request, unsupported_parameter."""
-    for name, harmless in _UNSUPPORTED.items():
-        if isinstance(body, dict) and body.get(name) not in harmless:
-            raise _unsupported(name, f"{name} is not supported.")
+    refuse_unsupported(body, _UNSUPPORTED)
     call = validate(ResponseBody, body)
     conversation = (
         call.conversation.id if isinstance(call.conversation, ConversationName) else call.conversation
@@ -227,15 +228,7 @@ def _params(call: ResponseBody, echo: dict[str, Any]) -> dict[str, Any]:
 def check_include(wanted: Sequence[str]) -> None:
     """Raises unsupported_parameter."""
     if "message.output_text.logprobs" in wanted:
-        raise _unsupported("include", "include: message.output_text.logprobs is not supported.")
-
-
-def _unsupported(param: str, sentence: str) -> ServiceError:
-    return ServiceError("unsupported_parameter", sentence, param=param)
-
-
-def _invalid(param: str, sentence: str) -> ServiceError:
-    return ServiceError("invalid_request", f"{param}: {sentence}", param=param)
+        raise unsupported("include", "include: message.output_text.logprobs is not supported.")
 
 
 def _format(form: dict[str, Any]) -> dict[str, Any] | None:
@@ -246,7 +239,7 @@ def _format(form: dict[str, Any]) -> dict[str, Any] | None:
     if kind == "json_object":
         return {"type": kind}
     if kind != "json_schema":
-        raise _unsupported("text.format.type", "text.format is of type text, json_object or json_schema.")
+        raise unsupported("text.format.type", "text.format is of type text, json_object or json_schema.")
     schema = {
         name: form[name] for name in ("name", "description", "schema", "strict") if form.get(name) is not None
     }
@@ -256,9 +249,9 @@ def _format(form: dict[str, Any]) -> dict[str, Any] | None:
 def _tool(tool: dict[str, Any], place: int) -> dict[str, Any]:
     where = f"tools[{place}]"
     if tool.get("type") != "function":
-        raise _unsupported(f"{where}.type", "Only tools of type function are supported.")
+        raise unsupported(f"{where}.type", "Only tools of type function are supported.")
     if not isinstance(tool.get("name"), str):
-        raise _invalid(f"{where}.name", "has to be a string.")
+        raise invalid(f"{where}.name", "has to be a string.")
     names = ("name", "description", "parameters", "strict")
     return {
         "type": "function",
@@ -270,7 +263,7 @@ def _choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
     if choice is None or choice in ("none", "auto", "required"):
         return choice
     if not isinstance(choice, dict) or choice.get("type") != "function":
-        raise _unsupported("tool_choice", "tool_choice is none, auto, required or one function.")
+        raise unsupported("tool_choice", "tool_choice is none, auto, required or one function.")
     return {"type": "function", "function": {"name": choice.get("name")}}
 
 
@@ -286,7 +279,7 @@ def input_items(given: str | list[dict[str, Any]] | None, source: str = "input")
         if kind == "message":
             role = _ROLES.get(raw["role"]) if isinstance(raw.get("role"), str) else None
             if role is None:
-                raise _invalid(f"{where}.role", "is one of user, assistant, system, developer.")
+                raise invalid(f"{where}.role", "is one of user, assistant, system, developer.")
             content, item.role = raw.get("content"), role
             item.parts = pictured(content, f"{where}.content") if role == "user" else []
             item.text = pictures.text_of(item.parts) if item.parts else text_of(content, f"{where}.content")
@@ -302,7 +295,7 @@ def input_items(given: str | list[dict[str, Any]] | None, source: str = "input")
         elif kind in _DROPPED:
             continue
         else:
-            raise _unsupported(f"{where}.type", f"Input items of type {kind!r:.60} are not supported.")
+            raise unsupported(f"{where}.type", f"Input items of type {kind!r:.60} are not supported.")
         items.append(item)
     return items
 
@@ -310,7 +303,7 @@ def input_items(given: str | list[dict[str, Any]] | None, source: str = "input")
 def _string(raw: dict[str, Any], name: str, where: str) -> str:
     value = raw.get(name)
     if not isinstance(value, str):
-        raise _invalid(f"{where}.{name}", "has to be a string.")
+        raise invalid(f"{where}.{name}", "has to be a string.")
     return value
 
 
@@ -340,7 +333,7 @@ def go_on_with(call: Call, items: list[Item]) -> None:
     outputs = [item for item in items if item.kind == "output"]
     for item in items:
         if item.role == "assistant" or (item.role == "user" and outputs):
-            raise _unsupported(
+            raise unsupported(
                 f"{item.where}.role", "A conversation goes on with messages of the user, or with outputs."
             )
     said = [item for item in items if item.role == "user" and (item.parts or item.text.strip())]
@@ -373,11 +366,8 @@ def chat_of(items: list[Item], known: Collection[str] = ()) -> list[dict[str, An
             messages.append({"role": item.role, "content": content})
         elif item.kind == "output":
             if item.call["id"] not in calls:
-                raise ServiceError(
-                    "invalid_request",
-                    f"{item.where}: no function_call of this call_id comes before it.",
-                    param=f"{item.where}.call_id",
-                )
+                sentence = f"{item.where}: no function_call of this call_id comes before it."
+                raise ServiceError("invalid_request", sentence, param=f"{item.where}.call_id")
             messages.append({"role": "tool", "tool_call_id": item.call["id"], "content": item.text})
         else:
             calls.add(item.call["id"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +15,7 @@ import pytest
 import redis
 
 from service.cli import keys as keys_cli
+from service.cli.listening import Refused
 from service.config.settings import Settings
 from service.store.credentials import id_of
 from service.telemetry import logs
@@ -36,7 +38,11 @@ class Keys:
 
     def __call__(self, *arguments: str, code: int = 0, lines: TextIO | None = None) -> str:
         logs.configure(self._settings, stream=lines, cache=False)  # as __main__.py does
-        assert keys_cli.main(list(arguments), self._settings) == code
+        try:
+            assert keys_cli.main(list(arguments), self._settings) == code
+        except Refused as refusal:
+            assert code == 1
+            sys.stderr.write(f"chat: {refusal}\n")
         out, self.stderr = self._capsys.readouterr()
         return out
 

@@ -17,7 +17,7 @@ from fastapi.responses import PlainTextResponse
 
 from service import ids
 from service.api import bodies, examples, uploads
-from service.api.answers import paged
+from service.api.answers import listed, streamed
 from service.api.edge import admitted, edge_of, principal_of
 from service.api.operation import (
     HOLDS,
@@ -154,12 +154,13 @@ async def stop(request: Request, session_id: str) -> Response:
 async def messages(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     await edge.engine.history.existing(principal.id, session_id)
-    return await paged(
+    found = listed(
         lambda after: edge.engine.history.messages(principal.id, session_id, _PAGE, after),
         lambda message: ui_message(message, f"{visit_of(request).prefix}/v1/sessions/{session_id}/images"),
         b"[",
         b"]",
     )
+    return await streamed(found)
 
 
 @router.get("/client/resumable-fetch.js", summary="An ES module: a fetch that survives drops")

@@ -9,7 +9,7 @@ from service.api.answers import Json
 from service.api.edge import admitted
 from service.api.operation import OF_SESSION, plain, says
 from service.api.routes.sessions import session_resource
-from service.dialects.base import Body, MessageId, validate
+from service.dialects.base import Body, MessageId
 from service.engine.forking import fork
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
@@ -43,7 +43,7 @@ class ForkBody(Body):
 async def fork_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does
     key = bodies.idempotency_key(request)
-    body = validate(ForkBody, await bodies.read_json(request))
+    body = await bodies.read(request, ForkBody)
     source = await edge.engine.history.existing(principal.id, session_id)
     made, fresh = await fork(edge.engine, principal.id, source, body.through, key)
     return Json(

@@ -26,13 +26,12 @@ from service.api.responses_resource import (
     item_not_found,
     listed,
     message_id_of,
-    newest_first,
     page_size,
     placed_items,
     stored_items,
 )
 from service.api.routes.openai import both
-from service.dialects.base import Body, validate
+from service.dialects.base import Body
 from service.dialects.responses_request import Item, Metadata, chat_of, check_include, input_items
 from service.engine import amending
 from service.engine.history import session_not_found
@@ -89,8 +88,7 @@ def conversation_resource(session: Session) -> dict[str, Any]:
 )
 async def create(request: Request) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does
-    document = await bodies.read_json(request)
-    body = validate(ConversationBody, {} if document is None else document)
+    body = await bodies.read(request, ConversationBody, required=False)
     items = await resolved(edge.engine, principal.id, input_items(body.items, "items"), None)
     following = _following(items)
     following(())  # what is wrong with them is said before anything is made
@@ -122,7 +120,7 @@ async def retrieve(request: Request, conversation_id: str) -> Response:
 )
 async def update(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
-    body = validate(ConversationPatch, await bodies.read_json(request))
+    body = await bodies.read(request, ConversationPatch)
     session = await edge.engine.history.existing(principal.id, conversation_id)
     fields = {"metadata": orjson.dumps(body.metadata).decode() if body.metadata else ""}
     if not await edge.engine.storage.update(principal.id, session, fields):
@@ -160,7 +158,7 @@ async def delete(request: Request, conversation_id: str) -> Response:
 async def add_items(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does
     _check_include(request)
-    body = validate(ItemsBody, await bodies.read_json(request))
+    body = await bodies.read(request, ItemsBody)
     engine = edge.engine
     await engine.history.existing(principal.id, conversation_id)
     items = await resolved(engine, principal.id, input_items(body.items, "items"), conversation_id)
@@ -183,7 +181,7 @@ async def list_items(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
     _check_include(request)
     history = edge.engine.history
-    limit, descending = page_size(request), newest_first(request)
+    limit, descending = page_size(request), bodies.newest_first(request, "desc")
     await edge.engine.history.existing(principal.id, conversation_id)
     after = request.query_params.get("after")
     place = None

@@ -18,7 +18,7 @@ from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.operation import Answer, plain, says
 from service.config.validators import check_limit
-from service.dialects.base import Body, validate
+from service.dialects.base import Body
 from service.errors import ServiceError
 from service.money import decimal, nanos
 from service.store.credentials import Credential, new_key
@@ -111,7 +111,7 @@ async def list_keys(request: Request) -> Response:
 @says({201: plain("NewKey", examples.NEW_KEY, "The key")}, body=KeyBody)
 async def create_key(request: Request) -> Response:
     principal = await _admin(request)
-    body = validate(KeyBody, await bodies.read_json(request))
+    body = await bodies.read(request, KeyBody)
     fields = body.model_dump(exclude={"expires_seconds"})
     expires = int(time.time()) + body.expires_seconds if body.expires_seconds else None
     text, credential = new_key(**fields, expires=expires)
@@ -137,8 +137,7 @@ async def create_key(request: Request) -> Response:
 )
 async def rotate_key(request: Request, key_id: str) -> Response:
     principal = await _admin(request)
-    document = await bodies.read_json(request)
-    body = validate(RotateBody, {} if document is None else document)
+    body = await bodies.read(request, RotateBody, required=False)
     text = await edge_of(request).credentials.rotate(key_id, body.grace_seconds)
     if text is None:
         raise _no_key()

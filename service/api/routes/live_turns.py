@@ -13,7 +13,7 @@ from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.edge import admitted
 from service.api.operation import plain, says
-from service.dialects.base import Body, validate
+from service.dialects.base import Body
 from service.engine import billing
 from service.errors import ServiceError
 from service.store.turn_records import Turn
@@ -49,13 +49,6 @@ def _resource(turn: Turn, now: float) -> dict[str, Any]:
     }
 
 
-def _principal(name: str) -> str:
-    """Raises invalid_request."""
-    if name and not ids.is_principal_id(name):
-        raise ServiceError("invalid_request", "principal is one that GET /v1/usage/principals lists.")
-    return name
-
-
 @router.get("", summary="Turns that run or wait, the oldest first (admin)")
 @says(
     plain("LiveTurns", examples.LIVE_TURNS, "Of everybody, or of one principal"),
@@ -65,7 +58,8 @@ def _principal(name: str) -> str:
 async def list_turns(request: Request) -> Response:
     edge, _ = await admitted(request, scope="admin")
     limit = bodies.limit(request, _SHOWN, _MOST_SHOWN)
-    found = await edge.engine.live_turns.find(_principal(request.query_params.get("principal", "")))
+    whose = request.query_params.get("principal")
+    found = await edge.engine.live_turns.find(ids.check_principal_id(whose) if whose else "")
     now = time.time()
     return Json(
         {
@@ -84,8 +78,8 @@ async def list_turns(request: Request) -> Response:
 )
 async def stop_turns(request: Request) -> Response:
     edge, principal = await admitted(request, scope="admin")
-    body = validate(StopBody, await bodies.read_json(request))
-    whose = _principal(body.principal)
+    body = await bodies.read(request, StopBody)
+    whose = ids.check_principal_id(body.principal)
     found = await edge.engine.live_turns.find(whose, body.turn_id or "")
     if body.turn_id and not found:
         raise ServiceError("turn_not_found", "No such turn of this principal runs or waits.")

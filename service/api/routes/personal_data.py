@@ -12,19 +12,17 @@ from collections.abc import AsyncIterator
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 
 from service import ids
 from service.api import examples
-from service.api.answers import Json, rows
+from service.api.answers import Json, streamed
 from service.api.auth.authenticator import Principal
 from service.api.edge import admitted, edge_of
 from service.api.operation import STREAMS, plain, says
-from service.api.routes.sessions import EXPORT_PAGE, after_messages, message_resource, session_resource
+from service.api.routes.sessions import exported
 from service.api.routes.usage import usage_resource
 from service.engine.engine import Engine
 from service.engine.erasing import erase, receipt
-from service.errors import BrokenAnswer, ServiceError
 from service.store.ledger import USAGE_DAYS
 from service.telemetry.logs import get_logger
 
@@ -37,10 +35,9 @@ async def _whose(request: Request) -> tuple[Principal, str]:
     """The caller, and the principal that is meant. Raises forbidden, invalid_request, rate_limited."""
     named = request.query_params.get("principal")
     edge, principal = await admitted(request, scope="chat" if named is None else "admin")
-    if named is not None and not ids.is_principal_id(named):
-        raise ServiceError("invalid_request", "principal is one that GET /v1/usage/principals lists.")
+    whose = principal.id if named is None else ids.check_principal_id(named)
     edge.streams.take(request, principal)
-    return principal, principal.id if named is None else named
+    return principal, whose
 
 
 @router.get(
@@ -57,14 +54,12 @@ async def _whose(request: Request) -> tuple[Principal, str]:
 )
 async def export_everything(request: Request) -> Response:
     principal, who = await _whose(request)
-    pieces = _export(edge_of(request).engine, who, everywhere=who != principal.id)
-    first = await anext(pieces)  # what fails here has a status
-    audit.info("audit.person_exported", subject=who, by=principal.id, by_key=principal.key_id)
-    return StreamingResponse(
-        _all(first, pieces),
-        media_type="application/json",
-        headers={"Content-Disposition": 'attachment; filename="export.json"'},
+    answer = await streamed(
+        _export(edge_of(request).engine, who, everywhere=who != principal.id),
+        {"Content-Disposition": 'attachment; filename="export.json"'},
     )
+    audit.info("audit.person_exported", subject=who, by=principal.id, by_key=principal.key_id)
+    return answer
 
 
 @router.delete(
@@ -98,16 +93,6 @@ async def erase_everything(request: Request) -> Response:
     return Json(receipt(who, erased), status_code=200 if erased.complete else 202)
 
 
-async def _all(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A document that ends too soon must not look whole: then the connection breaks."""
-    yield first
-    try:
-        async for piece in pieces:
-            yield piece
-    except ServiceError as error:
-        raise BrokenAnswer(error.code) from None
-
-
 async def _export(engine: Engine, who: str, *, everywhere: bool) -> AsyncIterator[bytes]:
     usage = await engine.history.usage(who, USAGE_DAYS)
     head = {
@@ -123,14 +108,9 @@ async def _export(engine: Engine, who: str, *, everywhere: bool) -> AsyncIterato
             for session_id in ids:
                 session = await engine.history.look_at_session(who, session_id)
                 if session is not None:
-                    yield comma + b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
-                    async for piece in _messages(engine, who, session_id):
+                    if comma:
+                        yield comma
+                    async for piece in exported(engine, who, session):
                         yield piece
-                    versions = await engine.history.versions(who, session_id, everything=True)
-                    yield after_messages(versions)
                     comma = b","
     yield b"]}"
-
-
-def _messages(engine: Engine, who: str, session_id: str) -> AsyncIterator[bytes]:
-    return rows(lambda after: engine.history.messages(who, session_id, EXPORT_PAGE, after), message_resource)

@@ -23,7 +23,6 @@ from service.api.responses_resource import (
     ITEM_PAGE,
     ITEMS,
     listed,
-    newest_first,
     page_size,
     ref_of,
     response_object,
@@ -178,7 +177,7 @@ async def input_items(request: Request, response_id: str) -> Response:
     edge, principal = await admitted(request)
     ref = ref_of(principal.id, response_id)
     turn = await response_turn(edge.engine, ref)
-    limit, descending = page_size(request), newest_first(request)
+    limit, descending = page_size(request), bodies.newest_first(request, "desc")
     items: list[dict[str, Any]] = []
     place: int | None = turn.pos
     own, at = True, 0

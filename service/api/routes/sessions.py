@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import orjson
@@ -10,13 +11,12 @@ from fastapi.responses import StreamingResponse
 
 from service import ids
 from service.api import bodies, examples
-from service.api.answers import Json, paged
+from service.api.answers import Json, listed, streamed
 from service.api.edge import admitted
 from service.api.operation import OF_SESSION, STREAMS, Answer, plain, says
 from service.dialects import native
-from service.dialects.base import validate
+from service.engine.engine import Engine
 from service.engine.history import session_not_found
-from service.errors import ServiceError
 from service.store.messages import Message, Session
 from service.store.versions import Version
 
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 _PAGE: Final = 50
 _TOP: Final = 200
 _TOP_MESSAGES: Final = 1000
-EXPORT_PAGE: Final = 500
+_EXPORT_PAGE: Final = 500
 
 _SESSION: Final = plain("Session", examples.SESSION, "The session")
 
@@ -97,8 +97,7 @@ async def list_sessions(request: Request) -> Response:
 )
 async def create_session(request: Request) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does
-    document = await bodies.read_json(request)
-    body = validate(native.SessionBody, {} if document is None else document)
+    body = await bodies.read(request, native.SessionBody, required=False)
     session_id = body.id or ids.new_session_id()
     fields = {
         "title": body.title,
@@ -140,7 +139,7 @@ async def get_session(request: Request, session_id: str) -> Response:
 )
 async def patch_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
-    body = validate(native.SessionPatch, await bodies.read_json(request))
+    body = await bodies.read(request, native.SessionPatch)
     session = await edge.engine.history.existing(principal.id, session_id)
     if body.model:
         body.model = edge.engine.catalogue.resolve(body.model).id
@@ -171,13 +170,11 @@ async def list_messages(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     limit = bodies.limit(request, _PAGE, _TOP_MESSAGES)
     after = bodies.place(request.query_params.get("cursor"))
-    order = request.query_params.get("order") or "asc"
-    if order not in ("asc", "desc"):
-        raise ServiceError("invalid_request", "order is asc or desc.")
+    newest_first = bodies.newest_first(request, "asc")
     with_versions = bodies.flag(request, "versions")
     await edge.engine.history.existing(principal.id, session_id)
     page, following = await edge.engine.history.messages(
-        principal.id, session_id, limit, after, newest_first=order == "desc"
+        principal.id, session_id, limit, after, newest_first=newest_first
     )
     data = [message_resource(message) for message in page]
     if with_versions:
@@ -197,15 +194,23 @@ async def list_messages(request: Request, session_id: str) -> Response:
 async def export_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     session = await edge.engine.history.existing(principal.id, session_id)
-    versions = await edge.engine.history.versions(principal.id, session_id, everything=True)
-    before = b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":['
-    return await paged(
-        lambda after: edge.engine.history.messages(principal.id, session_id, EXPORT_PAGE, after),
-        message_resource,
-        before,
-        after_messages(versions),
-        headers={"Content-Disposition": f'attachment; filename="{session_id}.json"'},
+    return await streamed(
+        exported(edge.engine, principal.id, session),
+        {"Content-Disposition": f'attachment; filename="{session_id}.json"'},
     )
+
+
+async def exported(engine: Engine, who: str, session: Session) -> AsyncIterator[bytes]:
+    """A session with all its messages and earlier versions, as JSON."""
+    found = await engine.history.versions(who, session.id, everything=True)
+    versions = b',"versions":' + orjson.dumps([version_resource(one) for one in found]) if found else b""
+    async for piece in listed(
+        lambda after: engine.history.messages(who, session.id, _EXPORT_PAGE, after),
+        message_resource,
+        b'{"session":' + orjson.dumps(session_resource(session)) + b',"messages":[',
+        b"]" + versions + b"}",
+    ):
+        yield piece
 
 
 @router.get(
@@ -229,10 +234,3 @@ async def get_session_events(request: Request, session_id: str) -> Response:
     encoder = native.NativeEncoder
     headers = {"Cache-Control": "no-cache, no-transform", "X-Session-Id": session_id, **encoder.headers}
     return StreamingResponse(native.session_frames(found), media_type=encoder.media_type, headers=headers)
-
-
-def after_messages(versions: list[Version]) -> bytes:
-    """The end of an exported session: earlier versions, where there are any."""
-    if not versions:
-        return b"]}"
-    return b'],"versions":' + orjson.dumps([version_resource(version) for version in versions]) + b"}"
