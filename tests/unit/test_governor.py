@@ -187,6 +187,48 @@ async def test_a_refusal_by_a_limit_proves_the_key_and_an_error_does_not(
 
 
 @pytest.mark.parametrize(
+    "kind", ["rejected", "too_large", "too_long", "bad_output", "streaming", "model_gone", "empty", "cut"]
+)
+async def test_a_probe_that_the_provider_answers_closes_the_circuit_whatever_it_says_of_the_call(
+    governor: Governor, shared: Shared, kind: str
+) -> None:
+    for _ in range(3):
+        await told(governor, refusal("auth", circuit="auth"))
+    governor._circuit_at -= 6
+    shared.verdict = Circuit("auth", 0.0, False)
+    with contextlib.suppress(UpstreamError), await admit(governor) as probe:
+        if kind in ("empty", "cut"):  # behind the head of an answer
+            probe.learned(Limits())
+        raise refusal(kind)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (shared.closed, governor.circuit(), governor.doubted) == (1, None, False)
+
+
+@pytest.mark.parametrize("kind", ["server_error", "connect", "cut", "capacity", "timeout", "forbidden"])
+async def test_a_probe_that_shows_nothing_of_the_key_leaves_the_circuit(
+    governor: Governor, shared: Shared, kind: str
+) -> None:
+    await told(governor, refusal("auth", circuit="auth"))
+    await told(governor, refusal(kind))
+    assert (shared.closed, governor.doubted) == (0, True)
+
+
+async def test_a_probe_that_is_stopped_behind_the_head_of_its_answer_closes_the_circuit(
+    governor: Governor, shared: Shared
+) -> None:
+    await told(governor, refusal("auth", circuit="auth"))
+    for answered in (False, True):
+        with contextlib.suppress(asyncio.CancelledError), await admit(governor) as probe:
+            if answered:
+                probe.learned(Limits())
+            raise asyncio.CancelledError
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert shared.closed == int(answered)
+
+
+@pytest.mark.parametrize(
     ("error", "used", "made"),
     [(None, (10, 7), True), ("cut", (10, 7), True), ("server_error", (0, 0), False)],
 )

@@ -33,6 +33,8 @@ _GONE_SECONDS: Final = 60.0
 _FORBIDDEN_SECONDS: Final = 5.0
 # Two models that were refused so long apart are not refused for one reason.
 _TOGETHER_SECONDS: Final = 60.0
+# Refusals of a call for what it asks, by which the provider shows that it takes the key.
+_KEY_TAKEN: Final = ("rejected", "too_large", "too_long", "bad_output", "streaming", "model_gone")
 #: behind the reason, in what is known of a provider that may be tried again and has not answered since
 MAY_BE_TRIED: Final = " (may be tried)"
 
@@ -78,10 +80,16 @@ class Permit:
         elif error is None:
             self._governor.answered(self.model)
             self._count("answered")
-        # A refusal by a limit shows as well as an answer that the key is good.
-        if self._probes and (error is None or (isinstance(error, UpstreamError) and error.window)):
+        if self._probes and self._shows_good_key(error):
             self._governor.close_circuit()
         self._pacer.ended(self._grant, *(self._used if made else (0, 0)), made=made, head=self._head)
+
+    def _shows_good_key(self, error: BaseException | None) -> bool:
+        """Has the provider answered, or refused for another reason than who we are?"""
+        if not isinstance(error, UpstreamError):
+            return error is None or self._head is not None
+        refused = bool(error.window) or error.kind in _KEY_TAKEN
+        return error.circuit is None and (refused or self._head is not None)
 
     def _count(self, outcome: str) -> None:
         metrics.provider_key_calls.labels(key=self.key.name, outcome=outcome).inc()
