@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
 from service.api import bodies
 from service.api.visit import visit_of
@@ -65,7 +66,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     headers.pop("Allow", None)
     if status == 405:
-        headers["Allow"] = ", ".join(_allowed(request))
+        headers["Allow"] = ", ".join(_allowed(request.scope))
     sentence = {404: "There is nothing at this address.", 405: "This address does not take this method."}
     known = ServiceError(
         code,
@@ -74,18 +75,25 @@ async def _http_error(request: Request, error: Exception) -> Response:
         headers=headers,
     )
     visit_of(request).code = known.code
-    # Below /v1 it is OpenAI's clients that guess at addresses, and they read no other envelope.
-    return respond("/openai" if request.url.path.startswith("/v1/") else request.url.path, known)
+    return refuse(request.scope, known)
 
 
-def _allowed(request: Request) -> list[str]:
+def refuse(scope: Scope, error: ServiceError) -> Response:
+    """What no route has answered. Where there is none below /v1 it is OpenAI's clients that guess at
+    addresses, and they read no other envelope."""
+    guessed = f"{scope['path']}/".startswith("/v1/") and not _there(scope, scope["method"])
+    return respond("/openai" if guessed else scope["path"], error)
+
+
+def _allowed(scope: Scope) -> list[str]:
     """Every method of the address: each has a route of its own, and Starlette names the first's."""
-    found = []
-    for method in ("GET", "POST", "PATCH", "DELETE"):
-        scope = {**request.scope, "method": method}
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
-            found.append(method)
-    return found
+    return [method for method in ("GET", "POST", "PATCH", "DELETE") if _there(scope, method)]
+
+
+def _there(scope: Scope, method: str) -> bool:
+    """Is there a route of the address for this method?"""
+    asked = {**scope, "method": method}
+    return any(route.matches(asked)[0] is Match.FULL for route in scope["app"].routes)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ import asyncio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.handlers import respond
+from service.api.handlers import refuse, respond
 from service.api.hardening import Hardening
 from service.api.hosts import Hosts
 from service.api.origins import Origins
@@ -66,7 +66,7 @@ class EdgeMiddleware:
             error = self._refusal(scope)
             if error is not None:
                 visit.code = error.code
-                await respond(scope["path"], error)(scope, receive, noting)
+                await refuse(scope, error)(scope, receive, noting)
             else:
                 await self._app(scope, receive, noting)
         except asyncio.CancelledError:

@@ -66,6 +66,33 @@ async def test_another_host_is_misdirected_in_the_envelope_of_its_path(
     assert list(double.calls) == []
 
 
+_FOREIGN = {"Origin": "https://evil.example"}
+_MANY = {f"x-{number}": "v" for number in range(150)}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [(EVIL, 421), (_FOREIGN, 403), (_MANY, 431)], ids=["host", "origin", "headers"]
+)
+async def test_what_a_head_alone_refuses_is_told_below_v1_as_where_nothing_is(
+    served: Served, headers: dict[str, str], status: int
+) -> None:
+    """OpenAI's clients guess at addresses there, and read no other envelope."""
+    known = await served.client.post("/v1/sessions", headers=headers)
+    assert (known.status_code, known.headers["content-type"]) == (status, "application/problem+json")
+    for method, path in (
+        ("POST", "/v1"),
+        ("POST", "/v1/completions"),
+        ("DELETE", "/v1/chat"),
+        ("PUT", "/v1/sessions"),
+        ("POST", "/v1/sessions/s/nothing"),
+    ):
+        answer = await served.client.request(method, path, headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), path
+        assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
+    other = await served.client.post("/v10/nothing", headers=headers)
+    assert (other.status_code, other.headers["content-type"]) == (status, "application/problem+json")
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/metrics"])
 async def test_probes_ask_by_whatever_address_they_have(served: Served, path: str) -> None:
     assert (await served.client.get(path, headers={"Host": "10.1.2.3:8000"})).status_code == 200
