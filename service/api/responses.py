@@ -18,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 from service import events
 from service.api.visit import visit_of
 from service.dialects.base import Encoder
-from service.dialects.errors import from_event
 from service.engine.engine import Engine
 from service.engine.reader import Reconnect
 from service.errors import BrokenAnswer, ServiceError
@@ -244,10 +243,10 @@ def _since_restart(batch: list[Event]) -> list[Event]:
 
 
 def _refusal(batch: list[Event], encoder: Encoder) -> ServiceError | None:
-    """The failure of a turn that has shown nothing yet."""
+    """Why a turn that has shown nothing yet has come to no good end."""
     for event in batch:
         if encoder.shows(event):
             return None
-        if event.name == events.FAILED:
-            return from_event(event.data)
+        if (failure := encoder.failure(event)) is not None:
+            return failure
     return None

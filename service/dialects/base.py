@@ -15,8 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, St
 from pydantic_core import ErrorDetails
 
 from service import ids
+from service.dialects.errors import from_event
 from service.errors import ServiceError
-from service.events import Event
+from service.events import FAILED, Event
 
 M = TypeVar("M", bound=BaseModel)
 V = TypeVar("V")
@@ -194,6 +195,10 @@ class Encoder(ABC):
     @abstractmethod
     def encode(self, event: Event) -> bytes:
         """Raises service.errors.BrokenAnswer where only a broken connection tells the truth."""
+
+    def failure(self, event: Event) -> ServiceError | None:
+        """Why the answer has come to no good end, if this event says so."""
+        return from_event(event.data) if event.name == FAILED else None
 
     def failed(self, error: ServiceError) -> bytes | None:
         """How the reader is told that the log cannot be read on; None breaks the connection."""

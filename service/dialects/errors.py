@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from service.errors import CODES, ServiceError
-from service.events import provider
+from service.events import STOPPED, Event, provider
 
 _OPENAI: Final = ("/v1/chat", "/v1/models", "/v1/responses", "/v1/conversations", "/openai")
 _AISDK: Final = ("/api/chat",)
@@ -102,6 +102,15 @@ def error_headers(error: ServiceError) -> dict[str, str]:
     if (error.status in (408, 409, 429) or error.status >= 500) and not error.retryable:
         headers.setdefault("x-should-retry", "false")
     return headers
+
+
+def unread(event: Event) -> ServiceError | None:
+    """An answer that was ended since nobody read it is none: for dialects with no word for that."""
+    if event.name != STOPPED or event.data["finish_reason"] != "abandoned":
+        return None
+    return ServiceError(
+        "events_expired", "Nobody read this answer, so it was ended; send the request again with a new key."
+    )
 
 
 def from_event(body: dict[str, Any]) -> ServiceError:

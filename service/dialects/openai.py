@@ -15,13 +15,11 @@ import orjson
 
 from service import events
 from service.dialects.base import Encoder
-from service.dialects.errors import from_event, openai_error
+from service.dialects.errors import openai_error, unread
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event, provider
 from service.parts import joined_calls
 
-# Ours -> OpenAI's; everything else has the same name on both sides.
-_REASONS: Final = {"abandoned": "stop"}
 # Groq's tiers and OpenAI's own, by the names that OpenAI's types allow. Others are left out.
 _TIERS: Final = {"on_demand": "default", "performance": "priority"} | {
     name: name for name in ("auto", "default", "flex", "scale", "priority")
@@ -78,9 +76,13 @@ class StreamEncoder(Encoder):
             return b""
         if name == events.RESTARTED and self._shown:
             raise restarted()
-        if name == events.FAILED:
-            return self.failed(from_event(event.data))
-        return self._ending(event) if event.terminal else b""
+        if not event.terminal:
+            return b""
+        failure = self.failure(event)
+        return self._ending(event) if failure is None else self.failed(failure)
+
+    def failure(self, event: Event) -> ServiceError | None:
+        return unread(event) or super().failure(event)
 
     def _begin(self, *, text: bool) -> bytes:
         if self._begun:
@@ -95,7 +97,7 @@ class StreamEncoder(Encoder):
     def _ending(self, event: Event) -> bytes:
         told = PassedOn(event, self._groq_id, groq=self._groq)
         data = self._begin(text=True) + self._delta(
-            b"{}", orjson.dumps(_reason(event)), _more(told.last_chunk())
+            b"{}", orjson.dumps(event.data["finish_reason"]), _more(told.last_chunk())
         )
         if self._include_usage:
             data += self._prefix + b',"choices":[]' + _more(told.usage_chunk()) + b"}\n\n"
@@ -145,11 +147,14 @@ class CompletionEncoder(Encoder):
             self._head = _Head(event.data)
         elif name == events.RESTARTED:
             self._text, self._reasoning, self._calls = [], [], []
-        elif name == events.FAILED:
+        elif self.failure(event) is not None:
             raise BrokenAnswer(name)
         elif event.terminal:
             return self._whole(event)
         return b""
+
+    def failure(self, event: Event) -> ServiceError | None:
+        return unread(event) or super().failure(event)
 
     def _whole(self, event: Event) -> bytes:
         calls = joined_calls(self._calls)
@@ -160,7 +165,12 @@ class CompletionEncoder(Encoder):
         if calls:
             message["tool_calls"] = calls
         told = PassedOn(event, self._head.groq_id, groq=self._groq)
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _reason(event)}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": event.data["finish_reason"],
+        }
         return orjson.dumps(
             {
                 **self._head.describe("chat.completion"),
@@ -189,11 +199,6 @@ def _data(body: dict[str, Any]) -> bytes:
 
 def _error(error: ServiceError) -> bytes:
     return _data(openai_error(error))
-
-
-def _reason(event: Event) -> str:
-    reason = str(event.data["finish_reason"])
-    return _REASONS.get(reason, reason)
 
 
 class PassedOn:

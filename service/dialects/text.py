@@ -22,6 +22,7 @@ from service.dialects.base import (
     query,
     validate,
 )
+from service.dialects.errors import unread
 from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
@@ -95,6 +96,9 @@ class TextEncoder(Encoder):
         if event.name == events.DELTA:
             self._shown = True
             return event.payload[1:]
-        if event.name == events.FAILED or (event.name == events.RESTARTED and self._shown):
+        if (event.name == events.RESTARTED and self._shown) or self.failure(event):
             raise BrokenAnswer(event.name)
         return b""
+
+    def failure(self, event: Event) -> ServiceError | None:
+        return unread(event) or super().failure(event)
