@@ -32,6 +32,11 @@ def new_conversation_id() -> str:
     return f"conv_{_sortable()}"
 
 
+def derived_conversation_id(principal: str, key: str) -> str:
+    """The same where it is made under an idempotency key: repeats meet there."""
+    return "conv_k" + hashlib.sha256(f"{principal}\n{key}".encode()).hexdigest()[:40]
+
+
 def new_turn_id() -> str:
     return f"t_{_sortable()}"
 

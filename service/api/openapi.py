@@ -99,10 +99,10 @@ PARAMETERS: Final[dict[str, Schema]] = {
         "a repeat with the same key and body is the same turn",
         {**TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     ),
-    "Fork-Key": _given(
+    "Repeat-Key": _given(
         "header",
         "Idempotency-Key",
-        "a repeat with the same key is the same copy",
+        "a repeat with the same key and body has the same result",
         {**TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     ),
     "X-On-Busy": _given(

@@ -73,16 +73,18 @@ def _contents(document: Any) -> Iterator[tuple[Any, str]]:
     if not isinstance(document, dict):
         return
     yield document.get("content"), "content"
-    edit, messages, items = (document.get(name) for name in ("edit", "messages", "input"))
+    edit, messages = document.get("edit"), document.get("messages")
     if isinstance(edit, dict):
         yield edit.get("content"), "edit.content"
     for i, message in enumerate(messages if isinstance(messages, list) else ()):
         if isinstance(message, dict) and message.get("role") == "user":
             yield message.get("content"), f"messages.{i}.content"
             yield message.get("parts"), f"messages.{i}.parts"
-    for i, item in enumerate(items if isinstance(items, list) else ()):
-        if isinstance(item, dict) and item.get("role") == "user":
-            yield item.get("content"), f"input[{i}].content"
+    for field in ("input", "items"):
+        items = document.get(field)
+        for i, item in enumerate(items if isinstance(items, list) else ()):
+            if isinstance(item, dict) and item.get("role") == "user":
+                yield item.get("content"), f"{field}[{i}].content"
 
 
 def _last(document: Any) -> str:

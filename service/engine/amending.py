@@ -1,68 +1,128 @@
 """Amending: what is added to a session, or taken out of it, by itself and not by a turn.
 
 What follows the calls of the newest answer (their results, and what was said then) becomes part of that
-answer, all else are messages of their own. Invariants: charged against the caller's storage before it is
-written; nothing changes while the session is answering.
+answer, all else are messages of their own; images are kept as those of a send. Invariants: charged against
+the caller's storage before it is written; nothing changes while the session is answering.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
+
+import orjson
 
 from service import ids, parts
 from service.engine.engine import Engine
 from service.engine.exchanges import MOST_BYTES
-from service.engine.history import session_not_found
+from service.engine.history import mismatch, session_not_found
+from service.engine.pictures import measure
 from service.errors import ServiceError
+from service.images import Image
 from service.parts import Chat, Part
 from service.store.amendments import Outcome, bytes_of
 from service.store.messages import Message
+from service.store.turn_records import TurnRef
 
 # Tries to amend what another call amends at the same moment.
 _TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The answer that goes on with some of it, as it was, and the messages that have all of it now."""
+
+    before: Message | None = None
+    now: Sequence[Message] = ()
+
 
 #: what is said behind an answer of these parts, as chat messages. Raises ServiceError
 Following = Callable[[Sequence[Part]], Sequence[Chat]]
 
 
 async def add(
-    engine: Engine, principal: str, session_id: str, following: Following
-) -> tuple[Message | None, list[Message]]:
-    """Returns the answer that goes on with some of it, as it was, and the messages that have it all now.
+    engine: Engine,
+    principal: str,
+    session_id: str,
+    following: Following,
+    images: Mapping[str, Image],
+    key: str | None,
+    fingerprint: str,
+) -> Added:
+    """`images` are new; `fingerprint` is what makes a repeat under the key the same.
 
-    Raises session_not_found, turn_in_progress, storage_full, context_too_long, and what `following` does.
+    Raises session_not_found, turn_in_progress, storage_full, context_too_long, image_too_large,
+    invalid_request, idempotency_mismatch, and what `following` does.
     """
-    for _ in range(_TRIES):
-        known = await engine.store.amendments.newest(principal, session_id)
-        newest = known[0] if known else None
-        before = newest.whole if newest is not None and newest.role == "assistant" else []
-        said = following(before)
-        for image in (part for one in said for part in _images(one)):
-            if not await engine.store.images.has(principal, session_id, image):
-                raise ServiceError("invalid_request", "There is no such image in this conversation.")
-        after, others = parts.arranged(before, said)
-        added = [_message(role, whole) for role, whole in others]
-        goes_on = newest is not None and len(after) > len(before)
-        changed = newest.made_of(after) if newest is not None and goes_on else newest
-        if max((parts.size_of(one.whole) for one in (changed, *added) if one), default=0) > MOST_BYTES:
-            raise ServiceError("context_too_long", f"A message has {MOST_BYTES} bytes at most.")
-        if not added and not goes_on:
-            return None, []
-        more = sum(map(bytes_of, added))
-        if newest is not None and changed is not None:
-            more += bytes_of(changed) - bytes_of(newest)
-        await engine.storage.charge(principal, session_id, more, new=False)
-        outcome = await engine.store.amendments.write(
-            principal, session_id, known, changed, added, newest=True
-        )
-        if outcome == "DONE":
-            await engine.store.sessions.list_it(principal, session_id)
-            return (newest, [changed, *added]) if goes_on and changed is not None else (None, added)
-        await engine.storage.charge(principal, session_id, -more, new=False)
-        _check(outcome)
-    raise _changing()
+    ref = TurnRef(principal, session_id, ids.new_turn_id())  # of none: it holds the images
+    async with engine.pictures.keeping(ref) as keeping:
+        for _ in range(_TRIES):
+            if key is not None and (again := await _added_before(engine, ref, key, fingerprint)):
+                return again
+            known = await engine.store.amendments.newest(principal, session_id)
+            before, changed, added = _arranged(known[0] if known else None, following, images)
+            if changed is None and not added:
+                return Added()
+            names = [part["ref"] for one in added for part in one.parts if "ref" in part]
+            await engine.pictures.keep(ref, names, images, keeping)
+            newest = known[0] if known else None
+            more = sum(map(bytes_of, added))
+            if newest is not None and changed is not None:
+                more += bytes_of(changed) - bytes_of(newest)
+            await engine.storage.charge(principal, session_id, more, new=False)
+            counts = [len(before), len(changed.whole) if changed is not None else 0]
+            now = [one.id for one in (changed, *added) if one is not None]
+            outcome = await engine.store.amendments.write(
+                principal,
+                session_id,
+                known,
+                changed or newest,
+                added,
+                newest=True,
+                keyed=(key, fingerprint, orjson.dumps([*counts, *now])) if key is not None else None,
+            )
+            if outcome == "DONE":
+                keeping.begun = True
+                await engine.store.sessions.list_it(principal, session_id)
+                if newest is not None and changed is not None:
+                    return Added(newest, [changed, *added])
+                return Added(None, added)
+            await engine.storage.charge(principal, session_id, -more, new=False)
+            _check(outcome)
+        raise _changing()
+
+
+def _arranged(
+    newest: Message | None, following: Following, images: Mapping[str, Image]
+) -> tuple[list[Part], Message | None, list[Message]]:
+    """What the newest answer has, what it is then where it goes on, and the messages behind it."""
+    before = newest.whole if newest is not None and newest.role == "assistant" else []
+    after, others = parts.arranged(before, following(before))
+    for _, whole in others:
+        measure(whole, images)
+    added = [_message(role, whole) for role, whole in others]
+    changed = newest.made_of(after) if newest is not None and len(after) > len(before) else None
+    if max((parts.size_of(one.whole) for one in (changed, *added) if one), default=0) > MOST_BYTES:
+        raise ServiceError("context_too_long", f"A message has {MOST_BYTES} bytes at most.")
+    return before, changed, added
+
+
+async def _added_before(engine: Engine, ref: TurnRef, key: str, fingerprint: str) -> Added | None:
+    """What the same call has added, as far as it is there still. Raises idempotency_mismatch."""
+    known = await engine.store.amendments.known(ref.principal, ref.session_id, key)
+    if known is None:
+        return None
+    if known[0] != fingerprint:
+        raise mismatch()
+    before, after, *names = orjson.loads(known[1])
+    read = engine.store.amendments.read
+    found = [one[0] for name in names if (one := await read(ref.principal, ref.session_id, name))]
+    if not after or not found or found[0].id != names[0]:
+        return Added(None, found)
+    answer, *rest = found  # which may have gone on since
+    return Added(answer.made_of(answer.whole[:before]), [answer.made_of(answer.whole[:after]), *rest])
 
 
 async def remove(
@@ -90,14 +150,6 @@ async def remove(
 def _message(role: str, whole: list[Part]) -> Message:
     now = int(time.time() * 1000)
     return Message(ids.new_message_id(), role, "", "", "completed", now).made_of(whole)
-
-
-def _images(message: Chat) -> list[str]:
-    """Images that are kept with a session, which a message names."""
-    content = message.get("content")
-    given = content if isinstance(content, list) else []
-    urls = [part["image_url"]["url"] for part in given if part["type"] == "image_url"]
-    return [url.removeprefix(parts.REF) for url in urls if url.startswith(parts.REF)]
 
 
 def _check(outcome: Outcome) -> None:

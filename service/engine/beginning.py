@@ -22,8 +22,8 @@ from service.engine.background import Background
 from service.engine.budgets import Budgets, SlotsBusy
 from service.engine.charging import charged
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
-from service.engine.exchanges import answers, find_base, gone_on_meanwhile, no_results_of_newest
-from service.engine.history import session_not_found, turn_not_found
+from service.engine.exchanges import answers, asked_again, find_base, gone_on_meanwhile, no_results_of_newest
+from service.engine.history import mismatch, session_not_found, turn_not_found
 from service.engine.pictures import Pictures
 from service.engine.running import Running
 from service.engine.sends import Attached, Send, draft
@@ -96,7 +96,7 @@ class Beginning:
         if found is None:
             return None
         if found[1] != send.fingerprint():
-            raise _mismatch()
+            raise mismatch()
         ref = TurnRef(send.principal, session_id, found[0])
         attached = await self._attach(ref)
         if attached is None:
@@ -171,7 +171,7 @@ class Beginning:
             if known := await find_base(self._store, send, session_id, active):
                 return await self._refused(Begun("KNOWN", known), ref, send)
         model = self._catalogue.resolve(send.model or (session.model if session else None))
-        model = self._pictures.model_for(send, model)
+        model = self._pictures.model_for(send, model, await asked_again(self._store, send, session_id, seen))
         kept = send.system or (session.system_prompt if session else None)
         system = "\n\n".join(text for text in (send.instructions, kept) if text) or DEFAULT_SYSTEM_PROMPT
         model.check(send.params)
@@ -360,7 +360,7 @@ class Beginning:
         if begun.outcome == "MESSAGE_EXISTS" and send.results:
             raise no_results_of_newest()
         if begun.outcome in ("MISMATCH", "MESSAGE_EXISTS"):
-            raise _mismatch()
+            raise mismatch()
         if begun.outcome == "BUSY":
             raise ServiceError(
                 "turn_in_progress",
@@ -388,11 +388,3 @@ def _unchanged(seen: SessionSnapshot, begun: Begun, send: Send) -> Page | None:
     busy = seen.session is not None and seen.session.active_turn is not None
     seeded = send.seeds and not (seen.page and seen.page.said)
     return None if busy or seeded or begun.cut or begun.turns != turns + 1 else seen.page
-
-
-def _mismatch() -> ServiceError:
-    return ServiceError(
-        "idempotency_mismatch",
-        "The idempotency key was used for another request; take a new one.",
-        headers={"x-should-retry": "false"},
-    )

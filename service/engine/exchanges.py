@@ -6,13 +6,16 @@ the newest answer of its session: begin.lua refuses one that is not the newest b
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Final
 
 from service import parts
 from service.engine.sends import Base, Send
 from service.errors import ServiceError
 from service.parts import Part
-from service.store.messages import Message
+from service.store.messages import Message, Said
+from service.store.send_admission import SessionSnapshot
 from service.store.sessions import Sessions
 from service.store.store import Store
 from service.store.turn_records import Turn, TurnRef
@@ -22,6 +25,10 @@ _CUT: Final = ("length", "content_filter")
 # Bytes of an exchange that goes on: as much as a body may have of a client that sends all of it each time.
 # Each round reads and writes the message anew, which is 5 ms of the event loop for so much.
 MOST_BYTES: Final = 1_048_576
+# Newest messages among which begin.lua looks for the question that is answered anew.
+_NEWEST: Final = 8
+# Newest turns of a session among which that of an earlier round is looked for: a round each.
+_LOOK: Final = 64
 
 
 async def find_base(store: Store, send: Send, session_id: str, active: str | None) -> str:
@@ -43,6 +50,9 @@ async def find_base(store: Store, send: Send, session_id: str, active: str | Non
     if newest is not None:
         answer, question = newest
         before = parts.with_results(answer.whole, send.results) if send.results else _cut(answer)
+        told_before = bool(send.results and before and before == answer.whole[: len(before)])
+        if told_before and (known := await _of_earlier_round(store, send, session_id, answer.id)):
+            return known
     if newest is not None and before is not None:
         _check_all_answered(before)
         if (size := parts.size_of(before)) > MOST_BYTES:
@@ -66,6 +76,21 @@ async def find_base(store: Store, send: Send, session_id: str, active: str | Non
     return ""
 
 
+async def asked_again(store: Store, send: Send, session_id: str, seen: SessionSnapshot) -> Sequence[Part]:
+    """What the question is made of that a send has answered anew, or further, without saying it itself."""
+    if send.base is not None:
+        return send.base.question.parts
+    if send.mode != "regenerate" or send.content or send.parts or seen.session is None:
+        return ()
+    if send.message_id:
+        message = await store.sessions.message(send.principal, session_id, send.message_id)
+        return message.parts if message is not None else ()
+    said: Sequence[Said | Message] = seen.page.said if seen.page is not None else ()
+    if not any(one.role == "user" for one in said):
+        said, _ = await store.sessions.messages(send.principal, session_id, _NEWEST, None, newest_first=True)
+    return next((one.parts for one in said if one.role == "user"), ())
+
+
 async def answers(store: Store, ref: TurnRef, send: Send) -> bool:
     """Is the turn answering this very send of results, or has it, so that it can be read?
 
@@ -75,6 +100,17 @@ async def answers(store: Store, ref: TurnRef, send: Send) -> bool:
     if turn is None or turn.sent != send.fingerprint() or turn.state in ("stopped", "failed"):
         return False
     return not turn.sealed or bool(await store.log.read(ref, 0, 1))
+
+
+async def _of_earlier_round(store: Store, send: Send, session_id: str, answer_id: str) -> str:
+    """The turn that has been sent the same results, where the answer still has what it said, or ''."""
+    later = math.inf  # the earliest round that was answered since
+    for turn in await store.turns.newest_of(send.principal, session_id, answer_id, _LOOK):
+        if turn.sent == send.fingerprint() and turn.round < later:
+            return turn.ref.turn_id if await answers(store, turn.ref, send) else ""
+        if turn.sent:
+            later = min(later, turn.round)
+    return ""
 
 
 def no_results_of_newest() -> ServiceError:

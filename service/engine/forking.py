@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from service import ids
 from service.engine.engine import Engine
+from service.engine.history import mismatch
 from service.errors import ServiceError
 from service.store.account import session_bytes
 from service.store.messages import Session
@@ -25,17 +26,16 @@ async def fork(
 ) -> tuple[str, bool]:
     """The new session, and False where a repeat with the same key has met it.
 
-    Raises message_not_found, storage_full, turn_in_progress, store_unavailable.
+    Raises message_not_found, idempotency_mismatch, storage_full, turn_in_progress, store_unavailable.
     """
+    session_id = ids.new_session_id()
+    if key is not None:
+        session_id = ids.derived_session_id(principal, f"fork\n{source.id}\n{key}")
+        if await _repeats(engine, principal, session_id, through):
+            return session_id, False
     place = await engine.store.sessions.place(principal, source.id, through)
     if place is None:
         raise ServiceError("message_not_found", "There is no message of that id in this session.")
-    if key is None:
-        session_id = ids.new_session_id()
-    else:
-        session_id = ids.derived_session_id(principal, f"fork\n{source.id}\n{through}\n{key}")
-        if await engine.store.sessions.get(principal, session_id):
-            return session_id, False
     fields = {name: value for name in _FIELDS if (value := getattr(source, name))}
     count, size = await engine.store.forks.weigh(principal, source.id, place)
     refs, of_images = await engine.store.forks.images(principal, source.id)
@@ -52,6 +52,8 @@ async def fork(
         "seq": place // 2,
         "bytes": size,
     }
+    if key is not None:
+        made["asked"] = through
     if refs:
         made["images"] = "".join(f"{ref} " for ref in refs)
     try:
@@ -60,7 +62,17 @@ async def fork(
         await engine.store.account.drop_gone(principal, [session_id])
         raise
     await engine.store.sessions.list_it(principal, session_id)
+    if not fresh:  # another one with this key was faster: with the same wish?
+        await _repeats(engine, principal, session_id, through)
     return session_id, fresh
+
+
+async def _repeats(engine: Engine, principal: str, session_id: str, through: str) -> bool:
+    """Is it the copy that was asked for before? Raises idempotency_mismatch where that was another."""
+    known = await engine.store.sessions.get(principal, session_id)
+    if known is not None and known.asked != through:
+        raise mismatch()
+    return known is not None
 
 
 async def _copy(

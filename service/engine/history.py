@@ -24,6 +24,14 @@ def turn_not_found() -> ServiceError:
     return ServiceError("turn_not_found", "There is no such turn in this session.")
 
 
+def mismatch() -> ServiceError:
+    return ServiceError(
+        "idempotency_mismatch",
+        "The idempotency key was used for another request; take a new one.",
+        headers={"x-should-retry": "false"},
+    )
+
+
 class History:
     def __init__(self, store: Store) -> None:
         self._sessions = store.sessions

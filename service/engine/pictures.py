@@ -1,16 +1,16 @@
 """Images in turns: which model may be asked, where they are kept, and what of them a model is sent.
 
 An image of a data URL is kept beside the messages of its session, which name it by its digest (`ref`); an
-https URL is passed on and never fetched. Invariants: a turn whose message has images is answered by a model
-that takes them, fallbacks included; a prompt has the newest images that the model takes, and words in the
-place of the others.
+https URL is passed on and never fetched. Invariants: a question with images is answered by a model that takes
+them, fallbacks included, also where it is answered anew or further; a prompt has the newest images that the
+model takes, and words in the place of the others.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,8 +19,8 @@ from service.config.settings import Settings
 from service.engine.sends import Send
 from service.engine.storage import Storage
 from service.errors import ServiceError, StoreUnavailable
-from service.images import Size, size_of
-from service.parts import REF, Chat
+from service.images import Image, size_of
+from service.parts import REF, Chat, Part
 from service.store.images import IMAGE_BYTES, Images
 from service.store.turn_records import TurnRef
 from service.upstream.models import Catalogue, ImageRules, Model
@@ -46,13 +46,15 @@ class Pictures:
         self._catalogue = catalogue
         self._falls_back = settings.image_fallback
 
-    def model_for(self, send: Send, model: Model) -> Model:
+    def model_for(self, send: Send, model: Model, again: Sequence[Part] = ()) -> Model:
         """The model, or with CHAT_IMAGE_FALLBACK the first of its fallbacks that takes the send's images.
 
+        `again`: what the question is made of that is answered anew, or further: its images count as well.
         Raises unsupported_parameter, invalid_request, image_too_large.
         """
-        urls = list(_urls(send))
-        if not urls:
+        stored = [part for part in again if part["type"] == parts.IMAGE]
+        count = sum(1 for _ in _urls(send)) + len(stored)
+        if not count:
             return model
         chain = self._catalogue.chain(model) if self._falls_back else [model]
         taking = next((one for one in chain if one.images is not None), None)
@@ -62,7 +64,7 @@ class Pictures:
                 f"The model {model.id} takes no images.",
                 param="input" if send.route == "responses" else "messages",
             )
-        if len(urls) > taking.images.count:
+        if count > taking.images.count:
             raise ServiceError(
                 "invalid_request", f"The model {taking.id} takes {taking.images.count} images at most."
             )
@@ -71,12 +73,13 @@ class Pictures:
                 "image_too_large", f"The model {taking.id} takes {taking.images.bytes} bytes of images."
             )
         for image in send.images.values():
-            _check(image.size, taking.id, taking.images)
-        for part in [*send.parts, *(part for seed in send.seeds for part in seed.get("parts", ()))]:
-            new = send.images.get(part.get("ref", ""))
-            if new is not None:
-                size = new.size
-                part |= {"media_type": f"image/{size.kind}", "width": size.width, "height": size.height}
+            size = image.size
+            _check(size.kind, size.width * size.height, taking.id, taking.images)
+        for part in stored:
+            if "width" in part:  # checked when it came, by the rules of another model maybe
+                kind = part["media_type"].removeprefix("image/")
+                _check(kind, part["width"] * part["height"], taking.id, taking.images)
+        measure([*send.parts, *(part for seed in send.seeds for part in seed.get("parts", ()))], send.images)
         messages = send.messages or []
         for i, j, url in _places(messages):
             new = send.images.get(url.removeprefix(REF))
@@ -90,19 +93,37 @@ class Pictures:
         chain = self._catalogue.chain(model)
         return [one for one in chain if one.images is not None] if params.get("images") else chain
 
+    @staticmethod
+    def prefer(chain: list[Model], model: Model, messages: list[Chat]) -> None:
+        """Of a prompt with images those fallbacks behind the model come first that see them."""
+        if any(True for _ in _places(messages)):
+            behind = chain.index(model) + 1
+            chain[behind:] = sorted(chain[behind:], key=lambda one: one.images is None)
+
     @contextlib.asynccontextmanager
     async def kept(self, send: Send, ref: TurnRef, there: bool) -> AsyncIterator[Keeping]:
         """Around a begin: the send's images lie beside its session, and go again where it is refused.
 
         `there`: the session is. Raises storage_full, invalid_request, store_unavailable.
         """
-        keeping, known = Keeping(), False
-        try:
+        async with self.keeping(ref) as keeping:
             pictured = send.params.get("images") or send.seeds_from
             if pictured and (there or not send.must_exist):
                 if send.charging is not None:
                     await send.charging.charge_now()  # what is refused by a limit is not stored
-                await self._keep(send, ref, keeping.names)
+                urls = [url.removeprefix(REF) for url in _urls(send) if url.startswith(REF)]
+                await self.keep(ref, urls, send.images, keeping)
+                for name in _copied(send):
+                    data = await self._images.get(ref.principal, send.seeds_from, name)
+                    if data is not None and not await self._holds(ref, name, keeping):
+                        await self._put(ref, name, data, keeping)
+            yield keeping
+
+    @contextlib.asynccontextmanager
+    async def keeping(self, ref: TurnRef) -> AsyncIterator[Keeping]:
+        """Around what names images: those that it keeps go again, unless it sets `begun`."""
+        keeping, known = Keeping(), False
+        try:
             yield keeping
             known = True
         except ServiceError as error:
@@ -112,19 +133,17 @@ class Pictures:
             if known and keeping.names:
                 await self._release(ref, keeping)
 
-    async def _keep(self, send: Send, ref: TurnRef, held: list[str]) -> None:
-        for url in _urls(send):
-            name = url.removeprefix(REF)
-            if name == url or await self._holds(ref, name, held):
+    async def keep(
+        self, ref: TurnRef, names: Iterable[str], images: Mapping[str, Image], keeping: Keeping
+    ) -> None:
+        """`images` are new. Raises storage_full, invalid_request where the session has no such image."""
+        for name in names:
+            if await self._holds(ref, name, keeping):
                 continue
-            image = send.images.get(name)
+            image = images.get(name)
             if image is None:
                 raise ServiceError("invalid_request", "There is no such image in this session.")
-            await self._put(ref, name, image.data, held)
-        for name in _copied(send):
-            data = await self._images.get(ref.principal, send.seeds_from, name)
-            if data is not None and not await self._holds(ref, name, held):
-                await self._put(ref, name, data, held)
+            await self._put(ref, name, image.data, keeping)
 
     async def _release(self, ref: TurnRef, keeping: Keeping) -> None:
         with contextlib.suppress(StoreUnavailable):  # they stay until the session ends
@@ -133,15 +152,15 @@ class Pictures:
                 if freed:
                     await self._storage.freed(ref.principal, ref.session_id, freed)
 
-    async def _holds(self, ref: TurnRef, name: str, held: list[str]) -> bool:
+    async def _holds(self, ref: TurnRef, name: str, keeping: Keeping) -> bool:
         known = await self._images.hold(ref, name)
         if known:
-            held.append(name)
+            keeping.names.append(name)
         return known
 
-    async def _put(self, ref: TurnRef, name: str, data: bytes, held: list[str]) -> None:
+    async def _put(self, ref: TurnRef, name: str, data: bytes, keeping: Keeping) -> None:
         await self._storage.charge(ref.principal, ref.session_id, len(data) + IMAGE_BYTES, new=False)
-        held.append(name)
+        keeping.names.append(name)
         await self._images.put(ref, name, data)
 
     async def shown(self, ref: TurnRef, messages: list[Chat], model: Model) -> list[Chat]:
@@ -164,13 +183,28 @@ class Pictures:
         return [_told(message, i, kept) for i, message in enumerate(messages)]
 
 
-def _check(size: Size, model: str, rules: ImageRules) -> None:
-    if size.kind not in rules.formats:
+def measure(whole: Iterable[Part], images: Mapping[str, Image]) -> None:
+    """Write down what new images are, where parts name them. Raises image_too_large."""
+    for part in whole:
+        new = images.get(part.get("ref", ""))
+        if new is not None:
+            size = new.size
+            if size.width * size.height > _MOST_PIXELS:
+                raise _too_large()
+            part |= {"media_type": f"image/{size.kind}", "width": size.width, "height": size.height}
+
+
+def _too_large() -> ServiceError:
+    return ServiceError("image_too_large", f"An image has more than {_MOST_PIXELS} pixels.")
+
+
+def _check(kind: str, pixels: int, model: str, rules: ImageRules) -> None:
+    if kind not in rules.formats:
         raise ServiceError(
             "unsupported_parameter", f"The model {model} takes images in {', '.join(rules.formats)}."
         )
-    if size.width * size.height > _MOST_PIXELS:
-        raise ServiceError("image_too_large", f"An image has more than {_MOST_PIXELS} pixels.")
+    if pixels > _MOST_PIXELS:
+        raise _too_large()
 
 
 def _urls(send: Send) -> Iterator[str]:

@@ -215,12 +215,13 @@ class Runner:
             metrics.restarts.inc()
         return True
 
-    async def _context(self, turn: Turn, model: Model) -> Context:
+    async def _context(self, turn: Turn, chain: list[Model], model: Model) -> Context:
         """Read the history; while Redis is away, for as long as turns hold their deltas."""
         give_up = time.monotonic() + self._settings.store_hold_seconds
         while True:
             try:
                 context = await self._contexts.build(turn, model)
+                self._pictures.prefer(chain, model, context.messages)
                 return replace(
                     context, messages=await self._pictures.shown(turn.ref, context.messages, model)
                 )
@@ -233,7 +234,7 @@ class Runner:
         """One upstream call. Returns its finish_reason."""
         turn = live.turn
         live.model = model
-        context = await self._context(turn, model)
+        context = await self._context(turn, chain, model)
         permit = await self._governor.admit(
             turn.ref.principal,
             chain[chain.index(model) :],
@@ -246,7 +247,7 @@ class Runner:
         with permit:
             if permit.model is not model:
                 live.model = permit.model
-                context = await self._context(turn, permit.model)
+                context = await self._context(turn, chain, permit.model)
             try:
                 return await self._call(live, permit, context, since)
             except UpstreamError as error:

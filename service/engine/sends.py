@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import orjson
 
-from service import events, ids
+from service import events, ids, parts
 from service.engine.charging import Charging
 from service.images import Image
 from service.parts import Part
@@ -108,8 +108,8 @@ class Send:
 
     def _digest(self) -> str:
         if self.identity is not None:
-            return _hash([self.route, self.identity])
-        return _hash(
+            return fingerprint_of([self.route, self.identity])
+        return fingerprint_of(
             [
                 self.route,
                 self.session_id,
@@ -126,7 +126,8 @@ class Send:
         )
 
 
-def _hash(body: list[Any]) -> str:
+def fingerprint_of(body: list[Any]) -> str:
+    """What makes a repeat under an idempotency key the same: equal after parsing."""
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
@@ -181,6 +182,8 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
         fields["answer"] = send.base.answer.id
     if send.results:
         fields["sent"] = send.fingerprint()
+        before = send.prior if send.base is None else send.base.before
+        fields["round"] = sum(map(parts.has_results, parts.rounds(before)))
     if send.shows != "all":
         fields["shows"] = send.shows
     if send.response:

@@ -30,12 +30,16 @@ def _amend(
     messages: str,
     turns: str,
     queue: str,
+    idem: str,
     message_id: str,
     known: int,
     body: bytes,
     newest: bool,
     now_ms: int,
     ttl: int,
+    fingerprint: str,
+    result: bytes,
+    idem_ttl: int,
     added: Values,
 ) -> None: ...
 
@@ -51,6 +55,7 @@ class Amendments:
         self._scripts = scripts
         self._keys = keys
         self._ttl = settings.session_ttl_seconds
+        self._key_ttl = settings.idempotency_ttl_seconds
 
     async def newest(self, principal: str, session_id: str) -> tuple[Message, int] | None:
         """The newest message, and the bytes that it has as it is stored."""
@@ -65,6 +70,13 @@ class Amendments:
         raw = await self._client.run("message", self._client.redis.hget(name, message_id))
         return (Message.load(message_id, raw), len(raw)) if raw else None
 
+    async def known(self, principal: str, session_id: str, key: str) -> tuple[str, bytes] | None:
+        """The fingerprint of the call that has used an idempotency key, and what it wrote down."""
+        name = self._keys.session(principal, session_id).idempotency(key)
+        asking = self._client.redis.hmget(name, ("fingerprint", "result"))
+        fingerprint, result = await self._client.run("known", asking)
+        return (fingerprint.decode(), result or b"") if fingerprint else None
+
     async def write(
         self,
         principal: str,
@@ -74,12 +86,15 @@ class Amendments:
         added: Sequence[Message] = (),
         *,
         newest: bool = False,
+        keyed: tuple[str, str, bytes] | None = None,
     ) -> Outcome:
         """Put `changed`, or nothing, in the place of `known`, and `added` behind all others.
 
         `newest`: only where `known` is the newest message; without it, only where there is none.
+        `keyed`: an idempotency key, the fingerprint of the call, and what a repeat is to know.
         """
         keys = self._keys.session(principal, session_id)
+        key, fingerprint, result = keyed or ("-", "", b"")
         flat: list[Value] = []
         for message in added:
             flat += (message.id, message.role, message.dump())
@@ -90,12 +105,16 @@ class Amendments:
                 messages=keys.messages,
                 turns=keys.turns,
                 queue=keys.queue,
+                idem=keys.idempotency(key),
                 message_id=known[0].id if known else "",
                 known=known[1] if known else 0,
                 body=changed.dump() if changed else b"",
                 newest=newest,
                 now_ms=int(time.time() * 1000),
                 ttl=self._ttl,
+                fingerprint=fingerprint,
+                result=result,
+                idem_ttl=self._key_ttl,
                 added=flat,
             )
         )

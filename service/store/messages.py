@@ -14,6 +14,8 @@ from service.parts import Part
 
 @dataclass(frozen=True, slots=True)
 class Session:
+    """`asked`: what made it under an idempotency key, as far as a repeat has to be the same."""
+
     id: str
     title: str | None
     model: str | None
@@ -24,6 +26,7 @@ class Session:
     active_turn: str | None
     named: bool
     metadata: str | None = None  # JSON, of a conversation (OpenAI's)
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +192,5 @@ def _session(session_id: str, fields: dict[bytes, bytes]) -> Session:
         active_turn=text(b"active"),
         named=fields.get(b"named") == b"1",
         metadata=text(b"metadata"),
+        asked=text(b"asked"),
     )

@@ -289,6 +289,12 @@ class Sessions:
         is asked again, finds it, and goes on.
         """
         keys = self._of(principal, session_id)
+        named = await self._client.run("get_session", self._redis.hget(keys.session, "keyed"))
+        if named:  # idempotency entries of what was added by no turn
+            unlinking = self._redis.pipeline()
+            for name in named.decode().split():
+                unlinking.unlink(name)
+            await self._client.run("turns", unlinking.execute())
         for i in range(0, len(turns), _TURNS_AT_ONCE):
             some = turns[i : i + _TURNS_AT_ONCE]
             asking = self._redis.pipeline()

@@ -100,6 +100,7 @@ class Turn:
     stored: str = ""
     response: dict[str, Any] = field(default_factory=dict)
     sent: str = ""  # the fingerprint of a send with results of tools
+    round: int = 0  # of its answer, the results of which they are, from 1; 0 where it is not known
     price: Price | None = None
     cost: Amount | None = None
 
@@ -161,6 +162,7 @@ def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
         stored=fields.get(b"stored", b"").decode(),
         response=document(b"response") or {},
         sent=fields.get(b"sent", b"").decode(),
+        round=number(b"round"),
         price=_price(fields.get(b"price", b"").decode(), fields.get(b"answered_by", b"").decode()),
         cost=Amount.parse(fields.get(b"cost", b"").decode()),
     )

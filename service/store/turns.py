@@ -29,6 +29,8 @@ _OUTLINE: Final = (
     *("tokens", "prompt_tokens", "billed"),
 )
 _OUTLINES: Final = 500
+# Those that tell what results of tools a turn was sent.
+_RESULTS: Final = ("state", "answer", "sent", "round")
 
 
 def _pairs(fields: dict[str, Any]) -> list[Any]:
@@ -227,17 +229,28 @@ class Turns:
         fields = await self._client.run("get_turn", self._client.redis.hgetall(self._turn(ref)))
         return _turn(ref, fields) if fields else None
 
+    async def newest_of(self, principal: str, session_id: str, answer_id: str, count: int) -> list[Turn]:
+        """Of so many newest turns of a session those that an answer is made of, the newest first."""
+        keys = self._keys.session(principal, session_id)
+        names = await self._client.run("turns", self._client.redis.lrange(keys.turns, -count, -1))
+        refs = [TurnRef(principal, session_id, name.decode()) for name in reversed(names)]
+        return [turn for turn in await self._some(refs, _RESULTS) if turn.answer_id == answer_id]
+
     async def outlines(self, refs: Sequence[TurnRef]) -> list[Turn]:
         """Of those that are there what a list shows, and nothing that was said."""
+        return await self._some(refs, _OUTLINE)
+
+    async def _some(self, refs: Sequence[TurnRef], names: Sequence[str]) -> list[Turn]:
+        """Some fields of the turns that are there."""
         found: list[Turn] = []
         for first in range(0, len(refs), _OUTLINES):
             some = refs[first : first + _OUTLINES]
             pipeline = self._client.redis.pipeline()
             for ref in some:
-                pipeline.hmget(self._turn(ref), _OUTLINE)
+                pipeline.hmget(self._turn(ref), names)
             replies = await self._client.run("list", pipeline.execute(), commands=len(some))
             for ref, values in zip(some, replies, strict=True):
-                fields = {name.encode(): value for name, value in zip(_OUTLINE, values, strict=True) if value}
+                fields = {name.encode(): value for name, value in zip(names, values, strict=True) if value}
                 if b"state" in fields:
                     found.append(_turn(ref, fields))
         return found

@@ -14,12 +14,12 @@ from tests.support.service import Served
 from tests.support.tool_clients import NativeTools, Result, ToolClient
 from tests.support.waiting import eventually_async
 
-Again = Callable[[], Awaitable[httpx.Response]]
+Again = Callable[..., Awaitable[httpx.Response]]
 
 
 @pytest.fixture
 def again(served: Served) -> Again:
-    """Send the newest request to the model once more, byte by byte, without a key."""
+    """Send a request to the model once more, the newest or any other, byte by byte, without a key."""
     sent: list[httpx.Request] = []
 
     async def note(request: httpx.Request) -> None:
@@ -28,8 +28,8 @@ def again(served: Served) -> Again:
 
     served.client.event_hooks = {"request": [note], "response": []}
 
-    async def send() -> httpx.Response:
-        last = sent[-1]
+    async def send(place: int = -1) -> httpx.Response:
+        last = sent[place]
         headers = {"content-type": "application/json"}
         return await served.client.post(last.url, content=last.content, headers=headers)
 
@@ -53,6 +53,42 @@ async def test_the_same_results_again_are_the_same_turn(
     assert said.text == "It rains."
     assert "It rains." in answers[0].text
     assert (await served.client.get("/v1/sessions/s")).json()["turns"] == 4
+
+
+@every_dialect
+async def test_the_results_of_an_earlier_round_again_are_its_turn(
+    served: Served, double: Double, client: type[ToolClient], again: Again
+) -> None:
+    asking = client(served)
+    said, turns = await asking.ask(THREE), []
+    for number in range(3):
+        said = await asking.answer({said.calls[0]: Result(f"rain {number}")})
+        turns.append((await again()).headers["x-turn-id"])
+    assert len(set(turns)) == 3
+    before, calls = await messages(served), len(double.calls.find())
+    sent = 1  # requests: the question, and each round's results twice
+    for place in (sent, sent + 2, sent, sent + 4):
+        answer = await again(place)
+        assert (answer.status_code, answer.headers["x-turn-id"]) == (200, turns[(place - 1) // 2])
+    assert len(double.calls.find()) == calls
+    assert await messages(served) == before
+
+
+@every_dialect
+async def test_while_a_later_round_is_answered_results_of_an_earlier_one_are_known(
+    served: Served, double: Double, client: type[ToolClient], again: Again
+) -> None:
+    asking = client(served)
+    question = "Rain? [[tool=weather rounds=2 tokens=60 rate=60]]"
+    said = await asking.ask(question)
+    said = await asking.answer({said.calls[0]: Result("rain 0")})
+    first = (await again()).headers["x-turn-id"]
+    last = asyncio.create_task(asking.answer({said.calls[0]: Result("rain 1")}))
+    await eventually_async(lambda: len(double.calls.find()) == 3)
+    answer = await again(1)
+    assert (answer.status_code, answer.headers["x-turn-id"]) == (200, first)
+    assert (await last).text
+    assert len(double.calls.find()) == 3
 
 
 @every_dialect

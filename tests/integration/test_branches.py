@@ -61,10 +61,31 @@ async def test_a_repeated_fork_with_its_key_is_one_session(served: Served) -> No
     answers = await asyncio.gather(*(fork(served, last, **{"Idempotency-Key": "k"}) for _ in range(10)))
     assert {answer.status_code for answer in answers} == {200, 201}
     assert len({answer.json()["id"] for answer in answers}) == 1
-    other = await fork(served, (await messages(served))[0]["id"], **{"Idempotency-Key": "k"})
-    assert other.json()["id"] != answers[0].json()["id"]
     listed = (await served.client.get("/v1/sessions")).json()["data"]
-    assert len(listed) == 3
+    assert len(listed) == 2
+
+
+async def test_a_fork_through_another_message_under_the_same_key_is_another_request(served: Served) -> None:
+    await say(served, "[[say=one]]")
+    first, last = [one["id"] for one in await messages(served)]
+    key = {"Idempotency-Key": "k"}
+    answers = await asyncio.gather(*(fork(served, (first, last)[i % 2], **key) for i in range(8)))
+    [copy] = {answer.json()["id"] for answer in answers if answer.status_code < 300}
+    through = first if len(await messages(served, copy)) == 1 else last
+    for answer, asked in zip(answers, [first, last] * 4, strict=True):
+        if asked == through:
+            assert answer.status_code in (200, 201)
+        else:
+            assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_mismatch")
+            assert answer.headers["x-should-retry"] == "false"
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [201] + [409] * 4
+    # A repeat is the same copy, also where its message is not in the session any more.
+    edit = {"message_id": first, "content": "[[say=two]]"}
+    await say(served, "", edit=edit)
+    assert (await fork(served, through, **key)).json()["id"] == copy
+    other = await fork(served, (await messages(served))[-1]["id"], **key)
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
+    assert len((await served.client.get("/v1/sessions")).json()["data"]) == 2
 
 
 async def test_what_is_not_there_cannot_be_forked(start: Start) -> None:

@@ -35,9 +35,10 @@ class ForkBody(Body):
     },
     *OF_SESSION,
     "message_not_found",
+    "idempotency_mismatch",
     "turn_in_progress",
     "storage_full",
-    parameters=("Fork-Key",),
+    parameters=("Repeat-Key",),
     body=ForkBody,
 )
 async def fork_session(request: Request, session_id: str) -> Response:

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from service import ids, parts
-from service.api import bodies, examples
+from service.api import bodies, examples, uploads
 from service.api.answers import Json
 from service.api.edge import admitted
 from service.api.item_references import resolved
@@ -31,10 +31,11 @@ from service.api.responses_resource import (
     stored_items,
 )
 from service.api.routes.openai import both
-from service.dialects.base import Body
+from service.dialects.base import Body, validate
 from service.dialects.responses_request import Item, Metadata, chat_of, check_include, input_items
 from service.engine import amending
-from service.engine.history import session_not_found
+from service.engine.history import mismatch, session_not_found
+from service.engine.sends import fingerprint_of
 from service.errors import ServiceError
 from service.parts import Chat, Part
 from service.store.messages import Message, Session
@@ -82,26 +83,40 @@ def conversation_resource(session: Session) -> dict[str, Any]:
     "unsupported_parameter",
     "not_found",
     "context_too_long",
+    "image_too_large",
+    "idempotency_mismatch",
+    "turn_in_progress",
     "storage_full",
+    parameters=("Repeat-Key",),
     body=ConversationBody,
     body_required=False,
 )
 async def create(request: Request) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does
-    body = await bodies.read(request, ConversationBody, required=False)
-    items = await resolved(edge.engine, principal.id, input_items(body.items, "items"), None)
+    engine, key = edge.engine, bodies.idempotency_key(request)
+    document, images = await uploads.read(request)
+    body = validate(ConversationBody, {} if document is None else document)
+    items = await resolved(engine, principal.id, input_items(body.items, "items"), None)
     following = _following(items)
     following(())  # what is wrong with them is said before anything is made
+    asked = fingerprint_of(["conversations", body.items or [], body.metadata or {}])
+    fields = {"asked": asked} if key is not None else {}
+    if body.metadata:
+        fields["metadata"] = orjson.dumps(body.metadata).decode()
     session_id = ids.new_conversation_id()
-    fields = {"metadata": orjson.dumps(body.metadata).decode()} if body.metadata else {}
-    await edge.engine.storage.create(principal.id, session_id, fields)
-    if items:
+    if key is not None:
+        session_id = ids.derived_conversation_id(principal.id, key)
+    made = await engine.storage.create(principal.id, session_id, fields)
+    if not made and (await engine.history.existing(principal.id, session_id)).asked != asked:
+        raise mismatch()
+    # One that was made by a call which has come no further gets its items from the repeat.
+    if items and (made or not await engine.history.count(principal.id, session_id)):
         try:
-            await amending.add(edge.engine, principal.id, session_id, following)
+            await amending.add(engine, principal.id, session_id, following, images, key, asked)
         except ServiceError:
-            await edge.engine.delete(principal.id, session_id)
+            await engine.delete(principal.id, session_id)
             raise
-    return Json(conversation_resource(await edge.engine.history.existing(principal.id, session_id)))
+    return Json(conversation_resource(await engine.history.existing(principal.id, session_id)))
 
 
 @both(router, "GET", "/v1/conversations/{conversation_id}", "One conversation")
@@ -150,22 +165,26 @@ async def delete(request: Request, conversation_id: str) -> Response:
     "unsupported_parameter",
     "not_found",
     "context_too_long",
+    "image_too_large",
+    "idempotency_mismatch",
     "turn_in_progress",
     "storage_full",
-    parameters=("include_items",),
+    parameters=("include_items", "Repeat-Key"),
     body=ItemsBody,
 )
 async def add_items(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request, "sends")  # it fills the store as a send does
     _check_include(request)
-    body = await bodies.read(request, ItemsBody)
-    engine = edge.engine
+    engine, key = edge.engine, bodies.idempotency_key(request)
+    document, images = await uploads.read(request)
+    body = validate(ItemsBody, document)
     await engine.history.existing(principal.id, conversation_id)
     items = await resolved(engine, principal.id, input_items(body.items, "items"), conversation_id)
-    before, now = await amending.add(engine, principal.id, conversation_id, _following(items))
-    added = [item for message in now for item in stored_items(conversation_id, message)]
-    if before is not None:
-        added = added[len(stored_items(conversation_id, before)) :]
+    asked = fingerprint_of(["items", body.items])
+    found = await amending.add(engine, principal.id, conversation_id, _following(items), images, key, asked)
+    added = [item for message in found.now for item in stored_items(conversation_id, message)]
+    if found.before is not None:
+        added = added[len(stored_items(conversation_id, found.before)) :]
     return Json(listed(added, after=None, limit=len(added)))
 
 

@@ -1,11 +1,13 @@
 -- amend: messages of a session that no turn brings: one is changed or goes, others come behind all that are there.
 --
--- KEYS: session, order, messages, turns, queue
+-- KEYS: session, order, messages, turns, queue, idem (the idempotency entry)
 -- ARGV: message_id str (of the one that is changed, '' = none), known int (bytes of its body as the caller
 --       read it), body str (its new JSON, '' = it goes), newest flag (it has to be the newest), now_ms int,
---       ttl int (s), added str... (id, role, JSON, ...)
--- Returns DONE | NO_SESSION | BUSY | CHANGED (the message is not any more what the caller read)
+--       ttl int (s), fingerprint str ('' = no key), result str (what a repeat is to know), idem_ttl int (s),
+--       added str... (id, role, JSON, ...)
+-- Returns DONE | NO_SESSION | BUSY | CHANGED (the message is not any more what the caller read, or the key is used)
 if redis.call('EXISTS', session) == 0 then return 'NO_SESSION' end
+if fingerprint ~= '' and redis.call('EXISTS', idem) == 1 then return 'CHANGED' end
 if redis.call('HEXISTS', session, 'active') == 1 then return 'BUSY' end
 local top = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')
 if message_id ~= '' then
@@ -47,6 +49,14 @@ for i = 1, #added, 3 do
 end
 redis.call('HSET', session, 'seq', slot, 'named', '1', 'updated', now_ms)
 redis.call('HINCRBY', session, 'bytes', bytes)
+if fingerprint ~= '' then
+  -- As the key of a send, but of no turn. The session names it, to be deleted with it; of many the newest.
+  redis.call('HSET', idem, 'turn', '-', 'fingerprint', fingerprint, 'result', result)
+  redis.call('EXPIRE', idem, idem_ttl)
+  local named = (redis.call('HGET', session, 'keyed') or '') .. idem .. '\n'
+  if #named > 8192 then named = string.sub(named, string.find(named, '\n', 1, true) + 1) end
+  redis.call('HSET', session, 'keyed', named)
+end
 for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
 redis.call('PUBLISH', session, 1)  -- for whoever has it open
 return 'DONE'
