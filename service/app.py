@@ -145,7 +145,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     patterns = [(route.path_format, method) for route in routes for method in route.methods or ()]
     prices = [(model.id, model.price.currency) for model in catalogue if model.price]
     metrics.prepare(__version__, [model.id for model in catalogue], patterns, prices)
-    app.state.page = page.Page.load()
+    app.state.page = page.Page.load(settings)
     app.state.documents = docs.Documents(app) if settings.docs else None
     handlers.install(app)
     openapi.install(app, routes)

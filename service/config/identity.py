@@ -1,9 +1,11 @@
-"""What the settings of JWTs must be together. The forms of a key are jwt_key.py's."""
+"""What the settings of JWTs and of the sign-in must be together. The forms of a key are jwt_key.py's."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from service.config.hosts import is_loopback, split_host
 from service.config.validators import JWT_ASYMMETRIC, JWT_SYMMETRIC, SHORTEST_SECRET
 
 if TYPE_CHECKING:
@@ -54,3 +56,38 @@ def _check_key(settings: Settings, text: str) -> bool:
             " shared with the issuer, set CHAT_JWT_ALGORITHMS=HS256"
         )
     return True
+
+
+def check_oidc(settings: Settings) -> None:
+    """That the page can sign in, and that the service takes the tokens it gets."""
+    if "jwt" not in settings.auth_modes:
+        raise ValueError("CHAT_OIDC_CLIENT_ID: needs jwt in CHAT_AUTH, which takes the tokens of the sign-in")
+    if not settings.jwt_issuer:
+        raise ValueError("CHAT_OIDC_CLIENT_ID: needs CHAT_JWT_ISSUER; the page signs in at the first of them")
+    for name, url in (
+        ("CHAT_JWT_ISSUER", settings.jwt_issuer[0]),
+        *(("CHAT_OIDC_ORIGINS", one) for one in settings.oidc_origins),
+    ):
+        origin_of(name, url)
+    if "openid" not in settings.oidc_scopes.split():
+        raise ValueError("CHAT_OIDC_SCOPES: has to hold openid")
+    accepted = settings.jwt_audience
+    if settings.oidc_token == "id" and accepted and not {"*", settings.oidc_client_id} & set(accepted):
+        raise ValueError(
+            "CHAT_OIDC_TOKEN: the audience of an id token is CHAT_OIDC_CLIENT_ID;"
+            " add that to CHAT_JWT_AUDIENCE, or take access tokens"
+        )
+
+
+def origin_of(name: str, url: str) -> str:
+    """The origin of a URL that the page may call: https, or this machine. Raises ValueError."""
+    try:
+        parts = urlsplit(url)
+        host = split_host(parts.netloc)
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("https", "http") or parts.query or parts.fragment:
+        raise ValueError(f"{name}: the page cannot sign in there; an address looks like https://id.example.com")
+    if parts.scheme == "http" and not is_loopback(host[0]):
+        raise ValueError(f"{name}: has to be https://; the page fetches no tokens over plain http")
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(':')}"

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.config.hosts import check_hosts, check_origins, is_loopback
-from service.config.identity import check_jwt
+from service.config.identity import check_jwt, check_oidc
 from service.config.redis_url import check_redis_url, with_password
 from service.config.validators import (
     check_algorithms,
@@ -148,6 +148,11 @@ class Settings(BaseSettings):
     jwt_required_scope: str | None = None
     jwt_admin_scope: str | None = None
     jwt_leeway_seconds: float = Field(30, ge=0, le=600)
+    oidc_client_id: str | None = None
+    oidc_scopes: str = "openid profile offline_access"
+    oidc_audience: str | None = None
+    oidc_token: Literal["access", "id"] = "access"
+    oidc_origins: Words = ()
     limit_sends: Limit | None = None
     limit_reads: Limit | None = None
     limit_window: Literal["fixed", "moving"] = "moving"
@@ -209,6 +214,8 @@ class Settings(BaseSettings):
             raise ValueError("CHAT_METRICS_PORT: is CHAT_PORT; take another, or leave it out")
         if "jwt" in modes:
             check_jwt(self)
+        if self.oidc_client_id:
+            check_oidc(self)
         if self.production and not self.has_provider_key:
             raise ValueError(
                 "GROQ_API_KEY: is missing; production needs a key, CHAT_ENV=local has a demo model"

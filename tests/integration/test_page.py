@@ -12,6 +12,8 @@ import pytest
 import service
 from service.api.routes.page import prefers_html, quality
 from service.demo.examples import ANSWERS
+from tests.conftest import Start
+from tests.support.issuer import private_key, public_pem
 from tests.support.service import Served
 
 WEB = Path(service.__file__).parent / "web"
@@ -80,6 +82,40 @@ async def test_every_file_of_the_page_is_there_with_its_type_and_the_strict_poli
         assert answer.headers["content-type"].startswith(types.get(path.suffix, "text/plain"))
         assert answer.headers["content-security-policy"] == POLICY
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_without_a_sign_in_the_page_is_told_of_none(served: Served) -> None:
+    assert (await served.client.get("/ui/sign-in.json")).json() == {"keys": False, "oidc": None}
+
+
+async def test_a_sign_in_adds_its_origins_to_the_policy_and_no_others(start: Start) -> None:
+    issuer = "https://id.example/realms/one"
+    settings = {
+        "auth": "keys,jwt",
+        "jwt_key": public_pem(private_key("ES256")),
+        "jwt_issuer": f"{issuer},https://other.example",
+        "oidc_client_id": "page",
+        "oidc_origins": "https://tokens.example:8443,https://ID.example",
+    }
+    async with start(**settings) as served:
+        told = await served.client.get("/ui/sign-in.json")
+        for path in ("/ui", "/ui/js/main.js", "/ui/sign-in.json"):
+            policy = (await served.client.get(path)).headers["content-security-policy"]
+            assert policy == POLICY.replace(
+                "connect-src 'self'", "connect-src 'self' https://id.example https://tokens.example:8443"
+            )
+    assert told.headers["content-type"] == "application/json"
+    assert told.json() == {
+        "keys": True,
+        "oidc": {
+            "issuer": issuer,
+            "client_id": "page",
+            "scope": "openid profile offline_access",
+            "audience": None,
+            "token": "access",
+            "origins": ["https://id.example", "https://tokens.example:8443"],
+        },
+    }
 
 
 async def test_what_is_known_is_not_sent_again(served: Served) -> None:

@@ -20,6 +20,14 @@ PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "red
 
 WAITING: dict[str, Any] = {"redis_url": "redis://h", "redis_wait_replicas": 1}
 
+OIDC: dict[str, Any] = {
+    "auth": "jwt",
+    "jwt_jwks_url": "https://i.example/jwks",
+    "jwt_issuer": "https://i.example",
+    "jwt_audience": "chat",
+    "oidc_client_id": "page",
+}
+
 HOST = "CHAT_REDIS_URL: each host in the URL is host or host:port"
 DATABASE = "CHAT_REDIS_URL: the database, which ends the path in the URL, has to be a number"
 
@@ -89,6 +97,17 @@ DATABASE = "CHAT_REDIS_URL: the database, which ends the path in the URL, has to
         ({"auth": "magic"}, "CHAT_AUTH: 'magic' is not one of none, keys, jwt"),
         ({"auth": "none,keys"}, "CHAT_AUTH: none cannot be combined"),
         ({"auth": "jwt"}, "CHAT_AUTH: jwt needs either CHAT_JWT_KEY or CHAT_JWT_JWKS_URL"),
+        ({"oidc_client_id": "page"}, "CHAT_OIDC_CLIENT_ID: needs jwt in CHAT_AUTH"),
+        ({**OIDC, "jwt_issuer": ""}, "CHAT_OIDC_CLIENT_ID: needs CHAT_JWT_ISSUER"),
+        ({**OIDC, "jwt_issuer": "my-issuer"}, "CHAT_JWT_ISSUER: the page cannot sign in there"),
+        ({**OIDC, "jwt_issuer": "https://i.example?x"}, "CHAT_JWT_ISSUER: the page cannot sign in there"),
+        ({**OIDC, "jwt_issuer": "https://i.example;x"}, "CHAT_JWT_ISSUER: the page cannot sign in there"),
+        ({**OIDC, "jwt_issuer": "https://u:gsk_x@i.example"}, "CHAT_JWT_ISSUER: the page cannot sign in"),
+        ({**OIDC, "jwt_issuer": "http://i.example"}, "CHAT_JWT_ISSUER: has to be https://"),
+        ({**OIDC, "oidc_origins": "https://*"}, "CHAT_OIDC_ORIGINS: the page cannot sign in there"),
+        ({**OIDC, "oidc_scopes": "profile"}, "CHAT_OIDC_SCOPES: has to hold openid"),
+        ({**OIDC, "oidc_token": "refresh"}, "CHAT_OIDC_TOKEN: input should be 'access' or 'id'"),
+        ({**OIDC, "oidc_token": "id"}, "CHAT_OIDC_TOKEN: the audience of an id token is CHAT_OIDC_CLIENT_ID"),
         ({"metrics_port": 8000}, "CHAT_METRICS_PORT: is CHAT_PORT; take another, or leave it out."),
         ({**PRODUCTION, "auth": "none"}, "CHAT_AUTH: none is for local use"),
         ({**PRODUCTION, "groq_api_key": None}, "GROQ_API_KEY: is missing"),

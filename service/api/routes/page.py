@@ -2,8 +2,9 @@
 
 `GET /ui` is the page and `/ui/*` what it is made of; `GET /` gives it to browsers (api/routes/health.py).
 Every answer names its content by an ETag and is asked for again each time (a 304 has no body),
-so that a deploy never mixes old and new modules for longer than one load. No templates, no
-settings and no state in here: what the page knows it asks the API.
+so that a deploy never mixes old and new modules for longer than one load. No templates and no state
+in here: what the page knows it asks the API. Of the settings it is told how one signs in
+(`/ui/sign-in.json`), before it has anything to ask the API with.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from service.config.identity import origin_of
+from service.config.settings import Settings
 from service.errors import ServiceError
 
 router = APIRouter(include_in_schema=False)
 
 _FOLDER: Final = Path(__file__).resolve().parents[2] / "web"
 _INDEX: Final = "index.html"
+_SIGN_IN: Final = "sign-in.json"
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -66,19 +71,18 @@ class File:
 
 
 class Page:
-    def __init__(self, files: dict[str, File], headers: Mapping[str, str] = _HEADERS) -> None:
+    def __init__(self, files: dict[str, File], headers: Mapping[str, str]) -> None:
         self._files = files
         self._headers = headers
 
     @classmethod
-    @cache  # a process reads and packs its 90 files once (25 ms)
-    def load(cls, folder: Path = _FOLDER) -> Page:
+    def load(cls, settings: Settings) -> Page:
         """Raises FileNotFoundError when the package came without its page."""
-        paths = [path for path in folder.rglob("*") if path.is_file()]
-        files = {path.relative_to(folder).as_posix(): File.read(path) for path in paths}
-        if _INDEX not in files:
-            raise FileNotFoundError(folder / _INDEX)
-        return cls(files)
+        sign_in = sign_in_by(settings)
+        file = File.of("application/json", orjson.dumps(sign_in))
+        origins = " ".join(("'self'", *(sign_in["oidc"] or {}).get("origins", ())))
+        policy = _CSP.replace("connect-src 'self'", f"connect-src {origins}")
+        return cls({**_files(), _SIGN_IN: file}, {**_HEADERS, "Content-Security-Policy": policy})
 
     def respond(self, request: Request, name: str = _INDEX) -> Response:
         """Raises not_found."""
@@ -93,6 +97,33 @@ class Page:
         if packed:
             headers["Content-Encoding"] = "gzip"
         return Response(file.packed if packed else file.plain, media_type=file.kind, headers=headers)
+
+
+@cache  # a process reads and packs its 90 files once (25 ms)
+def _files(folder: Path = _FOLDER) -> dict[str, File]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    files = {path.relative_to(folder).as_posix(): File.read(path) for path in paths}
+    if _INDEX not in files:
+        raise FileNotFoundError(folder / _INDEX)
+    return files
+
+
+def sign_in_by(settings: Settings) -> dict[str, Any]:
+    """How somebody becomes known to the service: what a page, which anybody may read, is told of it."""
+    oidc = None
+    if settings.oidc_client_id:
+        issuer = settings.jwt_issuer[0]
+        origins = [origin_of("CHAT_JWT_ISSUER", issuer)]
+        origins += [origin_of("CHAT_OIDC_ORIGINS", one) for one in settings.oidc_origins]
+        oidc = {
+            "issuer": issuer,
+            "client_id": settings.oidc_client_id,
+            "scope": settings.oidc_scopes,
+            "audience": settings.oidc_audience,
+            "token": settings.oidc_token,
+            "origins": sorted(set(origins)),
+        }
+    return {"keys": "keys" in settings.auth_modes, "oidc": oidc}
 
 
 def page_of(request: Request) -> Page:

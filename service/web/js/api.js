@@ -1,5 +1,5 @@
-// Calls to the service: addresses, the API key, and every failure as an ApiError.
-// Knows nothing of the page; who holds a key is asked for through `askForKey`.
+// Calls to the service: addresses, the credential, and every failure as an ApiError.
+// Knows nothing of the page; who one is, and how one is asked for it, is `access`'s.
 
 import { texts } from "./texts.js";
 
@@ -17,18 +17,16 @@ export class ApiError extends Error {
 const GET_PAUSES = [300, 1200];
 
 export class Api {
-  #apiKey;
-  #askForKey;
+  #access;
 
-  constructor({ apiKey, askForKey }) {
-    this.#apiKey = apiKey;
-    this.#askForKey = askForKey;
+  constructor(access) {
+    this.#access = access;
   }
 
   /** The response of a call that succeeded. Throws ApiError, and AbortError where `signal` was used. */
   async fetch(method, path, { body, headers, signal } = {}) {
     for (;;) {
-      const key = this.#apiKey();
+      const key = await this.#access.credential();
       let response;
       try {
         response = await fetch(new URL(path, document.baseURI), {
@@ -48,7 +46,7 @@ export class Api {
       }
       if (response.ok) return response;
       const failure = await failureOf(response);
-      if (failure.status !== 401 || !(await this.#askForKey(key, method))) throw failure;
+      if (failure.status !== 401 || !(await this.#access.ask(key, method))) throw failure;
     }
   }
 

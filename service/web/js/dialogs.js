@@ -62,14 +62,25 @@ export function askSettings({ system_prompt, temperature, reasoning_effort }) {
   }));
 }
 
-/** {key, keep}; `wrong` when one was tried before. */
-export async function askKey(wrong) {
-  const field = byId("key-field");
-  const dialog = byId("key-dialog");
+/** {key, keep} or {signIn}, of those that are offered; `wrong`: what became of the last one. */
+export async function askKey({ wrong, signIn, key: takesKey }) {
+  const [field, dialog, button] = ["key-field", "key-dialog", "sign-in"].map(byId);
+  const sentence = dialog.querySelector(".wrong");
   field.value = "";
-  dialog.querySelector(".wrong").hidden = !wrong;
-  const key = await ask(dialog, () => field.value.trim());
+  sentence.hidden = !wrong;
+  sentence.textContent = wrong || "";
+  byId("key-title").textContent = signIn ? texts.asksToSignIn : texts.asksForKey;
+  byId("sign-in-part").hidden = !signIn;
+  byId("key-part").hidden = !takesKey;
+  byId("use-key").hidden = !takesKey;
+  let chosen = false;
+  button.onclick = () => {
+    chosen = true;
+    dialog.close();
+  };
+  const key = await ask(dialog, () => takesKey && field.value.trim());
   field.value = "";
+  if (chosen) return { signIn: true };
   return key ? { key, keep: byId("key-keep").checked } : null;
 }
 

@@ -1,4 +1,4 @@
-// What the browser keeps: the API key, theme and language, the model last chosen, drafts, and the sends whose
+// What the browser keeps: the API key, who has signed in, theme and language, the model last chosen, drafts, and the sends whose
 // answers are still running.
 // Storage may be off or full; then nothing is kept and everything else works.
 
@@ -27,6 +27,18 @@ export const apiKey = () => read("sessionStorage", "chat.key") ?? read("localSto
 export function keepApiKey(key, onDevice) {
   write("sessionStorage", "chat.key", onDevice ? null : key);
   write("localStorage", "chat.key", onDevice ? key : null);
+}
+
+// Of signing in no token is kept: who it was, so that coming back takes no click, and what is needed on the way back.
+export const signedIn = () => read("localStorage", "chat.signed-in");
+export const keepSignedIn = (subject) => write("localStorage", "chat.signed-in", subject);
+export const keepAttempt = (attempt) => write("sessionStorage", "chat.attempt", JSON.stringify(attempt));
+
+/** The sign-in that this tab has begun; it serves once. */
+export function takeAttempt() {
+  const kept = read("sessionStorage", "chat.attempt");
+  write("sessionStorage", "chat.attempt", null);
+  return JSON.parse(kept ?? "null");
 }
 
 /** The language that was chosen, null for the browser's. */

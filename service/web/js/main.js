@@ -1,14 +1,15 @@
 // The page: makes the parts, ties them together and follows the address (#/<session id>).
 
+import { Access } from "./access.js";
 import { Api } from "./api.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
-import { askDelete, askKey, askSettings, askTitle, showShortcuts } from "./dialogs.js";
+import { askDelete, askSettings, askTitle, showShortcuts } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { keepFocus, watchFocus } from "./focus.js";
 import { chooseModel, chosen, Drawer, languageButton, models, prompts, themeButton } from "./frame.js";
-import { apiKey, chosenModel, forgetAll, keepApiKey, keepModel, keepSettings, settings } from "./keep.js";
+import { chosenModel, keepModel, keepSettings, settings } from "./keep.js";
 import { notify, say, settled } from "./notice.js";
 import { Recovery } from "./recovery.js";
 import { Sidebar } from "./sidebar.js";
@@ -18,33 +19,18 @@ import { sentence } from "./words.js";
 const TICK_MS = 5000;
 const select = byId("model");
 
-// The key: asked for once however many calls need it, and only when one does.
-
-let asking = null;
-let declined = false;
-
-async function enterKey(wrong) {
-  const entered = await askKey(wrong);
-  declined = entered === null;
-  if (declined) return false;
-  keepApiKey(entered.key, entered.keep);
-  settled();
-  setTimeout(() => recovery.nudge()); // after the call that asked, all that had to wait for a key
-  return true;
-}
-
-/** True when there is another key than the one that was refused. Who said "not now" is not asked by mere reads. */
-async function askForKey(refused, method) {
-  if (apiKey() !== refused) return true;
-  byId("key").hidden = false;
-  if (declined && method === "GET") return false;
-  asking ??= enterKey(Boolean(refused)).finally(() => (asking = null));
-  return asking;
-}
-
 // The parts
 
-const api = new Api({ apiKey, askForKey });
+const access = new Access({
+  entered: () => {
+    settled();
+    settled("access");
+    setTimeout(() => recovery.nudge()); // after the call that asked, all that had to wait for a key
+  },
+  ended: (text) => notify(text, "access", { label: texts.signIn, act: () => access.signIn() }),
+  leaving: () => chat.open(null),
+});
+const api = new Api(access);
 const drawer = new Drawer();
 const COMPLAINTS = { list: texts.listNotRead, models: texts.modelsNotRead };
 const recovery = new Recovery({
@@ -244,7 +230,7 @@ select.addEventListener("change", () => chooseForChat(select.value));
 byId("new").addEventListener("click", newChat);
 byId("shortcuts").addEventListener("click", showShortcuts);
 byId("key").addEventListener("click", async () => {
-  if (await enterKey(false)) listSessions();
+  if (await access.enter()) listSessions();
 });
 byId("settings").addEventListener("click", async () => {
   const { id, system_prompt } = chat.session;
@@ -261,12 +247,7 @@ byId("usage").addEventListener("click", async () => {
   const { showUsage } = await import("./usage.js");
   await attempt(() => showUsage(api), texts.usageNotRead);
 });
-byId("sign-out").addEventListener("click", () => {
-  chat.open(null);
-  forgetAll();
-  location.replace(location.pathname);
-  location.reload();
-});
+byId("sign-out").addEventListener("click", () => access.signOut());
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   composer.focus();
@@ -318,12 +299,12 @@ async function loadModels() {
   const [list, health] = await Promise.all([api.json("GET", "v1/models"), api.json("GET", "health").catch(() => null)]);
   models(select, list.data);
   byId("demo").hidden = health?.upstream !== "demo";
-  byId("key").hidden &&= apiKey() === null;
-  byId("sign-out").hidden = apiKey() === null;
+  byId("key").hidden &&= !access.known;
+  byId("sign-out").hidden = !access.known;
   changed();
 }
 
-function start() {
+async function start() {
   document.documentElement.lang = language;
   speak(document);
   watchFocus();
@@ -333,6 +314,7 @@ function start() {
     composer.draft(text);
     composer.focus();
   });
+  await access.returned();
   chat.open(addressed());
   composer.invite();
   recovery.load("models", loadModels);

@@ -4,17 +4,22 @@
 import { byId } from "./dom.js";
 
 const bar = byId("notice");
-const [words, dismiss] = bar.children;
-const told = new Map(); // cause -> sentence, the newest last
+const [words, act, dismiss] = bar.children;
+const told = new Map(); // cause -> {text, action}, the newest last
+let action;
+act.addEventListener("click", () => action.act());
 dismiss.addEventListener("click", () => {
   told.clear();
   draw();
 });
 
-/** Say why something did not work; what was done last ("act") gives way to the next thing that is done. */
-export function notify(text, cause = "act") {
+/**
+ * Say why something did not work; what was done last ("act") gives way to the next thing that is done.
+ * `way` {label, act} is a button that leads out of it.
+ */
+export function notify(text, cause = "act", way = null) {
   told.delete(cause);
-  told.set(cause, text);
+  told.set(cause, { text, way });
   draw();
 }
 
@@ -24,9 +29,12 @@ export function settled(cause = "act") {
 }
 
 function draw() {
-  const text = [...told.values()].at(-1) ?? "";
+  const { text, way } = told.get("access") ?? [...told.values()].at(-1) ?? { text: "", way: null };
   if (words.textContent !== text) words.textContent = text;
   bar.hidden = !text;
+  action = way;
+  act.hidden = !way;
+  act.textContent = way?.label ?? "";
 }
 
 export function say(text) {

@@ -1,0 +1,105 @@
+"""How long the page is busy at a time with an answer of 43 kB: `python -m tests.load.page`.
+
+Prints the table of docs/performance.md: of the tasks of the browser's main thread that took 50 ms or more
+the longest, and how many there were, with the processor as it is and slowed down to a quarter. Starts a
+service of its own with the demo model.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.ui import Ui, saying
+from tests.support.needed import program
+from tests.support.processes import Replica
+
+LENGTH: Final = 43_000
+RATE: Final = 1_000  # tokens a second: faster than a model of today
+_WATCH: Final = """() => {
+    window.tasks = [];
+    new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map(({ duration }) => duration)))
+        .observe({ type: "longtask" });
+}"""
+
+
+def filled(unit: str, head: str = "") -> str:
+    """Units with rising numbers, of this length together."""
+    text, number = head, 0
+    while len(text) < LENGTH:
+        text += unit.replace("{}", str(number))
+        number += 1
+    return text.rstrip()
+
+
+KINDS: Final = {
+    "one list": filled(
+        "- item **{}** of `a long` list, with *words* that are not rare and a [link](https://a.example/)\n"
+    ),
+    "one table": filled("| {} | some *words* | and `more` of them |\n", "| a | b | c |\n|---|---|---|\n"),
+    "one paragraph": filled("The {}th line of a paragraph, which has *some* words in it and goes on.\n"),
+    "one block of Python": filled(
+        "def function_{}(a: int, b: str = 'x') -> int:\n    return a * {}  # a line\n\n", "```python\n"
+    )
+    + "\n```",
+    "sections of all kinds": filled(
+        "## Section {}\n\nSome **words** of it, `code` and a [link](https://a.example/).\n\n- one\n- two\n\n"
+        "```js\nconst a{} = () => b;\n```\n\n| a | b |\n|---|---|\n| 1 | {} |\n\n"
+    ),
+    "formulas": filled(
+        "The sum $\\sum_{i=0}^{{}} x_i^2$ of section {}.\n\n\\[ \\int_0^{{}} e^{-x}\\,dx \\]\n\n"
+    ),
+}
+
+
+def measure(browser: Browser, url: str, text: str, slower: int) -> tuple[list[float], list[float]]:
+    """Tasks of 50 ms or more (ms): while the answer arrived, and while a reload showed it."""
+    page = browser.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
+    ui = Ui(page, url).open()
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
+    ui.ask("[[say=first]]")  # what draws answers is loaded
+    page.evaluate(_WATCH)
+    ui.send(f"[[rate={RATE}]]" + saying(text))
+    ui.shows(text[-30:].split()[-1].strip("|`]* ") or "")
+    ui.done()
+    page.wait_for_timeout(500)
+    arriving: list[float] = page.evaluate("window.tasks")
+    page.add_init_script(f"({_WATCH})()")
+    page.reload()
+    ui.done()
+    page.wait_for_timeout(500)
+    showing: list[float] = page.evaluate("window.tasks")
+    page.context.close()
+    return arriving, showing
+
+
+def said(tasks: list[float]) -> str:
+    return f"{max(tasks):.0f} ({len(tasks)})" if tasks else "–"
+
+
+def main() -> None:
+    rows: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        site = Replica(Path(folder), "run")
+        path = program("chromium", "chromium-browser", "google-chrome")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        try:
+            for name, text in KINDS.items():
+                for slower in (1, 4):
+                    found: Any = measure(browser, site.url, text, slower)
+                    rows.setdefault(name, []).extend(map(said, found))
+        finally:
+            browser.close()
+            site.close()
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print("| 43 kB of | arriving | reloaded | arriving, CPU ÷ 4 | reloaded, CPU ÷ 4 |\n|---|---|---|---|---|")
+    for name, cells in rows.items():
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
