@@ -87,7 +87,9 @@ def origin_of(name: str, url: str) -> str:
     except ValueError:
         host = None
     if host is None or parts.scheme not in ("https", "http") or parts.query or parts.fragment:
-        raise ValueError(f"{name}: the page cannot sign in there; an address looks like https://id.example.com")
+        raise ValueError(
+            f"{name}: the page cannot sign in there; an address looks like https://id.example.com"
+        )
     if parts.scheme == "http" and not is_loopback(host[0]):
         raise ValueError(f"{name}: has to be https://; the page fetches no tokens over plain http")
     return f"{parts.scheme}://{parts.netloc.lower().removesuffix(':')}"
