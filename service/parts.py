@@ -178,27 +178,11 @@ def chat(role: str, content: str, parts: Sequence[Part], *, reasoning: bool = Fa
 def folded(messages: Iterable[Chat]) -> list[dict[str, Any]]:
     """Chat messages of user, assistant and tool as `{role, content, parts?}`: an exchange's rounds are one.
 
-    The other way round of `chat`. Results of unknown calls are left out, and so is who says nothing.
+    The other way round of `chat`. As `arranged`, but who says nothing is left out, and so is the system.
     """
-    found: list[dict[str, Any]] = []
-    exchange: _Exchange | None = None  # the answer that is being told of
-    for message in messages:
-        role, content = message["role"], message.get("content") or ""
-        if role == "user":
-            exchange, parts = None, _of_content(content)
-            found.append({"role": role, "content": text_of(parts), "parts": parts})
-        elif role == "assistant":
-            if exchange is None or not exchange.goes_on:
-                exchange = _Exchange()
-                found.append({"role": role, "exchange": exchange})
-            exchange.add([*_of_content(content), *map(_call_part, message.get("tool_calls") or ())])
-        elif role == "tool" and exchange is not None:
-            exchange.answer(message["tool_call_id"], content)
-    for record in found:
-        if record["role"] == "assistant":
-            record["parts"] = record.pop("exchange").parts()
-            record["content"] = text_of(record["parts"])
-    return [_without_plain_parts(record) for record in found if _says_something(record)]
+    _, said = arranged((), [message for message in messages if message["role"] != "system"])
+    records = [{"role": role, "content": text_of(parts), "parts": parts} for role, parts in said]
+    return [_without_plain_parts(record) for record in records if _says_something(record)]
 
 
 def arranged(
@@ -206,15 +190,15 @@ def arranged(
 ) -> tuple[list[Part], list[tuple[str, list[Part]]]]:
     """Chat messages behind an answer: what it is with those that go on with it, and who says what then.
 
-    As `folded`, but calls stay that have no result yet, and so does what the system says.
+    Results of unknown calls are left out; calls stay that have no result yet.
     """
     first = exchange = _Exchange.of(before) if before else None
     found: list[tuple[str, list[Part] | _Exchange]] = []
     for message in messages:
         role, content = message["role"], message.get("content") or ""
         if role == "tool":
-            assert exchange is not None, "its call comes before it"
-            exchange.answer(message["tool_call_id"], content)
+            if exchange is not None:
+                exchange.answer(message["tool_call_id"], content)
         elif role == "assistant":
             if exchange is None or not exchange.goes_on:
                 exchange = _Exchange()

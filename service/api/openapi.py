@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from service.api.examples import BODIES
 from service.api.operation import GUARDED, READS_BODY, TAGS, Answer, Operation, operation_of
-from service.api.schema_words import NUMBER, TEXT, Schema, one_of, ref
+from service.api.schema_words import NUMBER, TEXT, Schema, ref
 from service.api.schemas import SCHEMAS
 from service.dialects.errors import envelope
 from service.errors import CODES, ServiceError
@@ -38,23 +38,25 @@ never 422."""
 _PATTERN: Final = "^[A-Za-z0-9_.:-]{1,128}$"
 
 
-def _path(name: str, description: str, **schema: Any) -> Schema:
+def _parameter(where: str, name: str, description: str, **schema: Any) -> Schema:
+    """A text, unless the schema says otherwise."""
     return {
         "name": name,
-        "in": "path",
-        "required": True,
+        "in": where,
+        "required": where == "path",
         "description": description,
         "schema": {**TEXT, **schema},
     }
 
 
-def _given(where: str, name: str, description: str, schema: Schema) -> Schema:
-    return {"name": name, "in": where, "required": False, "description": description, "schema": schema}
-
-
-def _page(top: int) -> Schema:
-    return _given("query", "limit", f"items, at most {top} (50)", {**NUMBER, "minimum": 1, "maximum": top})
-
+_path, _query, _header = (partial(_parameter, where) for where in ("path", "query", "header"))
+_FROM_0: Final = {**NUMBER, "minimum": 0}
+_UP_TO_100: Final = {**NUMBER, "minimum": 1, "maximum": 100}
+_UP_TO_200: Final = {**_UP_TO_100, "maximum": 200}
+_UP_TO_1000: Final = {**_UP_TO_100, "maximum": 1000}
+_TEXTS: Final = {"type": "array", "items": TEXT}
+_KEY: Final = {"minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"}
+_CHUNK: Final = r"^t_[a-z0-9]+\.[0-9]+\.[0-9]+$"
 
 PARAMETERS: Final[dict[str, Schema]] = {
     "session_id": _path("session_id", "chosen by the caller or made by us", pattern=_PATTERN),
@@ -65,73 +67,47 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "image": _path("image", "`ref` of a message's part: the SHA-256 of the image"),
     "item_id": _path("item_id", "from a list of items"),
     "key_id": _path("key_id", "the id of the key, not the key"),
-    "limit": _page(200),
-    "limit_messages": _page(1000),
-    "cursor": _given("query", "cursor", "`next` of the page before", TEXT),
-    "order": _given("query", "order", "asc (oldest first) or desc", one_of("asc", "desc")),
-    "versions": _given("query", "versions", "1: with earlier versions", one_of("0", "1")),
-    "limit_items": _given(
-        "query", "limit", "items, at most 100 (20)", {**NUMBER, "minimum": 1, "maximum": 100}
+    "limit": _query("limit", "items, at most 200 (50)", **_UP_TO_200),
+    "limit_messages": _query("limit", "items, at most 1000 (50)", **_UP_TO_1000),
+    "limit_items": _query("limit", "items, at most 100 (20)", **_UP_TO_100),
+    "cursor": _query("cursor", "`next` of the page before"),
+    "order": _query("order", "asc (oldest first) or desc", enum=["asc", "desc"]),
+    "order_items": _query("order", "desc (newest first) or asc", enum=["desc", "asc"]),
+    "versions": _query("versions", "1: with earlier versions", enum=["0", "1"]),
+    "include_items": _query("include", "accepted; there is nothing more to include", **_TEXTS),
+    "after_item": _query("after", "the id of the last item of the page before"),
+    "stream": _query("stream", "true: as events", enum=["true", "false"]),
+    "starting_after": _query(
+        "starting_after", "the `sequence_number` of the last event that was seen", **_FROM_0
     ),
-    "order_items": _given("query", "order", "desc (newest first) or asc", one_of("desc", "asc")),
-    "include_items": _given(
-        "query", "include", "accepted; there is nothing more to include", {"type": "array", "items": TEXT}
+    "after": _query("after", "like `Last-Event-ID`, which wins", **_FROM_0),
+    "ticket": _query("ticket", "instead of credentials, for EventSource"),
+    "exclude": _query("exclude", "checks to leave out: store, drain, upstream", **_TEXTS),
+    "days": _query("days", "days back (30)", **{**_UP_TO_100, "maximum": USAGE_DAYS}),
+    "principal": _query("principal", "somebody else's usage (scope admin)"),
+    "subject": _query("principal", "whose, instead of the caller's (scope admin)"),
+    "Idempotency-Key": _header(
+        "Idempotency-Key", "a repeat with the same key and body is the same turn", **_KEY
     ),
-    "after_item": _given("query", "after", "the id of the last item of the page before", TEXT),
-    "stream": _given("query", "stream", "true: as events", one_of("true", "false")),
-    "starting_after": _given(
-        "query",
-        "starting_after",
-        "the `sequence_number` of the last event that was seen",
-        {**NUMBER, "minimum": 0},
+    "Repeat-Key": _header(
+        "Idempotency-Key", "a repeat with the same key and body has the same result", **_KEY
     ),
-    "after": _given("query", "after", "like `Last-Event-ID`, which wins", {**NUMBER, "minimum": 0}),
-    "ticket": _given("query", "ticket", "instead of credentials, for EventSource", TEXT),
-    "exclude": _given(
-        "query", "exclude", "checks to leave out: store, drain, upstream", {"type": "array", "items": TEXT}
-    ),
-    "days": _given("query", "days", "days back (30)", {**NUMBER, "minimum": 1, "maximum": USAGE_DAYS}),
-    "principal": _given("query", "principal", "somebody else's usage (scope admin)", TEXT),
-    "subject": _given("query", "principal", "whose, instead of the caller's (scope admin)", TEXT),
-    "Idempotency-Key": _given(
-        "header",
-        "Idempotency-Key",
-        "a repeat with the same key and body is the same turn",
-        {**TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
-    ),
-    "Repeat-Key": _given(
-        "header",
-        "Idempotency-Key",
-        "a repeat with the same key and body has the same result",
-        {**TEXT, "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
-    ),
-    "X-On-Busy": _given(
-        "header",
+    "X-On-Busy": _header(
         "X-On-Busy",
         "when the session is answering already; a field of the body wins",
-        one_of("reject", "interrupt", "queue"),
+        enum=["reject", "interrupt", "queue"],
     ),
-    "Last-Event-ID": _given(
-        "header", "Last-Event-ID", "the id of the last event that was seen", {**NUMBER, "minimum": 0}
+    "Last-Event-ID": _header("Last-Event-ID", "the id of the last event that was seen", **_FROM_0),
+    "Last-Chunk-ID": _header(
+        "Last-Event-ID", "the id of the last chunk that was seen, `<turn>.<event>.<k>`", pattern=_CHUNK
     ),
-    "Last-Chunk-ID": _given(
-        "header",
-        "Last-Event-ID",
-        "the id of the last chunk that was seen, `<turn>.<event>.<k>`",
-        {**TEXT, "pattern": r"^t_[a-z0-9]+\.[0-9]+\.[0-9]+$"},
+    "Prefer": _header("Prefer", "respond-async: the turn instead of its events"),
+    "X-Session-Id": _header(
+        "X-Session-Id", "the session that keeps the exchange; one in the body wins", pattern=_PATTERN
     ),
-    "Prefer": _given("header", "Prefer", "respond-async: the turn instead of its events", TEXT),
-    "X-Session-Id": _given(
-        "header",
-        "X-Session-Id",
-        "the session that keeps the exchange; one in the body wins",
-        {**TEXT, "pattern": _PATTERN},
-    ),
-    "X-Accept-Chunks": _given(
-        "header", "X-Accept-Chunks", "reset-step: this version of the AI SDK knows the chunk", TEXT
-    ),
-    "If-Match": _given("header", "If-Match", "`*`: only where the session exists, else 404", one_of("*")),
-    "If-None-Match": _given("header", "If-None-Match", "the ETag that the caller has", TEXT),
+    "X-Accept-Chunks": _header("X-Accept-Chunks", "reset-step: this version of the AI SDK knows the chunk"),
+    "If-Match": _header("If-Match", "`*`: only where the session exists, else 404", enum=["*"]),
+    "If-None-Match": _header("If-None-Match", "the ETag that the caller has"),
 }
 
 # Optional to the models that check them, so that one that is missing or null is told as query_empty.
@@ -183,24 +159,24 @@ def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
 
 def _document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]:
     """Raises KeyError for a route that says nothing."""
-    found = get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION)
     shown = [route for route in routes if route.include_in_schema]
     order = list(TAGS)
     paths: dict[str, Any] = {}
     for route in sorted(shown, key=lambda route: order.index(str(route.tags[0]))):
-        path = route.path_format
         for method in map(str.lower, route.methods or ()):
-            own = found["paths"][path][method]
-            paths.setdefault(path, {})[method] = _operation(path, own, operation_of(route.endpoint))
-    found["paths"] = paths
-    found["tags"] = [{"name": name, "description": about} for name, about in TAGS.items()]
-    found["components"] = {
-        "schemas": {**_requests(shown), **SCHEMAS},
-        "parameters": PARAMETERS,
-        "headers": {name: {"description": about, "schema": TEXT} for name, about in _HEADERS.items()},
-        "securitySchemes": _SECURITY,
+            paths.setdefault(route.path_format, {})[method] = _operation(route, operation_of(route.endpoint))
+    return {
+        "openapi": app.openapi_version,
+        "info": {"title": app.title, "description": _DESCRIPTION, "version": app.version},
+        "paths": paths,
+        "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
+        "components": {
+            "schemas": {**_requests(shown), **SCHEMAS},
+            "parameters": PARAMETERS,
+            "headers": {name: {"description": about, "schema": TEXT} for name, about in _HEADERS.items()},
+            "securitySchemes": _SECURITY,
+        },
     }
-    return found
 
 
 def _requests(routes: Sequence[APIRoute]) -> dict[str, Schema]:
@@ -215,9 +191,11 @@ def _requests(routes: Sequence[APIRoute]) -> dict[str, Schema]:
     return found
 
 
-def _operation(path: str, own: Schema, operation: Operation) -> Schema:
-    known = ("tags", "summary", "operationId", "description")
-    found: Schema = {name: own[name] for name in known if own.get(name)}
+def _operation(route: APIRoute, operation: Operation) -> Schema:
+    path = route.path_format
+    found: Schema = {"tags": route.tags, "summary": route.summary, "operationId": route.unique_id}
+    if route.description:
+        found["description"] = route.description
     found["security"] = _security(operation)
     errors = (
         *(() if operation.public else GUARDED),

@@ -18,7 +18,9 @@ from service.api import bodies
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.limits import RequestCharge
+from service.api.responses import TurnResponse
 from service.api.visit import visit_of
+from service.dialects.base import Encoder
 from service.engine.sends import Attached, Send
 from service.errors import ServiceError, StoreUnavailable
 from service.store.turn_records import TurnRef
@@ -100,6 +102,17 @@ class Sending:
                 await self._send.refund()
         visit.session, visit.turn = attached.ref.session_id, attached.ref.turn_id
         return attached
+
+    def answer(self, attached: Attached, encoder: Encoder) -> TurnResponse:
+        """The turn from its start on, in a dialect that does not resume."""
+        return TurnResponse(
+            self._edge.engine,
+            attached.ref,
+            encoder,
+            void=attached.void,
+            headers=turn_headers(attached),
+            left=self.left(attached.ref),
+        )
 
     def left(self, ref: TurnRef) -> Callable[[], None] | None:
         """What to call when the reader leaves; None where somebody may come back to the turn."""

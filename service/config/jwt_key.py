@@ -12,6 +12,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -225,14 +226,10 @@ def _decodings(text: str) -> Iterator[bytes]:
 
 
 def _of_der(content: bytes) -> JwtKey | None:
-    try:
+    with suppress(*_FAILURES):
         return _as_pem(load_der_public_key(content))
-    except _FAILURES:
-        pass
-    try:
+    with suppress(*_FAILURES):
         return _as_pem(x509.load_der_x509_certificate(content).public_key())
-    except _FAILURES:
-        pass
     try:
         load_der_private_key(content, None)
     except _FAILURES:

@@ -11,21 +11,13 @@ from pydantic_settings import DotEnvSettingsSource
 
 from service.config.provider_keys import check_keys
 from service.config.settings import Settings, SettingsError
-from service.config.validators import (
-    check_readable,
-    files_in,
-)
-
-
-def _environment_names() -> dict[str, str]:
-    names = {}
-    for name, field in Settings.model_fields.items():
-        names[name] = str(field.validation_alias or f"CHAT_{name.upper()}")
-    return names
-
+from service.config.validators import check_readable, files_in
 
 #: field name -> environment variable
-NAMES: Final = _environment_names()
+NAMES: Final = {
+    name: str(field.validation_alias or f"CHAT_{name.upper()}")
+    for name, field in Settings.model_fields.items()
+}
 
 
 def unknown_names(environment: dict[str, str] | None = None) -> list[str]:

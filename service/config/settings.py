@@ -230,20 +230,8 @@ class Settings(BaseSettings):
         if self.webhook_url:
             check_webhook(self.webhook_url, self.webhook_secret, private=self.webhook_allow_private)
         if self.redis_wait_replicas:
-            check_waits(
-                self.redis_wait_seconds,
-                redis=self.redis_url is not None,
-                timeout=self.redis_timeout_seconds,
-                lease=self.lease_seconds,
-                hold=self.store_hold_seconds,
-            )
-        check_lifetimes(
-            turn=self.turn_timeout_seconds,
-            idempotency=self.idempotency_ttl_seconds,
-            log=self.log_ttl_seconds,
-            session=self.session_ttl_seconds,
-            ephemeral=self.ephemeral_ttl_seconds,
-        )
+            check_waits(self)
+        check_lifetimes(self)
         return self
 
     @property

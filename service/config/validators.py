@@ -11,10 +11,13 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
+
+if TYPE_CHECKING:
+    from service.config.settings import Settings
 
 #: from the last second of a turn to its seal and the readers of its end, with a store that is held for 15 s
 TURN_MARGIN_SECONDS: Final = 60
@@ -113,18 +116,21 @@ def check_http_url(url: str) -> str:
     return url
 
 
-def check_lifetimes(*, turn: float, idempotency: int, log: int, session: int, ephemeral: int) -> None:
+def check_lifetimes(settings: Settings) -> None:
     """That nothing which a turn needs expires while it runs (all in seconds).
 
     A session that ended first would be made anew, with the answer under another question; a log that
     ended first would fail its answer, and a repeat under a known idempotency key would find no log.
     """
+    turn, log = settings.turn_timeout_seconds, settings.log_ttl_seconds
+    session, ephemeral = settings.session_ttl_seconds, settings.ephemeral_ttl_seconds
     for name, seconds in (("SESSION", session), ("EPHEMERAL", ephemeral), ("LOG", log)):
         if seconds < turn + TURN_MARGIN_SECONDS:
             raise ValueError(
                 f"CHAT_{name}_TTL_SECONDS: {seconds} s end before an answer may; set it to at least"
                 f" {turn + TURN_MARGIN_SECONDS:g} (CHAT_TURN_TIMEOUT_SECONDS and a minute), or lower that one"
             )
+    idempotency = settings.idempotency_ttl_seconds
     if log < idempotency:
         raise ValueError(
             f"CHAT_LOG_TTL_SECONDS: {log} s end before the {idempotency} s of CHAT_IDEMPOTENCY_TTL_SECONDS,"
@@ -132,18 +138,19 @@ def check_lifetimes(*, turn: float, idempotency: int, log: int, session: int, ep
         )
 
 
-def check_waits(seconds: float, *, redis: bool, timeout: float, lease: float, hold: float) -> None:
+def check_waits(settings: Settings) -> None:
     """That waiting for replicas leaves time for what waits behind it (all in seconds).
 
     A call may wait for those before it and then for its own replicas, within the timeout; a lease is renewed
     every third of it.
     """
-    if not redis:
+    seconds = settings.redis_wait_seconds
+    if settings.redis_url is None:
         raise ValueError("CHAT_REDIS_WAIT_REPLICAS: needs CHAT_REDIS_URL; the private store has no replicas")
     for name, longest, of in (
-        ("CHAT_REDIS_TIMEOUT_SECONDS", timeout / 2, "half"),
-        ("CHAT_LEASE_SECONDS", lease / 3, "a third"),
-        ("CHAT_STORE_HOLD_SECONDS", hold / 2, "half"),
+        ("CHAT_REDIS_TIMEOUT_SECONDS", settings.redis_timeout_seconds / 2, "half"),
+        ("CHAT_LEASE_SECONDS", settings.lease_seconds / 3, "a third"),
+        ("CHAT_STORE_HOLD_SECONDS", settings.store_hold_seconds / 2, "half"),
     ):
         if seconds > longest:
             raise ValueError(

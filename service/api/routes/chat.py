@@ -7,10 +7,8 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from service.api import bodies
-from service.api.edge import edge_of
 from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, says
-from service.api.responses import TurnResponse
-from service.api.sending import Sending, turn_headers
+from service.api.sending import Sending
 from service.dialects import text
 
 router = APIRouter(tags=["text"])
@@ -60,12 +58,4 @@ async def _answer(request: Request, *, with_history: bool) -> Response:
         body = await bodies.read_json(request)
         session = request.headers.get("x-session-id")
         send = text.parse(body, sending.principal.id, session, with_history=with_history)
-        attached = await sending.start(send)
-    return TurnResponse(
-        edge_of(request).engine,
-        attached.ref,
-        text.TextEncoder(),
-        void=attached.void,
-        headers=turn_headers(attached),
-        left=sending.left(attached.ref),
-    )
+        return sending.answer(await sending.start(send), text.TextEncoder())

@@ -135,7 +135,7 @@ class Reference:
             yield f"<p>{_words(operation['description'])}</p>"
         if not operation.get("security"):
             yield "<p>No credential needed.</p>"
-        parameters = [self._resolved(one) for one in operation.get("parameters", ())]
+        parameters = [self._parameter(one) for one in operation.get("parameters", ())]
         yield from _table(
             "Parameters",
             [
@@ -191,14 +191,9 @@ class Reference:
             yield f"<p>{self._kind(schema)}</p>"
         yield "</details>"
 
-    def _resolved(self, item: Document) -> Document:
-        found: Any = item
-        while "$ref" in found:
-            parts = found["$ref"].removeprefix("#/").split("/")
-            found = self._document
-            for part in parts:
-                found = found[part]
-        return dict(found)
+    def _parameter(self, given: Document) -> Document:
+        found: Document = self._document["components"]["parameters"][given["$ref"].rpartition("/")[2]]
+        return found
 
     def _kind(self, schema: Document) -> str:
         """A type in words, with a link to its shape where it has one."""

@@ -8,10 +8,9 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service.api import examples, uploads
-from service.api.edge import Edge, admitted, edge_of
+from service.api.edge import Edge, admitted
 from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, Handler, plain, says
-from service.api.responses import TurnResponse
-from service.api.sending import Sending, turn_headers
+from service.api.sending import Sending
 from service.dialects import openai_request
 from service.errors import ServiceError
 
@@ -68,15 +67,7 @@ async def chat_completions(request: Request) -> Response:
             groq=request.scope["route"].path.startswith("/openai/"),
         )
         send.images = images
-        attached = await sending.start(send)
-    return TurnResponse(
-        edge_of(request).engine,
-        attached.ref,
-        encoder,
-        void=attached.void,
-        headers=turn_headers(attached),
-        left=sending.left(attached.ref),
-    )
+        return sending.answer(await sending.start(send), encoder)
 
 
 def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
