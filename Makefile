@@ -6,13 +6,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test quick check fmt lock fault attack clients mutants simulate bench docs rolling clean
+.PHONY: help setup run serve test quick check fmt lock fault attack clients mutants simulate bench bench-peers docs rolling clean
 
 # Modules of tests are compiled once, not by each process that runs them.
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(VENV)/.stamp-run ## build .venv from the locked requirements
 
@@ -56,6 +56,9 @@ simulate: $(VENV)/.stamp-test ## a minute of simulated histories; says which one
 bench: $(VENV)/.stamp-test ## measure; prints the figures of docs/performance.md
 	$(BIN)/python -m tests.load
 
+bench-peers: $(VENV)/.stamp-test ## measure nginx, resumable-stream and LiteLLM in the place of the service
+	$(BIN)/python -m tests.load.peers
+
 rolling: ## replace the replicas of docker compose by the newly built image, cutting nothing
 	sh deploy/compose/rolling.sh
 
@@ -74,7 +77,7 @@ lock: ## renew the lock files from pyproject.toml
 		--no-header --no-annotate --extra local -c deploy/requirements.txt -o deploy/requirements-local.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --extra dev --extra local -c deploy/requirements.txt -o tests/requirements.txt
-	for group in tests/clients/python/*/requirements.in; do \
+	for group in tests/clients/python/*/requirements.in tests/load/peers/*/requirements.in; do \
 		uv pip compile $$group --universal --python-version 3.11 --generate-hashes \
 			--no-header --no-annotate -o $${group%.in}.txt || exit 1; done
 

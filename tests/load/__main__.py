@@ -31,7 +31,7 @@ async def _fast(cases: Cases) -> None:
 
 
 async def _chats(cases: Cases) -> None:
-    await cases.per_token("50 x 45 tokens/s", Load(50, 45, 150, cases.scale.seconds), 3.0)
+    await cases.per_token("50 x 45 tokens/s", Load(50, 45, 150, cases.scale.seconds), 3.0, of_nginx=2.8)
 
 
 async def _steady(cases: Cases) -> None:

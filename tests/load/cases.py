@@ -93,9 +93,18 @@ class Cases:
 
     # The rows
 
-    async def per_token(self, case: str, load: Load, bound: float, with_redis: float | None = None) -> None:
-        """CPU per token against R0, in rounds that take turns."""
+    async def per_token(
+        self,
+        case: str,
+        load: Load,
+        bound: float,
+        with_redis: float | None = None,
+        of_nginx: float | None = None,
+    ) -> None:
+        """CPU per token against R0 and nginx, in rounds that take turns. The bounds are multiples."""
         had: dict[str, list[Offered]] = {"relay": [], "service": [], "baseline": []}
+        if self.bench.nginx is not None:
+            had["nginx"] = []
         for place in range(self.scale.rounds):
             order = list(had) if place % 2 == 0 else list(reversed(list(had)))
             for who in order:
@@ -110,6 +119,10 @@ class Cases:
         add(case, "Redis for it", statistics.median(redis), "us/token")
         add(case, "the obvious implementation", statistics.median(cost["baseline"]), "us/token")
         add(case, "service / R0", statistics.median(cost["service"]) / r0, "x", bound)
+        if "nginx" in cost:
+            nginx = statistics.median(cost["nginx"])
+            add(case, "nginx", nginx, "us/token")
+            add(case, "service / nginx", statistics.median(cost["service"]) / nginx, "x", of_nginx)
         if with_redis is not None:
             both = statistics.median(cost["service"]) + statistics.median(redis)
             add(case, "service and Redis / R0", both / r0, "x", with_redis)
@@ -171,15 +184,20 @@ class Cases:
             self._lateness(case, who, [offered], 100 if who == "service" else None)
 
     async def first_token(self) -> None:
-        """Added to going to the model directly, at half of that load."""
-        case = "time to first token"
+        """Added to going to the model directly, beside a few chats, and at half of that load."""
         seconds = self.scale.seconds * 2
-        half = Load(50 if self.scale.quick else 250, 50, 150, seconds)
-        load = asyncio.create_task(self.load("service", half))
-        await asyncio.sleep(half.length)
+        await self._first_token("time to first token beside 50 x 45 tokens/s", Load(50, 45, 150, seconds))
+        if not self.scale.quick:
+            await self._first_token(
+                "time to first token beside 250 x 50 tokens/s", Load(250, 50, 150, seconds)
+            )
+
+    async def _first_token(self, case: str, beside: Load) -> None:
+        load = asyncio.create_task(self.load("service", beside))
+        await asyncio.sleep(beside.length)
         direct, through, named = Tally(), Tally(), Tally()
         model, service, key, wish = self.bench.upstream, self.bench.service, self.bench.key, wire.wish(1, 0)
-        for probe in range(int(seconds * 20)):
+        for probe in range(int(beside.seconds * 20)):
             session = f"first-{probe // 10}"  # ten turns in each, so 0 to 18 messages before
             for tally, port, kind, request in (
                 (direct, model, GroqClient, wire.groq_request(wish)),
@@ -232,12 +250,15 @@ class Cases:
         tally = Tally()
         await self.ask_turns(tally, self.scale.turns // 10)
         before, steps = sample(self.bench.pids["service"]), []
-        first = before
+        first, redis = before, sample(self.bench.pids["redis"])
         for _ in range(4):
             await self.ask_turns(tally, self.scale.turns // 4)
             steps.append(sample(self.bench.pids["service"]).resident)
         cpu = (sample(self.bench.pids["service"]) - first).cpu
+        redis_cpu = (sample(self.bench.pids["redis"]) - redis).cpu
         self.found.add(case, "turns per core-second", self.scale.turns / cpu, "/s", 400, at_least=True)
+        self.found.add(case, "service", cpu / self.scale.turns * 1e6, "us/turn", 600)
+        self.found.add(case, "Redis for it", redis_cpu / self.scale.turns * 1e6, "us/turn", 200)
         self.found.add(case, "worker memory before", before.resident / 1024, "MiB")
         self.found.add(case, f"worker memory after {self.scale.turns} turns", steps[-1] / 1024, "MiB")
         # The first steps fill what is bounded: caches of names, kept connections, free lists.

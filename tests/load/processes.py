@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import redis
 
+from tests.support.cluster import Cluster
 from tests.support.processes import Replica
 from tests.support.redis import RedisServer, free_port
 from tests.support.waiting import eventually
@@ -56,14 +58,41 @@ def sample(pid: int) -> Sample:
     return Sample((int(fields[11]) + int(fields[12])) / _TICKS, resident)
 
 
+# What nginx needs to pass a stream on: one worker, no buffers, kept connections to the model.
+_NGINX_CONF: Final = """
+worker_processes 1;
+error_log stderr crit;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    upstream model {{ server 127.0.0.1:{upstream}; keepalive 256; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://model;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
 @dataclass
 class Bench:
-    """Ports and process ids of all parts. `replicas` share one Redis and one upstream."""
+    """Ports and process ids of all parts. `replicas` share one Redis and one upstream.
+
+    `nginx` is the port of one that passes streams on, where the machine has the program.
+    """
 
     directory: Path
     upstream: int
     relay: int
     baseline: int
+    nginx: int | None
     store: RedisServer
     replicas: list[Replica]
     key: str
@@ -92,6 +121,25 @@ class Started(contextlib.ExitStack):
         self.callback(_stop, process)
         return process
 
+    def nginx(self, directory: Path, upstream: int) -> tuple[int, int] | None:
+        """Port and process id of the worker, None where there is no such program."""
+        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+        if program is None:
+            return None
+        port = free_port()
+        directory.mkdir()
+        (directory / "nginx.conf").write_text(_NGINX_CONF.format(upstream=upstream, port=port))
+        user = "user root; " if os.geteuid() == 0 else ""  # its workers may enter the folder then
+        master = subprocess.Popen(
+            [program, "-p", str(directory), "-c", "nginx.conf", "-g", f"daemon off; {user}pid nginx.pid;"],
+            stderr=subprocess.DEVNULL,
+        )
+        self.callback(master.wait)
+        self.callback(master.terminate)  # a killed one leaves its worker
+        children = Path(f"/proc/{master.pid}/task/{master.pid}/children")
+        eventually(lambda: children.read_text().split(), within=10)
+        return port, int(children.read_text().split()[0])
+
     def ready(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
@@ -107,13 +155,13 @@ def _models(directory: Path, code: Path) -> Path:
     return path
 
 
-def _key(store: RedisServer) -> str:
+def _key(redis_url: str) -> str:
     """An API key, made as operators make theirs."""
     command = [sys.executable, "-m", "service", "keys", "create", "--name", "bench"]
     made = subprocess.run(
         command,
         cwd=_ROOT,
-        env={**os.environ, "CHAT_REDIS_URL": store.url},
+        env={**os.environ, "CHAT_REDIS_URL": redis_url},
         check=True,
         timeout=60,
         stdout=subprocess.PIPE,
@@ -123,6 +171,11 @@ def _key(store: RedisServer) -> str:
     return made.stdout.strip()
 
 
+def _pid(server: RedisServer) -> int:
+    assert server.process is not None
+    return server.process.pid
+
+
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
@@ -130,11 +183,18 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def running(
-    directory: Path, replicas: int = 2, *, follower: bool = False, code: Path = _ROOT, **more: Any
+    directory: Path,
+    replicas: int = 2,
+    *,
+    follower: bool = False,
+    shards: int = 0,
+    code: Path = _ROOT,
+    **more: Any,
 ) -> Iterator[Bench]:
     """Everything that the cases need, with nothing else in it.
 
-    `follower`: with a replica of Redis; `code`: the checkout whose service it is.
+    `follower`: with a replica of Redis; `shards`: with a Cluster of so many instead of one Redis, which the
+    baseline still has; `code`: the checkout whose service it is.
     """
     with Started() as stack:
         upstream, relay, baseline = free_port(), free_port(), free_port()
@@ -144,6 +204,11 @@ def running(
             link = RedisServer(directory / "follower", "--replicaof", "127.0.0.1", str(store.port))
             stack.callback(link.close)
             eventually(lambda: link.client().info("replication")["master_link_status"] == "up", within=20)
+        servers, redis_url = [store], store.url
+        if shards:
+            cluster = Cluster(directory / "cluster", shards)
+            stack.callback(cluster.close)
+            servers, redis_url = cluster.nodes, cluster.url
         url = f"http://127.0.0.1:{upstream}"
         started = {
             "upstream": stack.module("upstream", upstream),
@@ -151,7 +216,7 @@ def running(
             "baseline": stack.module("baseline", baseline, GROQ_BASE_URL=url, BENCH_REDIS_URL=store.url),
         }
         settings: dict[str, Any] = {
-            "redis_url": store.url,
+            "redis_url": redis_url,
             "GROQ_API_KEY": "gsk_bench",
             "GROQ_BASE_URL": url,
             "models_file": str(_models(directory, code)),
@@ -172,6 +237,7 @@ def running(
             "turn_timeout_seconds": 60,
             **more,
         }
+        passing = stack.nginx(directory / "nginx", upstream)
         served: list[Replica] = []
         for place in range(replicas):
             replica = Replica(directory / f"replica-{place}", "serve", code=code, **settings)
@@ -179,11 +245,14 @@ def running(
             served.append(replica)
         for process in started.values():
             stack.ready(process)
-        assert store.process is not None
         pids = {name: process.pid for name, process in started.items()}
-        pids |= {"redis": store.process.pid, "service": served[0].workers()[0]}
-        if follower and link.process is not None:
-            pids["follower"] = link.process.pid
+        pids |= {"redis": _pid(servers[0]), "service": served[0].workers()[0]}
+        pids |= {f"redis {number}": _pid(server) for number, server in enumerate(servers[1:], 2)}
+        if passing is not None:
+            pids["nginx"] = passing[1]
+        if follower:
+            pids["follower"] = _pid(link)
         if replicas > 1:
             pids["replica"] = served[1].workers()[0]
-        yield Bench(directory, upstream, relay, baseline, store, served, _key(store), pids)
+        nginx = passing[0] if passing is not None else None
+        yield Bench(directory, upstream, relay, baseline, nginx, store, served, _key(redis_url), pids)

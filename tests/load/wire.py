@@ -17,6 +17,7 @@ import orjson
 
 from service.demo.wire import DONE, Usage, Wire
 
+COMPLETIONS: Final = "/openai/v1/chat/completions"
 STAMP_BYTES: Final = 16
 TOKEN_BYTES: Final = 5
 
@@ -86,10 +87,10 @@ def tail_on_wire(tokens: int) -> bytes:
     )
 
 
-def groq_request(question: str) -> bytes:
-    """What the SDK sends, as bytes: for clients that talk to the model, or to the bare relay."""
+def groq_request(question: str, path: str = COMPLETIONS) -> bytes:
+    """What the SDK sends, as bytes: for clients of the model, and of what passes it on."""
     return post(
-        "/openai/v1/chat/completions",
+        path,
         "gsk_bench",
         {
             "messages": [

@@ -23,8 +23,8 @@ from tests.support.running import ROOT
 
 PYTHON: Final = ROOT / "tests" / "clients" / "python"
 JAVA: Final = ROOT / "tests" / "clients" / "java"
-_MADE: Final = ROOT / ".venv" / "clients"
-CLASSES: Final = _MADE / "java"
+MADE: Final = ROOT / ".venv" / "clients"
+CLASSES: Final = MADE / "java"
 _INSTALL_SECONDS: Final = 600
 # What has to be there to run a client, by the first word of its script or by its runtime.
 _PROGRAMS: Final = {"node": ("node", "npm"), "curl": ("curl",), "java": ("java", "javac")}
@@ -41,7 +41,7 @@ def install(client: Client) -> None:
     if client.runtime == "node":
         install_node(str(shutil.which("npm")), NODE / client.place)
     elif client.runtime == "python" and client.place:
-        _install_python(client.place)
+        install_python(client.place, PYTHON / client.place / "requirements.txt")
     elif client.place == "java":
         _made("java", JAVA / "Http.java", ["javac", "-d", str(CLASSES), str(JAVA / "Http.java")])
 
@@ -52,7 +52,7 @@ def command(client: Client) -> list[str]:
         script = f"{client.place}/{client.script}" if client.place else client.script
         return ["node", str(NODE / "play.mjs"), script, "play"]
     own = client.runtime == "python" and client.place
-    python = _MADE / client.place / "bin" / "python" if own else sys.executable
+    python = MADE / client.place / "bin" / "python" if own else sys.executable
     return [str(python), str(PYTHON / f"{client.script}.py")]
 
 
@@ -76,19 +76,20 @@ def version(client: Client) -> str:
     return found[0]
 
 
-def _install_python(group: str) -> None:
-    folder = _MADE / group
-    python, lock = folder / "bin" / "python", PYTHON / group / "requirements.txt"
+def install_python(name: str, lock: Path) -> None:
+    """An environment of that name below MADE. Raises CalledProcessError."""
+    folder = MADE / name
+    python = folder / "bin" / "python"
     quiet = ["--disable-pip-version-check", "--quiet", "--no-input", "--no-compile"]
     pip = [str(python), "-m", "pip", "install", *quiet, "--no-deps", "--require-hashes", "-r", str(lock)]
-    _made(group, lock, [sys.executable, "-m", "venv", "--clear", str(folder)], pip)
+    _made(name, lock, [sys.executable, "-m", "venv", "--clear", str(folder)], pip)
 
 
 def _made(name: str, source: Path, *commands: list[str]) -> None:
     """Runs the commands unless they were run for this content of `source`."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    _MADE.mkdir(parents=True, exist_ok=True)
-    stamp = _MADE / f"{name}.installed"
+    MADE.mkdir(parents=True, exist_ok=True)
+    stamp = MADE / f"{name}.installed"
     with source.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once install once
         if stamp.exists() and stamp.read_text() == digest:
