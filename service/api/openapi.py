@@ -74,6 +74,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "order": _query("order", "asc (oldest first) or desc", enum=["asc", "desc"]),
     "order_items": _query("order", "desc (newest first) or asc", enum=["desc", "asc"]),
     "versions": _query("versions", "1: with earlier versions", enum=["0", "1"]),
+    "brief": _query("brief", "1: versions come without their messages", enum=["0", "1"]),
     "include_items": _query("include", "accepted; there is nothing more to include", **_TEXTS),
     "after_item": _query("after", "the id of the last item of the page before"),
     "stream": _query("stream", "true: as events", enum=["true", "false"]),

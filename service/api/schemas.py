@@ -341,7 +341,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "what an edit or a regenerate has cut off; its first message stood in the place of what is there now",
         id=TEXT,
         replaced={**MILLISECONDS, "description": "when it was cut off"},
-        messages=many(ref("Message")),
+        role={**one_of("user", "assistant", "system"), "description": "its first message's"},
+        created={**MILLISECONDS, "description": "its first message's"},
+        optional={"messages": many(ref("Message"))},
     ),
     "DayOfUsage": like(
         examples.USAGE["data"][0],

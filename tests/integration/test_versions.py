@@ -32,6 +32,19 @@ async def test_a_regenerate_keeps_the_earlier_answer_and_either_can_be_chosen(se
     assert (await messages(served))[1] == second
 
 
+async def test_versions_may_come_without_their_messages(served: Served) -> None:
+    await say(served, "[[say=first]]")
+    [_, first] = await messages(served)
+    await say(served, "", regenerate=True)
+    [_, whole] = await messages(served, versions=1)
+    [_, brief] = await messages(served, versions=1, brief=1)
+    [version] = whole["versions"]
+    assert (version["role"], version["created"]) == ("assistant", first["created"])
+    assert version.pop("messages") == [first]
+    assert brief["versions"] == [version]
+    assert await messages(served, brief=1) == await messages(served)
+
+
 async def test_an_edit_keeps_the_earlier_question_with_all_that_followed(served: Served) -> None:
     for word in ("one", "two", "three"):
         await say(served, f"[[say={word}]]")

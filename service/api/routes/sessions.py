@@ -64,13 +64,13 @@ def message_resource(message: Message) -> dict[str, Any]:
     return resource
 
 
-def version_resource(version: Version) -> dict[str, Any]:
-    """Its messages, the first of which stood in the place of what is there now."""
-    return {
-        "id": version.id,
-        "replaced": version.cut,
-        "messages": [message_resource(message) for message in version.messages],
-    }
+def version_resource(version: Version, *, brief: bool = False) -> dict[str, Any]:
+    """Its messages, the first of which stood in the place of what is there now; `brief`: none of them."""
+    first = version.messages[0]
+    resource = {"id": version.id, "replaced": version.cut, "role": first.role, "created": first.created}
+    if not brief:
+        resource["messages"] = [message_resource(message) for message in version.messages]
+    return resource
 
 
 @router.get("", summary="The caller's sessions, newest first")
@@ -164,14 +164,14 @@ async def delete_session(request: Request, session_id: str) -> Response:
 @says(
     plain("Messages", examples.MESSAGES, "A page"),
     *OF_SESSION,
-    parameters=("limit_messages", "cursor", "order", "versions"),
+    parameters=("limit_messages", "cursor", "order", "versions", "brief"),
 )
 async def list_messages(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     limit = bodies.limit(request, _PAGE, _TOP_MESSAGES)
     after = bodies.place(request.query_params.get("cursor"))
     newest_first = bodies.newest_first(request, "asc")
-    with_versions = bodies.flag(request, "versions")
+    with_versions, brief = bodies.flag(request, "versions"), bodies.flag(request, "brief")
     await edge.engine.history.existing(principal.id, session_id)
     page, following = await edge.engine.history.messages(
         principal.id, session_id, limit, after, newest_first=newest_first
@@ -180,7 +180,8 @@ async def list_messages(request: Request, session_id: str) -> Response:
     if with_versions:
         versions = await edge.engine.history.versions(principal.id, session_id)
         for resource in data:
-            resource["versions"] = [version_resource(one) for one in versions if one.holder == resource["id"]]
+            own = [version for version in versions if version.holder == resource["id"]]
+            resource["versions"] = [version_resource(version, brief=brief) for version in own]
     return Json(
         {
             "data": data,

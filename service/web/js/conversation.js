@@ -156,7 +156,7 @@ export class Conversation {
   #offerVersions(messages) {
     for (const { id, role, turn_id, created, versions = [] } of messages) {
       const view = this.#views.find((one) => one.role === role && (role === "user" ? one.id === id : one.turn === turn_id));
-      const [own, others] = [true, false].map((mine) => versions.filter((one) => (one.messages[0].role === role) === mine));
+      const [own, others] = [true, false].map((mine) => versions.filter((one) => (one.role === role) === mine));
       Object.assign(view, { turn: turn_id, created, unanswered: others });
       view.versions.show(own, created);
     }

@@ -42,7 +42,7 @@ export class History {
 
   async #read(cursor) {
     const from = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-    const page = await this.#api.json("GET", `${this.#path}/messages?order=desc&versions=1&limit=${PAGE}${from}`);
+    const page = await this.#api.json("GET", `${this.#path}/messages?order=desc&versions=1&brief=1&limit=${PAGE}${from}`);
     // Clients of OpenAI's conversations may add what the system says: that is for the model.
     return { ...page, data: page.data.filter(({ role }) => role !== "system") };
   }

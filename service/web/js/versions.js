@@ -11,7 +11,7 @@ export class Versions {
 
   /** `versions` as the service has them, `created` of what stands there now (ms). */
   show(versions, created) {
-    const all = versions.map(({ id, messages }) => [messages[0].created, id]);
+    const all = versions.map(({ id, created: then }) => [then, id]);
     this.#ids = [...all, [created, null]].sort(([one], [other]) => one - other).map(([, id]) => id);
     this.#at = this.#ids.indexOf(null);
     const [earlier, place, later] = this.#element.children;
