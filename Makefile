@@ -62,8 +62,9 @@ bench-peers: $(VENV)/.stamp-test ## measure nginx, resumable-stream and LiteLLM 
 rolling: ## replace the replicas of docker compose by the newly built image, cutting nothing
 	sh deploy/compose/rolling.sh
 
-docs: $(VENV)/.stamp-test ## write what is generated of docs/api.md and deploy
+docs: $(VENV)/.stamp-test ## write what is generated of docs/api.md, deploy and the scripts' types
 	$(BIN)/python -m tests.docs.reference --write
+	$(BIN)/python -m tests.docs.lua_types --write
 	$(BIN)/python -m tests.deploy.prometheusrule --write
 	$(BIN)/python -m tests.deploy.chart --write
 

@@ -48,6 +48,7 @@ from service.config.settings import Settings
 from service.engine.drain import Drain
 from service.engine.engine import Engine
 from service.eventloop.leaving import Leaving
+from service.store.connection.typed_scripts import counted
 from service.store.store import Store
 from service.telemetry import logs, metrics, tracing
 from service.upstream.groq import Groq
@@ -144,7 +145,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # Every route's pattern with its methods: each has its series from the start.
     patterns = [(route.path_format, method) for route in routes for method in route.methods or ()]
     prices = [(model.id, model.price.currency) for model in catalogue if model.price]
-    metrics.prepare(__version__, [model.id for model in catalogue], patterns, prices)
+    metrics.prepare(__version__, [model.id for model in catalogue], patterns, prices, counted())
     app.state.page = page.Page.load(settings)
     app.state.documents = docs.Documents(app) if settings.docs else None
     handlers.install(app)

@@ -13,11 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from service.config.settings import Settings
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import script
-from service.store.keys import Keys
+from service.store.connection import lua
+from service.store.part import Part, Shared
 
 #: what refuses: the number of sessions, their bytes
 Full = Literal["sessions", "bytes"]
@@ -41,36 +38,12 @@ def session_bytes(fields: dict[str, str]) -> int:
     return _SESSION_BYTES + sum(len(fields.get(name, "").encode()) for name in names)
 
 
-@script
-def _charge(
-    *,
-    sizes: str,
-    ends: str,
-    session_id: str,
-    more: int,
-    most_sessions: int,
-    most_bytes: int,
-    lives: int,
-    ttl: int,
-    only_new: bool,
-) -> None: ...
-@script
-def _free(
-    *, sizes: str, ends: str, listed: str, ttl: int, session_ids: Sequence[str], stored: Sequence[str]
-) -> None: ...
-@script
-def _weigh(*, sizes: str, ends: str, ttl: int) -> None: ...
-
-
-class Account:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings) -> None:
-        self._client = client
-        self._scripts = scripts
-        self._keys = keys
+class Account(Part):
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        settings = shared.settings
         self.most_sessions = settings.sessions_per_principal
         self.most_bytes = settings.stored_bytes_per_principal
-        self._session_seconds = settings.session_ttl_seconds
-        self._ephemeral_seconds = settings.ephemeral_ttl_seconds
         # As long as anything in it may last, and a day.
         self._ttl = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
 
@@ -81,7 +54,7 @@ class Account:
 
     def lives(self, *, named: bool) -> int:
         """Seconds that a session lives from now."""
-        return self._session_seconds if named else self._ephemeral_seconds
+        return self._settings.session_ttl_seconds if named else self._settings.ephemeral_ttl_seconds
 
     @property
     def ttl(self) -> int:
@@ -93,14 +66,13 @@ class Account:
         if not self.bounded:
             return None
         answer = await self._scripts.call(
-            _charge(
-                sizes=self._keys.stored(principal),
-                ends=self._keys.stored_until(principal),
+            lua.charge(
+                self._keys.principal(principal),
                 session_id=session_id,
                 more=size,
                 most_sessions=self.most_sessions,
                 most_bytes=self.most_bytes,
-                lives=self._session_seconds,
+                lives=self.lives(named=True),
                 ttl=self._ttl,
                 only_new=new,
             )
@@ -111,10 +83,8 @@ class Account:
     async def free(self, principal: str, session_ids: Sequence[str], stored: Sequence[str] = ()) -> None:
         """Take sessions that are gone off the account and the list; `stored` is what their turns said."""
         await self._scripts.call(
-            _free(
-                sizes=self._keys.stored(principal),
-                ends=self._keys.stored_until(principal),
-                listed=self._keys.sessions_of(principal),
+            lua.free(
+                self._keys.principal(principal),
                 ttl=self._ttl,
                 session_ids=session_ids,
                 stored=stored,
@@ -122,9 +92,7 @@ class Account:
         )
 
     async def kept(self, principal: str) -> Kept:
-        sessions, size = await self._scripts.call(
-            _weigh(sizes=self._keys.stored(principal), ends=self._keys.stored_until(principal), ttl=self._ttl)
-        )
+        sessions, size = await self._scripts.call(lua.weigh(self._keys.principal(principal), ttl=self._ttl))
         return Kept(int(sessions), int(size))
 
     async def heal(self, principal: str) -> bool:
@@ -133,8 +101,8 @@ class Account:
         A worker that died between a delete and its `free` leaves one behind. Asked for upon a refusal only:
         as long as nothing is refused it does no harm, and it has an end of its own.
         """
-        ends = self._keys.stored_until(principal)
-        sample = await self._client.run("account", self._client.redis.zrandmember(ends, _SAMPLE))
+        ends = self._keys.principal(principal).ends
+        sample = await self._client.run("account", self._redis.zrandmember(ends, _SAMPLE))
         names = [raw.decode() for raw in sample or () if raw[:1] not in (b"/", b"@")]
         if not names:
             return False
@@ -142,13 +110,13 @@ class Account:
 
     async def drop_gone(self, principal: str, names: Sequence[str]) -> bool:
         """Take those of some sessions that are gone off the account and the list; True where any was."""
-        redis = self._client.redis
-        pipeline = redis.pipeline()
+        pipeline = self._redis.pipeline()
         for name in names:
             pipeline.exists(self._keys.session(principal, name).session)
         found = await self._client.run("account", pipeline.execute(), commands=len(names))
         # Of size 0 are those that a send is about to begin.
-        held = await self._client.run("account", redis.hmget(self._keys.stored(principal), names))
+        sizes = self._keys.principal(principal).sizes
+        held = await self._client.run("account", self._redis.hmget(sizes, names))
         gone = [
             name for name, there, size in zip(names, found, held, strict=True) if not there and size != b"0"
         ]

@@ -17,10 +17,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from service import ids
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import Values, script
-from service.store.keys import Keys
+from service.store.connection import lua
+from service.store.connection.typed_scripts import flat
+from service.store.part import Part
 
 SCOPES: Final = ("chat", "admin")
 
@@ -123,30 +122,14 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-@script
-def _create_key(*, key: str, index: str, now: float, ends: int, id: str, fields: Values) -> None: ...
-@script
-def _rotate_key(*, key: str, digest: str, now: int, previous_until: int) -> None: ...
-@script
-def _change_key(*, key: str, ends: int, fields: Values) -> None: ...
-
-
-class Credentials:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys) -> None:
-        self._client = client
-        self._redis = client.redis
-        self._scripts = scripts
-        self._keys = keys
-
+class Credentials(Part):
     async def create(self, credential: Credential) -> None:
-        fields: list[Any] = ["v", _FORMAT, "scopes", ",".join(credential.scopes)]
-        for name in (*_NUMBERS, *_TEXTS):
-            value = getattr(credential, name)
-            if value is not None:
-                fields += (name, value)
+        known = {name: getattr(credential, name) for name in (*_NUMBERS, *_TEXTS)}
+        known = {name: value for name, value in known.items() if value is not None}
+        fields = flat({"v": _FORMAT, "scopes": ",".join(credential.scopes), **known})
         end = credential.expires + _KEPT_SECONDS if credential.expires else 0
         await self._scripts.call(
-            _create_key(
+            lua.create_key(
                 key=self._keys.credential(credential.id),
                 index=self._keys.credentials,
                 now=time.time(),
@@ -179,7 +162,7 @@ class Credentials:
         """The key's new text. None when there is no such key, or it works no more."""
         text, now = new_text(key_id), int(time.time())
         done = await self._scripts.call(
-            _rotate_key(
+            lua.rotate_key(
                 key=self._keys.credential(key_id),
                 digest=digest(text),
                 now=now,
@@ -197,7 +180,7 @@ class Credentials:
         await self._change(key_id, 0, "last_used", int(time.time()))
 
     async def _change(self, key_id: str, end: int, *fields: Any) -> bool:
-        changing = _change_key(key=self._keys.credential(key_id), ends=end, fields=fields)
+        changing = lua.change_key(key=self._keys.credential(key_id), ends=end, fields=fields)
         return bool(await self._scripts.call(changing))
 
     async def secret(self) -> str:

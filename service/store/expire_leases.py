@@ -14,15 +14,12 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from service.config.settings import Settings
-from service.store.connection.typed_scripts import script, sources
+from service.store.connection import lua
+from service.store.connection.typed_scripts import sources
 from service.store.keys import Keys
 from service.store.turn_records import TurnRef
 
 _TIMEOUT_SECONDS: Final = 0.5
-
-
-@script
-def _expire_lease(*, turn: str, owner: str) -> None: ...
 
 
 def _connect(url: str) -> Any:
@@ -47,7 +44,7 @@ def expire_leases(settings: Settings, worker: str) -> int:
         for reference in references:
             ref = TurnRef.parse(reference)
             name = keys.session(ref.principal, ref.session_id).turn(ref.turn_id)
-            call = _expire_lease(turn=name, owner=worker)
+            call = lua.expire_lease(turn=name, owner=worker)
             client.eval(sources()[call.script], len(call.keys), *call.keys, *call.args)
             client.zadd(keys.deadlines, {reference: 0})
             expired += 1

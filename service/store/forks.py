@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from service.config.settings import Settings
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import Values, script
+from service.store.connection import lua
+from service.store.connection.typed_scripts import flat
 from service.store.images import IMAGE_BYTES, Images, field
-from service.store.keys import Keys
+from service.store.part import Part, Shared
 
 # Of a part: what begin.lua stores of a history takes 3 us each, and bytes 2 ms per MiB.
 _PART_MESSAGES: Final = 500
@@ -36,34 +34,25 @@ class Copied(NamedTuple):
     body: bytes
 
 
-@script
-def _fork(
-    *, session: str, order: str, messages: str, before: int, ttl: int, copied: Values, fields: Values
-) -> None: ...
-
-
-class Forks:
-    def __init__(
-        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, images: Images
-    ) -> None:
-        self._client = client
-        self._scripts = scripts
-        self._keys = keys
-        self._ttl = settings.session_ttl_seconds
+class Forks(Part):
+    def __init__(self, shared: Shared, images: Images) -> None:
+        super().__init__(shared)
         self._images = images
 
     async def part(self, principal: str, session_id: str, after: int, upto: int) -> list[Copied] | None:
         """The next messages of a session, up to a place; None where one of them has just gone."""
-        keys, redis = self._keys.session(principal, session_id), self._client.redis
+        keys = self._keys.session(principal, session_id)
         entries = await self._client.run(
             "messages",
-            redis.zscored(keys.order, f"({after}", upto, limit=(0, _PART_MESSAGES)),
+            self._redis.zscored(keys.order, f"({after}", upto, limit=(0, _PART_MESSAGES)),
         )
         found: list[Copied] = []
         size, count = 0, _FIRST_BODIES
         while len(found) < len(entries) and size < _PART_BYTES:
             some = entries[len(found) : len(found) + count]
-            raws = await self._client.run("messages", redis.hmget(keys.messages, [name for name, _ in some]))
+            raws = await self._client.run(
+                "messages", self._redis.hmget(keys.messages, [name for name, _ in some])
+            )
             bodies = [raw for raw in raws if raw is not None]
             if len(bodies) < len(some):
                 return None
@@ -74,14 +63,14 @@ class Forks:
 
     async def weigh(self, principal: str, session_id: str, upto: int) -> tuple[int, int]:
         """How many messages there are up to a place, and what they hold as begin.lua counts it."""
-        keys, redis = self._keys.session(principal, session_id), self._client.redis
+        keys = self._keys.session(principal, session_id)
         count = size = offset = 0
         while True:
             entries = await self._client.run(
-                "messages", redis.zscored(keys.order, "-inf", upto, limit=(offset, _PART_MESSAGES))
+                "messages", self._redis.zscored(keys.order, "-inf", upto, limit=(offset, _PART_MESSAGES))
             )
             names = [name for name, _ in entries]
-            pipeline = redis.pipeline()
+            pipeline = self._redis.pipeline()
             for name in names:
                 pipeline.hstrlen(keys.messages, name)
             if names:
@@ -94,12 +83,12 @@ class Forks:
 
     async def images(self, principal: str, session_id: str) -> tuple[list[str], int]:
         """The images of a session by their digests, and what they hold."""
-        keys, redis = self._keys.session(principal, session_id), self._client.redis
-        named = await self._client.run("image", redis.hget(keys.session, "images"))
+        keys = self._keys.session(principal, session_id)
+        named = await self._client.run("image", self._redis.hget(keys.session, "images"))
         refs = named.decode().split() if named else []
         size = 0
         for ref in refs:
-            length = await self._client.run("image", redis.hstrlen(keys.messages, field(ref)))
+            length = await self._client.run("image", self._redis.hstrlen(keys.messages, field(ref)))
             size += length + IMAGE_BYTES
         return refs, size
 
@@ -107,16 +96,10 @@ class Forks:
         """One image, while the copy has `before` messages."""
         data, keys = await self._images.get(principal, source, ref), self._keys.session(principal, target)
         if data is not None:
-            call = _fork(
-                session=keys.session,
-                order=keys.order,
-                messages=keys.messages,
-                before=before,
-                ttl=_UNFINISHED_SECONDS,
-                copied=("", field(ref), data),
-                fields=(),
+            call = lua.fork(
+                keys, before=before, ttl=_UNFINISHED_SECONDS, copied=("", field(ref), data), fields=()
             )
-            await self._images.scripts.call(call)
+            await self._images.call(call)
 
     async def write(
         self,
@@ -129,14 +112,12 @@ class Forks:
         """A part of the copy behind `before` others; with the session's fields it is the last."""
         keys = self._keys.session(principal, session_id)
         answer = await self._scripts.call(
-            _fork(
-                session=keys.session,
-                order=keys.order,
-                messages=keys.messages,
+            lua.fork(
+                keys,
                 before=before,
-                ttl=self._ttl if fields else _UNFINISHED_SECONDS,
+                ttl=self._settings.session_ttl_seconds if fields else _UNFINISHED_SECONDS,
                 copied=[value for one in part for value in one],
-                fields=[value for field in (fields or {}).items() for value in field],
+                fields=flat(fields or {}),
             )
         )
         outcomes: dict[bytes, Outcome] = {b"COPIED": "COPIED", b"EXISTS": "EXISTS"}
@@ -145,14 +126,4 @@ class Forks:
     async def discard(self, principal: str, session_id: str) -> None:
         """What was written of a copy that will not be finished; a session of that id stays."""
         keys = self._keys.session(principal, session_id)
-        await self._scripts.call(
-            _fork(
-                session=keys.session,
-                order=keys.order,
-                messages=keys.messages,
-                before=-1,
-                ttl=0,
-                copied=(),
-                fields=(),
-            )
-        )
+        await self._scripts.call(lua.fork(keys, before=-1, ttl=0, copied=(), fields=()))

@@ -7,42 +7,24 @@ everybody.
 
 from __future__ import annotations
 
-import time
+from dataclasses import replace
 from typing import Final
 
-from service.config.settings import Settings
+from service.store.connection import lua
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import script
-from service.store.keys import Keys
+from service.store.part import Part, Shared, now_ms
 from service.store.turn_records import TurnRef
 
 #: what Redis uses for an image besides its bytes, as put_image.lua counts it
 IMAGE_BYTES: Final = 2 * 65 + 160
 
 
-@script
-def _put_image(
-    *,
-    session: str,
-    messages: str,
-    digest: str,
-    data: bytes,
-    now_ms: int,
-    ephemeral_ttl: int,
-    session_id: str,
-    turn_id: str,
-) -> None: ...
-@script
-def _release_image(*, session: str, messages: str, digest: str, turn_id: str, begun: bool) -> None: ...
-
-
-class Images:
-    def __init__(self, keys: Keys, settings: Settings) -> None:
-        self._client = Client(settings)  # connects when it is first asked
-        self.scripts = Scripts(self._client)
-        self._keys = keys
-        self._ephemeral = settings.ephemeral_ttl_seconds
+class Images(Part):
+    def __init__(self, shared: Shared) -> None:
+        client = Client(shared.settings)  # connects when it is first asked
+        super().__init__(replace(shared, client=client, scripts=Scripts(client)))
+        self.call = self._scripts.call
 
     async def put(self, turn: TurnRef, ref: str, data: bytes) -> bool:
         """False where the session has it already. A session that is not there is made, without a name.
@@ -58,33 +40,30 @@ class Images:
     async def release(self, turn: TurnRef, ref: str, *, begun: bool) -> int:
         """Bytes that are free by it, -1 where the session is gone: of a turn that has not begun (`begun`)."""
         keys = self._keys.session(turn.principal, turn.session_id)
-        call = _release_image(
-            session=keys.session, messages=keys.messages, digest=ref, turn_id=turn.turn_id, begun=begun
-        )
-        return int(await self.scripts.call(call))
+        call = lua.release_image(keys, digest=ref, turn_id=turn.turn_id, begun=begun)
+        return int(await self.call(call))
 
     async def _hold(self, turn: TurnRef, ref: str, data: bytes) -> int:
         keys = self._keys.session(turn.principal, turn.session_id)
-        call = _put_image(
-            session=keys.session,
-            messages=keys.messages,
+        call = lua.put_image(
+            keys,
             digest=ref,
             data=data,
-            now_ms=int(time.time() * 1000),
-            ephemeral_ttl=self._ephemeral,
+            now_ms=now_ms(),
+            ephemeral_ttl=self._settings.ephemeral_ttl_seconds,
             session_id=turn.session_id,
             turn_id=turn.turn_id,
         )
-        return int(await self.scripts.call(call))
+        return int(await self.call(call))
 
     async def get(self, principal: str, session_id: str, ref: str) -> bytes | None:
         name = self._keys.session(principal, session_id).messages
-        found: bytes | None = await self._client.run("image", self._client.redis.hget(name, field(ref)))
+        found: bytes | None = await self._client.run("image", self._redis.hget(name, field(ref)))
         return found
 
     async def has(self, principal: str, session_id: str, ref: str) -> bool:
         name = self._keys.session(principal, session_id).messages
-        return bool(await self._client.run("image", self._client.redis.hstrlen(name, field(ref))))
+        return bool(await self._client.run("image", self._redis.hstrlen(name, field(ref))))
 
     async def close(self) -> None:
         await self._client.close()

@@ -14,8 +14,7 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import Final
 
 from service.store.account import Account
-from service.store.connection.client import Client
-from service.store.keys import Keys
+from service.store.part import Part, Shared
 
 # Members of an index per step: a session each, which is read or deleted before the next step.
 _MEMBERS: Final = 256
@@ -25,11 +24,9 @@ _NAMES: Final = 2_000
 _PAUSE_SECONDS: Final = 0.003
 
 
-class Inventory:
-    def __init__(self, client: Client, keys: Keys, account: Account) -> None:
-        self._client = client
-        self._redis = client.redis
-        self._keys = keys
+class Inventory(Part):
+    def __init__(self, shared: Shared, account: Account) -> None:
+        super().__init__(shared)
         self._account = account
         self._step = asyncio.Lock()
 
@@ -38,7 +35,8 @@ class Inventory:
 
         `everywhere`: those that no index names too, which costs a look at all keys.
         """
-        listed, counted = self._keys.sessions_of(principal), self._keys.stored_until(principal)
+        keys = self._keys.principal(principal)
+        listed, counted = keys.listed, keys.ends
         async for ids in self._members(listed):
             yield ids
         async for ids in self._members(counted):

@@ -9,42 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 
-@dataclass(frozen=True)
 class SessionKeys:
-    prefix: str
-    principal: str
-    session_id: str
+    """Those of one session; scripts give them the same names."""
 
-    @cached_property
-    def base(self) -> str:
-        return f"{self.prefix}:{{{self.principal}/{self.session_id}}}"
-
-    @cached_property
-    def session(self) -> str:
-        return f"{self.base}:session"
-
-    @cached_property
-    def order(self) -> str:
-        return f"{self.base}:order"
-
-    @cached_property
-    def messages(self) -> str:
-        return f"{self.base}:messages"
-
-    @cached_property
-    def turns(self) -> str:
-        return f"{self.base}:turns"
-
-    @cached_property
-    def queue(self) -> str:
-        return f"{self.base}:queue"
+    def __init__(self, prefix: str, principal: str, session_id: str) -> None:
+        self.base = base = f"{prefix}:{{{principal}/{session_id}}}"
+        self.session = f"{base}:session"
+        self.order = f"{base}:order"
+        self.messages = f"{base}:messages"
+        self.turns = f"{base}:turns"
+        self.queue = f"{base}:queue"
 
     def turn(self, turn_id: str) -> str:
         return f"{self.base}:turn:{turn_id}"
@@ -57,7 +37,47 @@ class SessionKeys:
         return f"{self.log(turn_id)}:copy"
 
     def idempotency(self, key: str) -> str:
-        return f"{self.base}:idem:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+        return f"{self.base}:idem:{_digest(key)}"
+
+
+class PrincipalKeys:
+    """Those of one principal; scripts give them the same names."""
+
+    def __init__(self, prefix: str, principal: str) -> None:
+        self.base = base = f"{prefix}:{{{principal}}}"
+        #: Sorted set: its named sessions by time of last change.
+        self.listed = f"{base}:sessions"
+        #: Sorted set: its turns that hold a place, by the time at which it lapses.
+        self.running = f"{base}:running"
+        #: Hash: unsettled turn -> tokens reserved for it; the entry is the one chance to settle.
+        #: `$<turn>` -> money reserved for it, in nanos, under a budget in money only.
+        self.reserved = f"{base}:reserved"
+        #: `<turns> <tokens>`, and ` <nanos>` where money is reserved: of all places of `running`.
+        self.sum = f"{base}:held"
+        #: Hash: what its sessions hold, by item (lua/account.lua), in bytes; and the sums.
+        self.sizes = f"{base}:stored"
+        #: Sorted set: the items of `sizes` by the time at which they end.
+        self.ends = f"{base}:stored_until"
+        #: Counters: tokens used in the running minute, day and month; they expire with it.
+        self.minute = f"{base}:budget:minute"
+        self.day = f"{base}:budget:day"
+        self.month = f"{base}:budget:month"
+
+    def spent(self, period: str, currency: str) -> str:
+        """Counter: nanos of a currency spent in the running day or month; expires with it."""
+        return f"{self.base}:spent:{period}:{currency}"
+
+    def usage(self, date: str) -> str:
+        """Hash: what turns that ended on a day (UTC) have used, by model."""
+        return f"{self.base}:usage:{date}"
+
+    def limit(self, kind: str, window: str, seconds: int) -> str:
+        """Counter (fixed) or list of times (moving): what a caller has used of a request limit."""
+        return f"{self.base}:limit:{kind}:{window}:{seconds}"
+
+    def charged(self, once: str) -> str:
+        """Mark: a send with this idempotency key was charged a moment ago."""
+        return f"{self.base}:charged:{_digest(once)}"
 
 
 # Slots of a part: with 16 of them a shard of three or four has some for itself, and a sweep asks for 16.
@@ -81,26 +101,33 @@ def part_tags() -> tuple[str, ...]:
 
 
 # As many sessions as a worker serves at once; begin, renewals and seal of a turn ask for their names.
-@lru_cache(maxsize=4096)
-def _session_keys(prefix: str, principal: str, session_id: str) -> SessionKeys:
-    return SessionKeys(prefix, principal, session_id)
+_session_keys = lru_cache(maxsize=4096)(SessionKeys)
+_principal_keys = lru_cache(maxsize=4096)(PrincipalKeys)
 
 
-@dataclass(frozen=True)
 class Keys:
-    prefix: str
+    """Of all replicas, and the way to those of a session and of a principal."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        #: Sorted set: every unsettled turn by the time at which somebody has to look at it.
+        self.deadlines = f"{prefix}:turns:deadlines"
+        #: Sorted set: the ids of all API keys by time of creation. Permanent.
+        self.credentials = f"{prefix}:{{credentials}}"
+        #: Sorted set: ids of what is to be told to the webhook's receiver, by the ms from which on.
+        self.webhooks = f"{prefix}:{{webhooks}}:due"
+        #: Hash: id -> what is told, `#<id>` -> how often that was tried.
+        self.webhooks_said = f"{prefix}:{{webhooks}}:said"
+        #: What replicas without CHAT_SECRET sign tickets with. Permanent.
+        self.secret = f"{prefix}:secret"
+        #: Sorted set: principals that have usage, by the time of the last day's first booking.
+        self.principals = f"{prefix}:usage:principals"
 
     def session(self, principal: str, session_id: str) -> SessionKeys:
         return _session_keys(self.prefix, principal, session_id)
 
-    def sessions_of(self, principal: str) -> str:
-        """Sorted set: the principal's named sessions by time of last change."""
-        return f"{self.prefix}:{{{principal}}}:sessions"
-
-    @cached_property
-    def deadlines(self) -> str:
-        """Sorted set: every unsettled turn by the time at which somebody has to look at it."""
-        return f"{self.prefix}:turns:deadlines"
+    def principal(self, principal: str) -> PrincipalKeys:
+        return _principal_keys(self.prefix, principal)
 
     def fence(self, number: int) -> str:
         """What is written for replicas to acknowledge; on a Cluster each primary has one of its own."""
@@ -118,77 +145,9 @@ class Keys:
         """Set: references of the turns that a worker runs, for the master to lapse when it dies."""
         return f"{self.prefix}:worker:{worker}:turns"
 
-    def limit(self, who: str, kind: str, window: str, seconds: int) -> str:
-        """Counter (fixed) or list of times (moving): what a caller has used of a request limit."""
-        return f"{self.prefix}:{{{who}}}:limit:{kind}:{window}:{seconds}"
-
-    def charged(self, who: str, once: str) -> str:
-        """Mark: a send with this idempotency key was charged a moment ago."""
-        return f"{self.prefix}:{{{who}}}:charged:{hashlib.sha256(once.encode()).hexdigest()[:32]}"
-
     def credential(self, key_id: str) -> str:
         """Hash: an API key's record, without its secret. Permanent until it expires or is revoked."""
-        return f"{self.prefix}:{{credentials}}:{key_id}"
-
-    @cached_property
-    def credentials(self) -> str:
-        """Sorted set: the ids of all API keys by time of creation. Permanent."""
-        return f"{self.prefix}:{{credentials}}"
-
-    @cached_property
-    def webhooks(self) -> str:
-        """Sorted set: ids of what is to be told to the webhook's receiver, by the ms from which on."""
-        return f"{self.prefix}:{{webhooks}}:due"
-
-    @cached_property
-    def webhooks_said(self) -> str:
-        """Hash: id -> what is told, `#<id>` -> how often that was tried."""
-        return f"{self.prefix}:{{webhooks}}:said"
-
-    @cached_property
-    def secret(self) -> str:
-        """What replicas without CHAT_SECRET sign tickets with. Permanent."""
-        return f"{self.prefix}:secret"
-
-    def running(self, principal: str) -> str:
-        """Sorted set: the principal's turns that hold a place, by the time at which it lapses."""
-        return f"{self.prefix}:{{{principal}}}:running"
-
-    def reserved(self, principal: str) -> str:
-        """Hash: unsettled turn -> tokens reserved for it; the entry is the one chance to settle.
-
-        `$<turn>` -> money reserved for it, in nanos, under a budget in money only.
-        """
-        return f"{self.prefix}:{{{principal}}}:reserved"
-
-    def held(self, principal: str) -> str:
-        """`<turns> <tokens>`, and ` <nanos>` where money is reserved: of all places of `running`."""
-        return f"{self.prefix}:{{{principal}}}:held"
-
-    def stored(self, principal: str) -> str:
-        """Hash: what the principal's sessions hold, by item (lua/account.lua), in bytes; and the sums."""
-        return f"{self.prefix}:{{{principal}}}:stored"
-
-    def stored_until(self, principal: str) -> str:
-        """Sorted set: the items of `stored` by the time at which they end."""
-        return f"{self.prefix}:{{{principal}}}:stored_until"
-
-    def budget(self, principal: str, period: str) -> str:
-        """Counter: tokens used in the running minute, day or month; expires with it."""
-        return f"{self.prefix}:{{{principal}}}:budget:{period}"
-
-    def spent(self, principal: str, period: str, currency: str) -> str:
-        """Counter: nanos of a currency spent in the running day or month; expires with it."""
-        return f"{self.prefix}:{{{principal}}}:spent:{period}:{currency}"
-
-    def usage(self, principal: str, date: str) -> str:
-        """Hash: what turns that ended on a day (UTC) have used, by model."""
-        return f"{self.prefix}:{{{principal}}}:usage:{date}"
-
-    @cached_property
-    def principals(self) -> str:
-        """Sorted set: principals that have usage, by the time of the last day's first booking."""
-        return f"{self.prefix}:usage:principals"
+        return f"{self.credentials}:{key_id}"
 
     def pace(self, model: str) -> str:
         """Hash: what all replicas know of the provider's limits for a model, and who waits for it."""
@@ -207,5 +166,5 @@ class Keys:
         return f"{self.prefix}:{{upstream}}:circuit:key:{_digest(api_key)}"
 
 
-def _digest(api_key: str) -> str:
-    return hashlib.sha256(api_key.encode()).hexdigest()[:32]
+def _digest(of: str) -> str:
+    return hashlib.sha256(of.encode()).hexdigest()[:32]

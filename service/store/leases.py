@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from service.config.settings import Settings
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import Call, script
-from service.store.keys import Keys, part_of, part_tags
+from service.store.connection import lua
+from service.store.connection.typed_scripts import Call
+from service.store.keys import part_of, part_tags
+from service.store.part import Part, Shared
 from service.store.turn_records import Turn, TurnRef
 
 # A sweeper that dies with a turn in its hands leaves it to the next one after this time.
@@ -34,29 +33,11 @@ _ABANDONED: Final = 2  # of attend.lua
 _PAGE: Final = 1_000
 
 
-@script
-def _schedule(*, index: str, after_ms: int, references: Sequence[str]) -> None: ...
-@script
-def _own(*, index: str, owned: str, after_ms: int, reference: str, ttl: int) -> None: ...
-@script
-def _due(*, index: str, limit: int, hold_ms: int, ahead_ms: int) -> None: ...
-@script
-def _renew(
-    *, turn: str, session: str, epoch: int, claim: str, lease_ms: int, has_reader: bool, orphan_ms: int
-) -> None: ...
-@script
-def _attend(*, turn: str) -> None: ...
-
-
-class Leases:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, worker: str) -> None:
-        self._client = client
-        self._scripts = scripts
-        self._keys = keys
-        self._worker = worker
+class Leases(Part):
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
         self._announcing: set[asyncio.Task[None]] = set()
-        self.lease_ms = int(settings.lease_seconds * 1000)
-        self._orphan_seconds = settings.orphan_seconds
+        self.lease_ms = int(shared.settings.lease_seconds * 1000)
 
     async def schedule(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
         """Have the turns looked at after `milliseconds` (a lease and a bit unless given)."""
@@ -65,7 +46,7 @@ class Leases:
         for ref in refs:
             by_index.setdefault(self._index(ref), []).append(str(ref))
         calls = [
-            self._scripts.call(_schedule(index=index, after_ms=due, references=of))
+            self._scripts.call(lua.schedule(index=index, after_ms=due, references=of))
             for index, of in by_index.items()
         ]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
@@ -103,7 +84,7 @@ class Leases:
 
     def announcing(self, ref: TurnRef) -> Call:
         """The call that announces a turn, where all keys are on one server."""
-        return _own(
+        return lua.own(
             index=self._keys.deadlines,
             owned=self._keys.owned_by(self._worker),
             after_ms=self.lease_ms + 50,
@@ -116,11 +97,11 @@ class Leases:
         if self._client.cluster:
             return
         name = self._keys.owned_by(worker or self._worker)
-        await self._client.run("disown", self._client.redis.srem(name, str(ref)))
+        await self._client.run("disown", self._redis.srem(name, str(ref)))
 
     async def settle(self, ref: TurnRef) -> None:
         """The turn is sealed and settled: nobody needs to look at it again."""
-        pipeline = self._client.redis.pipeline()
+        pipeline = self._redis.pipeline()
         pipeline.zrem(self._index(ref), str(ref))
         if not self._client.cluster:
             pipeline.srem(self._keys.owned_by(self._worker), str(ref))
@@ -129,7 +110,7 @@ class Leases:
     async def due(self, index: str | None = None) -> list[TurnRef]:
         """Turns of an index that somebody has to look at."""
         found = await self._scripts.call(
-            _due(
+            lua.due(
                 index=index or self._keys.deadlines,
                 limit=_SWEEP_LIMIT,
                 hold_ms=_SWEEP_HOLD_MS,
@@ -140,7 +121,7 @@ class Leases:
         if refs and self._client.cluster and index == self._keys.deadlines:
             # Put there by workers of before December 2026.
             await self.schedule(refs, 0)
-            await self._client.run("due", self._client.redis.zrem(index, *map(str, refs)))
+            await self._client.run("due", self._redis.zrem(index, *map(str, refs)))
             return []
         return refs
 
@@ -150,7 +131,7 @@ class Leases:
         for index in self.indexes:
             cursor = 0
             while True:
-                cursor, some = await self._client.run("list", self._client.redis.zscan(index, cursor, _PAGE))
+                cursor, some = await self._client.run("list", self._redis.zscan(index, cursor, _PAGE))
                 found.update(dict.fromkeys(raw.decode() for raw, _ in some))
                 if cursor == 0 or len(found) >= most:
                     break
@@ -161,14 +142,14 @@ class Leases:
 
         `orphan`: seconds without a reader after which a turn is one, CHAT_ORPHAN_SECONDS unless given.
         """
-        orphan_ms = int((self._orphan_seconds if orphan is None else orphan) * 1000)
+        orphan_ms = int((self._settings.orphan_seconds if orphan is None else orphan) * 1000)
         calls: list[Call] = []
         for turn, has_reader in turns:
             keys = self._keys.session(turn.ref.principal, turn.ref.session_id)
             calls.append(
-                _renew(
+                lua.renew(
+                    keys,
                     turn=keys.turn(turn.ref.turn_id),
-                    session=keys.session,
                     epoch=turn.epoch,
                     claim=turn.claim,
                     lease_ms=self.lease_ms,
@@ -183,11 +164,11 @@ class Leases:
         calls: list[Call] = []
         for ref in refs:
             keys = self._keys.session(ref.principal, ref.session_id)
-            calls.append(_attend(turn=keys.turn(ref.turn_id)))
+            calls.append(lua.attend(turn=keys.turn(ref.turn_id)))
         results = await self._scripts.batch("attend", calls) if calls else []
         return [ref for ref, result in zip(refs, results, strict=True) if result == _ABANDONED]
 
     async def attended(self, ref: TurnRef) -> bool:
         """Has anybody come to the turn but the reader that it began with?"""
         name = self._keys.session(ref.principal, ref.session_id).turn(ref.turn_id)
-        return bool(await self._client.run("attended", self._client.redis.hexists(name, "attended")))
+        return bool(await self._client.run("attended", self._redis.hexists(name, "attended")))

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from service.config.settings import Settings
 from service.money import Amount, Price
 from service.store.account import Account
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import Call, script
-from service.store.keys import Keys
+from service.store.connection import lua
+from service.store.connection.typed_scripts import Call
 from service.store.ledger_records import Standing, Usage, by_model, ends_of_periods
+from service.store.part import Part, Shared, now_ms
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 from service.usage import detail
@@ -74,81 +72,10 @@ class Reserved:
     wait: float | None = None
 
 
-@script
-def _reserve(
-    *,
-    running: str,
-    reserved: str,
-    sum: str,
-    month: str,
-    day: str,
-    minute: str,
-    month_spent: str,
-    day_spent: str,
-    sizes: str,
-    ends: str,
-    turn_id: str,
-    lease_ms: int,
-    places: int,
-    prompt: int,
-    completion: int,
-    ttl: int,
-    least_completion: int,
-    month_budget: int,
-    day_budget: int,
-    minute_budget: int,
-    session_id: str,
-    adds: int,
-    most_sessions: int,
-    most_bytes: int,
-    lives: int,
-    month_money: int,
-    day_money: int,
-    input_price: int,
-    output_price: int,
-) -> None: ...
-@script
-def _hold(
-    *, running: str, reserved: str, sum: str, lease_ms: int, ttl: int, turn_ids: Sequence[str]
-) -> None: ...
-@script
-def _settle(
-    *,
-    running: str,
-    reserved: str,
-    sum: str,
-    month: str,
-    day: str,
-    minute: str,
-    month_spent: str,
-    day_spent: str,
-    usage: str,
-    sizes: str,
-    ends: str,
-    listed: str,
-    turn_id: str,
-    model: str,
-    prompt_tokens: int,
-    completion_tokens: int,
-    cached_tokens: int,
-    reasoning_tokens: int,
-    usage_ttl: int,
-    session_id: str,
-    stored: str,
-    account_ttl: int,
-    currency: str,
-    nanos: int,
-) -> None: ...
-
-
-class Ledger:
-    def __init__(
-        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, account: Account
-    ) -> None:
-        self._client = client
-        self._redis = client.redis
-        self._scripts = scripts
-        self._keys = keys
+class Ledger(Part):
+    def __init__(self, shared: Shared, account: Account) -> None:
+        super().__init__(shared)
+        settings = shared.settings
         self._account = account
         self.lease_ms = int(settings.lease_seconds * 1000)
         # As long as the turn itself: a sweep may settle it until then.
@@ -160,18 +87,11 @@ class Ledger:
         self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds, size: int = 0, *, named: bool = True
     ) -> Call:
         """The call that reserves for a turn that stores `size` bytes; `reserved` reads what it returns."""
-        keys, account, principal = self._keys, self._account, ref.principal
-        return _reserve(
-            running=keys.running(principal),
-            reserved=keys.reserved(principal),
-            sum=keys.held(principal),
-            month=keys.budget(principal, "month"),
-            day=keys.budget(principal, "day"),
-            minute=keys.budget(principal, "minute"),
-            month_spent=keys.spent(principal, "month", bounds.currency),
-            day_spent=keys.spent(principal, "day", bounds.currency),
-            sizes=keys.stored(principal),
-            ends=keys.stored_until(principal),
+        keys, account = self._keys.principal(ref.principal), self._account
+        return lua.reserve(
+            keys,
+            month_spent=keys.spent("month", bounds.currency),
+            day_spent=keys.spent("day", bounds.currency),
             turn_id=ref.turn_id,
             lease_ms=self.lease_ms,
             places=bounds.running,
@@ -214,10 +134,8 @@ class Ledger:
         for ref in refs:
             turns.setdefault(ref.principal, []).append(ref.turn_id)
         calls = [
-            _hold(
-                running=self._keys.running(principal),
-                reserved=self._keys.reserved(principal),
-                sum=self._keys.held(principal),
+            lua.hold(
+                self._keys.principal(principal),
                 lease_ms=milliseconds or self.lease_ms,
                 ttl=self._ttl,
                 turn_ids=ids,
@@ -242,21 +160,13 @@ class Ledger:
         `currency` is that of the budgets in money.
         """
         today = datetime.now(UTC).date().isoformat()
-        keys, principal = self._keys, ref.principal
+        keys = self._keys.principal(ref.principal)
         booked = await self._scripts.call(
-            _settle(
-                running=keys.running(principal),
-                reserved=keys.reserved(principal),
-                sum=keys.held(principal),
-                month=keys.budget(principal, "month"),
-                day=keys.budget(principal, "day"),
-                minute=keys.budget(principal, "minute"),
-                month_spent=keys.spent(principal, "month", currency),
-                day_spent=keys.spent(principal, "day", currency),
-                usage=keys.usage(principal, today),
-                sizes=keys.stored(principal),
-                ends=keys.stored_until(principal),
-                listed=keys.sessions_of(principal),
+            lua.settle(
+                keys,
+                month_spent=keys.spent("month", currency),
+                day_spent=keys.spent("day", currency),
+                usage=keys.usage(today),
                 turn_id=ref.turn_id,
                 model=model,
                 prompt_tokens=usage.get("prompt_tokens", 0),
@@ -278,7 +188,7 @@ class Ledger:
 
     async def unsettled(self, principal: str) -> set[str]:
         """The ids of the principal's turns that run, wait or are not booked yet."""
-        found = await self._client.run("settle", self._redis.hkeys(self._keys.reserved(principal)))
+        found = await self._client.run("settle", self._redis.hkeys(self._keys.principal(principal).reserved))
         return {raw.decode() for raw in found}
 
     async def _note(self, principal: str, today: str) -> None:
@@ -304,7 +214,7 @@ class Ledger:
         dates = [(today - timedelta(days=back)).isoformat() for back in range(days)]
         pipeline = self._redis.pipeline()
         for date in dates:
-            pipeline.hgetall(self._keys.usage(principal, date))
+            pipeline.hgetall(self._keys.principal(principal).usage(date))
         found: list[Usage] = []
         for date, fields in zip(dates, await self._client.run("usage", pipeline.execute()), strict=True):
             found += by_model(date, fields)
@@ -312,16 +222,17 @@ class Ledger:
 
     async def standing(self, principal: str, currency: str = "USD") -> Standing:
         pipeline = self._redis.pipeline()
-        for period in PERIODS:
-            pipeline.get(self._keys.budget(principal, period))
+        keys = self._keys.principal(principal)
+        for name in (keys.month, keys.day, keys.minute):  # as PERIODS
+            pipeline.get(name)
         for period in MONEY_PERIODS:
-            pipeline.get(self._keys.spent(principal, period, currency))
-        pipeline.zrangebyscore(self._keys.running(principal), int(time.time() * 1000), "+inf")
+            pipeline.get(keys.spent(period, currency))
+        pipeline.zrangebyscore(keys.running, now_ms(), "+inf")
         *used, running = await self._client.run("usage", pipeline.execute())
         held: list[Any] = []
         if running:
             fields = [*running, *(b"$" + turn for turn in running)]
-            held = await self._client.run("usage", self._redis.hmget(self._keys.reserved(principal), fields))
+            held = await self._client.run("usage", self._redis.hmget(keys.reserved, fields))
         counters = [int(value or 0) for value in used]
         reserved = [int(value) if value and value != b"-" else 0 for value in held]
         return Standing(

@@ -14,10 +14,9 @@ from typing import Any, Final, TypeVar
 
 from service.errors import StoreUnavailable
 from service.events import Event
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import Call, Values, script
-from service.store.keys import Keys
+from service.store.connection import lua
+from service.store.connection.typed_scripts import Call
+from service.store.part import Part, Shared
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 
@@ -46,26 +45,10 @@ class Append:
     fields: Sequence[Any] = ()
 
 
-@script
-def _append(
-    *,
-    turn: str,
-    log: str,
-    epoch: int,
-    claim: str,
-    lease_ms: int,
-    first: int,
-    fields: Values,
-    payloads: Sequence[bytes],
-) -> None: ...
-
-
-class Log:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys, lease_ms: int) -> None:
-        self._client = client
-        self._scripts = scripts
-        self._keys = keys
-        self._lease_ms = lease_ms
+class Log(Part):
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        self._lease_ms = int(shared.settings.lease_seconds * 1000)
 
     def name(self, ref: TurnRef) -> str:
         """The log's key, which is also the channel that is notified when it grows."""
@@ -99,7 +82,7 @@ class Log:
 
     def _calls(self, appends: Sequence[Append]) -> list[Call]:
         return [
-            _append(
+            lua.append(
                 turn=item.names[0],
                 log=item.names[1],
                 epoch=item.epoch,
@@ -125,9 +108,7 @@ class Log:
         return await self._read(self.name(ref), after, count)
 
     async def _read(self, name: str, after: int, count: int = PAGE) -> list[Event]:
-        entries = await self._client.run(
-            "read", self._client.redis.xrange(name, f"{after + 1}-0", "+", count)
-        )
+        entries = await self._client.run("read", self._redis.xrange(name, f"{after + 1}-0", "+", count))
         return [_event(entry) for entry in entries]
 
     async def read_all(self, ref: TurnRef) -> list[Event]:

@@ -14,11 +14,8 @@ from typing import Any, Final
 import orjson
 
 from service.config.provider_keys import DEFAULT
-from service.config.settings import Settings
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import script
-from service.store.keys import Keys
+from service.store.connection import lua
+from service.store.part import Part, Shared
 
 #: kinds of limits and the milliseconds in which each refills
 PERIODS: Final = {
@@ -116,33 +113,12 @@ class Circuit:
     refuses: bool = False
 
 
-@script
-def _pace(*, pace: str, report: bytes) -> None: ...
-@script
-def _circuit(
-    *,
-    circuit: str,
-    event: str,
-    why: str,
-    first_open_ms: int,
-    longest_open_ms: int,
-    probe_ms: int,
-    ttl: int,
-    enough: int,
-) -> None: ...
-@script
-def _unavailable(*, circuit: str, model: str, lasts_ms: int) -> None: ...
-
-
-class Pacing:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, worker: str) -> None:
-        self._client = client
-        self._scripts = scripts
-        self._keys = keys
-        self._worker = worker
-        key = settings.groq_api_key
+class Pacing(Part):
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        key = shared.settings.groq_api_key
         # A replica with a wrong key must not stop those with the right one.
-        self._circuit_key = keys.circuit(key.get_secret_value() if key else "")
+        self._circuit_key = shared.keys.circuit(key.get_secret_value() if key else "")
         self._api_key = ""  # of several, and not that of GROQ_API_KEY
 
     def of(self, name: str, api_key: str) -> Pacing:
@@ -180,7 +156,7 @@ class Pacing:
         }
         answer = orjson.loads(
             await self._client.unless_silent(
-                self._scripts.call(_pace(pace=self._pace_key(model), report=orjson.dumps(given)))
+                self._scripts.call(lua.pace(pace=self._pace_key(model), report=orjson.dumps(given)))
             )
         )
         return Pace(
@@ -198,7 +174,7 @@ class Pacing:
         )
 
     async def _circuit(self, event: str, reason: str = "") -> Circuit:
-        asking = _circuit(
+        asking = lua.circuit(
             circuit=self._circuit_key,
             event=event,
             why=reason,
@@ -222,7 +198,7 @@ class Pacing:
         return await self._circuit("failed", reason)
 
     async def close_circuit(self) -> None:
-        await self._client.run("circuit", self._client.redis.unlink(self._circuit_key))
+        await self._client.run("circuit", self._redis.unlink(self._circuit_key))
 
     # Models that the provider refuses to this API key
 
@@ -235,6 +211,6 @@ class Pacing:
         return await self._unavailable(model, int(seconds * 1000))
 
     async def _unavailable(self, model: str, milliseconds: int) -> dict[str, float]:
-        asking = _unavailable(circuit=self._circuit_key, model=model, lasts_ms=milliseconds)
+        asking = lua.unavailable(circuit=self._circuit_key, model=model, lasts_ms=milliseconds)
         found = await self._client.unless_silent(self._scripts.call(asking))
         return {model.decode(): int(left) / 1000 for model, left in zip(found[::2], found[1::2], strict=True)}

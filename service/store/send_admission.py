@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from service.errors import StoreUnavailable
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import NO_CALL, Call, script
-from service.store.keys import Keys
+from service.store.connection import lua
+from service.store.connection.typed_scripts import NO_CALL, Call
 from service.store.leases import Leases
 from service.store.ledger import Bounds, Ledger, Reserved
 from service.store.messages import Page, Session
+from service.store.part import Part, Shared
 from service.store.sessions import Sessions
 from service.store.turn_records import Begin, Begun
 from service.store.turns import Turns
@@ -33,21 +32,6 @@ _WITH_CHARGE_SECONDS: Final = 0.5
 _SMALL_BYTES: Final = 16_384
 # By the limit: nothing was reserved.
 _REFUSED: Final = Reserved(by="limit")
-
-
-@script
-def _look(*, session: str, limiting: Call, reading: Call) -> None: ...
-@script
-def _enter(
-    *,
-    order: str,
-    till: int,
-    tokens: int,
-    limiting: Call,
-    reserving: Call,
-    announcing: Call,
-    beginning: Call,
-) -> None: ...
 
 
 @dataclass(slots=True)
@@ -75,28 +59,22 @@ class AdmitResult:
     begun: Begun | None = None
 
 
-class SendAdmission:
+class SendAdmission(Part):
     def __init__(
         self,
-        client: Client,
-        scripts: Scripts,
-        keys: Keys,
+        shared: Shared,
         sessions: Sessions,
         windows: Windows,
         leases: Leases,
         ledger: Ledger,
         turns: Turns,
-        worker: str,
     ) -> None:
-        self._client = client
-        self._scripts = scripts
-        self._keys = keys
+        super().__init__(shared)
         self._sessions = sessions
         self._windows = windows
         self._leases = leases
         self._ledger = ledger
         self._turns = turns
-        self._worker = worker
 
     async def read_snapshot(
         self, principal: str, session_id: str, count: int, size: int, charge: Charge | None
@@ -110,8 +88,8 @@ class SendAdmission:
             stepping = self._snapshot_step_by_step(principal, session_id, charge)
             return await (stepping if charge is None else self._client.unless_silent(stepping))
         looking = self._scripts.call(
-            _look(
-                session=self._keys.session(principal, session_id).session,
+            lua.look(
+                self._keys.session(principal, session_id),
                 limiting=self._limiting(charge),
                 reading=self._sessions.reading(principal, session_id, count, size),
             )
@@ -144,8 +122,8 @@ class SendAdmission:
     ) -> AdmitResult:
         ref, till = begin.ref, self._turns.until(math.inf if charge is None else _WITH_CHARGE_SECONDS)
         answer = await self._scripts.call(
-            _enter(
-                order=self._keys.session(ref.principal, ref.session_id).order,
+            lua.enter(
+                self._keys.session(ref.principal, ref.session_id),
                 till=till,
                 tokens=prompt + completion,
                 limiting=self._limiting(charge),

@@ -8,18 +8,16 @@ seal.lua only; the index of a principal's sessions is a hint that heals when it 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from service.config.settings import Settings
 from service.errors import ServiceError
 from service.store.account import Account
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import Call, Value, Values, script
-from service.store.keys import Keys, SessionKeys
+from service.store.connection import lua
+from service.store.connection.typed_scripts import Call, flat
+from service.store.keys import SessionKeys
 from service.store.messages import Message, Page, Session, _page, _session
+from service.store.part import Part, Shared, now_ms
 
 _TIME: Final = re.compile(r"[0-9]{1,15}")  # ms
 # Characters of system prompts in a page of the list: what a worker reads and writes without a pause
@@ -40,41 +38,11 @@ _MOST_BODIES: Final = 256
 _TURNS_AT_ONCE: Final = 250
 
 
-@script
-def _create_session(
-    *,
-    session: str,
-    order: str,
-    messages: str,
-    turns: str,
-    queue: str,
-    now_ms: int,
-    ttl: int,
-    fields: Values,
-) -> None: ...
-@script
-def _update_session(
-    *, session: str, order: str, messages: str, turns: str, queue: str, ttl: int, fields: Values
-) -> None: ...
-@script
-def _delete_session(
-    *, session: str, order: str, messages: str, turns: str, queue: str, known: int
-) -> None: ...
-@script
-def _window(*, order: str, messages: str, below: str, most: int, most_bytes: int) -> None: ...
-
-
-class Sessions:
-    def __init__(
-        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, account: Account
-    ) -> None:
-        self._client = client
-        self._redis = client.redis
-        self._scripts = scripts
-        self._keys = keys
-        self._settings = settings
+class Sessions(Part):
+    def __init__(self, shared: Shared, account: Account) -> None:
+        super().__init__(shared)
         self._account = account
-        self._ttl_ms = settings.session_ttl_seconds * 1000
+        self._ttl = shared.settings.session_ttl_seconds
 
     def _of(self, principal: str, session_id: str) -> SessionKeys:
         return self._keys.session(principal, session_id)
@@ -86,20 +54,10 @@ class Sessions:
 
     async def create(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """True when it is new. Either way it is named and listed from now on."""
-        flat: list[Value] = ["id", session_id]
-        for name, value in fields.items():
-            flat += (name, value)
         keys = self._of(principal, session_id)
         created = await self._scripts.call(
-            _create_session(
-                session=keys.session,
-                order=keys.order,
-                messages=keys.messages,
-                turns=keys.turns,
-                queue=keys.queue,
-                now_ms=int(time.time() * 1000),
-                ttl=self._settings.session_ttl_seconds,
-                fields=flat,
+            lua.create_session(
+                keys, now_ms=now_ms(), ttl=self._ttl, fields=flat({"id": session_id, **fields})
             )
         )
         await self.list_it(principal, session_id)
@@ -107,21 +65,9 @@ class Sessions:
 
     async def update(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """Name the session and set fields ('' removes one). False when there is none."""
-        flat: list[Value] = ["updated", int(time.time() * 1000)] if fields else []
-        for name, value in fields.items():
-            flat += (name, value)
+        given = flat({"updated": now_ms(), **fields}) if fields else []
         keys = self._of(principal, session_id)
-        done = await self._scripts.call(
-            _update_session(
-                session=keys.session,
-                order=keys.order,
-                messages=keys.messages,
-                turns=keys.turns,
-                queue=keys.queue,
-                ttl=self._settings.session_ttl_seconds,
-                fields=flat,
-            )
-        )
+        done = await self._scripts.call(lua.update_session(keys, ttl=self._ttl, fields=given))
         if done:
             await self.list_it(principal, session_id)
         return bool(done)
@@ -131,13 +77,13 @@ class Sessions:
 
         In the account it now lasts as long as here.
         """
-        name = self._keys.sessions_of(principal)
-        now = int(time.time() * 1000)
+        name = self._keys.principal(principal).listed
+        now = now_ms()
         pipeline = self._redis.pipeline()
         pipeline.zadd(name, {session_id: now})
-        pipeline.zremrangebyscore(name, "-inf", f"({now - self._ttl_ms}")
-        pipeline.expire(name, self._settings.session_ttl_seconds)
-        pipeline.zadd(self._keys.stored_until(principal), {session_id: now + self._ttl_ms}, xx=True)
+        pipeline.zremrangebyscore(name, "-inf", f"({now - 1000 * self._ttl}")
+        pipeline.expire(name, self._ttl)
+        pipeline.zadd(self._keys.principal(principal).ends, {session_id: now + 1000 * self._ttl}, xx=True)
         await self._client.run("list", pipeline.execute(), commands=4)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
@@ -147,13 +93,13 @@ class Sessions:
         sessions the list names that are gone: those of the past go by their time, all in one command, and of
         others (deleted by a worker that died before it took them off) a page passes a bounded number.
         """
-        name = self._keys.sessions_of(principal)
+        name = self._keys.principal(principal).listed
         top, last = "+inf", None
         if cursor:
             top, _, last = cursor.partition(":")
             if not _TIME.fullmatch(top):
                 raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
-        expired = f"({int(time.time() * 1000) - self._ttl_ms}"
+        expired = f"({now_ms() - 1000 * self._ttl}"
         await self._client.run("list", self._redis.zremrangebyscore(name, "-inf", expired))
         found: list[Session] = []
         following: str | None = None
@@ -194,7 +140,7 @@ class Sessions:
         found = [session if session and session.named else None for session in found]
         gone = [name for name, session in zip(ids, found, strict=True) if session is None]
         if gone:
-            await self._client.run("list", self._redis.zrem(self._keys.sessions_of(principal), *gone))
+            await self._client.run("list", self._redis.zrem(self._keys.principal(principal).listed, *gone))
         return found
 
     async def messages(
@@ -237,7 +183,7 @@ class Sessions:
     def reading(self, principal: str, session_id: str, count: int, size: int, below: str = "+inf") -> Call:
         """The call that reads a window."""
         keys = self._of(principal, session_id)
-        return _window(order=keys.order, messages=keys.messages, below=below, most=count, most_bytes=size)
+        return lua.window(keys, below=below, most=count, most_bytes=size)
 
     def looked_at(self, session_id: str, flat: list[Any], window: list[Any]) -> tuple[Session | None, Page]:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -310,16 +256,7 @@ class Sessions:
                     removing.unlink(name)
             await self._client.run("turns", removing.execute(), commands=len(some))
             await self._account.free(principal, [], [kept.decode() for _, kept, _ in told if kept])
-        deleted = await self._scripts.call(
-            _delete_session(
-                session=keys.session,
-                order=keys.order,
-                messages=keys.messages,
-                turns=keys.turns,
-                queue=keys.queue,
-                known=len(turns),
-            )
-        )
+        deleted = await self._scripts.call(lua.delete_session(keys, known=len(turns)))
         if deleted:
             await self._account.free(principal, [session_id], [])
         return bool(deleted)

@@ -18,6 +18,7 @@ from service.store.leases import Leases
 from service.store.ledger import Ledger
 from service.store.log import Log
 from service.store.pacing import Pacing
+from service.store.part import Shared
 from service.store.send_admission import SendAdmission
 from service.store.sessions import Sessions
 from service.store.titles import Titles
@@ -30,38 +31,31 @@ from service.store.windows import Windows
 class Store:
     def __init__(self, settings: Settings, worker: str) -> None:
         self.settings = settings
-        self.client = Client(settings)
-        self.health = Health(self.client)
+        self.client = client = Client(settings)
         self.keys = Keys(settings.redis_key_prefix)
-        self.scripts = Scripts(self.client)
-        self.account = Account(self.client, self.scripts, self.keys, settings)
-        self.sessions = Sessions(self.client, self.scripts, self.keys, settings, self.account)
-        self.inventory = Inventory(self.client, self.keys, self.account)
-        self.versions = Versions(self.scripts, self.keys, settings)
-        self.images = Images(self.keys, settings)
-        self.forks = Forks(self.client, self.scripts, self.keys, settings, self.images)
-        self.amendments = Amendments(self.client, self.scripts, self.keys, settings)
-        self.clock = Clock(self.client)
-        self.turns = Turns(self.client, self.scripts, self.keys, settings, self.clock)
-        self.titles = Titles(self.scripts, self.keys)
-        self.leases = Leases(self.client, self.scripts, self.keys, settings, worker)
-        self.credentials = Credentials(self.client, self.scripts, self.keys)
-        self.webhooks = WebhookQueue(self.scripts, self.keys)
-        self.windows = Windows(self.client, self.scripts, self.keys)
-        self.ledger = Ledger(self.client, self.scripts, self.keys, settings, self.account)
+        shared = Shared(settings, client, Scripts(client), self.keys, worker)
+        self.scripts = shared.scripts
+        self.health = Health(client)
+        self.clock = Clock(client)
+        self.account = Account(shared)
+        self.sessions = Sessions(shared, self.account)
+        self.inventory = Inventory(shared, self.account)
+        self.versions = Versions(shared)
+        self.images = Images(shared)
+        self.forks = Forks(shared, self.images)
+        self.amendments = Amendments(shared)
+        self.turns = Turns(shared, self.clock)
+        self.titles = Titles(shared)
+        self.leases = Leases(shared)
+        self.credentials = Credentials(shared)
+        self.webhooks = WebhookQueue(shared)
+        self.windows = Windows(shared)
+        self.ledger = Ledger(shared, self.account)
         self.send_admission = SendAdmission(
-            self.client,
-            self.scripts,
-            self.keys,
-            self.sessions,
-            self.windows,
-            self.leases,
-            self.ledger,
-            self.turns,
-            worker,
+            shared, self.sessions, self.windows, self.leases, self.ledger, self.turns
         )
-        self.pacing = Pacing(self.client, self.scripts, self.keys, settings, worker)
-        self.log = Log(self.client, self.scripts, self.keys, self.turns.lease_ms)
+        self.pacing = Pacing(shared)
+        self.log = Log(shared)
 
     async def memory(self) -> tuple[int, int]:
         """Bytes used, and the bound or 0; of the fullest node. Raises StoreUnavailable."""

@@ -7,18 +7,16 @@ it changes is the engine's; the log's entries are log.py's.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from service import ids
-from service.config.settings import Settings
 from service.errors import StoreUnavailable
-from service.store.connection.client import Client
+from service.store.connection import lua
 from service.store.connection.clock import Clock
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import Call, Values, script
-from service.store.keys import Keys, SessionKeys
+from service.store.connection.typed_scripts import Call, flat
+from service.store.keys import SessionKeys
+from service.store.part import Part, Shared, now_ms
 from service.store.turn_records import Begin, Begun, Claim, Seal, Sealed, Turn, TurnRef, _turn
 
 # A begin that takes longer has an answer that nobody waits for.
@@ -33,112 +31,11 @@ _OUTLINES: Final = 500
 _RESULTS: Final = ("state", "answer", "sent", "round")
 
 
-def _pairs(fields: dict[str, Any]) -> list[Any]:
-    flat: list[Any] = []
-    for name, value in fields.items():
-        flat += (name, value)
-    return flat
-
-
-@script
-def _begin(
-    *,
-    session: str,
-    order: str,
-    messages: str,
-    turns: str,
-    queue: str,
-    turn: str,
-    log: str,
-    idem: str,
-    turn_id: str,
-    owner: str,
-    lease_ms: int,
-    session_ttl: int,
-    ephemeral_ttl: int,
-    log_ttl: int,
-    idem_ttl: int,
-    fingerprint: str,
-    mode: str,
-    message_id: str,
-    last_turn: str,
-    message: bytes,
-    on_busy: str,
-    most_queued: int,
-    named: bool,
-    must_exist: bool,
-    most_versions: int,
-    started: bytes,
-    now_ms: int,
-    till: int,
-    seeds_required: bool,
-    fields: Values,
-    defaults: Values,
-    seeds: Values,
-    before: Sequence[str],
-) -> None: ...
-@script
-def _claim(
-    *,
-    turn: str,
-    log: str,
-    session: str,
-    owner: str,
-    lease_ms: int,
-    force: bool,
-    log_ttl: int,
-    claim: str,
-    now_ms: int,
-) -> None: ...
-@script
-def _seal(
-    *,
-    turn: str,
-    log: str,
-    log_copy: str,
-    session: str,
-    order: str,
-    messages: str,
-    queue: str,
-    idem: str,
-    epoch: int,
-    claim: str,
-    first: int,
-    state: str,
-    answer_id: str,
-    answer: bytes,
-    session_ttl: int,
-    ephemeral_ttl: int,
-    log_ttl: int,
-    frees_key: bool,
-    now_ms: int,
-    fields: Values,
-    payloads: Sequence[bytes],
-) -> None: ...
-@script
-def _free_session(*, session: str, turn: str, queue: str, idem: str, turn_id: str) -> None: ...
-@script
-def _stop(*, turn: str) -> None: ...
-@script
-def _deliver(*, turn: str) -> None: ...
-@script
-def _withdraw(*, turn: str) -> None: ...
-@script
-def _history(*, key: str) -> None: ...
-@script
-def _release(*, turn: str, epoch: int, claim: str) -> None: ...
-
-
-class Turns:
-    def __init__(
-        self, client: Client, scripts: Scripts, keys: Keys, settings: Settings, clock: Clock
-    ) -> None:
-        self._client = client
-        self._scripts = scripts
-        self._keys = keys
-        self._settings = settings
+class Turns(Part):
+    def __init__(self, shared: Shared, clock: Clock) -> None:
+        super().__init__(shared)
         self._clock = clock
-        self.lease_ms = int(settings.lease_seconds * 1000)
+        self.lease_ms = int(shared.settings.lease_seconds * 1000)
 
     def _session(self, ref: TurnRef) -> SessionKeys:
         return self._keys.session(ref.principal, ref.session_id)
@@ -162,12 +59,8 @@ class Turns:
         keys = self._session(begin.ref)
         settings = self._settings
         fields = {**begin.fields, "idem": self.idempotency(begin.ref, begin.key), "claim": begin.claim}
-        return _begin(
-            session=keys.session,
-            order=keys.order,
-            messages=keys.messages,
-            turns=keys.turns,
-            queue=keys.queue,
+        return lua.begin(
+            keys,
             turn=keys.turn(begin.ref.turn_id),
             log=keys.log(begin.ref.turn_id),
             idem=keys.idempotency(begin.key or "-"),
@@ -189,11 +82,11 @@ class Turns:
             must_exist=begin.must_exist,
             most_versions=settings.max_versions if begin.keeps_versions else 0,
             started=begin.started,
-            now_ms=int(time.time() * 1000),
+            now_ms=now_ms(),
             till=till,
             seeds_required=begin.seeds_required,
-            fields=_pairs(fields),
-            defaults=_pairs(begin.defaults),
+            fields=flat(fields),
+            defaults=flat(begin.defaults),
             seeds=[value for seed in begin.seeds for value in seed],
             before=begin.before,
         )
@@ -221,18 +114,18 @@ class Turns:
     async def known(self, principal: str, session_id: str, key: str) -> tuple[str, str] | None:
         """The turn and the fingerprint that an idempotency key belongs to."""
         name = self._keys.session(principal, session_id).idempotency(key)
-        asking = self._client.redis.hmget(name, ("turn", "fingerprint"))
+        asking = self._redis.hmget(name, ("turn", "fingerprint"))
         turn, fingerprint = await self._client.run("known", asking)
         return (turn.decode(), fingerprint.decode()) if turn and fingerprint else None
 
     async def get(self, ref: TurnRef) -> Turn | None:
-        fields = await self._client.run("get_turn", self._client.redis.hgetall(self._turn(ref)))
+        fields = await self._client.run("get_turn", self._redis.hgetall(self._turn(ref)))
         return _turn(ref, fields) if fields else None
 
     async def newest_of(self, principal: str, session_id: str, answer_id: str, count: int) -> list[Turn]:
         """Of so many newest turns of a session those that an answer is made of, the newest first."""
         keys = self._keys.session(principal, session_id)
-        names = await self._client.run("turns", self._client.redis.lrange(keys.turns, -count, -1))
+        names = await self._client.run("turns", self._redis.lrange(keys.turns, -count, -1))
         refs = [TurnRef(principal, session_id, name.decode()) for name in reversed(names)]
         return [turn for turn in await self._some(refs, _RESULTS) if turn.answer_id == answer_id]
 
@@ -245,7 +138,7 @@ class Turns:
         found: list[Turn] = []
         for first in range(0, len(refs), _OUTLINES):
             some = refs[first : first + _OUTLINES]
-            pipeline = self._client.redis.pipeline()
+            pipeline = self._redis.pipeline()
             for ref in some:
                 pipeline.hmget(self._turn(ref), names)
             replies = await self._client.run("list", pipeline.execute(), commands=len(some))
@@ -258,16 +151,16 @@ class Turns:
     async def claim(self, ref: TurnRef, owner: str, *, force: bool = False) -> Claim:
         keys = self._session(ref)
         answer = await self._scripts.call(
-            _claim(
+            lua.claim(
+                keys,
                 turn=keys.turn(ref.turn_id),
                 log=keys.log(ref.turn_id),
-                session=keys.session,
                 owner=owner,
                 lease_ms=self.lease_ms,
                 force=force,
                 log_ttl=self._settings.log_ttl_seconds,
                 claim=ids.new_claim(),
-                now_ms=int(time.time() * 1000),
+                now_ms=now_ms(),
             ),
             # While its keys are apart its owner cannot renew it either; who is to go on first is the owner.
             patient=force,
@@ -295,48 +188,39 @@ class Turns:
         """
         keys = self._session(ref)
         outcome, *following = await self._scripts.call(
-            _free_session(
-                session=keys.session,
-                turn=keys.turn(ref.turn_id),
-                queue=keys.queue,
-                idem=keys.idempotency(key or "-"),
-                turn_id=ref.turn_id,
+            lua.free_session(
+                keys, turn=keys.turn(ref.turn_id), idem=keys.idempotency(key or "-"), turn_id=ref.turn_id
             )
         )
         return outcome.decode(), following[0].decode() if following else ""
 
     async def stop(self, ref: TurnRef) -> tuple[str, str, int] | None:
         """Note the wish. Returns (state, owner, ms the lease has left), None for an unknown turn."""
-        answer = await self._scripts.call(_stop(turn=self._turn(ref)))
+        answer = await self._scripts.call(lua.stop(turn=self._turn(ref)))
         return (answer[0].decode(), answer[1].decode(), int(answer[2])) if answer else None
 
     async def deliver(self, ref: TurnRef) -> None:
         """Note that a reader was sent the end of the turn."""
-        await self._scripts.call(_deliver(turn=self._turn(ref)))
+        await self._scripts.call(lua.deliver(turn=self._turn(ref)))
 
     async def withdraw(self, ref: TurnRef) -> None:
         """Forget what a Response repeats of its request; the turn is no Response any more."""
-        await self._scripts.call(_withdraw(turn=self._turn(ref)))
+        await self._scripts.call(lua.withdraw(turn=self._turn(ref)))
 
     async def notify(self, worker: str, ref: TurnRef) -> None:
         """Tell a worker at once that a turn of its own shall stop."""
-        await self._client.run(
-            "ring", self._client.redis.publish(self._keys.worker_channel(worker), str(ref))
-        )
+        await self._client.run("ring", self._redis.publish(self._keys.worker_channel(worker), str(ref)))
 
     async def seal(self, turn: Turn, seal: Seal) -> Sealed:
         """Raises StoreUnavailable."""
         keys = self._session(turn.ref)
         settings = self._settings
         answer = await self._scripts.call(
-            _seal(
+            lua.seal(
+                keys,
                 turn=keys.turn(turn.ref.turn_id),
                 log=keys.log(turn.ref.turn_id),
                 log_copy=keys.log_copy(turn.ref.turn_id),
-                session=keys.session,
-                order=keys.order,
-                messages=keys.messages,
-                queue=keys.queue,
                 idem=turn.idem or keys.idempotency("-"),
                 epoch=turn.epoch,
                 claim=turn.claim,
@@ -348,8 +232,8 @@ class Turns:
                 ephemeral_ttl=settings.ephemeral_ttl_seconds,
                 log_ttl=settings.log_ttl_seconds,
                 frees_key=seal.frees_key,
-                now_ms=int(time.time() * 1000),
-                fields=_pairs(seal.fields),
+                now_ms=now_ms(),
+                fields=flat(seal.fields),
                 payloads=seal.payloads,
             )
         )
@@ -359,9 +243,9 @@ class Turns:
 
     async def lost_writes(self, turn: Turn) -> bool:
         """May the store have lost acknowledged writes since the turn was begun or claimed?"""
-        present = await self._scripts.call(_history(key=self._turn(turn.ref)))
+        present = await self._scripts.call(lua.history(key=self._turn(turn.ref)))
         return bool(turn.store_history) and present.decode() != turn.store_history
 
     async def release(self, turn: Turn) -> bool:
-        releasing = _release(turn=self._turn(turn.ref), epoch=turn.epoch, claim=turn.claim)
+        releasing = lua.release(turn=self._turn(turn.ref), epoch=turn.epoch, claim=turn.claim)
         return bool(await self._scripts.call(releasing))

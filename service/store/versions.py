@@ -7,14 +7,11 @@ they live as long as these and go with them. Here they are read, and put back.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
-from service.config.settings import Settings
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import script
-from service.store.keys import Keys
+from service.store.connection import lua
 from service.store.messages import Message
+from service.store.part import Part, now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +24,11 @@ class Version:
     messages: list[Message]
 
 
-@script
-def _versions(*, session: str, order: str, messages: str, everything: bool) -> None: ...
-@script
-def _choose_version(
-    *, session: str, order: str, messages: str, chosen: str, most_versions: int, now_ms: int
-) -> None: ...
-
-
-class Versions:
-    def __init__(self, scripts: Scripts, keys: Keys, settings: Settings) -> None:
-        self._scripts = scripts
-        self._keys = keys
-        self._most = settings.max_versions
-
+class Versions(Part):
     async def all(self, principal: str, session_id: str, *, everything: bool = False) -> list[Version]:
         """Those of what the session says now, oldest first; `everything`: of other pasts too."""
         keys = self._keys.session(principal, session_id)
-        flat = await self._scripts.call(
-            _versions(session=keys.session, order=keys.order, messages=keys.messages, everything=everything)
-        )
+        flat = await self._scripts.call(lua.versions(keys, everything=everything))
         return [
             Version(name.decode(), holder.decode(), *_unpacked(packed))
             for name, holder, packed in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
@@ -56,13 +38,8 @@ class Versions:
         """What came of it (choose_version.lua), and the turn that is in the way."""
         keys = self._keys.session(principal, session_id)
         answer = await self._scripts.call(
-            _choose_version(
-                session=keys.session,
-                order=keys.order,
-                messages=keys.messages,
-                chosen=version,
-                most_versions=self._most,
-                now_ms=int(time.time() * 1000),
+            lua.choose_version(
+                keys, chosen=version, most_versions=self._settings.max_versions, now_ms=now_ms()
             )
         )
         return answer[0].decode(), answer[1].decode() if len(answer) > 1 else ""

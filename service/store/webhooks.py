@@ -10,25 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import script
-from service.store.keys import Keys
+from service.store.connection import lua
+from service.store.part import Part, Shared
 
 MOST: Final = 10_000
 #: of all that wait together: texts are of any length, and a receiver may be dead for days
 MOST_BYTES: Final = 64 * 1_048_576
 _TTL: Final = 7 * 86_400  # s after the last that was queued
 _HOLD_MS: Final = 30_000  # longer than a try takes
-
-
-@script
-def _queue_webhook(
-    *, due: str, said: str, id: str, body: bytes, most: int, most_bytes: int, ttl: int
-) -> None: ...
-@script
-def _take_webhooks(*, due: str, said: str, limit: int, hold_ms: int) -> None: ...
-@script
-def _end_webhook(*, due: str, said: str, id: str, again_ms: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +27,26 @@ class Told:
     tries: int  # with this one
 
 
-class WebhookQueue:
-    def __init__(self, scripts: Scripts, keys: Keys) -> None:
-        self._scripts = scripts
-        self._due, self._said = keys.webhooks, keys.webhooks_said
+class WebhookQueue(Part):
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        self._due, self._said = shared.keys.webhooks, shared.keys.webhooks_said
 
     async def put(self, id: str, body: bytes) -> bool:
         """False where there is no room."""
-        call = _queue_webhook(
-            due=self._due,
-            said=self._said,
-            id=id,
-            body=body,
-            most=MOST,
-            most_bytes=MOST_BYTES,
-            ttl=_TTL,
+        call = lua.queue_webhook(
+            due=self._due, said=self._said, id=id, body=body, most=MOST, most_bytes=MOST_BYTES, ttl=_TTL
         )
         return bool(await self._scripts.call(call) >= 0)
 
     async def take(self, limit: int) -> list[Told]:
-        call = _take_webhooks(due=self._due, said=self._said, limit=limit, hold_ms=_HOLD_MS)
+        call = lua.take_webhooks(due=self._due, said=self._said, limit=limit, hold_ms=_HOLD_MS)
         found = await self._scripts.call(call)
         return [Told(found[i].decode(), found[i + 1], int(found[i + 2])) for i in range(0, len(found) - 2, 3)]
 
     async def done(self, id: str) -> None:
-        await self._scripts.call(_end_webhook(due=self._due, said=self._said, id=id, again_ms=-1))
+        await self._scripts.call(lua.end_webhook(due=self._due, said=self._said, id=id, again_ms=-1))
 
     async def again(self, id: str, seconds: float) -> None:
-        call = _end_webhook(due=self._due, said=self._said, id=id, again_ms=int(seconds * 1000))
+        call = lua.end_webhook(due=self._due, said=self._said, id=id, again_ms=int(seconds * 1000))
         await self._scripts.call(call)

@@ -7,14 +7,12 @@ take the same place. What a limit means and what happens without Redis are api/l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from service.store.connection.client import Client
-from service.store.connection.scripts import Scripts
-from service.store.connection.typed_scripts import Call, script
-from service.store.keys import Keys
+from service.store.connection import lua
+from service.store.connection.typed_scripts import Call
+from service.store.part import Part
 
 # Look, place and begin take two store timeouts and a second at most: after that the turn of a key is found.
 _MARK_MS: Final = 6_000
@@ -52,39 +50,10 @@ class Use:
     reset: float
 
 
-@script
-def _limit_fixed(
-    *,
-    mark: str,
-    windows: Sequence[str],
-    mark_ms: int,
-    by: str,
-    amounts: Sequence[int],
-    periods_ms: Sequence[int],
-) -> None: ...
-@script
-def _limit_moving(
-    *,
-    mark: str,
-    windows: Sequence[str],
-    mark_ms: int,
-    by: str,
-    amounts: Sequence[int],
-    periods_ms: Sequence[int],
-) -> None: ...
-@script
-def _refund(*, mark: str, windows: Sequence[str], by: str, shape: str) -> None: ...
-
-
-class Windows:
-    def __init__(self, client: Client, scripts: Scripts, keys: Keys) -> None:
-        self._client = client
-        self._scripts = scripts
-        self._keys = keys
-
+class Windows(Part):
     def call_of(self, charge: Charge) -> Call:
         """The call that carries it out; `taken` reads what it returns."""
-        limit = _limit_fixed if charge.shape == "fixed" else _limit_moving
+        limit = lua.limit_fixed if charge.shape == "fixed" else lua.limit_moving
         return limit(
             mark=self._mark(charge),
             windows=self._counters(charge),
@@ -95,11 +64,11 @@ class Windows:
         )
 
     def _mark(self, charge: Charge) -> str:
-        return self._keys.charged(charge.who, charge.once)
+        return self._keys.principal(charge.who).charged(charge.once)
 
     def _counters(self, charge: Charge) -> list[str]:
-        who, kind, shape = charge.who, charge.kind, charge.shape
-        return [self._keys.limit(who, kind, shape, window.seconds) for window in charge.windows]
+        keys = self._keys.principal(charge.who)
+        return [keys.limit(charge.kind, charge.shape, window.seconds) for window in charge.windows]
 
     async def take(self, charge: Charge) -> list[Any]:
         """Raises StoreUnavailable, and that as soon as Redis is silent."""
@@ -113,7 +82,7 @@ class Windows:
         """
         command = ("UNLINK", self._mark(charge))
         if not self._client.start("forget", [command], lambda _: None):
-            await self._client.run("forget", self._client.redis.unlink(self._mark(charge)))
+            await self._client.run("forget", self._redis.unlink(self._mark(charge)))
 
     async def refund(self, charge: Charge) -> None:
         """Give a place back, if `by` has taken it and what it was taken for has not begun.
@@ -121,7 +90,9 @@ class Windows:
         Raises StoreUnavailable.
         """
         await self._scripts.call(
-            _refund(mark=self._mark(charge), windows=self._counters(charge), by=charge.by, shape=charge.shape)
+            lua.refund(
+                mark=self._mark(charge), windows=self._counters(charge), by=charge.by, shape=charge.shape
+            )
         )
 
     def taken(self, answer: list[Any]) -> tuple[bool, list[Use]]:

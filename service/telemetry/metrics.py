@@ -238,82 +238,34 @@ PLACES: Final = (
     "health",
     "webhooks",
 )
-#: scripts (store/lua) and commands; `silence` and `subscribe` are only ever errors
-OPERATIONS: Final = (
+#: commands of the store; `silence` and `subscribe` are only ever errors
+COMMANDS: Final = (
     "account",
-    "amend",
-    "append",
-    "attend",
     "attended",
-    "begin",
-    "change_key",
-    "charge",
-    "check",
-    "choose_version",
-    "circuit",
-    "claim",
-    "create_key",
-    "create_session",
-    "delete_session",
-    "deliver",
     "disown",
-    "due",
-    "end_webhook",
-    "enter",
     "forget",
-    "fork",
-    "free",
-    "free_session",
     "get_key",
     "get_session",
     "get_turn",
-    "history",
-    "hold",
     "image",
     "info",
     "known",
-    "limit_fixed",
-    "limit_moving",
     "list",
     "list_keys",
-    "look",
     "message",
     "messages",
     "note",
-    "own",
-    "pace",
     "ping",
-    "probe",
-    "put_image",
-    "queue_webhook",
     "read",
-    "refund",
-    "release",
-    "release_image",
-    "renew",
-    "reserve",
     "ring",
-    "rotate_key",
     "scan",
-    "schedule",
-    "seal",
     "secret",
-    "settle",
     "silence",
-    "stop",
     "subscribe",
     "tail",
-    "take_webhooks",
     "time",
-    "title_session",
     "turns",
-    "unavailable",
-    "update_session",
     "usage",
-    "versions",
-    "weigh",
-    "window",
-    "withdraw",
 )
 #: statuses that a route's series begin with; others appear when they happen
 STATUSES: Final = ("200", "500", "503")
@@ -324,10 +276,14 @@ def prepare(
     models: Iterable[str],
     routes: Iterable[tuple[str, str]] = (),
     prices: Iterable[tuple[str, str]] = (),
+    scripts: Iterable[str] = (),
 ) -> None:
-    """Create the series whose labels are known; `prices` are models that have one, and its currency."""
+    """Create the series whose labels are known.
+
+    `prices` are models that have one, and its currency; `scripts` are those of store/lua.
+    """
     build_info.labels(version=version).set(1)
-    known = list(models)
+    known, operations = list(models), [*COMMANDS, *scripts]
     series: list[tuple[Counter | Gauge | Histogram, str, Iterable[str]]] = [
         (turns_ended, "outcome", OUTCOMES),
         (turn_duration, "outcome", OUTCOMES),
@@ -345,8 +301,8 @@ def prepare(
         (auth_refusals, "reason", AUTH_REFUSALS),
         (limit_rejections, "limit", LIMITS),
         (bypassed, "control", CONTROLS),
-        (redis_operations, "operation", OPERATIONS),
-        (redis_errors, "operation", OPERATIONS),
+        (redis_operations, "operation", operations),
+        (redis_errors, "operation", operations),
         (internal_errors, "where", PLACES),
         (webhooks, "outcome", ("delivered", "failed", "given_up", "full")),
     ]

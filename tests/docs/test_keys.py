@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from functools import cached_property
 from inspect import signature
 
 import pytest
 import redis
 
-from service.store.keys import Keys, SessionKeys
+from service.store.keys import Keys, PrincipalKeys, SessionKeys
 from tests.conftest import Start
 from tests.docs.pages import code, rows
 from tests.support.identity import bearer, make_key
@@ -56,23 +55,21 @@ def matches(key: str) -> list[str]:
     return sorted(found, key=lambda pattern: -len(re.sub(r"<\w+>", "", pattern)))[:1]
 
 
-def samples(keys: Keys | SessionKeys) -> dict[str, str]:
+def samples(keys: Keys | PrincipalKeys | SessionKeys) -> dict[str, str]:
     """A key of each kind, as the code builds it; channels too."""
     values = {"seconds": 60, "window": "moving", "date": "2026-11-23", "period": "day"}
-    found = {}
+    # `base` is no key, but what others have in common.
+    found = {name: key for name, key in vars(keys).items() if name not in ("prefix", "base")}
     for name, member in vars(type(keys)).items():
-        if isinstance(member, cached_property):
-            found[name] = getattr(keys, name)
-        elif callable(member) and not name.startswith("_") and name != "session":
+        if callable(member) and not name.startswith("_") and name not in ("session", "principal"):
             wanted = [item for item in signature(member).parameters if item != "self"]
             found[name] = getattr(keys, name)(*(values.get(item, item) for item in wanted))
     return found
 
 
 def built() -> dict[str, str]:
-    of_session = samples(SessionKeys("chat", "p", "s"))
-    del of_session["base"]  # no key, but what those of a session have in common
-    return {**samples(Keys("chat")), **of_session}
+    of_principal, of_session = PrincipalKeys("chat", "p"), SessionKeys("chat", "p", "s")
+    return {**samples(Keys("chat")), **samples(of_principal), **samples(of_session)}
 
 
 def test_every_key_that_the_code_builds_is_documented() -> None:
@@ -85,7 +82,7 @@ def test_every_key_that_the_code_builds_is_documented() -> None:
 
 
 def test_every_documented_key_is_built_somewhere() -> None:
-    keys = [*built().values(), Keys("chat").limit("p", "sends", "fixed", 60)]
+    keys = [*built().values(), Keys("chat").principal("p").limit("sends", "fixed", 60)]
     for pattern in documented():
         assert any(matches(key) == [pattern] for key in keys), f"nothing builds {pattern}"
 

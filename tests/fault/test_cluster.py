@@ -66,8 +66,8 @@ async def test_more_commands_at_once_than_there_are_connections_wait_behind_sent
 def shared() -> list[str]:
     """Keys that sends of this caller need, whatever their session."""
     keys = Keys("chat")
-    of_caller = [keys.sessions_of("none.anonymous"), keys.running("none.anonymous")]
-    return [*of_caller, keys.principals, keys.pace("x")]
+    of_caller = keys.principal("none.anonymous")
+    return [of_caller.listed, of_caller.running, keys.principals, keys.pace("x")]
 
 
 async def read(served: Served, session: str, seed: int, gaps: list[float], wish: str = "") -> str:

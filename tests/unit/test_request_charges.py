@@ -26,7 +26,7 @@ class Counter(Windows):
     """The names and the reading of answers are the service's own; what Redis says is the test's."""
 
     def __init__(self) -> None:
-        super().__init__(cast(Any, None), cast(Any, None), Keys("chat"))
+        self._keys = Keys("chat")
         self.answer: list[int] | StoreUnavailable = PASSES
         self.asked: list[Charge] = []
         self.refunds: list[tuple[str, str]] = []

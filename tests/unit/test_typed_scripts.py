@@ -1,35 +1,30 @@
-"""Scripts and the Python that calls them: what differs is told at the import, and Lua counts nothing."""
+"""Scripts and the Python that calls them: calls are made of the headers, and Lua counts nothing."""
 
 from __future__ import annotations
 
-import importlib
 import re
 import struct
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import lupa.lua51 as lua
+import lupa.lua51
 import pytest
 
+from service.store.connection import lua
 from service.store.connection.typed_scripts import (
     NO_CALL,
     Call,
-    Values,
     binding,
-    check,
-    declared,
     files,
     header_of,
     preamble,
-    script,
     sources,
     text_of,
 )
+from service.store.keys import PrincipalKeys, SessionKeys
+from tests.docs import lua_types
 
 SERVICE = Path(__file__).parents[2] / "service"
-for module in sorted((SERVICE / "store").rglob("*.py")):
-    importlib.import_module(".".join(module.relative_to(SERVICE.parent).with_suffix("").parts))
 
 HEADER = """-- probe: of a test.
 --
@@ -73,66 +68,6 @@ def test_a_header_that_cannot_be_read_is_refused_with_a_sentence(source: str, se
     assert str(raised.value) == sentence
 
 
-def lacks_one(
-    *, turn: str, log: str, epoch: int, claim: str, force: bool, share: float, fields: Values
-) -> None: ...
-
-
-def takes_text(
-    *,
-    turn: str,
-    log: str,
-    epoch: str,
-    claim: str,
-    force: bool,
-    share: float,
-    fields: Values,
-    ids: Sequence[int],
-    inner: Call,
-) -> None: ...
-
-
-def fits(
-    *,
-    turn: str,
-    log: str,
-    epoch: int,
-    claim: str,
-    force: bool,
-    share: float,
-    fields: Values,
-    ids: Sequence[int],
-    inner: Call,
-) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("function", "sentence"),
-    [
-        (lacks_one, "only one of them has ids, inner"),
-        (takes_text, "epoch is str here and int there"),
-    ],
-)
-def test_a_function_that_differs_from_the_header_is_refused_with_a_sentence(
-    function: Callable[..., None], sentence: str
-) -> None:
-    where = f"{function.__module__}.{function.__name__} and the header of probe.lua differ"
-    with pytest.raises(TypeError) as raised:
-        check(function, "probe", header_of("probe", HEADER))
-    assert str(raised.value) == f"{where}: {sentence}"
-
-
-def test_a_function_that_is_as_the_header_says_passes() -> None:
-    check(fits, "probe", header_of("probe", HEADER))
-
-
-def test_a_function_without_a_file_is_refused() -> None:
-    def _nowhere(*, turn: str) -> None: ...
-
-    with pytest.raises(TypeError, match=r"_nowhere has no file nowhere\.lua"):
-        script(_nowhere)
-
-
 def test_a_call_with_a_name_too_few_or_too_many_is_refused() -> None:
     attend = binding("attend", header_of("attend", files()["attend"]))
     with pytest.raises(TypeError, match=r"attend\.lua\(\) missing 1 required keyword-only argument: 'turn'"):
@@ -144,14 +79,14 @@ def test_a_call_with_a_name_too_few_or_too_many_is_refused() -> None:
 def received(source: str, call: Call) -> dict[str, Any]:
     """What a script that returns a table is given by a call, as Redis sends it: all of it as text."""
     sent = [value if isinstance(value, bytes) else str(value).encode() for value in call.args]
-    runtime = lua.LuaRuntime(encoding=None)
+    runtime = lupa.lua51.LuaRuntime(encoding=None)
     run: Any = runtime.eval(f"function(KEYS, ARGV) {source} end".encode())
     keys = [key.encode() for key in call.keys]
     return {key.decode(): _plain(value) for key, value in run(*map(runtime.table_from, (keys, sent))).items()}
 
 
 def _plain(value: Any) -> Any:
-    if lua.lua_type(value) != "table":
+    if lupa.lua51.lua_type(value) != "table":
         return value
     return list(value.values()) if list(value) == list(range(1, len(value) + 1)) else dict(value.items())
 
@@ -210,8 +145,20 @@ def test_a_file_that_is_included_is_a_function_with_a_preamble_of_its_own() -> N
 
 @pytest.mark.parametrize("name", sorted(sources()))
 def test_every_script_is_valid_as_redis_gets_it_and_has_a_function_that_calls_it(name: str) -> None:
-    lua.LuaRuntime().eval(f"function(KEYS, ARGV) {sources()[name]}\nend")
-    assert name in declared
+    lupa.lua51.LuaRuntime().eval(f"function(KEYS, ARGV) {sources()[name]}\nend")
+    assert hasattr(lua, name)
+
+
+def test_what_mypy_compares_calls_with_is_made_of_the_headers() -> None:
+    assert lua_types.FILE.read_text() == lua_types.document(), "run `make docs`"
+
+
+def test_a_call_takes_keys_of_a_session_or_of_a_principal_from_these() -> None:
+    session, caller = SessionKeys("chat", "p", "s"), PrincipalKeys("chat", "p")
+    sent = lua.window(session, below="+inf", most=2, most_bytes=3)
+    assert sent == Call("window", (session.order, session.messages), ("+inf", 2, 3))
+    sent = lua.hold(caller, lease_ms=1, ttl=2, turn_ids=["t"])
+    assert sent == Call("hold", (caller.running, caller.reserved, caller.sum), (1, 2, 1, "t"))
 
 
 _REDIS = {"redis", "cjson", "KEYS", "ARGV"}
@@ -221,7 +168,7 @@ _LUA = {"ipairs", "pairs", "math", "string", "table", "tonumber", "type", "tostr
 @pytest.mark.parametrize("name", sorted(sources()))
 def test_no_script_reads_or_writes_a_global_of_its_own(name: str) -> None:
     """A misspelt name is one, and Redis minds it only where it comes to it."""
-    runtime = lua.LuaRuntime(encoding=None)
+    runtime = lupa.lua51.LuaRuntime(encoding=None)
     compiled = runtime.globals()[b"loadstring"](sources()[name].encode())
     assert globals_of(Bytecode(runtime.globals()[b"string"][b"dump"](compiled))) <= _REDIS | _LUA
 

@@ -23,12 +23,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.config.settings import Settings
 from service.errors import StoreUnavailable
+from service.store.connection import lua
 from service.store.connection.commands import Command, or_raise
 from service.store.connection.connecting import make_redis
 from service.store.connection.multiplexed import MultiplexedRedis
 from service.store.connection.multiplexed_cluster import MultiplexedCluster
 from service.store.connection.refusals import refusal, unavailable
-from service.store.connection.typed_scripts import script, sources
+from service.store.connection.typed_scripts import sources
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
@@ -49,12 +50,6 @@ _TICK_SECONDS = 0.05
 # connections (Sentinel, Cluster) let it through.
 _CLOSED = "the handler is closed"
 _FOREIGN = (TimeoutError, RedisError, RedisClusterException, OSError, RuntimeError)
-
-
-@script
-def _check(*, key: str) -> None: ...
-@script
-def _probe(*, key: str) -> None: ...
 
 
 class _Silence:
@@ -230,7 +225,7 @@ class Client:
 
         Unless in earnest it is asked without writing: that costs 20 us and proves all but single rights.
         """
-        ask_for = _check if in_earnest else _probe
+        ask_for = lua.check if in_earnest else lua.probe
 
         async def ask(name: str) -> None:
             operation, keys, args = ask_for(key=name)

@@ -5,9 +5,9 @@
 
 names each key and argument with its type: str, int, num (a float), flag (a bool), call (of another script,
 or NO_CALL). `...` makes it a list; words in parentheses are a note. The loader puts `local turn, log =
-KEYS[1], KEYS[2]` and so on in front of the script. In the module that calls it stands a function with these
-names and types below `@script`: mypy compares each call with it, and where it differs from the header the
-import fails, so nothing starts whose scripts and calls do not fit.
+KEYS[1], KEYS[2]` and so on in front of the script. A function is made of the header too, which lua.py has by
+the script's name: it takes these names by keyword, but keys that `SessionKeys` or `PrincipalKeys` (keys.py)
+have from such an object, which comes first.
 
 `-- include name` puts another file there, as a local function of that name: a script takes (KEYS, ARGV), a
 file that is a function only (`-- Takes: sizes, ends`) its parameters. Sending a call is scripts.py's.
@@ -15,32 +15,29 @@ file that is a function only (`-- Takes: sizes, ends`) its parameters. Sending a
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, ParamSpec
-
-P = ParamSpec("P")
-Value = str | bytes | int | float
-Values = Sequence[Value]
+from typing import Any, Final, NamedTuple
 
 _FOLDER: Final = Path(__file__).parents[1] / "lua"
+#: keys that a call takes from the SessionKeys, or the PrincipalKeys, that it is given first
+OF_SESSION: Final = ("session", "order", "messages", "turns", "queue")
+OF_PRINCIPAL: Final = ("running", "reserved", "sum", "minute", "day", "month", "sizes", "ends", "listed")
 _INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 _NOTE: Final = re.compile(r"\([^()]*\)")
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A type of the headers: how Python may annotate it, how Python sends it, how Lua reads it.
+    """A type of the headers: how Python sends it, how Lua reads it.
 
     `single` is the value of a local; `lines` fill one that begins `empty`, from what is behind k KEYS and at
     ARGV[a].
     """
 
-    python: tuple[str, ...]
     sent: str = "NAME"
     single: str = ""
     empty: str = "{}"
@@ -49,24 +46,18 @@ class _Kind:
 
 _MANY: Final = "for i = 1, tonumber(ARGV[a]) do NAME[i] = VALUE end\na = a + 1 + #NAME\n"
 _KINDS: Final = {
-    "key": _Kind(("str",), single="KEYS[N]"),
-    "key...": _Kind(
-        ("Sequence[str]",), sent="*NAME", lines="for i = 1, #KEYS - k do NAME[i] = KEYS[k + i] end\n"
-    ),
-    "str": _Kind(("str", "bytes", "str | bytes"), single="ARGV[N]"),
-    "int": _Kind(("int",), single="tonumber(ARGV[N])"),
-    "num": _Kind(("float",), single="tonumber(ARGV[N])"),
-    "flag": _Kind(("bool",), sent="int(NAME)", single="ARGV[N] == '1'"),
+    "key": _Kind(single="KEYS[N]"),
+    "key...": _Kind(sent="*NAME", lines="for i = 1, #KEYS - k do NAME[i] = KEYS[k + i] end\n"),
+    "str": _Kind(single="ARGV[N]"),
+    "int": _Kind(single="tonumber(ARGV[N])"),
+    "num": _Kind(single="tonumber(ARGV[N])"),
+    "flag": _Kind(sent="int(NAME)", single="ARGV[N] == '1'"),
     "str...": _Kind(
-        ("Values", "Sequence[str]", "Sequence[bytes]"),
         sent="len(NAME), *NAME",
         lines=_MANY.replace("VALUE", "ARGV[a + i]"),
     ),
-    "int...": _Kind(
-        ("Sequence[int]",), sent="len(NAME), *NAME", lines=_MANY.replace("VALUE", "tonumber(ARGV[a + i])")
-    ),
+    "int...": _Kind(sent="len(NAME), *NAME", lines=_MANY.replace("VALUE", "tonumber(ARGV[a + i])")),
     "call": _Kind(
-        ("Call",),
         sent="NAME.script, len(NAME.keys), len(NAME.args), *NAME.args",
         empty="{KEYS = {}, ARGV = {}}",
         lines="NAME.script = ARGV[a]\n"
@@ -85,6 +76,11 @@ class Call(NamedTuple):
     args: Sequence[Any]
 
 
+def flat(fields: Mapping[str, Any]) -> list[Any]:
+    """Field, value, ..., as scripts take the fields of a hash."""
+    return [word for field in fields.items() for word in field]
+
+
 #: sent where a script may be given a call and is not
 NO_CALL: Final = Call("", (), ())
 
@@ -100,6 +96,12 @@ class Header:
     @property
     def names(self) -> dict[str, str]:
         return {**self.keys, **self.args}
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Those that a call names, with their types."""
+        owned = self.keys.keys() & {*OF_SESSION, *OF_PRINCIPAL}
+        return {name: kind for name, kind in self.names.items() if name not in owned}
 
     @property
     def in_order(self) -> list[str]:
@@ -181,48 +183,32 @@ def sources() -> dict[str, str]:
     }
 
 
-def check(declared: Callable[..., Any], name: str, header: Header) -> None:
-    """Raises TypeError, with a sentence, where a function and a header differ."""
-    given = inspect.get_annotations(declared)
-    given.pop("return", None)
-    where = f"{declared.__module__}.{declared.__name__} and the header of {name}.lua differ"
-    if given.keys() != header.names.keys():
-        apart = ", ".join(sorted(given.keys() ^ header.names.keys()))
-        raise TypeError(f"{where}: only one of them has {apart}")
-    for parameter, kind in header.names.items():
-        if given[parameter] not in _KINDS[kind].python:
-            raise TypeError(f"{where}: {parameter} is {given[parameter]} here and {kind} there")
+def counted() -> list[str]:
+    """The scripts that workers call, and count; the other one is the master's."""
+    return [name for name in sources() if name != "expire_lease"]
 
 
 def binding(name: str, header: Header) -> Callable[..., Call]:
-    """The function that puts what it is given by keyword into the order of the header.
+    """The function that puts what it is given into the order of the header.
 
     Made of text, as a named tuple is: it costs what a call by hand would, and refuses names like one.
     """
-    keys = [_KINDS[kind].sent.replace("NAME", key) for key, kind in header.keys.items()]
+    named = header.named
+    takes = [*(["of", "/"] if len(named) < len(header.names) else []), *(["*", *named] if named else [])]
+    keys = [
+        f"of.{key}" if key not in named else _KINDS[kind].sent.replace("NAME", key)
+        for key, kind in header.keys.items()
+    ]
     keys += [f"*{arg}.keys" for arg in header.in_order if header.args[arg] == "call"]
     args = [_KINDS[header.args[arg]].sent.replace("NAME", arg) for arg in header.in_order]
     sent = f"({name!r}, ({', '.join([*keys, ''])}), ({', '.join([*args, ''])}))"
-    made = f"lambda *, {', '.join(header.names)}: new(Call, {sent})"
+    made = f"lambda {', '.join(takes)}: new(Call, {sent})"
     bound: Callable[..., Call] = eval(made, {"new": tuple.__new__, "Call": Call})
     bound.__qualname__ = f"{name}.lua"
     return bound
 
 
-#: the function of each script, by the script's name
-declared: Final[dict[str, Callable[..., Call]]] = {}
-
-
-def script(function: Callable[P, None]) -> Callable[P, Call]:
-    """Make `def _append(*, turn: str, ...) -> None: ...` the way to call lua/append.lua.
-
-    Raises TypeError at the import where the two differ.
-    """
-    name = function.__name__.strip("_")
-    source = files().get(name)
-    if source is None:
-        raise TypeError(f"{function.__module__}.{function.__name__} has no file {name}.lua")
-    header = header_of(name, source)
-    check(function, name, header)
-    declared[name] = binding(name, header)
-    return declared[name]
+def bindings() -> dict[str, Callable[..., Call]]:
+    """The functions of all scripts, by the scripts' names."""
+    written = files()
+    return {name: binding(name, header_of(name, written[name])) for name in sources()}

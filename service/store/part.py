@@ -1,0 +1,39 @@
+"""What the modules of the store have in common: a client, its scripts, the names of keys, the settings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from service.config.settings import Settings
+from service.store.connection.client import Client
+from service.store.connection.scripts import Scripts
+from service.store.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """`worker` is the name under which this process holds leases."""
+
+    settings: Settings
+    client: Client
+    scripts: Scripts
+    keys: Keys
+    worker: str
+
+
+class Part:
+    """A module of the store."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._settings = shared.settings
+        self._client = shared.client
+        self._redis = shared.client.redis
+        self._scripts = shared.scripts
+        self._keys = shared.keys
+        self._worker = shared.worker
+
+
+def now_ms() -> int:
+    """By this process's clock, since 1970."""
+    return int(time.time() * 1000)
