@@ -11,6 +11,7 @@ import pytest
 
 from service.engine.background import Background
 from service.engine.pacing.governor import Governor, Permit
+from service.engine.pacing.provider_keys import ProviderKeys
 from service.errors import StoreUnavailable, UpstreamError
 from service.store.pacing import Bucket, Circuit, Pace
 from service.upstream.base import Limits
@@ -74,7 +75,9 @@ def governor(shared: Shared, background: Background) -> Governor:
 
 
 async def admit(governor: Governor, completion: int = 400, left: float = 0.0) -> Permit:
-    return await governor.admit("p", [ONE, TWO], 10, completion, left)
+    keys = object.__new__(ProviderKeys)  # of one key, without settings that name it
+    keys._governors, keys._weights = {governor.key: governor}, {}
+    return await keys.admit("p", [ONE, TWO], 10, completion, left)
 
 
 def refusal(kind: str, **more: Any) -> UpstreamError:
@@ -159,7 +162,7 @@ async def test_a_refused_key_opens_a_circuit_that_the_next_success_closes(
     await told(governor)  # the one that may try
     assert shared.closed == 1
     assert governor.circuit() is None
-    assert not governor.doubted
+    assert governor.reason == ""
 
 
 async def test_half_open_only_one_tries_and_without_redis_everybody(

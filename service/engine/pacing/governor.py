@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from service.config.provider_keys import ProviderKey
 from service.engine.background import Background
@@ -53,7 +54,7 @@ class Permit:
         self._grant = grant
         self._used = (0, 0)
         self._head: dict[str, float] | None = None  # as it was reported
-        self._probes = governor.doubted
+        self._probes = bool(governor.reason)  # where it succeeds it closes the circuit
 
     def learned(self, limits: Limits) -> None:
         """The head of the answer has come: the provider has let the call in."""
@@ -113,35 +114,6 @@ class Governor:
         self._forbidden: dict[str, float] = {}  # models and when they last met a 403
         self._answered_at = float("-inf")  # by any model
 
-    async def admit(
-        self,
-        principal: str,
-        chain: list[Model],
-        prompt: int,
-        completion: int,
-        left: float,
-        *,
-        asked: bool = False,
-    ) -> Permit:
-        """Permission to call the first model of the chain, or a fallback that has room.
-
-        `left` is how long it may take, `asked` that the caller has named the completion limit.
-        Raises UpstreamError.
-        """
-        await self.pass_circuit()
-        soonest = math.inf
-        # Where none is left the first is asked: it may be back.
-        chain = [model for model in chain if self.offers(model)] or chain[:1]
-        for model in chain:
-            patience = left if model is chain[0] else 0.0
-            found = await self.take(principal, model, prompt, completion, patience, asked=asked)
-            if isinstance(found, Permit):
-                if model is not chain[0]:
-                    failed_over(chain[0], model)
-                return found
-            soonest = min(soonest, found)
-        raise held(soonest)
-
     async def take(
         self, principal: str, model: Model, prompt: int, completion: int, patience: float, *, asked: bool
     ) -> Permit | float:
@@ -161,11 +133,11 @@ class Governor:
 
     def failed(self, model: Model, pacer: Pacer, grant: Grant, error: UpstreamError) -> None:
         if error.circuit is not None:
-            self._background.task("circuit", self._open_circuit(error.circuit))
+            self._beside(self._open_circuit, error.circuit)
         elif error.kind == "model_gone":
             self._note(model, _GONE_SECONDS)
         elif error.kind == "forbidden" and self._others_forbidden(model):
-            self._background.task("circuit", self._open_circuit("auth"))
+            self._beside(self._open_circuit, "auth")
         elif error.kind == "forbidden":
             self._note(model, _FORBIDDEN_SECONDS)
         elif error.kind.startswith("limit_"):
@@ -188,7 +160,18 @@ class Governor:
         return any(at > since for name, at in self._forbidden.items() if name != model.id)
 
     def close_circuit(self) -> None:
-        self._background.task("circuit", self._close_circuit())
+        self._beside(self._close_circuit)
+
+    def _beside(self, tell: Callable[..., Awaitable[None]], *what: Any) -> None:
+        """Tell the others, beside what goes on; where the store is away only this worker knows."""
+
+        async def work() -> None:
+            try:
+                await tell(*what)
+            except StoreUnavailable:
+                metrics.bypassed.labels(control="governor").inc()
+
+        self._background.task("circuit", work())
 
     # Models that the provider refuses to us
 
@@ -200,13 +183,10 @@ class Governor:
         if seconds:
             log.warning("model.unavailable", model=model.id, seconds=seconds, action="fallbacks answer")
         self._unavailable[model.id] = asyncio.get_running_loop().time() + seconds
-        self._background.task("circuit", self._tell(model.id, seconds))
+        self._beside(self._tell, model.id, seconds)
 
     async def _tell(self, model: str, seconds: float) -> None:
-        try:
-            self._know(await self._pacing.refused(model, seconds))
-        except StoreUnavailable:  # this worker knows, and others find out
-            metrics.bypassed.labels(control="governor").inc()
+        self._know(await self._pacing.refused(model, seconds))
 
     def _know(self, unavailable: dict[str, float]) -> None:
         now = asyncio.get_running_loop().time()
@@ -228,11 +208,6 @@ class Governor:
     def reason(self) -> str:
         """Of the circuit, '' when it is closed."""
         return self._circuit.reason
-
-    @property
-    def doubted(self) -> bool:
-        """A call that succeeds now closes the circuit."""
-        return bool(self._circuit.reason)
 
     def _open_for(self) -> float:
         return self._circuit_at + self._circuit.wait - asyncio.get_running_loop().time()
@@ -280,17 +255,11 @@ class Governor:
         self._know(await self._pacing.unavailable())
 
     async def _open_circuit(self, reason: str) -> None:
-        try:
-            self._saw(await self._pacing.open_circuit(reason))
-        except StoreUnavailable:
-            metrics.bypassed.labels(control="governor").inc()
+        self._saw(await self._pacing.open_circuit(reason))
 
     async def _close_circuit(self) -> None:
-        try:
-            await self._pacing.close_circuit()
-            self._saw(Circuit())
-        except StoreUnavailable:
-            metrics.bypassed.labels(control="governor").inc()
+        await self._pacing.close_circuit()
+        self._saw(Circuit())
 
 
 def failed_over(model: Model, to: Model) -> None:

@@ -50,14 +50,14 @@ class ProviderKeys:
 
     def _renew(self, keys: tuple[ProviderKey, ...]) -> None:
         before = self._governors
-        self._governors = {key: before.get(key) or self._make(key) for key in keys or (ProviderKey(),)}
+        self._governors = {
+            key: before.get(key) or Governor(self._pacing.of(key.name, key.secret), self._background, key)
+            for key in keys or (ProviderKey(),)
+        }
         for key in before.keys() - self._governors.keys():
             if key.name not in {kept.name for kept in self._governors}:
                 metrics.provider_key_up.labels(key=key.name).set(0)
         self._show()
-
-    def _make(self, key: ProviderKey) -> Governor:
-        return Governor(self._pacing.of(key.name, key.secret), self._background, key)
 
     def _show(self) -> None:
         """For metrics: a circuit that is open with every key stops all calls, with some of them none."""
@@ -120,10 +120,8 @@ class ProviderKeys:
         `left` is how long it may take, `asked` that the caller has named the completion limit, `refused` are
         keys with which a call of this turn was refused whatever it asked. Raises UpstreamError.
         """
-        if len(self._governors) == 1:
-            (only,) = self._governors.values()
-            return await only.admit(principal, chain, prompt, completion, left, asked=asked)
         usable = await self._usable(refused)
+        # Where no model is left the first is asked: it may be back.
         offered = [model for model in chain if any(one.offers(model) for one in usable)] or chain[:1]
         soonest = math.inf
         for model in offered:
@@ -149,6 +147,8 @@ class ProviderKeys:
         asked: bool,
     ) -> Permit | float:
         """At once with the first that has room; else with the one that will have it soonest."""
+        if len(self._governors) == 1:
+            return await governors[0].take(principal, model, prompt, completion, patience, asked=asked)
         loop = asyncio.get_running_loop()
         until = loop.time() + patience
         while True:
@@ -180,7 +180,7 @@ class ProviderKeys:
         """Those with which a call may succeed, in order. Raises UpstreamError where there is none."""
         ordered = [one for one in self._ordered() if one.key not in refused] or self._ordered()
         found = [one for one in ordered if not one.circuit()]
-        if not found:
+        if not found or len(self._governors) == 1:
             found = ordered[:1]
             await found[0].pass_circuit()
         return found
