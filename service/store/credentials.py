@@ -13,6 +13,7 @@ import re
 import secrets
 import string
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -50,17 +51,6 @@ class OwnLimits:
 
 
 LIMITS: Final = tuple(field.name for field in fields(OwnLimits))
-_TEXTS: Final = ("name", "owner", "limit_sends", "limit_reads", "digest", "previous")
-_NUMBERS: Final = (
-    "created",
-    "expires",
-    "revoked",
-    "rotated",
-    "last_used",
-    "previous_until",
-    *(name for name in LIMITS if name not in _TEXTS),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Credential(OwnLimits):
@@ -99,13 +89,21 @@ class Credential(OwnLimits):
         return current or before
 
 
-def new_key(name: str, *, owner: str | None = None, **fields: Any) -> tuple[str, Credential]:
+# How a field of the record is read; `scopes` are apart.
+_FIELDS: Final[dict[str, Callable[[bytes], Any]]] = {
+    one.name: int if str(one.type).startswith("int") else bytes.decode
+    for one in fields(Credential)
+    if one.name not in ("id", "scopes")
+}
+
+
+def new_key(name: str, *, owner: str | None = None, **more: Any) -> tuple[str, Credential]:
     """The text of a new key, to be shown once, and its record."""
     key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
     text = new_text(key_id)
-    scopes = tuple(fields.pop("scopes", None) or ("chat",))
+    scopes = tuple(more.pop("scopes", None) or ("chat",))
     now = int(time.time())
-    return text, Credential(key_id, name, owner, scopes, created=now, digest=digest(text), **fields)
+    return text, Credential(key_id, name, owner, scopes, created=now, digest=digest(text), **more)
 
 
 def new_text(key_id: str) -> str:
@@ -124,9 +122,7 @@ def digest(key: str) -> str:
 
 class Credentials(Part):
     async def create(self, credential: Credential) -> None:
-        known = {name: getattr(credential, name) for name in (*_NUMBERS, *_TEXTS)}
-        known = {name: value for name, value in known.items() if value is not None}
-        fields = flat({"v": _FORMAT, "scopes": ",".join(credential.scopes), **known})
+        known = {name: value for name in _FIELDS if (value := getattr(credential, name)) is not None}
         end = credential.expires + _KEPT_SECONDS if credential.expires else 0
         await self._scripts.call(
             lua.create_key(
@@ -135,7 +131,7 @@ class Credentials(Part):
                 now=time.time(),
                 ends=end,
                 id=credential.id,
-                fields=fields,
+                fields=flat({"v": _FORMAT, "scopes": ",".join(credential.scopes), **known}),
             )
         )
 
@@ -193,13 +189,9 @@ class Credentials(Part):
         return raw.decode()
 
 
-def _load(key_id: str, fields: dict[bytes, bytes]) -> Credential:
-    known: dict[str, Any] = {"id": key_id, "name": "", "owner": None, "created": 0, "digest": ""}
-    for name in _NUMBERS:
-        if name.encode() in fields:
-            known[name] = int(fields[name.encode()])
-    for name in _TEXTS:
-        if name.encode() in fields:
-            known[name] = fields[name.encode()].decode()
-    known["scopes"] = tuple(fields.get(b"scopes", b"").decode().split(","))
-    return Credential(**known)
+def _load(key_id: str, stored: dict[bytes, bytes]) -> Credential:
+    known: dict[str, Any] = {"name": "", "owner": None, "created": 0, "digest": ""}
+    known |= {
+        name: read(raw) for name, read in _FIELDS.items() if (raw := stored.get(name.encode())) is not None
+    }
+    return Credential(id=key_id, scopes=tuple(stored.get(b"scopes", b"").decode().split(",")), **known)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from service.usage import NAMES
+
 # The field of a day's hash that has the nanos: this, the currency, and the model.
 _COST: Final = "cost:"
 
@@ -51,13 +53,9 @@ def by_model(date: str, fields: dict[bytes, bytes]) -> list[Usage]:
         Usage(
             date,
             model,
-            count.get("prompt_tokens", 0),
-            count.get("completion_tokens", 0),
-            count.get("cached_tokens", 0),
-            count.get("reasoning_tokens", 0),
-            count.get("turns", 0),
-            {name.removeprefix(_COST): nanos for name, nanos in count.items() if name.startswith(_COST)},
-            count.get("priced_turns", 0),
+            **{name: count.get(name, 0) for name in (*NAMES, "turns")},
+            cost={name.removeprefix(_COST): nanos for name, nanos in count.items() if name.startswith(_COST)},
+            priced=count.get("priced_turns", 0),
         )
         for model, count in sorted(counts.items())
     ]

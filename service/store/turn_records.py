@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 import orjson
@@ -15,15 +15,9 @@ from service.store.messages import Page
 
 #: what a response shows of an answer before it ends well: all events, text but no reasoning, nothing
 Shows = Literal["all", "text", "end"]
-
-
 _SHOWS: Final[dict[bytes, Shows]] = {b"text": "text", b"end": "end"}
-
-
 #: ids between the beginnings of two lives of a log (lua/next_life.lua); more than a turn has events
 LIFE: Final = 1_000_000
-
-
 # The keys of a turn, its session and its entries in indexes, whatever is said in it (measured).
 _TURN_BYTES: Final = 3_000
 
@@ -119,53 +113,38 @@ class Turn:
         return self.kept is not None and (self.last + 1) % LIFE == 0
 
 
-def _turn(ref: TurnRef, fields: dict[bytes, bytes]) -> Turn:
-    def number(name: bytes) -> int:
-        return int(float(fields.get(name) or 0))
+def _number(raw: bytes) -> int:
+    return int(float(raw or 0))
 
-    def document(name: bytes) -> Any:
-        return orjson.loads(fields[name]) if fields.get(name) else None
 
-    return Turn(
-        ref=ref,
-        state=fields[b"state"].decode(),
-        epoch=number(b"epoch"),
-        attempt=number(b"attempt"),
-        model=fields.get(b"model", b"").decode(),
-        user=fields.get(b"user", b"").decode(),
-        pos=number(b"pos"),
-        last=number(b"last"),
-        created=number(b"created"),
-        params=document(b"params") or {},
-        shown=fields.get(b"shown") == b"1",
-        stop=fields.get(b"stop") == b"1",
-        owner=fields.get(b"owner", b"").decode(),
-        claim=fields.get(b"claim", b"").decode(),
-        store_history=fields.get(b"history", b"").decode(),
-        kept=number(b"kept") if b"kept" in fields else None,
-        tokens=number(b"tokens"),
-        prompt_tokens=number(b"prompt_tokens"),
-        billed=document(b"billed") or {},
-        started=fields.get(b"started", b""),
-        idem=fields.get(b"idem", b"").decode(),
-        reserved=number(b"reserved"),
-        answered_by=fields.get(b"answered_by", b"").decode(),
-        usage=document(b"usage"),
-        finish_reason=fields[b"finish"].decode() if b"finish" in fields else None,
-        error=document(b"error"),
-        trace=fields.get(b"trace", b"").decode(),
-        request=fields.get(b"request", b"").decode(),
-        void=number(b"void"),
-        delivered=fields.get(b"delivered") == b"1",
-        shows=_SHOWS.get(fields.get(b"shows", b""), "all"),
-        goes_on=fields.get(b"answer", b"").decode(),
-        stored=fields.get(b"stored", b"").decode(),
-        response=document(b"response") or {},
-        sent=fields.get(b"sent", b"").decode(),
-        round=number(b"round"),
-        price=_price(fields.get(b"price", b"").decode(), fields.get(b"answered_by", b"").decode()),
-        cost=Amount.parse(fields.get(b"cost", b"").decode()),
-    )
+# How a field of the hash is read, b"" where it is not there, by the type that it has in a Turn.
+_READ: Final[dict[Any, Callable[[bytes], Any]]] = {
+    "str": bytes.decode,
+    "str | None": lambda raw: raw.decode() or None,
+    "int": _number,
+    "int | None": lambda raw: _number(raw) if raw else None,
+    "bool": lambda raw: raw == b"1",
+    "bytes": bytes,
+    "dict[str, Any]": lambda raw: orjson.loads(raw) if raw else {},
+    "dict[str, int]": lambda raw: orjson.loads(raw) if raw else {},
+    "dict[str, Any] | None": lambda raw: orjson.loads(raw) if raw else None,
+    "dict[str, int] | None": lambda raw: orjson.loads(raw) if raw else None,
+}
+_NAMES: Final = {"store_history": "history", "finish_reason": "finish", "goes_on": "answer"}
+# The question is not in the hash; what has another type is read by itself.
+_FIELDS: Final = [
+    (one.name, _NAMES.get(one.name, one.name).encode(), _READ[one.type])
+    for one in fields(Turn)
+    if one.type in _READ and one.name != "question"
+]
+
+
+def _turn(ref: TurnRef, stored: dict[bytes, bytes]) -> Turn:
+    turn = Turn(ref, **{name: read(stored.get(key, b"")) for name, key, read in _FIELDS})
+    turn.shows = _SHOWS.get(stored.get(b"shows", b""), "all")
+    turn.price = _price(stored.get(b"price", b"").decode(), turn.answered_by)
+    turn.cost = Amount.parse(stored.get(b"cost", b"").decode())
+    return turn
 
 
 def priced(price: Price | None, model: str) -> str:
