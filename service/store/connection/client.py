@@ -87,7 +87,7 @@ class Client:
         self.redis = make_redis(settings)
         self.cluster = self.redis.cluster
         self._lane = self.redis.multiplexer if isinstance(self.redis, MultiplexedRedis) else None
-        self._answers = 0
+        self.answers = 0  # so many have come so far
         self._told = float("-inf")
         self._doubted_until = float("-inf")
         self.refusals = 0  # so many commands were refused for want of the right, or the room, to write
@@ -105,7 +105,7 @@ class Client:
             raise  # is no error: scripts.py sends its text
         except _FOREIGN as error:
             raise self._ours(operation, error) from error
-        self._answers += 1
+        self.answers += 1
         return answer
 
     async def evaluate(
@@ -122,7 +122,7 @@ class Client:
             raise  # is no error: scripts.py sends its text
         except _FOREIGN as error:
             raise self._ours(operation, error) from error
-        self._answers += 1
+        self.answers += 1
         return reply
 
     def _ours(self, operation: str, error: Exception) -> Exception:
@@ -155,8 +155,6 @@ class Client:
 
         Not for Cluster, where they may belong to several nodes.
         """
-        if self._lane is not None:
-            return await self.run(operation, self._lane.run(commands), commands=len(commands))
         return await self.run(operation, self.redis.execute_all(commands), commands=len(commands))
 
     def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> dict[str, Sequence[T]]:
@@ -186,7 +184,7 @@ class Client:
             elif isinstance(outcome, RedisError) or any(isinstance(reply, RedisError) for reply in outcome):
                 answered(None)
             else:
-                self._answers += 1
+                self.answers += 1
                 answered(outcome)
 
         if not self._lane.start(commands, translate):
@@ -211,11 +209,6 @@ class Client:
             raise StoreUnavailable from None
         finally:
             silence.close()
-
-    @property
-    def answers(self) -> int:
-        """How many answers have come so far."""
-        return self._answers
 
     async def ping(self) -> None:
         await self.run("ping", self.redis.ping())
@@ -254,21 +247,23 @@ class Client:
         if self.settings.redis_url is None:
             return ""  # in memory, in this process
         try:
-            found: dict[str, Any] = await self.run("info", self.redis.info("memory"))
+            nodes = await self._memory_of_each()
         except StoreUnavailable as error:
             if isinstance(error.__cause__, ResponseError | AuthenticationError):
                 return ""
             raise
-        nodes = [found] if "used_memory" in found else list(found.values())
         policies = (str(node.get("maxmemory_policy", "noeviction")) for node in nodes)
         return next((policy for policy in policies if policy != "noeviction"), "")
 
     async def memory(self) -> tuple[int, int]:
         """Bytes used, and the bound or 0; of the fullest node of a Cluster."""
-        found: dict[str, Any] = await self.run("info", self.redis.info("memory"))
-        nodes = [found] if "used_memory" in found else list(found.values())
+        nodes = await self._memory_of_each()
         fullest = max(nodes, key=lambda node: node["used_memory"] / (node["maxmemory"] or float("inf")))
         return int(fullest["used_memory"]), int(fullest["maxmemory"])
+
+    async def _memory_of_each(self) -> list[dict[str, Any]]:
+        found = await self.run("info", self.redis.info("memory"))
+        return [found] if "used_memory" in found else list(found.values())
 
     async def close(self) -> None:
         await self.redis.aclose()

@@ -44,10 +44,6 @@ def _page(reply: Any) -> tuple[int, list[tuple[bytes, float]]]:
     return int(reply[0]), _scored(reply[1])
 
 
-def _moment(reply: Any) -> tuple[int, int]:
-    return int(reply[0]), int(reply[1])
-
-
 def info_of(reply: Any) -> dict[str, Any]:
     """The text of INFO; numbers as such."""
     lines = (line.partition(":") for line in reply.decode().splitlines() if ":" in line)
@@ -199,7 +195,8 @@ class Commands(Vocabulary):
 
     async def time(self) -> tuple[int, int]:
         """Seconds and microseconds."""
-        return _moment(await self.execute("TIME"))
+        seconds, microseconds = await self.execute("TIME")
+        return int(seconds), int(microseconds)
 
     async def primaries(self) -> Sequence[Any]:
         """The servers that `scan` is asked of, one after the other."""

@@ -18,14 +18,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from service.config.redis_url import parts_of
 from service.config.settings import Settings
 from service.store.connection.commands import Commands
-from service.store.connection.memory import MemoryRedis, memory_client
+from service.store.connection.memory import MemoryRedis
 from service.store.connection.multiplexed import MultiplexedRedis
 from service.store.connection.multiplexed_cluster import MultiplexedCluster
 from service.store.connection.replicas import Replicas
 from service.store.keys import Keys
 
-# Connections a worker may hold for commands: pipelines make few enough, and a burst of begins
-# waits its turn instead of opening hundreds of sockets.
+# Connections to a node for commands that name no key.
 _POOL: Final = 64
 
 
@@ -52,49 +51,35 @@ def _url(settings: Settings) -> tuple[str, str]:
     return url, url.partition("://")[0]
 
 
-def subscriber(settings: Settings) -> Any:
-    """redis-py's client for subscriptions to a server: no timeout, for silence is normal there."""
+def pool_of(settings: Settings) -> aioredis.ConnectionPool | None:
+    """What connections to a server are made from; it keeps none. None for the store in memory."""
     url, scheme = _url(settings)
     if scheme == "memory":
-        return memory_client()
-    options = _options(settings, None, Retry(NoBackoff(), 0))
-    if scheme.endswith("+sentinel"):
-        return _sentinel_client(url, options)
-    return aioredis.Redis.from_pool(_pool_of(settings, options))
-
-
-def _options(settings: Settings, timeout: float | None, retry: Retry) -> dict[str, Any]:
-    return {
-        "socket_timeout": timeout,
+        return None
+    options: dict[str, Any] = {
+        "socket_timeout": settings.redis_timeout_seconds,
         "socket_connect_timeout": settings.redis_timeout_seconds,
         "socket_keepalive": True,
-        "retry": retry,
+        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         "health_check_interval": 0,
     }
-
-
-def _pool_of(settings: Settings, options: dict[str, Any]) -> aioredis.BlockingConnectionPool:
-    url, scheme = _url(settings)
+    if scheme.endswith("+sentinel"):
+        pool: aioredis.ConnectionPool = _sentinel_client(url, options).connection_pool
+        return pool
     if scheme == "unix":
-        options.pop("socket_keepalive")
-    return aioredis.BlockingConnectionPool.from_url(
-        url, max_connections=_POOL, timeout=settings.redis_timeout_seconds, **options
-    )
+        del options["socket_keepalive"]
+    return aioredis.ConnectionPool.from_url(url, **options)
 
 
 def make_redis(settings: Settings) -> Commands:
     """What carries commands to the configured URL."""
-    url, scheme = _url(settings)
-    timeout = settings.redis_timeout_seconds
-    options = _options(settings, timeout, Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)))
-    replicas, fence = _replicas(settings), Keys(settings.redis_key_prefix).fence
-    if scheme == "memory":
-        return MemoryRedis()
-    if scheme.endswith("+cluster"):
+    if _url(settings)[1].endswith("+cluster"):
         return make_cluster(settings)
-    if scheme.endswith("+sentinel"):
-        return MultiplexedRedis(_sentinel_client(url, options).connection_pool, timeout, replicas, fence(0))
-    return MultiplexedRedis(_pool_of(settings, options), timeout, replicas, fence(0))
+    pool = pool_of(settings)
+    if pool is None:
+        return MemoryRedis()
+    fence = Keys(settings.redis_key_prefix).fence(0)
+    return MultiplexedRedis(pool, settings.redis_timeout_seconds, _replicas(settings), fence)
 
 
 def make_cluster(settings: Settings) -> MultiplexedCluster:
@@ -129,5 +114,5 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
         of_sentinels["password"] = query["sentinel_password"][0]
     make: Any = Sentinel
     sentinel = make(_addresses(url, 26379), sentinel_kwargs=of_sentinels)
-    of_master = {**options, **_credentials(url), "db": int(database or 0), "max_connections": _POOL}
+    of_master = {**options, **_credentials(url), "db": int(database or 0)}
     return sentinel.master_for(path or "mymaster", **of_master)

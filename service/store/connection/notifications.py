@@ -17,8 +17,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from service.config.settings import Settings
-from service.store.connection.connecting import subscriber
+from service.store.connection.connecting import pool_of
 from service.store.connection.connection import RedisConnection, close_pool, open_connection
+from service.store.connection.memory import memory_client
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
@@ -43,7 +44,7 @@ class Notifications:
         self._on_notify = on_notify
         self._on_reset = on_reset
         self._channels: dict[str, None] = {}  # a set that keeps its order
-        self._subscription: _SingleServer | _PubSub | None = None
+        self._subscription: _SingleServer | _InMemory | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
@@ -104,7 +105,7 @@ class Notifications:
                 await self._subscription.hang_up()
             await asyncio.sleep(_BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS)) - 1])
 
-    async def _connect(self) -> _SingleServer | _PubSub:
+    async def _connect(self) -> _SingleServer | _InMemory:
         if self._subscription is None:
             self._subscription = self._make_subscription()
         async with asyncio.timeout(self._settings.redis_timeout_seconds + 0.25):
@@ -115,13 +116,10 @@ class Notifications:
                 await self._subscription.subscribe(*self._channels)
         return self._subscription
 
-    def _make_subscription(self) -> _SingleServer | _PubSub:
-        pool = self._pool
+    def _make_subscription(self) -> _SingleServer | _InMemory:
+        pool = self._pool or pool_of(self._settings)
         if pool is None:
-            client = subscriber(self._settings)
-            pool = client.connection_pool
-            if not isinstance(pool, aioredis.BlockingConnectionPool):
-                return _PubSub(self._settings, client, self._pushed)
+            return _InMemory(self._pushed)
         return _SingleServer(self._settings, pool, self._pushed)
 
     def _pushed(self, message: Sequence[Any]) -> None:
@@ -145,7 +143,7 @@ class Notifications:
 
 
 class _SingleServer:
-    """To a single server: what is published is told as it arrives, without a task that waits for it."""
+    """To one server: what is published is told as it arrives, without a task that waits for it."""
 
     def __init__(
         self, settings: Settings, pool: aioredis.ConnectionPool, on_push: Callable[[Sequence[Any]], None]
@@ -189,12 +187,11 @@ class _SingleServer:
         await close_pool(self._pool)
 
 
-class _PubSub:
-    """To Sentinel or the store in memory, by redis-py's own connections."""
+class _InMemory:
+    """To the store in memory, by a client of it."""
 
-    def __init__(self, settings: Settings, client: Any, on_push: Callable[[Sequence[Any]], None]) -> None:
-        self._settings = settings
-        self._client = client
+    def __init__(self, on_push: Callable[[Sequence[Any]], None]) -> None:
+        self._client = memory_client()
         self._on_push = on_push
         self._pubsub: Any = None
 
@@ -209,26 +206,15 @@ class _PubSub:
         await self._pubsub.unsubscribe(channel)
 
     async def listen(self) -> None:
-        """Raises RedisError once the connection is lost."""
-        probing = False
         while True:
-            wait = self._settings.redis_timeout_seconds if probing else _PROBE_SECONDS
-            message = await self._pubsub.get_message(timeout=wait)
+            message = await self._pubsub.get_message(timeout=_PROBE_SECONDS)
             if message is not None:
-                probing = False
                 self._on_push((message["type"].encode(), message["channel"], message["data"]))
-            elif probing:
-                raise RedisConnectionError("no answer to a ping")
-            else:
-                probing = True
-                await self._pubsub.ping()
 
     async def hang_up(self) -> None:
         if self._pubsub is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.aclose()
+            await self._pubsub.aclose()
 
     async def close(self) -> None:
         await self.hang_up()
         await self._client.aclose()
-        await close_pool(self._client.connection_pool)
