@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from service.config.settings import Settings
@@ -23,7 +23,7 @@ from service.engine.storage import Storage
 from service.errors import ServiceError
 from service.money import Amount, decimal
 from service.store.credentials import OwnLimits
-from service.store.ledger import Bounds, Ledger, Reserved
+from service.store.ledger import Bounds, Ledger, Need, Reserved
 from service.store.ledger_records import Standing
 from service.store.send_admission import AdmitResult, SendAdmission, SessionSnapshot
 from service.store.turn_records import Begin, Begun, Turn, TurnRef
@@ -40,21 +40,6 @@ _KEPT: Final = ("sessions", "bytes")
 _QUEUED_LEASES: Final = 2
 # Tokens, or nanos, a day that no principal reaches.
 _NO_BOUND: Final = 2**52
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Tokens of a turn that is about to begin, and what bounds them."""
-
-    prompt: int
-    completion: int
-    bounds: Bounds
-
-    @property
-    def tokens(self) -> int:
-        """What the turn will hold; 0 where nothing is bounded."""
-        bounded = self.bounds.running or any(self.bounds.budgets)
-        return self.prompt + self.completion if bounded else 0
 
 
 class SlotsBusy(ServiceError):
@@ -117,7 +102,7 @@ class Budgets:
         """
 
         async def ask(due: Charge | None) -> AdmitResult:
-            return await self._send_admission.admit(begin, need.prompt, need.completion, need.bounds, due)
+            return await self._send_admission.admit(begin, need, due)
 
         entered = await charged(charging, ask)
         if entered.reserved.by == "turns":

@@ -41,6 +41,6 @@ class ProcessStats:
         if self._store.settings.redis_url is None:
             return  # in memory, in this process
         with contextlib.suppress(StoreUnavailable):
-            used, limit = await self._store.memory()
+            used, limit = await self._store.client.memory()
             metrics.redis_memory.set(used)
             metrics.redis_memory_limit.set(limit)

@@ -9,6 +9,7 @@ is runner.py's. Who begins, stops or looks for turns stands above: beginning.py,
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 
 from service.engine.admission import Admission
 from service.engine.attempts import begin_turn
@@ -29,31 +30,20 @@ from service.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 
+@dataclass(eq=False)
 class Running:
-    def __init__(
-        self,
-        store: Store,
-        runner: Runner,
-        titles: Titles,
-        tails: TailCaches,
-        budgets: Budgets,
-        booking: Booking,
-        admission: Admission,
-        background: Background,
-        worker: str,
-    ) -> None:
-        self._store = store
-        self._runner = runner
-        self._titles = titles
-        self._tails = tails
-        self._budgets = budgets
-        self._booking = booking
-        self._admission = admission
-        self._background = background
-        self._worker = worker
-        self._lives: dict[str, Live] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.closed = False  # takes no turn over any more
+    _store: Store
+    _runner: Runner
+    _titles: Titles
+    _tails: TailCaches
+    _budgets: Budgets
+    _booking: Booking
+    _admission: Admission
+    _background: Background
+    _worker: str
+    _lives: dict[str, Live] = field(default_factory=dict, init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    closed: bool = field(default=False, init=False)  # takes no turn over any more
 
     def __len__(self) -> int:
         return len(self._lives)

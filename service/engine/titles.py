@@ -9,6 +9,7 @@ booked to the principal as a turn of the model. Nothing that was said is logged.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Final
 
 from service import ids
@@ -43,28 +44,18 @@ _EFFORTS: Final = ("none", "low")
 log = get_logger(__name__)
 
 
+@dataclass(eq=False)
 class Titles:
-    def __init__(
-        self,
-        model: Model | None,
-        upstream: Upstream,
-        store: Store,
-        storage: Storage,
-        budgets: Budgets,
-        tokens: Tokens,
-        governor: ProviderKeys,
-        background: Background,
-    ) -> None:
-        self._model = model
-        self._upstream = upstream
-        self._store = store
-        self._storage = storage
-        self._budgets = budgets
-        self._tokens = tokens
-        self._governor = governor
-        self._background = background
-        self._tasks: set[asyncio.Future[None]] = set()
-        self._closed = False
+    _model: Model | None
+    _upstream: Upstream
+    _store: Store
+    _storage: Storage
+    _budgets: Budgets
+    _tokens: Tokens
+    _governor: ProviderKeys
+    _background: Background
+    _tasks: set[asyncio.Future[None]] = field(default_factory=set, init=False)
+    _closed: bool = field(default=False, init=False)
 
     def after(self, live: Live) -> None:
         """A turn has ended here. Returns at once."""
@@ -86,7 +77,7 @@ class Titles:
     async def _find(self, model: Model, ref: TurnRef, question_id: str, answer: str) -> None:
         try:
             async with asyncio.timeout(_SECONDS):
-                if not await self._store.titles.wanted(ref):
+                if not await self._store.sessions.wants_title(ref):
                     return
                 question = await self._store.sessions.message(ref.principal, ref.session_id, question_id)
                 asked = question.content[:_TOLD] if question is not None else ""
@@ -94,7 +85,7 @@ class Titles:
                 if title:
                     size = len(title.encode())
                     await self._storage.charge(ref.principal, ref.session_id, size, new=False)
-                    await self._store.titles.give(ref, title)
+                    await self._store.sessions.give_title(ref, title)
         except (ServiceError, TimeoutError) as error:
             code = error.code if isinstance(error, ServiceError) else "timeout"
             log.warning("title.failed", session=ref.session_id, turn=ref.turn_id, code=code)

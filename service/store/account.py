@@ -45,7 +45,7 @@ class Account(Part):
         self.most_sessions = settings.sessions_per_principal
         self.most_bytes = settings.stored_bytes_per_principal
         # As long as anything in it may last, and a day.
-        self._ttl = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
+        self.longest = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
 
     @property
     def bounded(self) -> bool:
@@ -59,7 +59,7 @@ class Account(Part):
     @property
     def ttl(self) -> int:
         """Seconds that the account lives from now, 0 where nothing is counted."""
-        return self._ttl if self.bounded else 0
+        return self.longest if self.bounded else 0
 
     async def charge(self, principal: str, session_id: str, size: int, *, new: bool) -> Full | None:
         """So many bytes more for a session, or what refuses; `new`: only where it is not there yet."""
@@ -73,7 +73,7 @@ class Account(Part):
                 most_sessions=self.most_sessions,
                 most_bytes=self.most_bytes,
                 lives=self.lives(named=True),
-                ttl=self._ttl,
+                ttl=self.longest,
                 only_new=new,
             )
         )
@@ -85,14 +85,16 @@ class Account(Part):
         await self._scripts.call(
             lua.free(
                 self._keys.principal(principal),
-                ttl=self._ttl,
+                ttl=self.longest,
                 session_ids=session_ids,
                 stored=stored,
             )
         )
 
     async def kept(self, principal: str) -> Kept:
-        sessions, size = await self._scripts.call(lua.weigh(self._keys.principal(principal), ttl=self._ttl))
+        sessions, size = await self._scripts.call(
+            lua.weigh(self._keys.principal(principal), ttl=self.longest)
+        )
         return Kept(int(sessions), int(size))
 
     async def heal(self, principal: str) -> bool:

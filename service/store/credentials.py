@@ -52,6 +52,7 @@ class OwnLimits:
 
 LIMITS: Final = tuple(field.name for field in fields(OwnLimits))
 
+
 @dataclass(frozen=True, slots=True)
 class Credential(OwnLimits):
     """What is known of one key; times in s, None is unset."""

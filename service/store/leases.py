@@ -37,7 +37,6 @@ class Leases(Part):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self._announcing: set[asyncio.Task[None]] = set()
-        self.lease_ms = int(shared.settings.lease_seconds * 1000)
 
     async def schedule(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
         """Have the turns looked at after `milliseconds` (a lease and a bit unless given)."""

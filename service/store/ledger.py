@@ -61,6 +61,21 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """Tokens of a turn that is about to begin, and what bounds them."""
+
+    prompt: int
+    completion: int
+    bounds: Bounds
+
+    @property
+    def tokens(self) -> int:
+        """What the turn will hold; 0 where nothing is bounded."""
+        bounded = self.bounds.running or any(self.bounds.budgets)
+        return self.prompt + self.completion if bounded else 0
+
+
+@dataclass(frozen=True, slots=True)
 class Reserved:
     """`by` is '' or what refused: turns, month, day, minute, month_money, day_money, sessions, bytes.
 
@@ -75,11 +90,8 @@ class Reserved:
 class Ledger(Part):
     def __init__(self, shared: Shared, account: Account) -> None:
         super().__init__(shared)
-        settings = shared.settings
         self._account = account
-        self.lease_ms = int(settings.lease_seconds * 1000)
-        # As long as the turn itself: a sweep may settle it until then.
-        self._ttl = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
+        self._ttl = account.longest  # as the turn itself: a sweep may settle it until then
         self._noted: set[str] = set()
         self._noted_on = ""
 

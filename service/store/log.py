@@ -16,7 +16,7 @@ from service.errors import StoreUnavailable
 from service.events import Event
 from service.store.connection import lua
 from service.store.connection.typed_scripts import Call
-from service.store.part import Part, Shared
+from service.store.part import Part
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 
@@ -46,10 +46,6 @@ class Append:
 
 
 class Log(Part):
-    def __init__(self, shared: Shared) -> None:
-        super().__init__(shared)
-        self._lease_ms = int(shared.settings.lease_seconds * 1000)
-
     def name(self, ref: TurnRef) -> str:
         """The log's key, which is also the channel that is notified when it grows."""
         return self._keys.session(ref.principal, ref.session_id).log(ref.turn_id)
@@ -87,7 +83,7 @@ class Log(Part):
                 log=item.names[1],
                 epoch=item.epoch,
                 claim=item.claim,
-                lease_ms=self._lease_ms,
+                lease_ms=self.lease_ms,
                 first=item.first_id,
                 fields=item.fields,
                 payloads=item.payloads,

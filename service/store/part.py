@@ -32,6 +32,7 @@ class Part:
         self._scripts = shared.scripts
         self._keys = shared.keys
         self._worker = shared.worker
+        self.lease_ms = int(shared.settings.lease_seconds * 1000)
 
 
 def now_ms() -> int:

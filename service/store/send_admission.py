@@ -18,7 +18,7 @@ from service.errors import StoreUnavailable
 from service.store.connection import lua
 from service.store.connection.typed_scripts import NO_CALL, Call
 from service.store.leases import Leases
-from service.store.ledger import Bounds, Ledger, Reserved
+from service.store.ledger import Ledger, Need, Reserved
 from service.store.messages import Page, Session
 from service.store.part import Part, Shared
 from service.store.sessions import Sessions
@@ -105,30 +105,26 @@ class SendAdmission(Part):
             return SessionSnapshot(charged)
         return SessionSnapshot(charged, await self._sessions.get(principal, session_id))
 
-    async def admit(
-        self, begin: Begin, prompt: int, completion: int, bounds: Bounds, charge: Charge | None
-    ) -> AdmitResult:
+    async def admit(self, begin: Begin, need: Need, charge: Charge | None) -> AdmitResult:
         """`charge` as for `read_snapshot`. Raises StoreUnavailable; with one as soon as Redis is silent."""
         if self._client.doubted:
             # A read first: a turn that replicas do not acknowledge is there, though its sender is told 503.
             await self._sessions.get(begin.ref.principal, begin.ref.session_id)
         alone = self._client.cluster or begin.size > _SMALL_BYTES
         way = self._admit_step_by_step if alone else self._admit_in_one
-        admitting = way(begin, prompt, completion, bounds, charge)
+        admitting = way(begin, need, charge)
         return await (admitting if charge is None else self._client.unless_silent(admitting))
 
-    async def _admit_in_one(
-        self, begin: Begin, prompt: int, completion: int, bounds: Bounds, charge: Charge | None
-    ) -> AdmitResult:
+    async def _admit_in_one(self, begin: Begin, need: Need, charge: Charge | None) -> AdmitResult:
         ref, till = begin.ref, self._turns.until(math.inf if charge is None else _WITH_CHARGE_SECONDS)
         answer = await self._scripts.call(
             lua.enter(
                 self._keys.session(ref.principal, ref.session_id),
                 till=till,
-                tokens=prompt + completion,
+                tokens=need.prompt + need.completion,
                 limiting=self._limiting(charge),
                 reserving=self._ledger.reserving(
-                    ref, prompt, completion, bounds, begin.adds, named=begin.named
+                    ref, need.prompt, need.completion, need.bounds, begin.adds, named=begin.named
                 ),
                 announcing=self._leases.announcing(ref),
                 beginning=self._turns.beginning(begin, self._worker, till),
@@ -143,15 +139,13 @@ class SendAdmission(Part):
             self._turns.begun(begin, rest[1]) if len(rest) > 1 else None,
         )
 
-    async def _admit_step_by_step(
-        self, begin: Begin, prompt: int, completion: int, bounds: Bounds, charge: Charge | None
-    ) -> AdmitResult:
+    async def _admit_step_by_step(self, begin: Begin, need: Need, charge: Charge | None) -> AdmitResult:
         charged, passes = await self._charge(charge)
         if not passes:
             return AdmitResult(charged)
         await self._leases.own(begin.ref)
         reserved = await self._ledger.reserve(
-            begin.ref, prompt, completion, bounds, begin.adds, named=begin.named
+            begin.ref, need.prompt, need.completion, need.bounds, begin.adds, named=begin.named
         )
         if reserved.by:
             await self._leases.settle(begin.ref)

@@ -18,6 +18,7 @@ from service.store.connection.typed_scripts import Call, flat
 from service.store.keys import SessionKeys
 from service.store.messages import Message, Page, Session, _page, _session
 from service.store.part import Part, Shared, now_ms
+from service.store.turn_records import TurnRef
 
 _TIME: Final = re.compile(r"[0-9]{1,15}")  # ms
 # Characters of system prompts in a page of the list: what a worker reads and writes without a pause
@@ -227,6 +228,15 @@ class Sessions(Part):
         name = self._of(principal, session_id).turns
         found = await self._client.run("turns", self._redis.lrange(name, 0, -1))
         return [raw.decode() for raw in found]
+
+    async def wants_title(self, ref: TurnRef) -> bool:
+        """Has the session a name and no title? True for the one turn that is to find one."""
+        return await self.give_title(ref, "")
+
+    async def give_title(self, ref: TurnRef, title: str) -> bool:
+        """Where no person was faster. False where one was, or the session is gone."""
+        keys = self._of(ref.principal, ref.session_id)
+        return bool(await self._scripts.call(lua.title_session(keys, turn_id=ref.turn_id, title=title)))
 
     async def delete(self, principal: str, session_id: str, turns: Sequence[str]) -> bool:
         """Remove every key of the session. False when it has other turns than these, or one is running.

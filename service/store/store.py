@@ -21,7 +21,6 @@ from service.store.pacing import Pacing
 from service.store.part import Shared
 from service.store.send_admission import SendAdmission
 from service.store.sessions import Sessions
-from service.store.titles import Titles
 from service.store.turns import Turns
 from service.store.versions import Versions
 from service.store.webhooks import WebhookQueue
@@ -45,7 +44,6 @@ class Store:
         self.forks = Forks(shared, self.images)
         self.amendments = Amendments(shared)
         self.turns = Turns(shared, self.clock)
-        self.titles = Titles(shared)
         self.leases = Leases(shared)
         self.credentials = Credentials(shared)
         self.webhooks = WebhookQueue(shared)
@@ -56,10 +54,6 @@ class Store:
         )
         self.pacing = Pacing(shared)
         self.log = Log(shared)
-
-    async def memory(self) -> tuple[int, int]:
-        """Bytes used, and the bound or 0; of the fullest node. Raises StoreUnavailable."""
-        return await self.client.memory()
 
     async def close(self) -> None:
         await self.images.close()

@@ -35,7 +35,6 @@ class Turns(Part):
     def __init__(self, shared: Shared, clock: Clock) -> None:
         super().__init__(shared)
         self._clock = clock
-        self.lease_ms = int(shared.settings.lease_seconds * 1000)
 
     def _session(self, ref: TurnRef) -> SessionKeys:
         return self._keys.session(ref.principal, ref.session_id)

@@ -79,13 +79,13 @@ async def test_what_a_person_has_called_it_stays(start: Start, double: Double) -
         assert (await title(served), models(double)) == ("Mine", [LARGE])
         # One that is given while the model is asked, too; and of two replicas one asks.
         await served.client.post("/v1/sessions", json={"id": "t"})
-        titles = served.app.state.edge.engine.store.titles
+        titles = served.app.state.edge.engine.store.sessions
         first, second = (TurnRef("none.anonymous", "t", turn_id) for turn_id in ("t_1", "t_2"))
-        assert [await titles.wanted(ref) for ref in (first, second, first)] == [True, False, False]
+        assert [await titles.wants_title(ref) for ref in (first, second, first)] == [True, False, False]
         await served.client.patch("/v1/sessions/t", json={"title": "Mine too"})
-        assert not await titles.give(first, "Paris")
+        assert not await titles.give_title(first, "Paris")
         assert await title(served, "t") == "Mine too"
-        assert not await titles.give(TurnRef("none.anonymous", "gone", "t_1"), "Paris")
+        assert not await titles.give_title(TurnRef("none.anonymous", "gone", "t_1"), "Paris")
         assert (await served.client.get("/v1/sessions/gone")).status_code == 404
 
 
