@@ -284,18 +284,15 @@ def prepare(
     """
     build_info.labels(version=version).set(1)
     known, operations = list(models), [*COMMANDS, *scripts]
+    of_models = (
+        *(cached_tokens, reasoning_tokens, unpriced_turns, governor_waits, governor_failovers),
+        *(upstream_attempts, upstream_first_chunk, upstream_time_per_token),
+    )
     series: list[tuple[Counter | Gauge | Histogram, str, Iterable[str]]] = [
+        *((metric, "model", known) for metric in of_models),
         (turns_ended, "outcome", OUTCOMES),
         (turn_duration, "outcome", OUTCOMES),
         (tokens, "direction", DIRECTIONS),
-        (cached_tokens, "model", known),
-        (reasoning_tokens, "model", known),
-        (unpriced_turns, "model", known),
-        (upstream_attempts, "model", known),
-        (upstream_first_chunk, "model", known),
-        (upstream_time_per_token, "model", known),
-        (governor_waits, "model", known),
-        (governor_failovers, "model", known),
         (upstream_errors, "kind", KINDS),
         (readers_open, "dialect", DIALECTS),
         (auth_refusals, "reason", AUTH_REFUSALS),
