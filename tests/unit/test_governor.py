@@ -205,7 +205,7 @@ async def test_a_probe_that_the_provider_answers_closes_the_circuit_whatever_it_
         raise refusal(kind)
     for _ in range(5):
         await asyncio.sleep(0)
-    assert (shared.closed, governor.circuit(), governor.doubted) == (1, None, False)
+    assert (shared.closed, governor.circuit(), governor.reason) == (1, None, "")
 
 
 @pytest.mark.parametrize("kind", ["server_error", "connect", "cut", "capacity", "timeout", "forbidden"])
@@ -214,7 +214,7 @@ async def test_a_probe_that_shows_nothing_of_the_key_leaves_the_circuit(
 ) -> None:
     await told(governor, refusal("auth", circuit="auth"))
     await told(governor, refusal(kind))
-    assert (shared.closed, governor.doubted) == (0, True)
+    assert (shared.closed, governor.reason) == (0, "auth")
 
 
 async def test_a_probe_that_is_stopped_behind_the_head_of_its_answer_closes_the_circuit(
