@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 from service.api.responses_resource import item_not_found, message_id_of, stored_items
-from service.dialects.responses_object import OUTPUT, named
-from service.dialects.responses_request import Item
+from service.dialects.responses_object import named
+from service.dialects.responses_request import Item, input_items
 from service.engine.chains import is_response
 from service.engine.engine import Engine
 from service.errors import ServiceError
@@ -61,12 +62,8 @@ async def _known(engine: Engine, principal: str, item: Item, session_id: str | N
     if turn is not None and not is_response(turn):
         return None
     for stored in stored_items(where, message, name.turn_id):
-        if stored["id"] == item.id and stored["type"] == "message":
-            return [Item(item.place, "message", role="assistant", text=message.content)]
-        if stored["id"] == item.id and stored["type"] == OUTPUT:
-            return [Item(item.place, "output", text=stored["output"], call={"id": stored["call_id"]})]
         if stored["id"] == item.id:
-            function = {"name": stored["name"], "arguments": stored["arguments"]}
-            call = {"id": stored["call_id"], "type": "function", "function": function}
-            return [Item(item.place, "call", call=call)]
+            [found] = input_items([stored])
+            text = message.content if found.kind == "message" else found.text
+            return [replace(found, place=item.place, id="", text=text)]
     return None

@@ -158,14 +158,7 @@ async def _create(store: Credentials, wishes: argparse.Namespace) -> int:
         **{name: getattr(wishes, name) for name in LIMITS},
     )
     await store.create(credential)
-    audit.info(
-        "audit.key_created",
-        key=credential.id,
-        name=credential.name,
-        owner=credential.owner,
-        scopes=list(credential.scopes),
-        by=operator(),
-    )
+    audit.info("audit.key_created", **credential.told(), by=operator())
     print(text)
     print(f"Keep it: it is not shown again. Its id is {credential.id}.", file=sys.stderr)
     return 0

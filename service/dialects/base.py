@@ -42,7 +42,7 @@ def _session_id(value: str) -> str:
     return value
 
 
-def _message_id(value: str) -> str:
+def _printable(value: str) -> str:
     if ids.has_control(value):
         raise ValueError("must not hold control characters")
     return value
@@ -80,7 +80,8 @@ def at_most(count: int) -> AfterValidator:
 
 SessionId = Annotated[StrictStr, AfterValidator(_session_id)]
 SystemPrompt = Annotated[StrictStr, Field(max_length=LONGEST_SYSTEM_PROMPT), at_most(MOST_PROMPT_BYTES)]
-MessageId = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(_message_id)]
+Name = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+MessageId = Name
 #: an id or a name that is passed on to the provider (OpenAI's have up to 64 characters)
 Label = Annotated[StrictStr, at_most(512)]
 #: a text that ends the answer; Groq takes four
@@ -188,9 +189,9 @@ class Encoder(ABC):
         """Bytes before the first event."""
         return b""
 
-    @abstractmethod
     def shows(self, event: Event) -> bool:
-        """Would a user see something of this event?"""
+        """Would a user see something of this event? Not of an answer in one piece, before its end."""
+        return False
 
     @abstractmethod
     def encode(self, event: Event) -> bytes:

@@ -132,9 +132,6 @@ class CompletionEncoder(Encoder):
         self._reasoning: list[str] = []
         self._calls: list[dict[str, Any]] = []
 
-    def shows(self, event: Event) -> bool:
-        return False
-
     def encode(self, event: Event) -> bytes:
         name = event.name
         if name == events.DELTA:

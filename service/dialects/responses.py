@@ -330,9 +330,6 @@ class ResponseObject(Encoder):
     def __init__(self, echo: dict[str, Any]) -> None:
         self._items = Items(echo)
 
-    def shows(self, event: Event) -> bool:
-        return False
-
     def encode(self, event: Event) -> bytes:
         if event.name == events.FAILED:
             raise BrokenAnswer(event.name)

@@ -77,6 +77,10 @@ class Credential(OwnLimits):
             return ids.principal_id("key", self.id)
         return ids.principal_id("owner", self.owner)
 
+    def told(self) -> dict[str, Any]:
+        """For the audit line of who has made it."""
+        return {"key": self.id, "name": self.name, "owner": self.owner, "scopes": list(self.scopes)}
+
     def state(self, now: float) -> str:
         if self.revoked is not None:
             return "revoked"

@@ -38,6 +38,10 @@ class Principal(OwnLimits):
     expires: float | None = None
     anonymous: bool = False
 
+    def told(self) -> dict[str, str]:
+        """For the audit line of what it does."""
+        return {"by": self.id, "by_key": self.key_id}
+
 
 ANONYMOUS: Final = Principal(
     ids.principal_id("none", "anonymous"), frozenset(SCOPES), name="anonymous", anonymous=True

@@ -11,14 +11,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
-from service import ids
 from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.operation import Answer, plain, says
 from service.config.validators import check_limit
-from service.dialects.base import Body
+from service.dialects.base import Body, Name
 from service.errors import ServiceError
 from service.money import decimal, nanos
 from service.store.credentials import Credential, new_key
@@ -29,13 +28,6 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"])
 audit = get_logger("service.audit")
 
 
-def _printable(value: str) -> str:
-    if ids.has_control(value):
-        raise ValueError("must not hold control characters")
-    return value
-
-
-Name = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Limit = Annotated[StrictStr, Field(max_length=200), AfterValidator(check_limit)]
 Bound = Annotated[StrictInt, Field(ge=0)]
 # A decimal text, as amounts are told; what is kept are nanos.
@@ -116,15 +108,7 @@ async def create_key(request: Request) -> Response:
     expires = int(time.time()) + body.expires_seconds if body.expires_seconds else None
     text, credential = new_key(**fields, expires=expires)
     await edge_of(request).credentials.create(credential)
-    audit.info(
-        "audit.key_created",
-        key=credential.id,
-        name=credential.name,
-        owner=credential.owner,
-        scopes=list(credential.scopes),
-        by=principal.id,
-        by_key=principal.key_id,
-    )
+    audit.info("audit.key_created", **credential.told(), **principal.told())
     return Json({"key": text, **key_resource(credential)}, status_code=201)
 
 
@@ -141,7 +125,7 @@ async def rotate_key(request: Request, key_id: str) -> Response:
     text = await edge_of(request).credentials.rotate(key_id, body.grace_seconds)
     if text is None:
         raise _no_key()
-    audit.info("audit.key_rotated", key=key_id, by=principal.id, by_key=principal.key_id)
+    audit.info("audit.key_rotated", key=key_id, **principal.told())
     return Json({"key": text, "id": key_id})
 
 
@@ -151,7 +135,7 @@ async def revoke_key(request: Request, key_id: str) -> Response:
     principal = await _admin(request)
     if not await edge_of(request).credentials.revoke(key_id):
         raise _no_key()
-    audit.info("audit.key_revoked", key=key_id, by=principal.id, by_key=principal.key_id)
+    audit.info("audit.key_revoked", key=key_id, **principal.told())
     return Response(status_code=204)
 
 

@@ -89,7 +89,6 @@ async def stop_turns(request: Request) -> Response:
         subject=whose,
         turns=stopped[:_SHOWN],
         count=len(stopped),
-        by=principal.id,
-        by_key=principal.key_id,
+        **principal.told(),
     )
     return Json({"object": "list", "stopped": stopped})

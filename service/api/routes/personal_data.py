@@ -58,7 +58,7 @@ async def export_everything(request: Request) -> Response:
         _export(edge_of(request).engine, who, everywhere=who != principal.id),
         {"Content-Disposition": 'attachment; filename="export.json"'},
     )
-    audit.info("audit.person_exported", subject=who, by=principal.id, by_key=principal.key_id)
+    audit.info("audit.person_exported", subject=who, **principal.told())
     return answer
 
 
@@ -87,8 +87,7 @@ async def erase_everything(request: Request) -> Response:
         sessions=erased.sessions,
         turns=erased.turns,
         complete=erased.complete,
-        by=principal.id,
-        by_key=principal.key_id,
+        **principal.told(),
     )
     return Json(receipt(who, erased), status_code=200 if erased.complete else 202)
 
