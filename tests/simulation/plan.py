@@ -242,6 +242,16 @@ def _loss(chance: Random, back: float) -> dict[str, Any]:
     return {"back": round(back, 3), "down": chance.choice((0, 0, 0.05, 0.6))}
 
 
+def _evicts(chance: Random, main: int, workers: int) -> list[_Step]:
+    """The store evicts a session while it answers, and an older question of it is edited at once."""
+    session, at = f"e{chance.randrange(1000)}", chance.uniform(0.6, 2.5)
+    steps: list[_Step] = [
+        ("send", 0.0, _send(chance, session)),
+        ("send", at, _send(chance, session, on_busy="reject")),
+    ]
+    return [*steps, ("evict", at + chance.uniform(0.1, 0.6), {**_edit(chance, 0), "must_exist": False})]
+
+
 def _trips(chance: Random, main: int, workers: int) -> list[_Step]:
     """A script is carried out, and whoever asked for it does not hear of it."""
     what = {
@@ -273,6 +283,7 @@ _FAULTS: Final[tuple[Callable[[Random, int, int], list[_Step]], ...]] = (
     _sleeps_and_leaves,
     _loses,
     _loses_a_claim,
+    _evicts,
     _trips,
     _trips,
     _trips,

@@ -79,6 +79,10 @@ class Redis:
             self.told(word.decode(), (), {"args": args}, reply)
         return reply
 
+    def evict(self, key: bytes) -> None:
+        """As a server does that is full and may forget."""
+        self._db.pop(key)
+
     def value(self, key: bytes) -> Any:
         """What stands at a key, as fakeredis keeps it; None where there is nothing."""
         item = self._db.get(key)

@@ -93,22 +93,35 @@ def test_a_planted_fault_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("dropped", "rule"),
+    ("script", "line", "kind", "rule"),
     [
         (
+            "begin",
             "redis.call('ZREMRANGEBYSCORE', order, '(' .. cut, '+inf')",
+            "edit",
             "a history names a message that is not",
         ),
-        ("redis.call('HDEL', messages, unpack(off, i, last))", "messages are left that no history has"),
+        (
+            "begin",
+            "redis.call('HDEL', messages, unpack(off, i, last))",
+            "edit",
+            "messages are left that no history has",
+        ),
+        (
+            "seal",
+            " and redis.call('ZCOUNT', order, held[4] - 1, held[4] - 1) == 1",
+            "evict",
+            "the history is not what was said",
+        ),
     ],
-    ids=["in the history", "beside it"],
+    ids=["in the history", "beside it", "by a late answer"],
 )
 def test_what_an_edit_has_dropped_does_not_come_back_unnoticed(
-    monkeypatch: pytest.MonkeyPatch, dropped: str, rule: str
+    monkeypatch: pytest.MonkeyPatch, script: str, line: str, kind: str, rule: str
 ) -> None:
     changed = dict(sources())
-    assert dropped in changed["begin"]
-    changed["begin"] = changed["begin"].replace(dropped, "")
+    assert line in changed[script]
+    changed[script] = changed[script].replace(line, "")
     monkeypatch.setattr(scripts, "sources", lambda: changed)
-    editing = (plan for plan in map(make, range(200)) if any(event.kind == "edit" for event in plan.events))
-    assert next(why for plan in editing if (why := run(plan))).startswith(rule)
+    plans = (plan for plan in map(make, range(500)) if any(event.kind == kind for event in plan.events))
+    assert next(why for plan in plans if (why := run(plan))).startswith(rule)

@@ -146,10 +146,16 @@ class Users:
             self._sent[event.number] = event
             await self._begin(event, event, event.number)
 
+    async def _evict(self, event: Event) -> None:
+        """A session that answers a later question than the first is lost; the first is edited at once."""
+        first = self._sent.get(event.what["of"])
+        if first is not None and self._world.evict(first.what["session"]):
+            await self._edit(event)
+
     def _make(self, first: Event) -> Send:
         what, number = first.what, first.number
         key = f"k{number}" if what["key"] else None
-        if first.kind == "edit":
+        if "of" in what:
             edited = self._sent[what["of"]]
             again = what["regenerate"]
             return Send(
@@ -159,7 +165,7 @@ class Users:
                 key=key,
                 session_id=edited.what["session"],
                 mode="regenerate" if again else "edit",
-                must_exist=True,
+                must_exist=what.get("must_exist", True),
                 message_id=f"m{edited.number}",
                 on_busy=what["on_busy"],
             )

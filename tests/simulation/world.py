@@ -27,7 +27,7 @@ from tests.simulation.oracle import Oracle
 from tests.simulation.plan import Event, Plan
 from tests.simulation.provider import PROMPT_NANOS, WORD_NANOS, Provider, Upstream
 from tests.simulation.seen import Kept
-from tests.simulation.users import Gone, Users
+from tests.simulation.users import PRINCIPAL, Gone, Users
 
 T = TypeVar("T")
 
@@ -332,6 +332,19 @@ class World:
         self.network.go_down(down)
         found[0].come_back(self.network.redis)
         self.oracle.lose(found[1])
+
+    def evict(self, session_id: str) -> bool:
+        """The hash of a session whose later question is being answered; the rest of the session stays."""
+        redis, base = self.network.redis, f"chat:{{{PRINCIPAL}/{session_id}}}".encode()
+        session = base + b":session"
+        asked = self.oracle.kept.sessions.get(session, [])
+        active = redis.hash(session).get(b"active", b"").decode()
+        if redis.value(base + b":queue") or active not in [one.turn for one in asked[1:]]:
+            return False
+        redis.evict(session)
+        self.oracle.evicted.add(base)
+        self.oracle.losses += 1
+        return True
 
     def _trip(self, event: Event) -> None:
         if event.what["then"] == "lose":
