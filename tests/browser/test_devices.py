@@ -81,7 +81,7 @@ def test_a_page_holds_one_stream_at_a_time(ui: Ui) -> None:
         return len(streams) == 1 and f"/{ui.address}{ending}" in streams[0]
 
     for _ in range(2):
-        ui.send("[[tokens=300 rate=80]]")
+        ui.send("[[tokens=4000 rate=80]]")  # until it is stopped
         ui.shows("#16")
         eventually(lambda: holds("/turns"), within=10)
         ui.page.get_by_role("button", name="Stop the answer").click()

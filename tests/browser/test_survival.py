@@ -146,10 +146,10 @@ CLUSTER: dict[str, Any] = {"workers": 2, "lease_seconds": 1, "max_attempts": 20,
 def owner_of_the_turn(store: redis.Redis, replica: Replica) -> int:
     """The process that runs the one running turn."""
     for key in store.scan_iter("chat:*:turn:*", _type="HASH"):
-        owner = str(store.hget(key, "owner"))
-        for pid in replica.workers():
-            if str(pid) in owner:
-                return pid
+        state, owner = (str(store.hget(key, field)) for field in ("state", "owner"))
+        pid = int(owner.rpartition(":")[2])
+        if state == "running" and pid in replica.workers():
+            return pid
     raise AssertionError("no worker of this replica runs a turn")
 
 

@@ -135,23 +135,22 @@ def test_responses_during_a_drain_close_their_connections(service: Starter) -> N
 
 
 def test_sigquit_to_the_master_ends_at_once(service: Starter) -> None:
-    running = service("serve", CHAT_WORKERS="2")
+    """Not at the end of a drain."""
+    running = service("serve", CHAT_WORKERS="2", CHAT_DRAIN_SECONDS="60")
     with running.stream("/hang") as stream:
         stream.readline()
-        told = time.monotonic()
         running.signal(signal.SIGQUIT)
-        assert running.wait() == 0
-        assert time.monotonic() - told < 3
+        assert running.wait(within=30) == 0
     assert running.workers() == []
 
 
 def test_sigquit_to_a_worker_ends_it_at_once_and_another_comes(service: Starter) -> None:
-    running = service("serve")
+    running = service("serve", CHAT_DRAIN_SECONDS="60")
     (worker,) = running.workers()
     with running.stream("/hang") as stream:
         stream.readline()
         os.kill(worker, signal.SIGQUIT)
-        eventually(lambda: not alive(worker), within=3)
+        eventually(lambda: not alive(worker), within=30)
     eventually(lambda: running.workers() not in ([], [worker]))
     assert running.get("/pid")[0] == 200
 
