@@ -6,11 +6,12 @@
     browser      one Chromium for each core; apart, since Playwright's loop lets no other run beside it
     faults       replicas of their own; on redis-server where there is one, as in production
     redis        what depends on the server most, once more on redis-server beside the bundled Valkey
-    model        random callers and faults on real processes, for two minutes (tests/model), beside `others`
+    model        random callers and faults on real processes, for two minutes (tests/model)
     alone        marked `alone`: they measure time, and a neighbour would be measured with it
 
-Parts run one after the other, but for the model, which mostly waits and bounds nothing by less than seconds:
-two others at once kept five processes waiting for two cores, and some tests that measure a second failed.
+Parts that mostly wait run beside parts that mostly compute, which are given what the others leave of the
+processor (`nice`): two parts of one kind at once kept five processes waiting for two cores, and some tests
+that measure a second failed. The model mostly waits, and bounds nothing by less than seconds.
 A worker of pytest-xdist has a Redis, a double and ports of its own (tests/conftest.py). Arguments are
 passed to pytest.
 """
@@ -18,6 +19,7 @@ passed to pytest.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -85,6 +87,7 @@ class Part:
     words: Sequence[str]
     variables: dict[str, str] = field(default_factory=dict)
     module: str = "pytest"
+    patient: bool = False  # it computes, and takes what parts beside it leave
 
 
 def quick() -> list[str]:
@@ -110,15 +113,17 @@ def parts() -> list[list[Part]]:
     real = REDIS if shutil.which("redis-server") else {}
     floor = ["--merge", _FOUND, "--out", _FOUND, "--fail-under", str(FLOOR)]
     return [
-        [Part("in process", [*_MEASURED, *IN_PROCESS, *beside(at_once + 1)], module="slipcover")],
-        [Part("coverage", floor, module="slipcover")],
-        [Part("redis", [*ON_BOTH, *beside(at_once + 1)], REDIS)],
         [
-            Part("others", ["tests", *elsewhere, *beside(at_once + 1)]),
+            Part("in process", [*_MEASURED, *IN_PROCESS, *beside(at_once)], module="slipcover", patient=True),
+            Part("faults", [FAULTS, *beside(at_once)], real),
+        ],
+        [Part("coverage", floor, module="slipcover")],
+        [
+            Part("browser", [BROWSER, *beside(at_once)]),
+            Part("others", ["tests", *elsewhere, *beside(at_once)], patient=True),
             Part("model", ["--seconds", "120"], real, module="tests.model"),
         ],
-        [Part("browser", [BROWSER, *beside(at_once)])],
-        [Part("faults", [FAULTS, *beside(at_once)], real)],
+        [Part("redis", [*ON_BOTH, *beside(at_once + 1)], REDIS)],
         [Part("alone", ["tests", "-m", "alone"])],
     ]
 
@@ -143,8 +148,12 @@ class Run:
             }
             while running:
                 time.sleep(_LOOK_SECONDS)  # between two looks, until each part has ended
-                for part in [part for part, process in running.items() if process.poll() is not None]:
-                    self._ended(part, running.pop(part).returncode, time.monotonic() - begin)
+                for part, process in list(running.items()):
+                    pid, status, used = os.wait4(process.pid, os.WNOHANG)
+                    if pid:
+                        process.returncode = os.waitstatus_to_exitcode(status)
+                        del running[part]
+                        self._ended(part, process.returncode, time.monotonic() - begin, used)
             for out in filter(None, printed):
                 out.seek(0)
                 sys.stdout.write(out.read().decode(errors="replace"))
@@ -152,12 +161,17 @@ class Run:
     def _start(self, part: Part, out: IO[bytes] | None) -> subprocess.Popen[bytes]:
         given = self._arguments if "pytest" in (part.module, *part.words) else ()
         command = [sys.executable, "-m", part.module, *part.words, *given]
+        if part.patient:
+            command = ["nice", "-n", "10", *command]
         environment = {**os.environ, **part.variables}
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
 
-    def _ended(self, part: Part, status: int, seconds: float) -> None:
+    def _ended(self, part: Part, status: int, seconds: float, used: resource.struct_rusage) -> None:
+        """`used`: by the part and by what it has started and waited for."""
         passed = status in (0, _NOTHING_COLLECTED)
-        self._told.append(f"  {part.name:<12}{seconds:6.0f} s  {'passed' if passed else 'failed'}")
+        cpu = used.ru_utime + used.ru_stime
+        told = "passed" if passed else "failed"
+        self._told.append(f"  {part.name:<12}{seconds:6.0f} s  {told}  {cpu:6.0f} s of CPU")
         self.good = self.good and passed
         # Where coverage is too low the status is the same, of another module.
         self.interrupted = self.interrupted or (status == _INTERRUPTED and part.module == "pytest")
