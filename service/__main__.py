@@ -30,7 +30,7 @@ APP: Final = "service.app:create_app"
 def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     wishes, rest = parser.parse_known_args(arguments)
-    if rest and wishes.command not in ("keys", "demo"):
+    if rest and wishes.command not in ("keys", "principals", "demo"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if wishes.command == "demo":
         sys.argv = ["python -m service demo", *rest]
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="serve on this machine, with all that is needed")
     commands.add_parser("serve", help="serve with Gunicorn, as in production")
     commands.add_parser("keys", help="create, list, rotate and revoke API keys", add_help=False)
+    commands.add_parser("principals", help="limits of single persons and groups", add_help=False)
     erase = commands.add_parser("erase", help="remove all sessions of a principal")
     erase.add_argument("principal", help="as GET /v1/usage/principals lists it: key.k7f3q9, jwt.alice")
     commands.add_parser("demo", help="serve the demo model alone", add_help=False)
@@ -67,11 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _keys(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
+def _tool(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
     unset_environment(METRICS_DIR)  # a tool takes no place from a worker
-    keys = import_module("service.cli.keys")
+    tool = import_module(f"service.cli.{wishes.command}")
     with surroundings(settings, demo=False) as complete:
-        return int(keys.main(rest, complete))
+        return int(tool.main(rest, complete))
 
 
 def _erase(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
@@ -94,7 +95,8 @@ def _openapi(settings: Settings, wishes: argparse.Namespace, rest: list[str]) ->
 _COMMANDS: Final[dict[str, Callable[[Settings, argparse.Namespace, list[str]], int]]] = {
     "run": run,
     "serve": serve,
-    "keys": _keys,
+    "keys": _tool,
+    "principals": _tool,
     "erase": _erase,
     "openapi": _openapi,
     "check": check,

@@ -58,7 +58,7 @@ def store(redis_server: RedisServer) -> Iterator[redis.Redis]:
     client = redis_server.client()
     client.flushall()
     yield client
-    lasting = {"chat:turns:deadlines", "chat:secret"}
+    lasting = {"chat:turns:deadlines", "chat:secret", "chat:own_limits"}
     others = [key for key in client.scan_iter("*") if not key.startswith("chat:{credentials}")]
     seconds = client.pipeline(transaction=False)
     for key in others:

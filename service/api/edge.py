@@ -18,6 +18,7 @@ from service.api.visit import visit_of
 from service.config.settings import Settings
 from service.engine.engine import Engine
 from service.store.credentials import Credentials
+from service.store.principals import Principals
 
 # Reads that stall are bounded by this; a body of 1 MiB needs 0.1 s on a slow phone line.
 BODY_SECONDS: Final = 30.0
@@ -29,6 +30,7 @@ class Edge:
     engine: Engine
     authenticator: Authenticator
     credentials: Credentials
+    principals: Principals
     limits: Limits
     streams: Streams
     receiving: Receiving

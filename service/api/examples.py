@@ -57,6 +57,10 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "regenerate": {"id": "my-chat", "messages": [_USER], "trigger": "regenerate-message"},
         "edit": {"id": "my-chat", "messages": [_USER], "trigger": "submit-message", "messageId": _USER["id"]},
     },
+    "PrincipalBody": {
+        "a person": {"subject": "alice", "limit_sends": "100/minute", "budget_money_per_month": "2.5"},
+        "a group": {"group": "staff", "budget_tokens_per_day": 0, "limit_reads": None},
+    },
     "KeyBody": {"key": {"name": "billing app", "limit_sends": "100/minute", "expires_seconds": 2592000}},
     "RotateBody": {"grace": {"grace_seconds": 3600}},
     "ForkBody": {"up to the answer": {"through": _ANSWER_ID}},
@@ -173,6 +177,16 @@ HISTORY_MESSAGES: Final = [
         "parts": [{"type": "text", "text": _SAID, "state": "done"}],
     },
 ]
+LIMITS: Final = {
+    "limit_sends": "100/minute",
+    "limit_reads": None,
+    "budget_tokens_per_minute": None,
+    "budget_tokens_per_day": None,
+    "budget_tokens_per_month": None,
+    "budget_money_per_day": None,
+    "budget_money_per_month": "2.5",
+    "max_running_turns": None,
+}
 KEY: Final = {
     "id": "k7f3q9",
     "name": "billing app",
@@ -185,17 +199,12 @@ KEY: Final = {
     "revoked": None,
     "rotated": None,
     "last_used": None,
-    "limit_sends": "100/minute",
-    "limit_reads": None,
-    "budget_tokens_per_minute": None,
-    "budget_tokens_per_day": None,
-    "budget_tokens_per_month": None,
-    "budget_money_per_day": None,
-    "budget_money_per_month": "2.5",
-    "max_running_turns": None,
+    **LIMITS,
 }
 KEYS: Final = {"data": [KEY]}
 NEW_KEY: Final = {"key": "chat_k7f3q9_...", **KEY}
+OWN_LIMITS: Final = {"id": "jwt.alice", "name": "alice", "issuer": None, **LIMITS}
+OWN_LIMITS_LIST: Final = {"object": "list", "data": [OWN_LIMITS]}
 ROTATED_KEY: Final = {"key": "chat_k7f3q9_...", "id": "k7f3q9"}
 USAGE: Final[dict[str, Any]] = {
     "object": "list",

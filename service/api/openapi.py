@@ -66,6 +66,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "conversation_id": _path("conversation_id", "a session of the caller's", pattern=_PATTERN),
     "image": _path("image", "`ref` of a message's part: the SHA-256 of the image"),
     "item_id": _path("item_id", "from a list of items"),
+    "principal_id": _path("principal_id", "as the list says it: `jwt.alice`, `group.staff`"),
     "key_id": _path("key_id", "the id of the key, not the key"),
     "limit": _query("limit", "items, at most 200 (50)", **_UP_TO_200),
     "limit_messages": _query("limit", "items, at most 1000 (50)", **_UP_TO_1000),

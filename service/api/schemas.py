@@ -30,12 +30,14 @@ from service.api.schema_words import (
 )
 
 STATE: Final = one_of("queued", "running", "completed", "stopped", "failed")
+_LIMITS: Final = {
+    name: maybe(NUMBER if name.startswith(("budget_tokens", "max_")) else TEXT) for name in examples.LIMITS
+}
 _OF_KEYS: Final = {
     "created": SECONDS,
     **dict.fromkeys(("expires", "revoked", "rotated", "last_used"), maybe(SECONDS)),
-    **dict.fromkeys(("owner", "limit_sends", "limit_reads"), maybe(TEXT)),
-    **{name: maybe(NUMBER) for name in examples.KEY if name.startswith(("budget_tokens", "max_"))},
-    **{name: maybe(TEXT) for name in examples.KEY if name.startswith("budget_money")},
+    "owner": maybe(TEXT),
+    **_LIMITS,
 }
 _SECRET: Final = {**TEXT, "description": "shown here and never again"}
 _CALL: Final = fields(id=TEXT, type=one_of("function"), function=fields(name=TEXT, arguments=TEXT))
@@ -325,6 +327,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "NewKey": like(examples.NEW_KEY, key=_SECRET, **_OF_KEYS),
     "RotatedKey": like(examples.ROTATED_KEY, key=_SECRET),
     "Keys": fields(data=many(ref("Key"))),
+    "OwnLimits": like(examples.OWN_LIMITS, issuer=maybe(TEXT), **_LIMITS),
+    "OwnLimitsList": fields(object=one_of("list"), data=many(ref("OwnLimits"))),
     "Greeting": like(examples.GREETING),
     "Alive": fields(status=one_of("alive")),
     "Readiness": fields(status=one_of("ready", "unready"), checks=_CHECKS),

@@ -12,8 +12,8 @@ import math
 import orjson
 
 from service import ids
-from service.cli.keys import operator
 from service.cli.listening import Refused
+from service.cli.own_limits import operator
 from service.config.settings import Settings
 from service.engine.engine import Engine
 from service.engine.erasing import Erased, erase, receipt

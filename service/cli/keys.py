@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
 import re
 import sys
 import time
@@ -17,11 +16,10 @@ from typing import Final
 
 from service import ids
 from service.cli.listening import Refused
+from service.cli.own_limits import add_options, given, operator, table, told
 from service.config.settings import Settings
-from service.config.validators import check_limit
 from service.errors import StoreUnavailable
-from service.money import decimal, nanos
-from service.store.credentials import LIMITS, SCOPES, Credential, Credentials, new_key
+from service.store.credentials import SCOPES, Credential, Credentials, new_key
 from service.store.store import Store
 from service.telemetry.logs import get_logger
 
@@ -34,16 +32,20 @@ Command = Callable[[Credentials, argparse.Namespace], Awaitable[int]]
 
 def main(argv: list[str], settings: Settings) -> int:
     wishes = _parser().parse_args(argv)
+    return in_store(settings, lambda store: wishes.run(store.credentials, wishes))
+
+
+def in_store(settings: Settings, command: Callable[[Store], Awaitable[int]]) -> int:
+    """Do something with the store, and say why where that cannot be."""
     if settings.redis_url is None:
-        raise Refused("keys need a store: set CHAT_REDIS_URL (this machine has no Redis of its own)")
-    command: Command = wishes.run
-    return asyncio.run(_in_store(settings, command, wishes))
+        raise Refused("this needs a store: set CHAT_REDIS_URL (this machine has no Redis of its own)")
+    return asyncio.run(_in_store(settings, command))
 
 
-async def _in_store(settings: Settings, command: Command, wishes: argparse.Namespace) -> int:
-    store = Store(settings, "keys")
+async def _in_store(settings: Settings, command: Callable[[Store], Awaitable[int]]) -> int:
+    store = Store(settings, "tool")
     try:
-        return await command(store.credentials, wishes)
+        return await command(store)
     except StoreUnavailable:
         raise Refused("the store cannot be reached: is it running, and is CHAT_REDIS_URL right?") from None
     finally:
@@ -59,37 +61,11 @@ def _parser() -> argparse.ArgumentParser:
 
     create = commands.add_parser("create", help="make a key and print it, once")
     create.set_defaults(run=_create)
-    create.add_argument("--name", required=True, type=_text, help="what people call it")
-    create.add_argument("--owner", type=_text, help="keys of one owner share sessions, limits and budgets")
+    create.add_argument("--name", required=True, type=text, help="what people call it")
+    create.add_argument("--owner", type=text, help="keys of one owner share sessions, limits and budgets")
     create.add_argument("--scopes", type=_scopes, default=("chat",), help="chat, admin, or both: chat,admin")
     create.add_argument("--expires", type=_duration, metavar="30d", help="end it after so long (s m h d w y)")
-    create.add_argument(
-        "--limit-sends", type=_limit, metavar="100/minute", help="instead of CHAT_LIMIT_SENDS"
-    )
-    create.add_argument("--limit-reads", type=_limit, metavar="LIMIT", help="instead of CHAT_LIMIT_READS")
-    for period in ("minute", "day", "month"):
-        create.add_argument(
-            f"--budget-{period}",
-            dest=f"budget_tokens_per_{period}",
-            type=_number,
-            metavar="TOKENS",
-            help=f"tokens per {period}, 0 for no bound",
-        )
-    for period in ("day", "month"):
-        create.add_argument(
-            f"--money-{period}",
-            dest=f"budget_money_per_{period}",
-            type=_money,
-            metavar="AMOUNT",
-            help=f"money per {period}, 0 for no bound",
-        )
-    create.add_argument(
-        "--max-turns",
-        dest="max_running_turns",
-        type=_number,
-        metavar="N",
-        help="answers at the same time, 0: no bound",
-    )
+    add_options(create)
 
     commands.add_parser("list", help="show all keys, without their secrets").set_defaults(run=_list)
 
@@ -106,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
     if not 1 <= len(value) <= 200 or ids.has_control(value):
         raise argparse.ArgumentTypeError("1 to 200 printable characters, please")
     return value
@@ -126,26 +102,6 @@ def _duration(value: str) -> int:
     return int(found[1]) * _SECONDS[found[2]]
 
 
-def _limit(value: str) -> str:
-    try:
-        return check_limit(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _number(value: str) -> int:
-    if not value.isascii() or not value.isdigit():
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number from 0")
-    return int(value)
-
-
-def _money(value: str) -> int:
-    try:
-        return nanos(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 # -- commands
 
 
@@ -155,7 +111,7 @@ async def _create(store: Credentials, wishes: argparse.Namespace) -> int:
         owner=wishes.owner,
         scopes=wishes.scopes,
         expires=int(time.time()) + wishes.expires if wishes.expires else None,
-        **{name: getattr(wishes, name) for name in LIMITS},
+        **given(wishes),
     )
     await store.create(credential)
     audit.info("audit.key_created", **credential.told(), by=operator())
@@ -187,24 +143,11 @@ async def _list(store: Credentials, wishes: argparse.Namespace) -> int:
         ("ID", "NAME", "OWNER", "SCOPES", "STATE", "CREATED", "EXPIRES", "LAST USED", "LIMITS")
     ]
     rows += [_row(credential) for credential in await store.all()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
+    table(rows)
     return 0
 
 
 def _row(credential: Credential) -> tuple[str, ...]:
-    own = {
-        "sends": credential.limit_sends,
-        "reads": credential.limit_reads,
-        "tokens/minute": credential.budget_tokens_per_minute,
-        "tokens/day": credential.budget_tokens_per_day,
-        "tokens/month": credential.budget_tokens_per_month,
-        "money/day": _amount(credential.budget_money_per_day),
-        "money/month": _amount(credential.budget_money_per_month),
-        "turns": credential.max_running_turns,
-    }
     return (
         credential.id,
         credential.name,
@@ -214,21 +157,9 @@ def _row(credential: Credential) -> tuple[str, ...]:
         _date(credential.created),
         _date(credential.expires),
         _date(credential.last_used),
-        " ".join(f"{name}={value or 'none'}" for name, value in own.items() if value is not None) or "-",
+        told(credential),
     )
-
-
-def _amount(bound: int | None) -> str | None:
-    return decimal(bound) if bound else None if bound is None else ""
 
 
 def _date(value: int | None) -> str:
     return "-" if value is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(value))
-
-
-def operator() -> str:
-    """Who runs this command, for the audit line."""
-    try:
-        return f"user.{getpass.getuser()}"
-    except (OSError, KeyError):  # a container's user without a name
-        return "user.unnamed"

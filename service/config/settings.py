@@ -145,6 +145,7 @@ class Settings(BaseSettings):
     jwt_issuer: Words = ()
     jwt_audience: Words = ()
     jwt_scope_claim: Words = ("scope", "scp", "permissions")
+    jwt_groups_claim: str = "groups"
     jwt_required_scope: str | None = None
     jwt_admin_scope: str | None = None
     jwt_leeway_seconds: float = Field(30, ge=0, le=600)

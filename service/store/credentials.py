@@ -46,6 +46,10 @@ class OwnLimits:
     budget_money_per_month: int | None = None
     max_running_turns: int | None = None
 
+    def own(self) -> dict[str, Any]:
+        """Those that are not the settings'."""
+        return {name: value for name, value in self.limits().items() if value is not None}
+
     def limits(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in LIMITS}
 

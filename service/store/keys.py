@@ -114,6 +114,8 @@ class Keys:
         self.deadlines = f"{prefix}:turns:deadlines"
         #: Sorted set: the ids of all API keys by time of creation. Permanent.
         self.credentials = f"{prefix}:{{credentials}}"
+        #: Hash: limits of single subjects of JWTs and of groups, as JSON. Permanent.
+        self.own_limits = f"{prefix}:own_limits"
         #: Sorted set: ids of what is to be told to the webhook's receiver, by the ms from which on.
         self.webhooks = f"{prefix}:{{webhooks}}:due"
         #: Hash: id -> what is told, `#<id>` -> how often that was tried.

@@ -19,6 +19,7 @@ from service.store.ledger import Ledger
 from service.store.log import Log
 from service.store.pacing import Pacing
 from service.store.part import Shared
+from service.store.principals import Principals
 from service.store.send_admission import SendAdmission
 from service.store.sessions import Sessions
 from service.store.turns import Turns
@@ -46,6 +47,7 @@ class Store:
         self.turns = Turns(shared, self.clock)
         self.leases = Leases(shared)
         self.credentials = Credentials(shared)
+        self.principals = Principals(shared)
         self.webhooks = WebhookQueue(shared)
         self.windows = Windows(shared)
         self.ledger = Ledger(shared, self.account)

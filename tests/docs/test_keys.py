@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from service.store.keys import Keys, PrincipalKeys, SessionKeys
+from service.store.principals import Entry
 from tests.conftest import Start
 from tests.docs.pages import code, rows
 from tests.support.identity import bearer, make_key
@@ -102,6 +103,7 @@ async def _use(served: Served, store: redis.Redis, key: str) -> None:
         answer = await client.post(path, json=body, headers={**mine, **more})
         return answer.status_code
 
+    await served.app.state.edge.principals.set(Entry("jwt.alice", "alice"))
     assert await ask("/chat", {"user_query": "one"}) == 200
     assert await ask("/chat", {"user_query": "two", "session_id": "s"}, **{"Idempotency-Key": "k"}) == 200
     running = client.post(turns, json={"content": "[[tokens=400 rate=100]]"}, headers=mine)

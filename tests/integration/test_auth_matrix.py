@@ -18,6 +18,7 @@ from service.app import create_app
 from service.config.settings import Settings
 from service.dialects.responses_object import public_id
 from service.ids import answer_id
+from service.store.principals import Entry
 from service.store.turn_records import TurnRef
 from tests.conftest import Start
 from tests.support.identity import bearer, credentials_of, id_in, make_key
@@ -50,6 +51,9 @@ ADMIN = {
     ("POST", "/v1/keys"),
     ("POST", "/v1/keys/{key_id}/rotate"),
     ("DELETE", "/v1/keys/{key_id}"),
+    ("GET", "/v1/principals"),
+    ("POST", "/v1/principals"),
+    ("DELETE", "/v1/principals/{principal_id}"),
     ("GET", "/v1/usage/principals"),
     ("GET", "/v1/turns"),
     ("POST", "/v1/turns/stop"),
@@ -81,6 +85,7 @@ BODIES: dict[str, Any] = {
     "/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
     "/openai/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
     "/v1/keys": {"name": "made"},
+    "/v1/principals": {"subject": "bob", "max_running_turns": 1},
     "/v1/turns/stop": {"principal": "owner.nobody"},
 }
 
@@ -117,6 +122,7 @@ class Doors:
             turn_id=self.turn,
             model_id="openai/gpt-oss-120b",
             key_id=id_in(self.spare),
+            principal_id="jwt.alice",
             image=IMAGE,
             conversation_id="s",
             response_id=public_id("resp", "s", self.turn),
@@ -143,9 +149,9 @@ async def doors(served: Served, owner: str) -> Doors:
     )
     assert answer.status_code == 200, answer.text
     principal = (await served.client.get("/v1/usage", headers=bearer(owner))).json()["principal"]
-    await served.app.state.edge.engine.store.images.put(
-        TurnRef(principal, "s", answer.headers["x-turn-id"]), IMAGE, png()
-    )
+    store = served.app.state.edge.engine.store
+    await store.principals.set(Entry("jwt.alice", "alice"))
+    await store.images.put(TurnRef(principal, "s", answer.headers["x-turn-id"]), IMAGE, png())
     return Doors(served, answer.headers["x-turn-id"], await make_key(served))
 
 

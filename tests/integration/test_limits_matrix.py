@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import Start
 from tests.integration.test_auth_matrix import ADMIN, GUARDED, doors
 from tests.support.identity import bearer, make_key
+from tests.support.issuer import SECRET
 
 SENDS = {
     ("POST", "/chat"),
@@ -28,7 +29,8 @@ SENDS = {
 
 @pytest.mark.parametrize(("method", "path"), GUARDED, ids=lambda value: value)
 async def test_a_guarded_route_is_charged_as_what_it_is(start: Start, method: str, path: str) -> None:
-    async with start(auth="keys", limit_sends="70/minute", limit_reads="90/minute") as served:
+    jwt = {"jwt_key": SECRET, "jwt_algorithms": "HS256"}
+    async with start(auth="keys,jwt", **jwt, limit_sends="70/minute", limit_reads="90/minute") as served:
         scopes = ("chat", "admin") if (method, path) in ADMIN else ("chat",)
         owner = await make_key(served, owner="team")
         at = await doors(served, owner)

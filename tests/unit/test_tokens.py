@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -78,8 +79,14 @@ async def test_clocks_may_differ_by_the_leeway_and_no_more() -> None:
     assert await verifier.verify(token(exp=time.time() - 40)) is None
 
 
+async def nobody(ids: Sequence[str]) -> tuple[dict[str, None], bool]:
+    return dict.fromkeys(ids), False
+
+
 def authenticator(**more: Any) -> Authenticator:
-    store = SimpleNamespace(client=None, credentials=None, keys=Keys("chat"))
+    client = SimpleNamespace(unless_silent=lambda call: call)
+    principals = SimpleNamespace(find=nobody)
+    store = SimpleNamespace(client=client, credentials=None, principals=principals, keys=Keys("chat"))
     return Authenticator(settings(**more), cast(Any, store))
 
 

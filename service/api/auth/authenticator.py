@@ -16,10 +16,12 @@ from fastapi import Request
 from service import ids
 from service.api.auth.jwt import Claims, Verifier
 from service.api.auth.key_cache import Keyring
+from service.api.auth.principal_cache import PrincipalCache
 from service.api.auth.tickets import TICKET_SECONDS, Permission, Tickets
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreUnavailable
 from service.store.credentials import SCOPES, Credential, OwnLimits
+from service.store.principals import Kind, entry_id
 from service.store.store import Store
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
@@ -54,6 +56,7 @@ class Authenticator:
         self._store = store
         self._modes = frozenset(settings.auth_modes)
         self._keyring = Keyring(store.client, store.credentials)
+        self._principals = PrincipalCache(store.client, store.principals)
         self._verifier = Verifier(settings)
         self._tickets = Tickets(settings, store.credentials)
 
@@ -126,11 +129,14 @@ class Authenticator:
         claims = await self._verifier.verify(token)
         if claims is None:
             raise _refused("token")
+        who = self._entry_id("jwt", claims.subject, claims.issuer)
+        groups = [self._entry_id("group", name, claims.issuer) for name in claims.groups]
         return Principal(
-            self._principal_of(claims),
+            who,
             self._scopes_of(claims),
             name=claims.subject[:200],
             expires=claims.expires + self._settings.jwt_leeway_seconds,
+            **await self._principals.limits(who, groups),
         )
 
     def _scopes_of(self, claims: Claims) -> frozenset[str]:
@@ -142,11 +148,8 @@ class Authenticator:
         }
         return frozenset(scope for scope, has in given.items() if has)
 
-    def _principal_of(self, claims: Claims) -> str:
-        """Subjects are unique per issuer: with one configured they stand alone."""
-        if len(self._settings.jwt_issuer) == 1:
-            return ids.principal_id("jwt", claims.subject)
-        return ids.principal_id("jwt", f"{claims.issuer}\n{claims.subject}")
+    def _entry_id(self, kind: Kind, name: str, issuer: str) -> str:
+        return entry_id(kind, name, issuer, self._settings.jwt_issuer)
 
     # Tickets
 
@@ -161,7 +164,8 @@ class Authenticator:
         if permission is None:
             raise _refused("ticket")
         if not permission.key_id:
-            return Principal(permission.principal, frozenset({"chat"}), expires=permission.expires)
+            own = await self._principals.limits(permission.principal, ())
+            return Principal(permission.principal, frozenset({"chat"}), expires=permission.expires, **own)
         found = await self._keyring.by_id(permission.key_id)
         if found is None or found.principal != permission.principal:
             raise _refused("ticket")

@@ -24,6 +24,7 @@ from service.errors import ServiceError
 from service.telemetry.logs import get_logger
 
 _LONGEST_TOKEN: Final = 8_192
+_MOST_GROUPS: Final = 200  # as many as Entra puts into a token; the others are not looked at
 _FETCH_SECONDS: Final = 3.0
 _FETCH_BYTES: Final = 262_144  # an issuer publishes a handful of keys of 1 KiB
 _FRESH_SECONDS: Final = 300.0
@@ -40,6 +41,7 @@ class Claims:
     issuer: str
     expires: float
     scopes: frozenset[str]  # what stands in the claims of CHAT_JWT_SCOPE_CLAIM
+    groups: tuple[str, ...]  # of CHAT_JWT_GROUPS_CLAIM
 
 
 class Verifier:
@@ -70,7 +72,7 @@ class Verifier:
             key = await self._key_for(token)
             if key is None:
                 return None
-            return _claims(self._decode(token, key), self._settings.jwt_scope_claim)
+            return _claims(self._decode(token, key), self._settings)
         except (jwt.PyJWTError, OverflowError):  # an `exp` beyond what a clock can say
             return None
 
@@ -101,14 +103,23 @@ class Verifier:
         )
 
 
-def _claims(body: dict[str, Any], scope_claims: tuple[str, ...]) -> Claims | None:
+def _claims(body: dict[str, Any], settings: Settings) -> Claims | None:
     subject, issuer = body["sub"], body.get("iss", "")
     if not isinstance(subject, str) or not subject or not isinstance(issuer, str):
         return None
     if not _in_utf8(subject + issuer):
         return None
-    scopes = frozenset(value for name in scope_claims for value in _values(_claim(body, name)))
-    return Claims(subject, issuer, float(body["exp"]), scopes)
+    claims = settings.jwt_scope_claim
+    scopes = frozenset(value for name in claims for value in _values(_claim(body, name)))
+    groups = _groups(_claim(body, settings.jwt_groups_claim)) if settings.jwt_groups_claim else ()
+    return Claims(subject, issuer, float(body["exp"]), scopes, groups)
+
+
+def _groups(claim: Any) -> tuple[str, ...]:
+    """A list of names, or one name: it may hold blanks, so a text is not split."""
+    named = claim if isinstance(claim, list) else [claim]
+    found = dict.fromkeys(name for name in named if isinstance(name, str) and name and _in_utf8(name))
+    return tuple(found)[:_MOST_GROUPS]
 
 
 def _claim(body: Any, name: str) -> Any:

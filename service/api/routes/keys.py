@@ -20,7 +20,7 @@ from service.config.validators import check_limit
 from service.dialects.base import Body, Name
 from service.errors import ServiceError
 from service.money import decimal, nanos
-from service.store.credentials import Credential, new_key
+from service.store.credentials import Credential, OwnLimits, new_key
 from service.telemetry.logs import get_logger
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
@@ -34,13 +34,9 @@ Bound = Annotated[StrictInt, Field(ge=0)]
 Money = Annotated[StrictStr, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]{1,9})?$"), AfterValidator(nanos)]
 
 
-class KeyBody(Body):
-    """`POST /v1/keys`"""
+class LimitsBody(Body):
+    """Fields of OwnLimits."""
 
-    name: Name
-    owner: Name | None = None
-    scopes: Annotated[list[Literal["chat", "admin"]], Field(min_length=1, max_length=2)] | None = None
-    expires_seconds: Annotated[StrictInt, Field(ge=1, le=10 * 366 * 86_400)] | None = None
     limit_sends: Limit | None = None
     limit_reads: Limit | None = None
     budget_tokens_per_minute: Bound | None = None
@@ -51,14 +47,28 @@ class KeyBody(Body):
     max_running_turns: Bound | None = None
 
 
+class KeyBody(LimitsBody):
+    """`POST /v1/keys`"""
+
+    name: Name
+    owner: Name | None = None
+    scopes: Annotated[list[Literal["chat", "admin"]], Field(min_length=1, max_length=2)] | None = None
+    expires_seconds: Annotated[StrictInt, Field(ge=1, le=10 * 366 * 86_400)] | None = None
+
+
 class RotateBody(Body):
     """`POST /v1/keys/{id}/rotate`; the old secret works on for so long."""
 
     grace_seconds: Annotated[StrictInt, Field(ge=0, le=30 * 86_400)] = 0
 
 
-def _amount(bound: int | None) -> str | None:
-    return None if bound is None else decimal(bound)
+def limits_resource(own: OwnLimits) -> dict[str, Any]:
+    """None is the setting's; amounts are decimals."""
+    found = own.limits()
+    return {
+        name: decimal(value) if "_money_" in name and value is not None else value
+        for name, value in found.items()
+    }
 
 
 def key_resource(credential: Credential) -> dict[str, Any]:
@@ -74,19 +84,17 @@ def key_resource(credential: Credential) -> dict[str, Any]:
         "revoked": credential.revoked,
         "rotated": credential.rotated,
         "last_used": credential.last_used,
-        **credential.limits(),
-        "budget_money_per_day": _amount(credential.budget_money_per_day),
-        "budget_money_per_month": _amount(credential.budget_money_per_month),
+        **limits_resource(credential),
     }
 
 
-async def _admin(request: Request) -> Principal:
-    """The caller, who may manage keys. Raises forbidden also where keys are not in use."""
+async def admin(request: Request, mode: str = "keys", what: str = "API keys") -> Principal:
+    """The caller, who may manage who else may call. Raises forbidden also where these are not in use."""
     principal = await principal_of(request, scope="admin")
     edge = edge_of(request)
-    if "keys" not in edge.settings.auth_modes:
+    if mode not in edge.settings.auth_modes:
         # With CHAT_AUTH=none anybody could lay up a key for the day when keys are switched on.
-        raise ServiceError("forbidden", "API keys are not in use here (CHAT_AUTH).")
+        raise ServiceError("forbidden", f"{what} are not in use here (CHAT_AUTH).")
     await edge.limits.check(request, principal, "reads")
     return principal
 
@@ -94,7 +102,7 @@ async def _admin(request: Request) -> Principal:
 @router.get("", summary="All API keys, without their secrets (admin)")
 @says(plain("Keys", examples.KEYS, "All keys"))
 async def list_keys(request: Request) -> Response:
-    await _admin(request)
+    await admin(request)
     found = await edge_of(request).credentials.all()
     return Json({"data": [key_resource(credential) for credential in found]})
 
@@ -102,9 +110,9 @@ async def list_keys(request: Request) -> Response:
 @router.post("", summary="Make an API key; the answer shows it once (admin)", status_code=201)
 @says({201: plain("NewKey", examples.NEW_KEY, "The key")}, body=KeyBody)
 async def create_key(request: Request) -> Response:
-    principal = await _admin(request)
+    principal = await admin(request)
     body = await bodies.read(request, KeyBody)
-    fields = body.model_dump(exclude={"expires_seconds"})
+    fields = {name: value for name, value in body if name != "expires_seconds"}
     expires = int(time.time()) + body.expires_seconds if body.expires_seconds else None
     text, credential = new_key(**fields, expires=expires)
     await edge_of(request).credentials.create(credential)
@@ -120,7 +128,7 @@ async def create_key(request: Request) -> Response:
     body_required=False,
 )
 async def rotate_key(request: Request, key_id: str) -> Response:
-    principal = await _admin(request)
+    principal = await admin(request)
     body = await bodies.read(request, RotateBody, required=False)
     text = await edge_of(request).credentials.rotate(key_id, body.grace_seconds)
     if text is None:
@@ -132,7 +140,7 @@ async def rotate_key(request: Request, key_id: str) -> Response:
 @router.delete("/{key_id}", summary="Revoke a key, on all replicas within seconds (admin)", status_code=204)
 @says({204: Answer("Revoked")}, "not_found")
 async def revoke_key(request: Request, key_id: str) -> Response:
-    principal = await _admin(request)
+    principal = await admin(request)
     if not await edge_of(request).credentials.revoke(key_id):
         raise _no_key()
     audit.info("audit.key_revoked", key=key_id, **principal.told())

@@ -52,11 +52,12 @@ def _limits(bounds: Bounds) -> dict[str, int | None]:
 
 
 async def _reach(edge: Edge, who: str) -> dict[str, int | None]:
-    """What a principal may use: of the limits of its active keys the highest, else the settings'."""
+    """What a principal may use: of the limits of its active keys the highest, a JWT's subject's own, else the
+    settings'."""
     now, budgets = time.time(), edge.engine.budgets
     keys = await edge.credentials.all()
     own: list[OwnLimits] = [key for key in keys if key.principal == who and key.state(now) == "active"]
-    found = [_limits(budgets.bounds(one)) for one in own or [OwnLimits()]]
+    found = [_limits(budgets.bounds(one)) for one in own or [await edge.principals.get(who) or OwnLimits()]]
     return {period: _highest([limits[period] for limits in found]) for period in _LIMITS}
 
 

@@ -99,6 +99,9 @@ class Vocabulary(ABC):
     def hkeys(self, name: str) -> Awaitable[list[bytes]]:
         return self._ask(_as_it_is, "HKEYS", name)
 
+    def hdel(self, name: str, field: str) -> Awaitable[bool]:
+        return self._ask(bool, "HDEL", name, field)
+
     def hexists(self, name: str, field: str) -> Awaitable[bool]:
         return self._ask(bool, "HEXISTS", name, field)
 
