@@ -106,7 +106,7 @@ circuit_open = Gauge(
 
 provider_key_up = Gauge(
     "chat_provider_key_up",
-    "1 while calls with this API key of the provider may succeed, by its name.",
+    "1 while calls with this API key of the provider may succeed, by its name; -1 once it is none of ours.",
     ["key"],
     multiprocess_mode="livemostrecent",
 )
@@ -255,6 +255,7 @@ COMMANDS: Final = (
     "message",
     "messages",
     "note",
+    "own_limits",
     "ping",
     "read",
     "ring",

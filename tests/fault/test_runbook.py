@@ -200,6 +200,23 @@ def test_the_key_is_refused(watch: Watch, upstream: DoubleProcess) -> None:
     eventually(lambda: seen.value("chat_upstream_circuit_open", reason="auth") == 0, within=10)
 
 
+def test_a_dead_key_of_two_is_told_by_its_name_and_a_right_one_in_its_file_is_the_end_of_it(
+    watch: Watch, upstream: DoubleProcess, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("main=gsk_revoked0000\nspare=gsk_valid000000\n")
+    seen = watch(GROQ_API_KEYS_FILE=keys)
+    upstream.configure(require_key=True, api_keys=["gsk_valid000000", "gsk_right000000"])
+    for _ in range(5):
+        assert seen.ask().status_code == 200
+    eventually(lambda: seen.value("chat_provider_key_up", key="main") == 0, within=10)
+    assert seen.value("chat_provider_key_up", key="spare") == 1
+    assert seen.value("chat_upstream_circuit_open", reason="auth") == 0
+    assert [line["key"] for line in seen.logged("circuit.opened")] == ["main"]
+    keys.write_text("main=gsk_right000000\nspare=gsk_valid000000\n")
+    eventually(lambda: seen.value("chat_provider_key_up", key="main") == 1, within=20)
+
+
 def test_another_key_in_the_same_file_is_read_when_the_workers_are_renewed(
     watch: Watch, upstream: DoubleProcess, tmp_path: Path
 ) -> None:

@@ -126,4 +126,7 @@ async def test_keys_are_added_and_taken_away_by_their_file(
 
         await eventually_async(seen, within=15)
         assert (await ask(served, "[[tokens=3]]")).status_code == 200
+        metrics = (await served.client.get("/metrics")).text
+        assert 'chat_provider_key_up{key="a"} -1.0' in metrics  # nothing that an alert is for
+        assert 'chat_provider_key_up{key="b"} 1.0' in metrics
     assert asked(orgs)[-1] == ("org_b", 200)

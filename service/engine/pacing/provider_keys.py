@@ -56,7 +56,8 @@ class ProviderKeys:
         }
         for key in before.keys() - self._governors.keys():
             if key.name not in {kept.name for kept in self._governors}:
-                metrics.provider_key_up.labels(key=key.name).set(0)
+                # A series stays for as long as its worker. No alert is for a key that was taken away.
+                metrics.provider_key_up.labels(key=key.name).set(-1)
         self._show()
 
     def _show(self) -> None:
