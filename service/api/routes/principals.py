@@ -14,7 +14,8 @@ from service.api.answers import Json
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of
 from service.api.operation import Answer, plain, says
-from service.api.routes.keys import LimitsBody, Name, admin, limits_resource
+from service.api.routes.keys import LimitsBody, admin, limits_resource
+from service.dialects.base import Name
 from service.errors import ServiceError
 from service.store.credentials import LIMITS
 from service.store.principals import MOST, Entry, named
@@ -77,8 +78,7 @@ async def set_own_limits(request: Request) -> Response:
         subject=entry.id,
         limits=limits,
         removed=removed,
-        by=principal.id,
-        by_key=principal.key_id,
+        **principal.told(),
     )
     return Json(_resource(await edge.principals.get(entry.id) or entry))
 
@@ -89,5 +89,5 @@ async def unset_own_limits(request: Request, principal_id: str) -> Response:
     principal = await _admin(request)
     if not await edge_of(request).principals.unset(principal_id):
         raise ServiceError("not_found", "There are no limits under that id.")
-    audit.info("audit.own_limits_unset", subject=principal_id, by=principal.id, by_key=principal.key_id)
+    audit.info("audit.own_limits_unset", subject=principal_id, **principal.told())
     return Response(status_code=204)
