@@ -142,6 +142,8 @@ async def remove(
         if outcome == "DONE":
             less = bytes_of(known[0]) - (bytes_of(changed) if changed is not None else 0)
             await engine.storage.charge(principal, session_id, -less, new=False)
+            if any("ref" in part for part in known[0].parts):
+                await engine.pictures.sweep(principal, session_id)
             return
         _check(outcome)
     raise _changing()

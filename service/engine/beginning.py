@@ -315,6 +315,7 @@ class Beginning:
             goes_on=send.base.answer.id if send.base is not None else "",
             before=send.base.before if send.base is not None else None,
             history=_unchanged(seen, begun, send),
+            drops=begun.drops,
         )
         if begun.state == "running":
             self._running.run(turn)

@@ -107,6 +107,7 @@ class Engine:
             self.budgets,
             self._booking,
             self.admission,
+            self.pictures,
             self._background,
             worker,
         )

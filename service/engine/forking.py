@@ -15,6 +15,7 @@ from service.engine.engine import Engine
 from service.engine.history import mismatch
 from service.errors import ServiceError
 from service.store.account import session_bytes
+from service.store.images import named_in
 from service.store.messages import Session
 
 # What is copied of a session besides its messages.
@@ -38,8 +39,6 @@ async def fork(
         raise ServiceError("message_not_found", "There is no message of that id in this session.")
     fields = {name: value for name in _FIELDS if (value := getattr(source, name))}
     count, size = await engine.store.forks.weigh(principal, source.id, place)
-    refs, of_images = await engine.store.forks.images(principal, source.id)
-    size += of_images
     await engine.storage.charge(principal, session_id, session_bytes(fields) + size, new=True)
     now = int(time.time() * 1000)
     made: dict[str, Any] = {
@@ -54,11 +53,10 @@ async def fork(
     }
     if key is not None:
         made["asked"] = through
-    if refs:
-        made["images"] = "".join(f"{ref} " for ref in refs)
     try:
         fresh = await _copy(engine, principal, source.id, session_id, (place, through.encode()), count, made)
     except ServiceError:
+        await engine.store.forks.discard(principal, session_id)
         await engine.store.account.drop_gone(principal, [session_id])
         raise
     await engine.store.sessions.list_it(principal, session_id)
@@ -90,21 +88,49 @@ async def _copy(
     """
     forks = engine.store.forks
     written, after, place = 0, -1, end[0]
+    named: set[str] = set()  # images
+    of_images = 0
     while True:
         part = await forks.part(principal, source, after, place)
         if not part:
             break
         last = part[-1].place == place
-        for ref in made.get("images", "").split() if last else ():
-            await forks.copy_image(principal, source, target, ref, written)
+        named.update(*(named_in(one.body) for one in part))
         if last and (written + len(part) != count or part[-1].message_id != end[1]):
             break
+        if last and named:
+            of_images = await _bring(engine, principal, source, target, named, written, made)
         outcome = await forks.write(principal, target, written, part, made if last else None)
         if outcome == "LOST":
             break
         if last or outcome == "EXISTS":
+            if outcome == "EXISTS" and of_images:
+                await engine.storage.charge(principal, target, -of_images, new=False)
             return outcome == "COPIED"
         written += len(part)
         after = part[-1].place
-    await forks.discard(principal, target)
     raise ServiceError("turn_in_progress", "The session is changing; fork it again.", retry_after=1)
+
+
+async def _bring(
+    engine: Engine,
+    principal: str,
+    source: str,
+    target: str,
+    named: set[str],
+    written: int,
+    made: dict[str, Any],
+) -> int:
+    """Copy the images that its messages name, while the copy has `written` of these. Returns what they hold.
+
+    Raises storage_full.
+    """
+    forks = engine.store.forks
+    images = await forks.images(principal, source, named)
+    size = sum(images.values())
+    await engine.storage.charge(principal, target, size, new=False)
+    for ref in images:
+        await forks.copy_image(principal, source, target, ref, written)
+    made["images"] = "".join(f"{ref} " for ref in images)
+    made["bytes"] += size
+    return size

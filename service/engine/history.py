@@ -77,9 +77,12 @@ class History:
         if await self.session(ref.principal, ref.session_id) is None:
             raise turn_not_found()
 
-    async def choose(self, principal: str, session_id: str, version: str) -> None:
-        """Put an earlier version back. Raises not_found, turn_in_progress, invalid_request."""
-        outcome, turn = await self._choose(principal, session_id, version)
+    async def choose(self, principal: str, session_id: str, version: str) -> bool:
+        """Put an earlier version back; may images have no name now?
+
+        Raises not_found, turn_in_progress, invalid_request.
+        """
+        outcome, turn, unnamed = await self._choose(principal, session_id, version)
         if outcome == "NO_VERSION":
             raise ServiceError("not_found", "What the session says now has no version of that id.")
         if outcome == "TOO_LONG":
@@ -91,3 +94,4 @@ class History:
                 retry_after=1,
                 headers={"Location": f"/v1/sessions/{session_id}/turns/{turn}/events", "X-Turn-Id": turn},
             )
+        return unnamed

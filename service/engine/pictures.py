@@ -27,6 +27,7 @@ from service.upstream.models import Catalogue, ImageRules, Model
 
 #: what a model that is not shown an image is told instead
 LEFT_OUT: Final = "[an image that is not shown here]"
+_SWEEPS: Final = 3
 # Pixels of an image that any model takes: 8K, Groq's bound.
 _MOST_PIXELS: Final = 7_680 * 4_320
 
@@ -151,6 +152,22 @@ class Pictures:
                 freed = await self._images.release(ref, name, begun=keeping.begun)
                 if freed:
                     await self._storage.freed(ref.principal, ref.session_id, freed)
+
+    async def sweep(self, principal: str, session_id: str) -> None:
+        """Free what an edit, or the like, has left without a message or a version that names it.
+
+        What cannot be freed now goes the next time, or with the session.
+        """
+        with contextlib.suppress(StoreUnavailable):
+            for _ in range(_SWEEPS):  # a turn that begins meanwhile may name any
+                refs, state = await self._images.unnamed(principal, session_id)
+                if not refs:
+                    return
+                for ref in refs:
+                    nobody = TurnRef(principal, session_id, "-")
+                    freed = await self._images.release(nobody, ref, begun=False, unnamed=state)
+                    if freed:
+                        await self._storage.freed(principal, session_id, freed)
 
     async def _holds(self, ref: TurnRef, name: str, keeping: Keeping) -> bool:
         known = await self._images.hold(ref, name)

@@ -17,6 +17,7 @@ from service.engine.background import Background
 from service.engine.booking import Booking
 from service.engine.budgets import Budgets
 from service.engine.live import Live
+from service.engine.pictures import Pictures
 from service.engine.runner import Runner
 from service.engine.tail_cache import TailCache, TailCaches
 from service.engine.titles import Titles
@@ -39,6 +40,7 @@ class Running:
     _budgets: Budgets
     _booking: Booking
     _admission: Admission
+    _pictures: Pictures
     _background: Background
     _worker: str
     _lives: dict[str, Live] = field(default_factory=dict, init=False)
@@ -86,6 +88,8 @@ class Running:
                 await self._inherit(live)
             following = await self._runner.run(live)
             self._titles.after(live)
+            if turn.drops:  # now, since the seal has told the account what the session held with them
+                self._background.task("images", self._pictures.sweep(turn.ref.principal, turn.ref.session_id))
         except StoreUnavailable:
             log.warning("turn.left", turn=turn.ref.turn_id, reason="store", action="its lease lapses")
         finally:

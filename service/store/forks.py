@@ -81,16 +81,15 @@ class Forks(Part):
                 return count, size
             offset += len(names)
 
-    async def images(self, principal: str, session_id: str) -> tuple[list[str], int]:
-        """The images of a session by their digests, and what they hold."""
-        keys = self._keys.session(principal, session_id)
-        named = await self._client.run("image", self._redis.hget(keys.session, "images"))
-        refs = named.decode().split() if named else []
-        size = 0
-        for ref in refs:
-            length = await self._client.run("image", self._redis.hstrlen(keys.messages, field(ref)))
-            size += length + IMAGE_BYTES
-        return refs, size
+    async def images(self, principal: str, session_id: str, named: set[str]) -> dict[str, int]:
+        """Those of some images that a session has, by their digests, and what each holds."""
+        keys, redis = self._keys.session(principal, session_id), self._redis
+        found = {}
+        for ref in sorted(named):
+            length = await self._client.run("image", redis.hstrlen(keys.messages, field(ref)))
+            if length:
+                found[ref] = length + IMAGE_BYTES
+        return found
 
     async def copy_image(self, principal: str, source: str, target: str, ref: str, before: int) -> None:
         """One image, while the copy has `before` messages."""

@@ -7,6 +7,7 @@ everybody.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +19,10 @@ from service.store.turn_records import TurnRef
 
 #: what Redis uses for an image besides its bytes, as put_image.lua counts it
 IMAGE_BYTES: Final = 2 * 65 + 160
+# How a message names one (parts.py).
+_REF: Final = re.compile(rb'"ref":"([0-9a-f]{64})"')
+# Bodies that are looked through at once.
+_NAMED: Final = 64
 
 
 class Images(Part):
@@ -37,11 +42,29 @@ class Images(Part):
         """The same of one that the session has. False where it has not."""
         return await self._hold(turn, ref, b"") == 0
 
-    async def release(self, turn: TurnRef, ref: str, *, begun: bool) -> int:
-        """Bytes that are free by it, -1 where the session is gone: of a turn that has not begun (`begun`)."""
+    async def release(self, turn: TurnRef, ref: str, *, begun: bool, unnamed: str = "") -> int:
+        """Bytes that are free by it, -1 where the session is gone: of a turn that has not begun (`begun`).
+
+        `unnamed`: what `unnamed` has said of the session; then no turn holds it.
+        """
         keys = self._keys.session(turn.principal, turn.session_id)
-        call = lua.release_image(keys, digest=ref, turn_id=turn.turn_id, begun=begun)
+        call = lua.release_image(keys, digest=ref, turn_id=turn.turn_id, begun=begun, unnamed=unnamed)
         return int(await self.call(call))
+
+    async def unnamed(self, principal: str, session_id: str) -> tuple[set[str], str]:
+        """Images that no message and no version names, and the state of the session in which that is so."""
+        keys, redis = self._keys.session(principal, session_id), self._redis
+        read = redis.hmget(keys.session, ("images", "turns", "seq", "versions_made"))
+        refs, *state = [(raw or b"").decode() for raw in await self._client.run("image", read)]
+        left = set(refs.split())
+        names = [
+            raw for raw in await self._client.run("image", redis.hkeys(keys.messages)) if raw[:1] != b"\x02"
+        ]
+        for i in range(0, len(names) if left else 0, _NAMED):
+            bodies = await self._client.run("image", redis.hmget(keys.messages, names[i : i + _NAMED]))
+            for body in bodies:
+                left -= named_in(body or b"")
+        return left, " ".join(state)
 
     async def _hold(self, turn: TurnRef, ref: str, data: bytes) -> int:
         keys = self._keys.session(turn.principal, turn.session_id)
@@ -67,6 +90,11 @@ class Images(Part):
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def named_in(body: bytes) -> set[str]:
+    """The images that a message's JSON names, or a version with many of them."""
+    return {ref.decode() for ref in _REF.findall(body)}
 
 
 def field(ref: str) -> bytes:

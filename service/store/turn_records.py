@@ -95,6 +95,7 @@ class Turn:
     response: dict[str, Any] = field(default_factory=dict)
     sent: str = ""  # the fingerprint of a send with results of tools
     round: int = 0  # of its answer, the results of which they are, from 1; 0 where it is not known
+    drops: bool = False  # as of its begin, where this worker has begun it
     price: Price | None = None
     cost: Amount | None = None
 
@@ -208,6 +209,7 @@ class Begun:
     pos: int = 0
     turns: int = 0  # of its session, with this one
     cut: bool = False  # its message stands where others may have stood
+    drops: bool = False  # images may have lost the last message or version that named them
 
 
 @dataclass(frozen=True, slots=True)

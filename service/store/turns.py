@@ -104,6 +104,7 @@ class Turns(Part):
                 int(answer[4]),
                 int(answer[5]),
                 cut=len(answer) < 7 or int(answer[6]) > 0,
+                drops=len(answer) > 7 and int(answer[7]) > 0,
             )
         return Begun(outcome, answer[1].decode() if len(answer) > 1 else "")
 

@@ -34,15 +34,16 @@ class Versions(Part):
             for name, holder, packed in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         ]
 
-    async def choose(self, principal: str, session_id: str, version: str) -> tuple[str, str]:
-        """What came of it (choose_version.lua), and the turn that is in the way."""
+    async def choose(self, principal: str, session_id: str, version: str) -> tuple[str, str, bool]:
+        """What came of it (choose_version.lua), the turn that is in the way, may images have no name now?"""
         keys = self._keys.session(principal, session_id)
         answer = await self._scripts.call(
             lua.choose_version(
                 keys, chosen=version, most_versions=self._settings.max_versions, now_ms=now_ms()
             )
         )
-        return answer[0].decode(), answer[1].decode() if len(answer) > 1 else ""
+        outcome, turn, gone = [*answer, b"", 0][:3]
+        return outcome.decode(), turn.decode(), bool(gone)
 
 
 def _unpacked(packed: bytes) -> tuple[int, list[Message]]:

@@ -143,8 +143,8 @@ async def patch_session(request: Request, session_id: str) -> Response:
     session = await edge.engine.history.existing(principal.id, session_id)
     if body.model:
         body.model = edge.engine.catalogue.resolve(body.model).id
-    if body.version:
-        await edge.engine.history.choose(principal.id, session_id, body.version)
+    if body.version and await edge.engine.history.choose(principal.id, session_id, body.version):
+        await edge.engine.pictures.sweep(principal.id, session_id)
     fields = {name: getattr(body, name) or "" for name in body.model_fields_set - {"version"}}
     if not await edge.engine.storage.update(principal.id, session, fields):
         raise session_not_found()

@@ -19,7 +19,8 @@
 --       before str... (the ids that stand before the message at its client, newest first, '' = the beginning:
 --       an append cuts off what the session has behind the first of them that it knows)
 -- Returns {BEGUN, state, epoch, user message id, answer position, turns of its session, messages that an
---         append has cut off (not where it is repeated)} | {KNOWN, turn id} |
+--         append has cut off, whether images may have lost the last that named them (neither where it is
+--         repeated)} | {KNOWN, turn id} |
 --         {MISMATCH, turn id} | {BUSY, turn id} | {HAS_HISTORY} | {NO_SESSION} | {NO_MESSAGE} |
 --         {MESSAGE_EXISTS} | {FREE} (check) | {LATE}
 -- include replication_id
@@ -137,8 +138,13 @@ if exists and redis.call('HEXISTS', session, 'bytes') == 0 and redis.call('EXIST
   local measured = redis.pcall('MEMORY', 'USAGE', messages, 'SAMPLES', 0)
   bytes = type(measured) == 'number' and measured or 0
 end
+local gone = false  -- something that named images may be in no version
 local function put(message_id, body)
-  bytes = bytes - weight(message_id)
+  local before = weight(message_id)
+  if before > 0 and mode ~= 'edit' and string.find(redis.call('HGET', messages, message_id), '"ref":"', 1, true) then
+    gone = true
+  end
+  bytes = bytes - before
   redis.call('HSET', messages, message_id, body)
   bytes = bytes + weight(message_id)
 end
@@ -146,7 +152,9 @@ end
 local off = {}
 if cut then
   local first = mode == 'edit' and cut or cut + 1
-  bytes = bytes + version(session, order, messages).keep(string.format('%.0f', first), most_versions, now_ms)
+  local versions = version(session, order, messages)
+  bytes = bytes + versions.keep(string.format('%.0f', first), most_versions, now_ms)
+  gone = versions.gone
   off = redis.call('ZRANGEBYSCORE', order, '(' .. cut, '+inf')
   redis.call('ZREMRANGEBYSCORE', order, '(' .. cut, '+inf')
   for i = 1, #off, 1000 do
@@ -219,4 +227,5 @@ local ttl = stays and session_ttl or ephemeral_ttl
 for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
 redis.call('EXPIRE', turn, math.max(ttl, log_ttl))
 redis.call('PUBLISH', session, 1)  -- for whoever has it open
-return {'BEGUN', state, '1', question or message_id, position + 1, count, mode == 'append' and #off or 0}
+return {'BEGUN', state, '1', question or message_id, position + 1, count, mode == 'append' and #off or 0,
+  gone and redis.call('HEXISTS', session, 'images') or 0}

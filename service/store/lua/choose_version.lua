@@ -2,7 +2,8 @@
 --
 -- KEYS: session, order, messages
 -- ARGV: chosen str (a version), most_versions int, now_ms int
--- Returns {CHOSEN} | {NO_VERSION} (or none of what the session says now) | {BUSY, turn} |
+-- Returns {CHOSEN, '', whether images may have lost the last that named them} |
+--         {NO_VERSION} (or none of what the session says now) | {BUSY, turn} |
 --         {TOO_LONG} (what stands there now would not fit: it would be lost)
 -- include version
 local versions = version(session, order, messages)
@@ -33,7 +34,7 @@ for i, entry in ipairs(entries) do
     end
     redis.call('HINCRBY', session, 'bytes', bytes)
     redis.call('HSET', session, 'updated', now_ms)
-    return {'CHOSEN'}
+    return {'CHOSEN', '', versions.gone and 1 or 0}
   end
 end
 return {'NO_VERSION'}

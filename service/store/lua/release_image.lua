@@ -2,7 +2,8 @@
 -- about to, goes, and with it a session that was made for it alone.
 --
 -- KEYS: session, messages
--- ARGV: digest str, turn_id str, begun flag
+-- ARGV: digest str, turn_id str, begun flag,
+--       unnamed str (the state of the session in which its caller has seen that nothing names it, '' = look)
 -- Returns the bytes that are free by it | -1 the session is gone
 -- Of a long session it stays until that ends: to look through 1 MiB takes Redis a millisecond.
 local field, holders = '\2' .. digest, 'held ' .. digest
@@ -13,9 +14,16 @@ end
 local others = without(redis.call('HGET', session, holders) or '', turn_id .. ' ')
 if others ~= '' then redis.call('HSET', session, holders, others) else redis.call('HDEL', session, holders) end
 local length = redis.call('HSTRLEN', messages, field)
-if begun or others ~= '' or length == 0 or redis.call('HLEN', messages) > 500 then return 0 end
+if begun or others ~= '' or length == 0 then return 0 end
+if unnamed ~= '' then
+  local now = {}
+  for i, field in ipairs({'turns', 'seq', 'versions_made'}) do now[i] = redis.call('HGET', session, field) or '' end
+  if table.concat(now, ' ') ~= unnamed then return 0 end
+elseif redis.call('HLEN', messages) > 500 then
+  return 0
+end
 local read = 0
-for _, name in ipairs(redis.call('HKEYS', messages)) do
+for _, name in ipairs(unnamed == '' and redis.call('HKEYS', messages) or {}) do
   if string.byte(name) ~= 2 then
     read = read + redis.call('HSTRLEN', messages, name)
     if read > 1048576 then return 0 end

@@ -7,7 +7,9 @@
 -- body>\n<id><body>` for each message. It lies beside the messages, in a field that begins with a byte which no
 -- message's id can hold. The session's field `versions` names them, oldest first: `<id> <place> <what was before
 -- it> <bytes>,`. A version is shown where the same message is before its place as was then.
-local versions = {}
+--
+-- `gone`: what was cut off is, in part or as the oldest of many, in no version any more.
+local versions = {gone = false}
 local MOST_MESSAGES, MOST_BYTES, OWN_BYTES = 200, 262144, 200
 
 local function field(id) return '\1' .. id end
@@ -71,15 +73,22 @@ end
 
 -- Keep what stands from a place on, as far as it fits; the oldest versions go. Returns how many bytes more.
 function versions.keep(place, most, now)
-  if most <= 0 then return 0 end
+  if most <= 0 then
+    versions.gone = true
+    return 0
+  end
   local parts, size = {string.format('%.0f\n', now)}, 0
   local found = redis.call('ZRANGEBYSCORE', order, place, '+inf', 'WITHSCORES', 'LIMIT', 0, MOST_MESSAGES)
   for i = 1, #found, 2 do
     local body = redis.call('HGET', messages, found[i]) or ''
     size = size + #body
-    if size > MOST_BYTES then break end
+    if size > MOST_BYTES then
+      versions.gone = true
+      break
+    end
     parts[#parts + 1] = string.format('%s %d %d\n', found[i + 1], #found[i], #body) .. found[i] .. body
   end
+  versions.gone = versions.gone or redis.call('ZCOUNT', order, place, '+inf') > MOST_MESSAGES
   if #parts == 1 then return 0 end
   local packed = table.concat(parts)
   local id = 'v_' .. redis.call('HINCRBY', session, 'versions_made', 1)
@@ -87,7 +96,10 @@ function versions.keep(place, most, now)
   redis.call('HSET', messages, field(id), packed)
   local entries = versions.all()
   entries[#entries + 1] = {id, place, versions.mark(place), bytes}
-  while #entries > most do bytes = bytes - versions.drop(entries, 1) end
+  while #entries > most do
+    bytes = bytes - versions.drop(entries, 1)
+    versions.gone = true
+  end
   write(entries)
   return bytes
 end

@@ -1,0 +1,157 @@
+"""Images that nothing can show any more are freed, once the edit that dropped them is final; others stay."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import redis
+
+from service.store.turn_records import TurnRef
+from tests.conftest import Start
+from tests.integration.test_images import PICTURE, REF, SEES, by_native, messages
+from tests.support.branches import fill, fork
+from tests.support.pictures import data_url, png
+from tests.support.service import Served
+from tests.support.waiting import eventually_async
+
+TURNS = "/v1/sessions/s/turns"
+LARGE = png(7, 7, extra=60_000)
+LARGE_REF = hashlib.sha256(LARGE).hexdigest()
+
+
+async def there(served: Served, ref: str, session: str = "s") -> bool:
+    return (await served.client.get(f"/v1/sessions/{session}/images/{ref}")).status_code == 200
+
+
+async def gone(served: Served, ref: str) -> None:
+    async def is_gone() -> bool:
+        return not await there(served, ref)
+
+    await eventually_async(is_gone)
+
+
+async def say(served: Served, **body: Any) -> None:
+    answer = await served.client.post(TURNS, json={"model": SEES, **body})
+    assert answer.status_code == 200, answer.text
+
+
+async def edit(served: Served, message_id: str, text: str) -> None:
+    await say(served, edit={"message_id": message_id, "content": text})
+
+
+async def used(served: Served) -> int:
+    return int((await served.client.get("/v1/usage")).json()["storage"]["bytes"]["used"])
+
+
+async def asked(served: Served, picture: bytes = LARGE) -> str:
+    """The id of a question with a picture."""
+    answer = await by_native(served, "s", "[[say=red]] what is it", data_url(picture))
+    assert answer.status_code == 200, answer.text
+    return str((await messages(served))[-2]["id"])
+
+
+async def test_an_image_stays_as_long_as_a_version_shows_it_and_goes_with_that(
+    start: Start, store: redis.Redis
+) -> None:
+    async with start(max_versions=2, max_stored_bytes_per_principal=1_000_000) as served:
+        question = await asked(served)
+        full = await used(served)
+        for number in (1, 2):
+            await edit(served, question, f"[[say=ok]] {number}")
+            assert await there(served, LARGE_REF)
+        assert await used(served) > full
+        versions = (await served.client.get("/v1/sessions/s/messages", params={"versions": 1})).json()["data"]
+        shown = versions[0]["versions"][0]["messages"][0]["parts"][1]["ref"]
+        assert shown == LARGE_REF
+        await edit(served, question, "[[say=ok]] 3")
+        await gone(served, LARGE_REF)
+        session: Any = store.hgetall("chat:{none.anonymous/s}:session")
+        assert session["images"] == ""
+        assert int(session["bytes"]) < 20_000
+        assert 40_000 < full - await used(served) < 61_000
+        before = await used(served)
+        await say(served, content="[[say=ok]] more")  # whose seal counts the session anew
+        assert 0 < await used(served) - before < 10_000
+
+
+async def test_what_another_message_shows_stays(start: Start) -> None:
+    async with start(max_versions=0) as served:
+        question = await asked(served)
+        await asked(served, PICTURE)
+        await by_native(served, "s", "[[say=ok]] again", data_url(PICTURE))
+        third = (await messages(served))[4]["id"]
+        await edit(served, third, "[[say=ok]] without")
+        assert await there(served, REF)
+        assert await there(served, LARGE_REF)
+        await edit(served, question, "[[say=ok]] without")
+        await gone(served, LARGE_REF)
+        await gone(served, REF)
+
+
+async def test_a_page_that_asks_anew_without_the_image_drops_it(served: Served) -> None:
+    question = await asked(served)
+    page = {"id": question, "role": "user", "parts": [{"type": "text", "text": "[[say=ok]] what"}]}
+    body = {"id": "s", "messages": [page], "trigger": "regenerate-message"}
+    answer = await served.client.post("/api/chat", json=body)
+    assert answer.status_code == 200, answer.text
+    assert "parts" not in (await messages(served))[0]
+    await gone(served, LARGE_REF)
+
+
+async def test_of_a_long_session_too(start: Start, store: redis.Redis) -> None:
+    async with start(max_versions=0) as served:
+        fill(store, 1_200)
+        question = await asked(served)
+        await edit(served, question, "[[say=ok]] without")
+        await gone(served, LARGE_REF)
+
+
+async def test_an_item_that_is_taken_out_takes_its_image_along(served: Served) -> None:
+    content = [
+        {"type": "input_text", "text": "what"},
+        {"type": "input_image", "image_url": data_url(LARGE)},
+    ]
+    made = await served.client.post(
+        "/v1/conversations", json={"items": [{"role": "user", "content": content}]}
+    )
+    path = f"/v1/conversations/{made.json()['id']}/items"
+    [item] = (await served.client.get(path)).json()["data"]
+    assert await there(served, LARGE_REF, made.json()["id"])
+    assert (await served.client.delete(f"{path}/{item['id']}")).status_code == 200
+    assert not await there(served, LARGE_REF, made.json()["id"])
+
+
+async def test_a_fork_has_the_images_that_its_messages_show(start: Start) -> None:
+    async with start(max_stored_bytes_per_principal=150_000) as served:
+        await asked(served, PICTURE)
+        first = (await messages(served))[-1]["id"]
+        await asked(served)
+        last = (await messages(served))[-1]["id"]
+        before = await used(served)
+        copy = (await fork(served, first)).json()["id"]
+        assert (await there(served, REF, copy), await there(served, LARGE_REF, copy)) == (True, False)
+        assert await used(served) - before < 5_000
+        whole = (await fork(served, last)).json()["id"]
+        assert await there(served, LARGE_REF, whole)
+        full, kept = await fork(served, last), await used(served)
+        assert (full.status_code, full.json()["code"]) == (429, "storage_full")
+        assert await used(served) == kept
+        assert len((await served.client.get("/v1/sessions")).json()["data"]) == 3
+
+
+async def test_an_image_that_a_turn_names_meanwhile_stays(served: Served) -> None:
+    """Nothing is freed by what was seen of another state of the session, nor what somebody holds."""
+    await say(served, content="[[say=ok]] first")
+    images = served.app.state.edge.engine.store.images
+    turn, nobody = (TurnRef("none.anonymous", "s", name) for name in ("t_1", "-"))
+    assert await images.put(turn, REF, PICTURE)
+    refs, state = await images.unnamed("none.anonymous", "s")
+    assert refs == {REF}
+    assert await images.release(nobody, REF, begun=False, unnamed=state) == 0  # it is about to be named
+    assert await images.release(turn, REF, begun=True) == 0
+    await say(served, content="[[say=ok]] second")
+    assert await images.release(nobody, REF, begun=False, unnamed=state) == 0
+    refs, state = await images.unnamed("none.anonymous", "s")
+    assert await images.release(nobody, REF, begun=False, unnamed=state) > len(PICTURE)
+    assert not await there(served, REF)
