@@ -13,6 +13,9 @@ from typing import Any, Final
 
 Count = dict[str, int]
 
+#: no call has so many tokens: a larger figure is a fault of the provider's, and would fill every budget
+_MOST: Final = 1_000_000_000
+
 NAMES: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 # A detail, and where OpenAI's form has it.
 _DETAILS: Final = {"cached_tokens": "prompt_tokens_details", "reasoning_tokens": "completion_tokens_details"}
@@ -50,4 +53,4 @@ def detail(usage: Mapping[str, Any], name: str) -> int:
 
 
 def _tokens(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= _MOST else None

@@ -25,6 +25,9 @@ from service.usage import Count, count
 
 # An SSE event larger than this is no token and no tool call that a model makes.
 _MAX_EVENT_BYTES: Final = 4 * 1_048_576
+# Characters of an answer and its tool calls. The largest model's longest answer is 64k tokens, some 300 KB; a
+# provider that never ends would fill the store in the ten minutes that an answer may take.
+_MAX_CHARACTERS: Final = 4 * 1_048_576
 
 
 class _Delta(msgspec.Struct):
@@ -66,13 +69,17 @@ class _Says(msgspec.Struct):
 
 
 # Of what the provider says of a call, for who passes it on; ids have some 40 characters.
-_LONGEST_WORD: Final = 200
+LONGEST_WORD: Final = 200
+_LARGEST_NUMBER: Final = 2**53  # that every reader of JSON reads as it is
+_LONGEST_TIME: Final = 1e6  # s
 _TIMES: Final = ("queue_time", "prompt_time", "completion_time", "total_time")
 _BOM: Final = b"\xef\xbb\xbf"
 # A field that the format does not know: it is ignored.
 _FIELD: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_-]*")
 
 _decode: Final = msgspec.json.Decoder(_Chunk).decode
+#: what decoders raise; the last of what is nested deeper than Python's stack
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _decode_says: Final = msgspec.json.Decoder(_Says).decode
 _decode_string: Final = msgspec.json.Decoder(str).decode
@@ -108,13 +115,20 @@ def _ours(choices: list[_Choice]) -> _Choice:
 def note(said: dict[str, Any], **words: object) -> None:
     """Keep what a provider says besides its answer, in so far as it is what it should be."""
     for name, word in words.items():
-        if (isinstance(word, str) and 0 < len(word) <= _LONGEST_WORD) or type(word) is int:
+        if (isinstance(word, str) and 0 < len(word) <= LONGEST_WORD) or (
+            type(word) is int and abs(word) <= _LARGEST_NUMBER
+        ):
             said[name] = word
 
 
 def times(usage: Mapping[str, Any]) -> dict[str, float]:
     """Groq's seconds in a usage."""
-    return {name: usage[name] for name in _TIMES if isinstance(usage.get(name), int | float)}
+    told = {name: usage.get(name) for name in _TIMES}
+    return {
+        name: time
+        for name, time in told.items()
+        if isinstance(time, int | float) and 0 <= time <= _LONGEST_TIME
+    }
 
 
 def garbled() -> UpstreamError:
@@ -166,6 +180,7 @@ class Decoder:
         self.done = False
         self.said: dict[str, Any] = {}
         self._heard = False  # the first chunk
+        self._characters = 0
 
     def feed(self, data: bytes) -> Batch:
         if self._odd or b"\r" in data:
@@ -179,6 +194,7 @@ class Decoder:
                     raise garbled()
                 learned = self._one_by_one(events, batch)
                 if learned == len(events):
+                    self._check_length(batch)
                     return batch
                 data = b"\n\n".join([*events[learned:], self._rest])
         except UpstreamError as error:
@@ -186,6 +202,12 @@ class Decoder:
                 raise
             self.failure = error
             return batch
+
+    def _check_length(self, batch: Batch) -> None:
+        for kind, piece in batch.pieces:
+            self._characters += len(piece["function"].get("arguments", "") if kind == TOOL else piece)
+        if self._characters > _MAX_CHARACTERS:
+            raise garbled()
 
     def _plain(self, data: bytes) -> bytes:
         """The same with LF for the end of every line, and without a BOM."""
@@ -278,7 +300,7 @@ class Decoder:
     def _failure(self, body: bytes) -> UpstreamError:
         try:
             document = msgspec.json.decode(body)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return garbled()
         return refusal(0, document if isinstance(document, dict) else {}, {})
 
@@ -286,7 +308,7 @@ class Decoder:
         """`event`: what the body is the first line of, or all."""
         try:
             chunk = _decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             if b"\n" in event:
                 self._unusual(event, batch)
                 return
@@ -309,7 +331,7 @@ class Decoder:
                     batch.tokens += 1
                     self._add_calls(delta.tool_calls, batch)
             if choice.finish_reason:
-                batch.finish_reason = choice.finish_reason
+                batch.finish_reason = choice.finish_reason[:LONGEST_WORD]
                 self.finished = True
         usage, groq = chunk.usage, chunk.x_groq
         if groq is not None or usage or not self._heard:
@@ -322,7 +344,7 @@ class Decoder:
             raise refusal(0, {"error": {"message": str(groq.error)}}, {})
         says = _decode_says(body)
         if isinstance(says.model, str):
-            batch.model = says.model[:_LONGEST_WORD]
+            batch.model = says.model[:LONGEST_WORD]
         note(self.said, system_fingerprint=says.system_fingerprint, service_tier=says.service_tier)
         if says.x_groq is not None:
             note(self.said, id=says.x_groq.id, seed=says.x_groq.seed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -43,6 +44,11 @@ _KEEPALIVE_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.05
 # The connection was not there yet: the provider has not seen the call.
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+# Of an error response. Groq's have 1 KB, and with what a model made wrong its longest answer.
+_MOST_REFUSAL_BYTES: Final = 1_048_576
+_DOCUMENT: Final = "document"  # of an error response, in its extensions
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 # Keys that are known at once; replaced ones are forgotten beyond it.
 _MOST_KEYS: Final = 64
@@ -336,14 +342,29 @@ def _unreachable(error: BaseException) -> UpstreamError:
 
 
 async def _document(response: httpx.Response) -> dict[str, Any]:
-    """What an error response says, as an object with `error`; one that is cut short says nothing more."""
+    """What an error response says, as an object with `error`; of one that is cut short, or too long, nothing.
+
+    Kept with the response, which is read once.
+    """
+    said = response.extensions
+    if _DOCUMENT not in said:
+        body = await _parsed(response)
+        said[_DOCUMENT] = body if not body or "error" in body else {"error": body}
+    document: dict[str, Any] = said[_DOCUMENT]
+    return document
+
+
+async def _parsed(response: httpx.Response) -> dict[str, Any]:
+    body = bytearray()
     try:
-        body = orjson.loads(await response.aread())
-    except (orjson.JSONDecodeError, httpx.TransportError, httpx.StreamError):
+        async for data in response.aiter_bytes():
+            body += data
+            if len(body) > _MOST_REFUSAL_BYTES:
+                return {}
+        document = orjson.loads(body)
+    except (orjson.JSONDecodeError, httpx.HTTPError, httpx.StreamError):
         return {}
-    if not isinstance(body, dict):
-        return {}
-    return body if "error" in body else {"error": body}
+    return document if isinstance(document, dict) else {}
 
 
 def _limits(headers: httpx.Headers) -> Limits:
@@ -351,7 +372,7 @@ def _limits(headers: httpx.Headers) -> Limits:
 
     def number(name: str) -> int | None:
         value = said.get(f"x-ratelimit-{name}", "")
-        return int(value) if value.isdigit() else None
+        return int(value) if _NUMBER.fullmatch(value) else None
 
     return Limits(
         limit_requests=number("limit-requests"),

@@ -6,6 +6,7 @@ about stands only in its message, "(TPM)", "(RPD)"...; the headers alone mislead
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,12 +14,17 @@ from typing import Any, Final
 from service.errors import UpstreamError
 
 _WINDOW: Final = re.compile(r"\((TPM|TPD|RPM|RPD|ITPM|OTPM)\)")
-_LIMIT: Final = re.compile(r"Limit (\d+)")
-_REQUESTED: Final = re.compile(r"Requested (\d+)")
+_LIMIT: Final = re.compile(r"Limit (\d{1,15})(?!\d)")
+_REQUESTED: Final = re.compile(r"Requested (\d{1,15})(?!\d)")
 _TRY_AGAIN: Final = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|[hms]))+)")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|[hms])")
 _UNIT: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _DAILY: Final = ("RPD", "TPD")
+# No wait that a provider asks for is longer, in s: the limits of a minute, and those of a day.
+_LONGEST: Final = 3_600.0
+_LONGEST_DAILY: Final = 86_400.0
+# Characters of its words that are looked at.
+_MESSAGE_LENGTH: Final = 4_096
 # Enough for any reason that Groq gives; a proxy before it may answer with a page.
 _REASON_LENGTH: Final = 300
 # Characters of what a model made that are passed on: more than any tool call that somebody would mend.
@@ -28,7 +34,6 @@ _BAD_OUTPUT: Final = {
     "json_validate_failed": "The model made JSON that is not valid",
     "output_parse_failed": "The model's answer could not be read",
 }
-_PATH: Final = re.compile(r"\S*/\S*")
 _ORGANISATION: Final = re.compile(r"`?\borg_\w+`?")
 # What is about one model: it has died, or our organisation or project may not use it.
 _GONE: Final = (
@@ -50,10 +55,12 @@ def go_duration(text: str) -> float | None:
 
 
 def _seconds(text: str | None) -> float | None:
+    """Of a Retry-After; None for what is no number of seconds (a date, NaN)."""
     try:
-        return max(0.0, float(text)) if text else None
+        seconds = float(text) if text else math.nan
     except ValueError:
         return None
+    return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_DAILY)
 
 
 def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamError:
@@ -61,8 +68,8 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
     error = body.get("error")
     if not isinstance(error, Mapping):
         error = {"message": str(error)} if error else {}
-    message = str(error.get("message") or "")
-    code = str(error.get("code") or "")
+    message = str(error.get("message") or "")[:_MESSAGE_LENGTH]
+    code = str(error.get("code") or "")[:_MESSAGE_LENGTH]
     inside = error.get("status_code")
     status = status or (inside if isinstance(inside, int) else 0)
     retry_after = _seconds(headers.get("retry-after"))
@@ -123,7 +130,10 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
 
 def is_unknown_url(status: int, body: Mapping[str, Any]) -> bool:
     """Is there no such address? A 404 may also be about the model that was asked."""
-    return status in (404, 405) and "model" not in _PATH.sub("", str(body)).lower()
+    if status not in (404, 405):
+        return False
+    words = (word for word in str(body).lower().split() if "/" not in word)  # no paths
+    return not any("model" in word for word in words)
 
 
 def _forbidden(status: int, code: str) -> UpstreamError | None:
@@ -168,8 +178,8 @@ def _bad_output(error: Mapping[str, Any], code: str) -> UpstreamError:
     sentence = _BAD_OUTPUT.get(code, "The model's answer is not valid")
     generation = error.get("failed_generation")
     words = {
-        "message": _plain(str(error.get("message") or sentence)),
-        "type": _plain(str(error.get("type") or "invalid_request_error")),
+        "message": _plain(str(error.get("message") or sentence)[:_MESSAGE_LENGTH]),
+        "type": _plain(str(error.get("type") or "invalid_request_error")[:_MESSAGE_LENGTH]),
         "code": _plain(code) or None,
         "failed_generation": generation[:_GENERATION_LENGTH] if isinstance(generation, str) else None,
     }
@@ -199,7 +209,7 @@ def _rejected(message: str, param: Any) -> UpstreamError:
         f"{plain[:-1]}: {reason}{end}" if reason else plain,
         kind="rejected",
         retryable=False,
-        param=_plain(param) if isinstance(param, str) else None,
+        param=_plain(param[:_MESSAGE_LENGTH]) if isinstance(param, str) else None,
     )
     error.args = (plain,)  # what a traceback in the log shows
     return error
@@ -223,6 +233,7 @@ def _limited(message: str, retry_after: float | None) -> UpstreamError:
         retry_after = go_duration(again.group(1)) if again else None
     if retry_after is None:
         retry_after = 60.0 if window not in _DAILY else 3600.0
+    retry_after = min(retry_after, _LONGEST_DAILY if window in _DAILY else _LONGEST)
     return UpstreamError(
         "upstream_rate_limited",
         f"The model is at its rate limit; try again in {max(1, round(retry_after))} s.",

@@ -42,7 +42,7 @@ class _Call:
             return False
         try:
             return isinstance(msgspec.json.decode("".join(self.arguments)), dict)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return False
 
 
@@ -56,12 +56,14 @@ class ToolCalls:
         function = delta.get("function") or {}
         given = delta.get("index")
         sure = self._sure.get(given) if type(given) is int and not delta.get("id") else None
-        if sure is not None and type(function) is dict and len(function) == 1:
+        if sure is not None and type(function) is dict and len(function) == 1 and len(delta) == 2:
             piece = function.get("arguments")
             if type(piece) is str:  # most deltas of a call that comes in pieces
                 sure.arguments.append(piece)
                 return delta
-        if not isinstance(function, dict) or not (given is None or (type(given) is int and given >= 0)):
+        if not isinstance(function, dict) or not (
+            given is None or (type(given) is int and 0 <= given < _MOST)
+        ):
             raise Ambiguous
         id, name, arguments = _text(delta.get("id")), _text(function.get("name")), function.get("arguments")
         if isinstance(arguments, dict):  # the object itself instead of its JSON
@@ -80,7 +82,9 @@ class ToolCalls:
         told = {"name": name} if name else {}
         if arguments or "arguments" in function:
             told["arguments"] = arguments
-        found = {**delta, "function": told, "index": call.index}
+        # Nothing else of it: not every value of a provider's can be written down again.
+        words = {key: delta[key] for key in ("id", "type") if isinstance(delta.get(key), str)}
+        found = {**words, "function": told, "index": call.index}
         if fresh and not id:  # else nobody could say which call a result is of
             call.named, found["id"] = True, ids.new_call_id()
         elif call.named:

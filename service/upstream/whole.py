@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from service.upstream.base import REASONING, TEXT, TOOL, Batch
-from service.upstream.chunks import cut_short, garbled, note, plain, times
+from service.upstream.chunks import LONGEST_WORD, UNREADABLE, cut_short, garbled, note, plain, times
 from service.upstream.refusals import refusal
 from service.upstream.tool_calls import Ambiguous, ToolCalls
 from service.usage import count
@@ -54,7 +54,7 @@ def decode(body: bytes, said: dict[str, Any]) -> Batch:
     """What it says besides the answer goes to `said`. Raises UpstreamError."""
     try:
         completion = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         raise garbled() from None
     if completion.error is not None:
         raise refusal(0, {"error": completion.error}, {})
@@ -66,9 +66,9 @@ def decode(body: bytes, said: dict[str, Any]) -> Batch:
     note(said, system_fingerprint=completion.system_fingerprint, service_tier=completion.service_tier)
     if completion.x_groq is not None:
         note(said, id=completion.x_groq.id, seed=completion.x_groq.seed)
-    batch = Batch(finish_reason=choice.finish_reason)
+    batch = Batch(finish_reason=choice.finish_reason[:LONGEST_WORD])
     if isinstance(completion.model, str):
-        batch.model = completion.model[:200]
+        batch.model = completion.model[:LONGEST_WORD]
     if choice.message is not None:
         batch.pieces = _pieces(choice.message)
     if completion.usage:

@@ -305,6 +305,7 @@ def test_tool_calls_are_told_apart_by_what_is_certain(
         [call("{}", id="1")],
         [call("{}", name="f", index="0")],
         [call("{}", name="f", index=-1)],
+        [call("{}", name="f", index=1_000_000_000)],
         [{"index": 0, "function": "f"}],
         [{"index": 0, "id": 5, "function": {"name": "f"}}],
         [{"index": 0, "function": {"name": "f", "arguments": 5}}],
@@ -313,4 +314,28 @@ def test_tool_calls_are_told_apart_by_what_is_certain(
 def test_what_could_be_of_two_calls_fails_the_attempt(deltas: list[dict[str, Any]]) -> None:
     with pytest.raises(UpstreamError) as caught:
         calls_of(*deltas)
+    assert caught.value.kind == "garbled"
+
+
+def test_of_a_call_only_what_is_one_is_told() -> None:
+    delta = {"id": "1", "type": 5, "index": 0, "x": 10**30, "function": {"name": "f", "arguments": "{}"}}
+    more = {"index": 0, "x": 10**30, "function": {"arguments": ""}}
+    stream = chunk({"tool_calls": [delta, more]}) + chunk({}, "tool_calls")
+    assert decode([stream])[0] == [
+        (TOOL, {"id": "1", "function": {"name": "f", "arguments": "{}"}, "index": 0}),
+        (TOOL, {"function": {"arguments": ""}, "index": 0}),
+    ]
+
+
+@pytest.mark.parametrize("delta", [{"content": "x" * 99_999}, {"tool_calls": [call("x" * 99_999, index=0)]}])
+def test_an_answer_that_never_ends_fails_before_it_fills_the_store(delta: dict[str, Any]) -> None:
+    decoder = Decoder()
+    decoder.feed(chunk({"tool_calls": [call("", name="f", index=0, id="1")]}))
+    said = 0
+    while decoder.failure is None and said < 100:
+        decoder.feed(chunk(delta))
+        said += 1
+    assert said == 42  # 4 MiB
+    with pytest.raises(UpstreamError) as caught:
+        decoder.end()
     assert caught.value.kind == "garbled"

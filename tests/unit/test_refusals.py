@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 
 import pytest
@@ -144,3 +145,29 @@ def test_what_may_be_asked_again_and_who_else(
 def test_a_limit_that_does_not_say_when_it_ends_is_waited_for_as_its_period(said: str, seconds: int) -> None:
     assert refusal(429, {"error": {"message": f"({said})"}}, {}).retry_after == seconds
     assert refusal(503, {"error": {}}, {"retry-after": "7"}).retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("inf", 3_600), ("1e400", 3_600), ("1000000000", 3_600), ("-5", 0), ("nan", 60), ("soon", 60)],
+)
+def test_a_wait_that_no_limit_has_keeps_nobody_waiting_for_longer_than_one_may(
+    said: str, seconds: float
+) -> None:
+    assert refusal(429, {"error": {"message": "(TPM)"}}, {"retry-after": said}).retry_after == seconds
+
+
+def test_figures_of_any_length_are_no_fault_of_ours() -> None:
+    nines = "9" * 5_000
+    message = f"(TPD) Limit {nines}, Requested {nines}. Please try again in {nines}h."
+    found = refusal(429, {"error": {"message": message[:9_000]}}, {})
+    assert (found.limit, found.requested, found.retry_after) == (None, None, 3_600)
+    found = refusal(429, {"error": {"message": f"(TPD) try again in {'9' * 400}h"}}, {})
+    assert found.retry_after == 86_400
+
+
+def test_a_long_word_of_a_wrong_address_is_read_at_once() -> None:
+    begun = time.thread_time()
+    assert refusal(404, {"error": "x" * 1_000_000}, {}).kind == "unknown_url"
+    assert refusal(400, {"error": {"message": "x" * 4_000_000}}, {}).kind == "rejected"
+    assert time.thread_time() - begun < 0.5  # a pattern took hours

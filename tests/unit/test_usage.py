@@ -27,6 +27,7 @@ def turn(**fields: Any) -> Turn:
         ({"prompt_tokens": True, "prompt_tokens_details": None}, {}),
         ({"prompt_tokens_details": {"cached_tokens": 3}}, {"cached_tokens": 3}),
         ({"completion_tokens_details": {"reasoning_tokens": None}}, {}),
+        ({"prompt_tokens": 10**18, "completion_tokens": 10**30, "total_tokens": 1e18}, {}),
     ],
 )
 def test_of_a_partial_usage_what_is_certain_is_taken(said: dict[str, Any], certain: dict[str, int]) -> None:
