@@ -6,6 +6,9 @@ What is bounded here, whether the request is answered or not:
 - a body: the time from the end of the head to its last byte. Its bytes are bodies.py's;
 - the rest of a body whose request is answered already (401, 413, ...): bytes and time, then the
   connection is closed;
+- the framing of a body (chunk sizes, trailers): its bytes between two of the body;
+- an answer: the time for which its client takes nothing of it, also when it has ended. Its bytes are
+  unsent.py's;
 - connections without a request: closed after 75 s, and sooner where the process has too many;
 - connections of the process: beyond the bound a new one takes the place of the one that has been
   without a request for longest; where all have one, it is refused.
@@ -40,6 +43,9 @@ _MAX_HEAD: Final = 64 * 1024  # request line and headers; nginx allows 4 x 8 KiB
 _HEAD_SECONDS: Final = 30.0  # a head of 64 KiB needs 11 s at 50 kbit/s
 _BODY_SECONDS: Final = 35.0  # longer than the 30 s of bodies.py, whose answer is the better one
 _REST_SECONDS: Final = 10.0  # for the rest of a body that nobody reads: 1 MiB at 1 Mbit/s needs 9 s
+_UNREAD_SECONDS: Final = 60  # without a byte taken of an answer: nginx's own bound
+# Of an answer in the kernel. Left to itself that takes 3 MiB a connection from a client that reads nothing.
+_SEND_BUFFER: Final = 256 * 1024
 _MAX_REST: Final = 2 * 1024 * 1024  # bytes of it: what nginx lets through (client_max_body_size)
 # 5,000 readers on one worker are measured (docs/performance.md); an idle connection holds 5 KiB.
 _MAX_CONNECTIONS: Final = 8192
@@ -78,6 +84,8 @@ class BoundedHttp(HttpToolsProtocol):
     _upgrading = False  # the head asks for an upgrade; it is read again without that
     _behind_another = False  # a message has ended in the piece of data that is being parsed
     _rest = 0  # bytes of a body that came after its answer
+    _brought_body = False  # the piece of data that is being parsed has
+    _framing = 0  # bytes of the body's framing since its last byte
     _deadline: asyncio.TimerHandle | None = None  # of the head or body that is being received
     _idle_since = 0.0  # loop time at which this connection was last without a request
 
@@ -90,6 +98,7 @@ class BoundedHttp(HttpToolsProtocol):
             transport.write(TOO_MANY)
             transport.close()
             return
+        _bound_unread(transport)
         self._within(_HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,7 +109,10 @@ class BoundedHttp(HttpToolsProtocol):
         """Close those that have been without a request for longest. False if there is none."""
         idle = [other for other in self.connections if other is not self and _is_idle(other)]
         for other in heapq.nsmallest(_EVICTED_AT_ONCE, idle, key=_idle_since):
-            other.transport.close()
+            if other.transport.get_write_buffer_size():
+                other.transport.abort()  # to close it would wait for its client to read its answer
+            else:
+                other.transport.close()
         return bool(idle)
 
     # -- deadlines
@@ -132,7 +144,7 @@ class BoundedHttp(HttpToolsProtocol):
         # Not uvicorn's: that one gives a kept connection new time with every byte.
         if self.transport.is_closing():
             return
-        self._behind_another = False
+        self._behind_another = self._brought_body = False
         self._parse(memoryview(data))
         if self.transport.is_closing():
             return
@@ -143,8 +155,12 @@ class BoundedHttp(HttpToolsProtocol):
                 self.transport.close()
             elif self._deadline is None:
                 self._within(_HEAD_SECONDS)
-        elif self._in_body and self._deadline is None:
-            self._within(_BODY_SECONDS)
+        elif self._in_body:
+            self._framing = 0 if self._brought_body else self._framing + len(data)
+            if self._framing > _MAX_HEAD:
+                self._invalid("The framing of the body is over 64 KiB.")
+            elif self._deadline is None:
+                self._within(_BODY_SECONDS)
 
     def _parse(self, data: memoryview) -> None:
         try:
@@ -157,11 +173,14 @@ class BoundedHttp(HttpToolsProtocol):
                     data = data[upgrade.args[0] :]
                     self._read_head_again()
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.logger.warning("Invalid HTTP request received.")
-            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-                self.send_400_response("Invalid HTTP request received.")
-            else:
-                self.transport.close()  # a second status line would end up in the answer's body
+            self._invalid("Invalid HTTP request received.")
+
+    def _invalid(self, text: str) -> None:
+        self.logger.warning(text)
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            self.send_400_response(text)
+        else:
+            self.transport.close()  # a second status line would end up in the answer's body
 
     def _read_head_again(self) -> None:
         """The head without its `Upgrade`, in a new parser, which then expects the body.
@@ -200,7 +219,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._head = None
         self._in_body = True
-        self._rest = 0
+        self._rest = self._framing = 0
         self._no_deadline()
         self._unset_keepalive_if_required()
         if not self.url.startswith(b"/"):
@@ -218,6 +237,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.headers.append((b"host", host.rpartition(b"@")[2]))
 
     def on_body(self, body: bytes) -> None:
+        self._brought_body = True
         super().on_body(body)
         if self.cycle.response_complete:
             self._rest += len(body)
@@ -281,6 +301,19 @@ def _reset_at_close(transport: asyncio.Transport, wanted: bool) -> None:
     """Close by RST instead of FIN (SO_LINGER of 0 s), or as usual."""
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", wanted, 0))
+
+
+def _bound_unread(transport: asyncio.Transport) -> None:
+    """In bytes, and in time: `close` would wait for a client to read what is on its way.
+
+    Linux ends such a connection; on other systems, where no replica runs, nothing does.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.family == socket.AF_UNIX:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD_SECONDS * 1000))
 
 
 def _is_idle(connection: Any) -> bool:

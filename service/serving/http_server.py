@@ -37,6 +37,7 @@ from service.config.settings import Settings
 from service.eventloop.aligned_sleep import aligned_sleep
 from service.eventloop.leaving import Leaving
 from service.serving.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttp
+from service.serving.unsent import bound_unsent
 from service.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -130,6 +131,11 @@ class ChatServer(Server):
             counter = (counter + 2) % 864_000
             await aligned_sleep(0.2)
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # each second
+            bound_unsent(list(self.server_state.connections))
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_leaving()
         heartbeat = asyncio.create_task(self._heartbeat(), name="drain-heartbeat")
@@ -213,7 +219,7 @@ class ChatServer(Server):
         """
         loop = asyncio.get_running_loop()
         while loop.time() < self.leaving.deadline + CANCEL_SECONDS + FAREWELL_SECONDS:
-            await super().on_tick(0)
+            await self.on_tick(0)
             if self._waits and not self._patient():
                 self._waits = False
                 self.leaving.deadline = min(self.leaving.deadline, loop.time() + self.settings.drain_seconds)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from service.api import bodies
-from service.serving import http_protocol
+from service.serving import http_protocol, unsent
 from tests.conftest import Start
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
@@ -250,3 +252,122 @@ def test_the_bound_leaves_descriptors_for_everything_else(monkeypatch: pytest.Mo
     assert most() == 768
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1_048_576, 1_048_576))
     assert most() == 8192
+
+
+@pytest.mark.parametrize("framing", [b"0\r\nx: ", b"1;"], ids=["a trailer", "an extension of a chunk"])
+async def test_framing_that_never_ends_is_no_way_to_fill_the_memory(served: Served, framing: bytes) -> None:
+    async with connected(served) as (reader, writer):
+        writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n" + framing)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                while sent < 20_000_000 and not reader.at_eof():
+                    writer.write(b"x" * 50_000)
+                    sent += 50_000
+                    await writer.drain()
+                    await asyncio.sleep(0)
+    assert sent < 20_000_000
+    assert not served.app.state.edge.receiving._held
+
+
+async def test_small_chunks_and_a_trailer_are_no_such_framing(served: Served) -> None:
+    body = b'{"id":"s","title":"%b"}' % (b"x" * 200)
+    chunks = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in body) + b"0\r\nx: y\r\n\r\n"
+    async with connected(served) as (reader, writer):
+        writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunks + END)
+        answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert b'{"status":"alive"}' in answer
+
+
+async def unread(served: Served, stack: contextlib.AsyncExitStack) -> socket.socket:
+    """A client that asks for a page of 1 MiB and takes next to nothing of it."""
+    host, port = served.url.removeprefix("http://").split(":")
+    end = stack.enter_context(socket.socket())
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    end.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(end, (host, int(port)))
+    ask = b"GET /v1/sessions/s/messages?limit=1000 HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    await loop.sock_sendall(end, ask)
+    return end
+
+
+async def whole(end: socket.socket) -> bool:
+    """Is all of an answer there, for a client that comes round to reading it?"""
+    answer = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while piece := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(end, 65_536), 20):
+            answer += piece
+    head, _, body = bytes(answer).partition(b"\r\n\r\n")
+    return len(body) == int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or -1)
+
+
+async def a_page_of_two_mebibytes(served: Served) -> None:
+    history = [{"role": "user", "content": "\u8a9e" * 700} for _ in range(450)]
+    body = {"session_id": "s", "user_query": "[[tokens=1]]", "history": history}
+    assert (await served.client.post("/chat-with-history", json=body)).status_code == 200
+
+
+def connections(*, idle: bool = False) -> int:
+    """Of the service under test; `idle`: those that have had their answer, as far as the service knows."""
+    found = [one for one in gc.get_objects() if type(one) is http_protocol.BoundedHttp and one.parser]
+    return sum(not idle or (one.cycle is not None and one.cycle.response_complete) for one in found)
+
+
+async def test_an_answer_that_is_not_read_ends_with_its_connection(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the answer's end nor a keep-alive's would: they wait for the client to read."""
+    monkeypatch.setattr(http_protocol, "_UNREAD_SECONDS", 0.5)
+    await a_page_of_two_mebibytes(served)
+    async with contextlib.AsyncExitStack() as stack:
+        end = await unread(served, stack)
+        await eventually_async(lambda: connections() == 2)
+        await eventually_async(lambda: connections() == 1, within=10)  # that of the test's client
+        assert not await whole(end)
+
+
+async def test_of_too_much_that_is_not_read_most_goes_first(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unsent, "_MOST_BYTES", 3_000_000)
+    await a_page_of_two_mebibytes(served)
+    async with contextlib.AsyncExitStack() as stack:
+        ends = [await unread(served, stack) for _ in range(8)]
+        await eventually_async(lambda: connections() == 9)
+        await eventually_async(lambda: connections() <= 4, within=10)
+        assert 2 <= sum([await whole(end) for end in ends]) <= 4
+
+
+async def test_whoever_reads_slowly_gets_all_of_it(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "_UNREAD_SECONDS", 1.0)
+    await a_page_of_two_mebibytes(served)
+    async with contextlib.AsyncExitStack() as stack:
+        end = await unread(served, stack)
+        loop, head = asyncio.get_running_loop(), b""
+        async with asyncio.timeout(60):
+            while b"\r\n\r\n" not in head:
+                head += await loop.sock_recv(end, 1)
+            size = taken = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            while taken:
+                piece = await loop.sock_recv(end, 20_000)
+                assert piece
+                taken -= len(piece)
+                await asyncio.sleep(0.01)
+    assert size > 900_000
+
+
+async def test_one_that_is_not_read_is_no_idle_connection_that_cannot_be_closed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_page_of_two_mebibytes(served)
+    monkeypatch.setattr(http_protocol, "most_connections", lambda: 3)
+    async with contextlib.AsyncExitStack() as stack:
+        ends = [await unread(served, stack), await unread(served, stack)]
+        await eventually_async(lambda: connections(idle=True) == 3)
+        async with connected(served) as (reader, writer):
+            writer.write(END)
+            assert b'{"status":"alive"}' in await asyncio.wait_for(reader.read(), 5)
+        await eventually_async(lambda: connections() == 0)
+        assert not any([await whole(end) for end in ends])

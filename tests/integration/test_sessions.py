@@ -236,3 +236,15 @@ async def test_a_message_for_a_session_that_exists_does_not_make_one(served: Ser
     await served.client.post("/v1/sessions", json={"id": "s_gone"})
     taken = await served.client.post("/v1/sessions/s_gone/turns", json=body, headers=there)
     assert taken.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions/s/export", "/api/chat/s/messages"])
+async def test_what_is_streamed_page_by_page_counts_as_an_open_stream(start: Start, path: str) -> None:
+    """Each of these that is not read holds a page of 1 MiB, and what it was made of."""
+    async with start(max_open_streams_per_principal=1) as served:
+        await served.client.post("/v1/sessions", json={"id": "s"})
+        async with served.client.stream("GET", "/v1/sessions/s/events") as response:
+            assert response.status_code == 200
+            answer = await served.client.get(path)
+            assert answer.status_code == 429
+        assert (await served.client.get(path)).status_code == 200

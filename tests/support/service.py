@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from service.app import create_app
 from service.config.settings import Settings
 from service.serving.http_protocol import BoundedHttp
+from service.serving.unsent import bound_unsent
 
 _LOOK_SECONDS = 0.002  # between looks at what uvicorn tells nobody: connections and tasks that end
 _GRACE_SECONDS = 2.0  # for requests that still run when a test is over
@@ -45,6 +46,7 @@ class PromptServer(uvicorn.Server):
     async def main_loop(self) -> None:
         counter = 0  # tenths of a second, for the Date header
         while not await self.on_tick(counter):
+            bound_unsent(list(self.server_state.connections))
             counter += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), 0.1)

@@ -8,7 +8,7 @@ a metric. Keys are keyring.py's, JWTs bearer.py's, tickets tickets.py's.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from fastapi import Request
@@ -39,6 +39,7 @@ class Principal(OwnLimits):
     key_id: str = ""
     expires: float | None = None
     anonymous: bool = False
+    digest: str = field(default="", repr=False)  # of the key's present secret
 
     def told(self) -> dict[str, str]:
         """For the audit line of what it does."""
@@ -151,6 +152,19 @@ class Authenticator:
     def _entry_id(self, kind: Kind, name: str, issuer: str) -> str:
         return entry_id(kind, name, issuer, self._settings.jwt_issuer)
 
+    async def still_valid(self, principal: Principal) -> bool:
+        """Would who was let in before be let in now? Raises store_unavailable."""
+        now = time.time()
+        if principal.expires is not None and now >= principal.expires:
+            return False
+        if not principal.key_id:
+            return True
+        found = await self._keyring.by_id(principal.key_id)
+        if found is None or found.state(now) != "active":
+            return False
+        # A secret that was replaced since may have its grace.
+        return found.digest == principal.digest or now < (found.previous_until or 0)
+
     # Tickets
 
     async def ticket(self, principal: Principal, session_id: str, turn_id: str) -> tuple[str, int]:
@@ -191,6 +205,7 @@ def _of_credential(found: Credential) -> Principal:
         key_id=found.id,
         expires=found.expires,
         **found.limits(),
+        digest=found.digest,
     )
 
 

@@ -150,10 +150,13 @@ async def stop(request: Request, session_id: str) -> Response:
 
 
 @router.get("/api/chat/{session_id}/messages", summary="The history as useChat's messages")
-@says(plain("HistoryMessages", examples.HISTORY_MESSAGES, "What `useChat` begins with"), *OF_SESSION)
+@says(
+    plain("HistoryMessages", examples.HISTORY_MESSAGES, "What `useChat` begins with"), *OF_SESSION, *STREAMS
+)
 async def messages(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     await edge.engine.history.existing(principal.id, session_id)
+    edge.streams.take(request, principal)  # each that is not read holds a page of some MiB
     found = listed(
         lambda after: edge.engine.history.messages(principal.id, session_id, _PAGE, after),
         lambda message: ui_message(message, f"{visit_of(request).prefix}/v1/sessions/{session_id}/images"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 import orjson
@@ -12,11 +13,13 @@ from fastapi.responses import StreamingResponse
 from service import ids
 from service.api import bodies, examples
 from service.api.answers import Json, listed, streamed
-from service.api.edge import admitted
+from service.api.auth.authenticator import Principal
+from service.api.edge import Edge, admitted
 from service.api.operation import OF_SESSION, STREAMS, Answer, plain, says
 from service.dialects import native
 from service.engine.engine import Engine
 from service.engine.history import session_not_found
+from service.engine.session_watch import SessionEvent
 from service.store.messages import Message, Session
 from service.store.versions import Version
 
@@ -191,10 +194,11 @@ async def list_messages(request: Request, session_id: str) -> Response:
 
 
 @router.get("/{session_id}/export", summary="The whole session as JSON")
-@says(plain("Export", examples.EXPORT, "Everything", "Content-Disposition"), *OF_SESSION)
+@says(plain("Export", examples.EXPORT, "Everything", "Content-Disposition"), *OF_SESSION, *STREAMS)
 async def export_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     session = await edge.engine.history.existing(principal.id, session_id)
+    edge.streams.take(request, principal)  # each that is not read holds a page of some MiB
     return await streamed(
         exported(edge.engine, principal.id, session),
         {"Content-Disposition": f'attachment; filename="{session_id}.json"'},
@@ -231,7 +235,18 @@ async def get_session_events(request: Request, session_id: str) -> Response:
     known = bodies.cursor(request)
     await edge.engine.history.existing(principal.id, session_id)
     edge.streams.take(request, principal)
-    found = edge.engine.watches.follow(principal.id, session_id, known)
+    found = _while_valid(edge, principal, edge.engine.watches.follow(principal.id, session_id, known))
     encoder = native.NativeEncoder
     headers = {"Cache-Control": "no-cache, no-transform", "X-Session-Id": session_id, **encoder.headers}
     return StreamingResponse(native.session_frames(found), media_type=encoder.media_type, headers=headers)
+
+
+async def _while_valid(
+    edge: Edge, principal: Principal, found: AsyncGenerator[SessionEvent | None]
+) -> AsyncIterator[SessionEvent | None]:
+    """A watch has no end by itself, but a credential may have: from then on it is told nothing."""
+    async with aclosing(found):
+        async for event in found:
+            if not await edge.authenticator.still_valid(principal):
+                return
+            yield event
