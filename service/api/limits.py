@@ -49,7 +49,7 @@ class Limits(Limiter):
             key_style="endpoint",
         )
         self._settings = settings
-        self._windows = windows
+        self.windows = windows
         self._trusted = client_address.networks(settings.trusted_proxies)
         self._alone_until = 0.0
         self.over = OverLimit()
@@ -87,20 +87,6 @@ class Limits(Limiter):
     def counts_alone(self) -> bool:
         """Redis has been silent just now."""
         return asyncio.get_running_loop().time() < self._alone_until
-
-    async def ask(self, charge: Charge) -> list[Any]:
-        return await self._windows.take(charge)
-
-    def decided(self, limits: tuple[RateLimitItem, ...], answer: list[Any]) -> Decision:
-        return _binding(limits, *self._windows.taken(answer))
-
-    async def forget(self, charge: Charge) -> None:
-        with suppress(StoreUnavailable):  # then it is forgotten by itself, seconds later
-            await self._windows.forget(charge)
-
-    async def refund(self, charge: Charge) -> None:
-        with suppress(StoreUnavailable):  # then it stays charged until its window ends
-            await self._windows.refund(charge)
 
     def silent(self) -> None:
         """Redis did not answer, or refused to count."""
@@ -158,7 +144,7 @@ class RequestCharge:
         due = self.due()
         if due is not None:
             try:
-                answer = await self._limits.ask(due)
+                answer = await self._limits.windows.take(due)
             except StoreUnavailable as error:
                 if isinstance(error, StoreRefusesWrites) and self._charge.kind == "sends":
                     raise  # what cannot be charged cannot begin either; reads go on, counted by this worker
@@ -177,7 +163,7 @@ class RequestCharge:
 
     def charged(self, answer: list[Any]) -> None:
         """With what the store has answered. Raises rate_limited."""
-        decision = self._limits.decided(self._windows, answer)
+        decision = _binding(self._windows, *self._limits.windows.taken(answer))
         if not decision.passes:
             self._limits.over.note(self._charge.who, self._charge.kind, self._windows, decision)
         self._settle(decision)
@@ -185,12 +171,14 @@ class RequestCharge:
     async def begun(self) -> None:
         """What it was charged for has begun: the same send is charged again, should it begin anew."""
         if self._charge.who and self._charge.once:
-            await self._limits.forget(self._charge)
+            with suppress(StoreUnavailable):  # then it is forgotten by itself, seconds later
+                await self._limits.windows.forget(self._charge)
 
     async def refund(self) -> None:
         """What it was charged for has not begun. Another request's charge under the same `once` stays."""
         if self._windows and not self._due and self._charge.once:
-            await self._limits.refund(self._charge)
+            with suppress(StoreUnavailable):  # then it stays charged until its window ends
+                await self._limits.windows.refund(self._charge)
 
     def unanswered(self) -> None:
         """Redis is silent: the worker counts by itself. Raises rate_limited."""
