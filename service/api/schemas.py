@@ -190,16 +190,12 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Model": like(examples.MODEL),
     "Models": fields(object=one_of("list"), data=many(ref("Model"))),
     "WholeToolCall": _CALL,
-    "ChatCompletion": fields(
-        id=TEXT,
-        object=one_of("chat.completion"),
+    "ChatCompletion": like(
+        examples.COMPLETION,
         created=SECONDS,
-        model=TEXT,
         choices=many(
-            fields(
-                index=NUMBER,
-                logprobs=NOTHING,
-                finish_reason=TEXT,
+            like(
+                examples.COMPLETION["choices"][0],
                 message=fields(
                     role=one_of("assistant"),
                     content=maybe(TEXT),

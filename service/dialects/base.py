@@ -7,7 +7,7 @@ engine path of its own. The envelopes of errors before the first byte are errors
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 import orjson
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, St
 from pydantic_core import ErrorDetails
 
 from service import ids
-from service.dialects.errors import from_event
+from service.dialects.errors import from_event, unread
 from service.errors import ServiceError
 from service.events import FAILED, Event
 
@@ -158,6 +158,11 @@ def refuse_unsupported(body: Any, harmless: Mapping[str, Collection[Any]]) -> No
             raise unsupported(name, f"{name} is not supported.")
 
 
+def given(model: BaseModel, names: Iterable[str]) -> dict[str, Any]:
+    """Those of these fields that are not null."""
+    return {name: value for name in names if (value := getattr(model, name)) is not None}
+
+
 def query(text: str | None, field: str) -> str:
     """A message that says something. Raises query_empty."""
     if text is None or not text.strip():
@@ -177,6 +182,7 @@ class Encoder(ABC):
 
     `holds`: the status line waits for something to show, so that a refusal is an HTTP status; for
     CHAT_HOLD_SECONDS at most. `heartbeat` is what a quiet stream is sent, which no client takes for content.
+    `tells_stops`: it has a word for an answer that was ended before its time.
     """
 
     name: ClassVar[str]
@@ -184,6 +190,7 @@ class Encoder(ABC):
     holds: bool = True
     heartbeat: ClassVar[bytes] = b""
     headers: ClassVar[dict[str, str]] = {}
+    tells_stops: ClassVar[bool] = True
 
     def opening(self) -> bytes:
         """Bytes before the first event."""
@@ -199,7 +206,9 @@ class Encoder(ABC):
 
     def failure(self, event: Event) -> ServiceError | None:
         """Why the answer has come to no good end, if this event says so."""
-        return from_event(event.data) if event.name == FAILED else None
+        if event.name == FAILED:
+            return from_event(event.data)
+        return None if self.tells_stops else unread(event)
 
     def failed(self, error: ServiceError) -> bytes | None:
         """How the reader is told that the log cannot be read on; None breaks the connection."""

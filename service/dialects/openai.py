@@ -15,7 +15,7 @@ import orjson
 
 from service import events
 from service.dialects.base import Encoder
-from service.dialects.errors import openai_error, unread
+from service.dialects.errors import openai_error
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event, provider
 from service.parts import joined_calls
@@ -48,6 +48,7 @@ class _Head:
 class StreamEncoder(Encoder):
     name = "openai"
     media_type = "text/event-stream; charset=utf-8"
+    tells_stops = False
     heartbeat = b": keep-alive\n\n"
 
     def __init__(self, *, include_usage: bool = False, reasoning: bool = True, groq: bool = False) -> None:
@@ -80,9 +81,6 @@ class StreamEncoder(Encoder):
             return b""
         failure = self.failure(event)
         return self._ending(event) if failure is None else self.failed(failure)
-
-    def failure(self, event: Event) -> ServiceError | None:
-        return unread(event) or super().failure(event)
 
     def _begin(self, *, text: bool) -> bytes:
         if self._begun:
@@ -122,6 +120,7 @@ class CompletionEncoder(Encoder):
 
     name = "openai"
     media_type = "application/json"
+    tells_stops = False
     heartbeat = b" "  # JSON may begin with white space
 
     def __init__(self, *, reasoning: bool = True, groq: bool = False) -> None:
@@ -149,9 +148,6 @@ class CompletionEncoder(Encoder):
         elif event.terminal:
             return self._whole(event)
         return b""
-
-    def failure(self, event: Event) -> ServiceError | None:
-        return unread(event) or super().failure(event)
 
     def _whole(self, event: Event) -> bytes:
         calls = joined_calls(self._calls)

@@ -20,6 +20,7 @@ from service.dialects.base import (
     SessionId,
     StopText,
     Temperature,
+    given,
     invalid,
     kept_prompt,
     refuse_unsupported,
@@ -119,7 +120,7 @@ def parse(
         ids.check_session_id(session_header)
     messages = [_message(message, i) for i, message in enumerate(call.messages)]
     last = _asked(messages)
-    params = {name: value for name in _PASSED_ON if (value := getattr(call, name)) is not None}
+    params = given(call, _PASSED_ON)
     params |= tool_params(call)
     if completion := call.max_completion_tokens or call.max_tokens:
         params["max_completion_tokens"] = completion

@@ -24,6 +24,7 @@ from service.dialects.base import (
     Label,
     Temperature,
     at_most,
+    given,
     invalid,
     kept_prompt,
     query,
@@ -167,7 +168,7 @@ def parse(body: Any, principal: str) -> Call:
     if call.background and call.store is False:
         raise ServiceError("invalid_request", "A background response has to be stored.", param="store")
     check_include(call.include or ())
-    echo = {name: value for name in _ECHOED if (value := getattr(call, name)) is not None}
+    echo = given(call, _ECHOED)
     if call.background:
         echo["background"] = True
     echo["store"] = call.store is not False
@@ -202,7 +203,7 @@ def parse(body: Any, principal: str) -> Call:
 
 
 def _params(call: ResponseBody, echo: dict[str, Any]) -> dict[str, Any]:
-    params = {name: value for name in _PASSED_ON if (value := getattr(call, name)) is not None}
+    params = given(call, _PASSED_ON)
     if call.max_output_tokens:
         params["max_completion_tokens"] = call.max_output_tokens
     if call.reasoning is not None and call.reasoning.effort:

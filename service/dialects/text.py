@@ -19,10 +19,10 @@ from service.dialects.base import (
     SessionId,
     SystemPrompt,
     Temperature,
+    given,
     query,
     validate,
 )
-from service.dialects.errors import unread
 from service.engine.sends import OnBusy, Send
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
@@ -61,11 +61,6 @@ def parse(body: Any, principal: str, session_header: str | None = None, *, with_
     if session_header:
         ids.check_session_id(session_header)
     history = (chat.history or []) if isinstance(chat, ChatWithHistoryBody) else []
-    params: dict[str, Any] = {}
-    if chat.temperature is not None:
-        params["temperature"] = chat.temperature
-    if chat.max_completion_tokens is not None:
-        params["max_completion_tokens"] = chat.max_completion_tokens
     return Send(
         route="chat-with-history" if with_history else "chat",
         principal=principal,
@@ -73,7 +68,7 @@ def parse(body: Any, principal: str, session_header: str | None = None, *, with_
         session_id=chat.session_id or session_header or None,
         model=chat.model,
         system=chat.system_prompt or None,
-        params=params,
+        params=given(chat, ("temperature", "max_completion_tokens")),
         # A page keeps its placeholder after an answer that failed or was stopped before any text.
         seeds=[{"role": item.role, "content": item.content} for item in history if item.content.strip()],
         on_busy=chat.on_busy or "reject",
@@ -85,6 +80,7 @@ def parse(body: Any, principal: str, session_header: str | None = None, *, with_
 class TextEncoder(Encoder):
     name = "text"
     media_type = "text/plain; charset=utf-8"
+    tells_stops = False
 
     def __init__(self) -> None:
         self._shown = False
@@ -99,6 +95,3 @@ class TextEncoder(Encoder):
         if (event.name == events.RESTARTED and self._shown) or self.failure(event):
             raise BrokenAnswer(event.name)
         return b""
-
-    def failure(self, event: Event) -> ServiceError | None:
-        return unread(event) or super().failure(event)
