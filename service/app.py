@@ -78,7 +78,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     logs.configure(settings)
     catalogue = load_catalogue(
-        settings.models_file, settings.model, settings.on_takeover, settings.title_model
+        settings.models_file,
+        settings.model,
+        settings.on_takeover,
+        settings.title_model,
+        free=settings.upstream_kind == "demo",
     )
     tracing.configure(settings, __version__)
 

@@ -10,7 +10,7 @@ import math
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -220,8 +220,13 @@ def load_catalogue(
     default: str | None,
     on_takeover: Literal["restart", "continue"] = "restart",
     titles: str | None = None,
+    *,
+    free: bool = False,
 ) -> Catalogue:
-    """Read the catalogue. Raises SettingsError with a sentence that says how to mend the file."""
+    """Read the catalogue. Raises SettingsError with a sentence that says how to mend the file.
+
+    `free`: all prices are 0, as of the demo model, which nobody is paid for.
+    """
     try:
         document = tomllib.loads((path or _SHIPPED).read_text(), parse_float=Decimal)
     except OSError as error:
@@ -234,4 +239,7 @@ def load_catalogue(
     currency = document.get("currency", "USD")
     if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
         raise SettingsError(f"CHAT_MODELS_FILE: currency {currency!r} is no code of three letters, like USD.")
-    return Catalogue([_model(table, on_takeover, currency) for table in tables], default, currency, titles)
+    models = [_model(table, on_takeover, currency) for table in tables]
+    if free:
+        models = [replace(model, price=Price(currency, 0, 0, 0)) for model in models]
+    return Catalogue(models, default, currency, titles)

@@ -72,6 +72,18 @@ async def metrics_of(served: Served, name: str) -> dict[str, float]:
     return {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith(name)}
 
 
+async def test_nothing_was_paid_for_answers_of_the_demo_model(start: Start, lines: Lines) -> None:
+    async with start(upstream_kind="demo", budget_money_per_day="0.000000001") as served:
+        for wish in ("tokens=40", "tokens=2"):
+            assert (await say(served, wish))["cost"] == {"USD": "0"}
+        found = await settled(served, 2)
+        [day] = found["data"]
+        assert (day["cost"], day["turns"], "unpriced_turns" in day) == ({}, 2, False)
+        assert found["money"]["day"]["used"] == "0"
+        assert set((await metrics_of(served, "chat_cost_total")).values()) == {0.0}
+        assert {line["cost_nanos"] for line in lines.ended} == {0}
+
+
 async def test_a_turn_says_what_it_cost_and_the_ledger_has_the_sum(served: Served) -> None:
     turns = [await say(served, "tokens=5"), await say(served, "tokens=40", model=SMALL)]
     assert [turn["cost"] for turn in turns] == [
