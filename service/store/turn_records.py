@@ -118,7 +118,7 @@ def _number(raw: bytes) -> int:
     return int(float(raw or 0))
 
 
-# How a field of the hash is read, b"" where it is not there, by the type that it has in a Turn.
+# How a field of the hash is read, by the type that it has in a Turn.
 _READ: Final[dict[Any, Callable[[bytes], Any]]] = {
     "str": bytes.decode,
     "str | None": lambda raw: raw.decode() or None,
@@ -133,15 +133,20 @@ _READ: Final[dict[Any, Callable[[bytes], Any]]] = {
 }
 _NAMES: Final = {"store_history": "history", "finish_reason": "finish", "goes_on": "answer"}
 # The question is not in the hash; what has another type is read by itself.
-_FIELDS: Final = [
-    (one.name, _NAMES.get(one.name, one.name).encode(), _READ[one.type])
+_FIELDS: Final = {
+    _NAMES.get(one.name, one.name).encode(): (one.name, _READ[one.type])
     for one in fields(Turn)
     if one.type in _READ and one.name != "question"
-]
+}
+_ABSENT: Final = {"epoch": 0, "attempt": 0, "model": "", "user": "", "pos": 0, "last": 0, "created": 0}
 
 
 def _turn(ref: TurnRef, stored: dict[bytes, bytes]) -> Turn:
-    turn = Turn(ref, **{name: read(stored.get(key, b"")) for name, key, read in _FIELDS})
+    found: dict[str, Any] = {**_ABSENT}
+    for key, raw in stored.items():
+        if (known := _FIELDS.get(key)) is not None:
+            found[known[0]] = known[1](raw)
+    turn = Turn(ref, **found)
     turn.shows = _SHOWS.get(stored.get(b"shows", b""), "all")
     turn.price = _price(stored.get(b"price", b"").decode(), turn.answered_by)
     turn.cost = Amount.parse(stored.get(b"cost", b"").decode())
