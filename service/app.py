@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from service import __version__
 from service.api import handlers, openapi
 from service.api.auth.authenticator import Authenticator
+from service.api.direct import call_directly
 from service.api.edge import Edge
 from service.api.limits import Limits
 from service.api.middleware import EdgeMiddleware
@@ -149,6 +150,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # As they are: include_router builds each again, for each worker, at its first request (20 ms of CPU).
     app.router.routes += [route for part in parts for route in part.router.routes]
     routes = [route for route in app.router.routes if isinstance(route, APIRoute)]
+    call_directly(routes)
     # Every route's pattern with its methods: each has its series from the start.
     patterns = [(route.path_format, method) for route in routes for method in route.methods or ()]
     prices = [(model.id, model.price.currency) for model in catalogue if model.price]

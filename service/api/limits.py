@@ -15,6 +15,7 @@ import functools
 import math
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from fastapi import Request
@@ -117,6 +118,10 @@ class RequestCharge:
         self._windows = windows
         self._charge = charge
         self._due = bool(windows)
+
+    def once(self, once: str) -> None:
+        """Instead of what it was made with, before it is charged."""
+        self._charge = replace(self._charge, once=once)
 
     @property
     def limited(self) -> bool:

@@ -17,7 +17,6 @@ from service import ids
 from service.api import bodies
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
-from service.api.limits import RequestCharge
 from service.api.responses import TurnResponse
 from service.api.visit import visit_of
 from service.dialects.base import Encoder
@@ -41,14 +40,15 @@ class Sending:
         self._edge = edge_of(request)
         self._session_id = session_id
         self._key_in_body = key_in_body
-        self._send: RequestCharge | None = None
 
     async def __aenter__(self) -> Sending:
         self.principal = await principal_of(self._request)
         self._read = self._edge.limits.charging(self._request, self.principal, "reads")
-        known = self._edge.limits.charging(self._request, self.principal, "sends")
-        if known.known_over() is not None and not await self._may_repeat():
-            known.refuse_known()
+        # Who has to ask the store twice pays once.
+        once = ids.new_turn_id()
+        self._send = self._edge.limits.charging(self._request, self.principal, "sends", once=once)
+        if self._send.known_over() is not None and not await self._may_repeat():
+            self._send.refuse_known()
         return self
 
     async def _may_repeat(self) -> bool:
@@ -91,11 +91,9 @@ class Sending:
         if reads:
             edge.streams.take(request, self.principal)
         if attached is None:
-            # Who has to ask the store twice pays once; another body under the same key pays for itself.
-            once = ids.new_turn_id()
-            if send.key:
-                once = f"{send.session_id or ''}\n{send.key}\n{send.fingerprint()}"
-            send.charging = self._send = edge.limits.charging(request, self.principal, "sends", once=once)
+            if send.key:  # another body under the same key pays for itself
+                self._send.once(f"{send.session_id or ''}\n{send.key}\n{send.fingerprint()}")
+            send.charging = self._send
             attached = await edge.engine.beginning.begin(send)
             if not attached.fresh:  # the same send, at the same moment, was faster
                 await self._read.charge()
@@ -137,12 +135,8 @@ class Sending:
             except ServiceError:
                 pass
             else:
-                if self._send is not None:
-                    await self._send.refund()
+                await self._send.refund()
                 return
-        if self._send is None:
-            limits = self._edge.limits
-            self._send = limits.charging(self._request, self.principal, "sends", once=ids.new_turn_id())
         await self._send.charge_now()
 
 

@@ -198,7 +198,6 @@ class Beginning:
                 kept_images.begun = True
                 return await self._start(begin, begun, send, seen, model.id, params)
         await self._budgets.cancel(ref)
-        await self._store.leases.settle(ref)
         return await self._refused(begun, ref, send)
 
     async def _fitting(

@@ -4,8 +4,9 @@ The first token of an answer goes at once, and so does anything after a quiet wi
 then is collected for a window, mostly by the kernel: a turn whose upstream has a gate is not read
 again before its window ends. A window is 8 ms for a few turns and grows with their number to the one
 that is set (40 ms); while the worker is busy it is never shorter than that, and grows further, so that
-there is less to do per token before anything queues up. A turn's first window is 2 ms: an answer that
-comes at once is then read to its end, which waits for no window. With many turns their windows end in
+there is less to do per token before anything queues up. In a turn's first 2 ms nothing but its first token is
+written, and all is read that comes once that is in the log: an answer that comes at once is read to its end,
+which waits for no window, and is sealed with all the rest. With many turns their windows end in
 groups, so that no group keeps the loop for long. While Redis is away the turns hold their deltas and the
 same append is tried again, for a bounded time.
 """
@@ -75,6 +76,7 @@ class Flusher:
         self._background = background
         self._loop = asyncio.get_running_loop()  # asking for it is a system call
         self._dirty: dict[Live, None] = {}  # a set that keeps its order
+        self._opening: set[Live] = set()  # in their first window
         self._gated: set[Live] = set()
         self._groups: deque[list[Live]] = deque()  # of gated turns; the first one's window ends next
         self._timer: asyncio.TimerHandle | None = None
@@ -89,6 +91,8 @@ class Flusher:
             self._dirty.pop(live, None)
             live.urgent = live.in_flight  # and then as soon as that has landed
             self._start((live,))
+        elif live in self._opening:
+            return  # it is written when that window ends, if no seal comes first
         else:
             if not self._dirty and self._timer is None and not self._collecting:
                 self._loop.call_soon(self._write)
@@ -96,21 +100,23 @@ class Flusher:
         if live.gate is None or not self._window:
             return
         live.gate.pause()
-        if live in self._gated:
-            return
         if urgent:
-            self._gated.add(live)
+            self._opening.add(live)
             self._loop.call_later(min(_FIRST_SECONDS, self._window), self._end_first, live)
-        else:
+        elif live not in self._gated:
             self._join_group(live)
             if self._timer is None and not self._collecting:
                 self._await_group()
 
     def _end_first(self, live: Live) -> None:
-        """What comes now joins a group, unless the answer ends with it."""
-        self._gated.discard(live)
+        """What has come since the first token is written, and what comes now joins a group."""
+        self._opening.discard(live)
+        if live.ending:
+            return
         if live.gate is not None:
             live.gate.resume()
+        if live.has_pending:
+            self.put(live)
 
     def put_last(self, live: Live) -> None:
         """The provider has said why its answer ends: what is left comes at once, and the seal writes it.
@@ -249,6 +255,8 @@ class Flusher:
             return
         if result in (codes.OK, codes.STOP):
             live.acknowledge()
+            if live in self._opening and live.gate is not None:
+                live.gate.resume()
             if live.has_pending:
                 self.put(live, urgent=live.urgent)
         elif result == codes.FENCED:

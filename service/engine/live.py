@@ -67,7 +67,7 @@ class Live:
         self.names = names  # of its keys, for appends
         self.feed = tail
         self.answer = Answer()
-        self.shown = turn.shown
+        self.shown = self._shown_stored = turn.shown
         self.acknowledged = turn.last
         self.tokens = 0  # of the call under way, counted
         self.reported: Count | None = None  # what the provider says that it used
@@ -189,7 +189,7 @@ class Live:
             self._taken_fields |= self._fields
             self._fields = {}
             self._taken_fields["tokens"] = self.tokens
-            if self.shown:
+            if self.shown and not self._taken_fields.get("shown", self._shown_stored):
                 self._taken_fields["shown"] = 1
         flat: list[Any] = []
         for name, value in self._taken_fields.items():
@@ -201,7 +201,8 @@ class Live:
         first = self.acknowledged + 1
         log = [Event(first + i, payload) for i, payload in enumerate(self._taken)]
         self.acknowledged += len(self._taken)
-        if self._taken_fields.get("shown") == 1:
+        self._shown_stored = bool(self._taken_fields.get("shown", self._shown_stored))
+        if self._shown_stored:
             self.is_shown()
         self._taken = []
         self._taken_fields = {}

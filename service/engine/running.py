@@ -129,12 +129,10 @@ class Running:
             await self._free_for(ref)
         elif claim.outcome == "SEALED" and claim.turn is not None:
             await self._booking.book(claim.turn, "sweep")
-            await self._store.leases.settle(ref)
         else:
             # Never begun (its worker died in between), expired, deleted or lost.
             await self.free(ref)
             await self._budgets.cancel(ref)
-            await self._store.leases.settle(ref)
 
     def _take_over(self, claim: Claim, turn: Turn) -> None:
         if not claim.promoted:

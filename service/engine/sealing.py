@@ -293,7 +293,6 @@ class Sealer:
                 code=told.get("code"),
             )
             await self._budgets.settle(turn, model, usage)
-            await self._store.leases.settle(turn.ref)
         except StoreUnavailable:
             log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")
 

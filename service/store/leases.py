@@ -98,8 +98,18 @@ class Leases(Part):
         name = self._keys.owned_by(worker or self._worker)
         await self._client.run("disown", self._redis.srem(name, str(ref)))
 
-    async def settle(self, ref: TurnRef) -> None:
-        """The turn is sealed and settled: nobody needs to look at it again."""
+    async def settled(self, ref: TurnRef, settling: Call) -> Any:
+        """Settle a turn that has ended, or has not begun; nobody needs to look at it again."""
+        if self._client.cluster:
+            answer = await self._scripts.call(settling)
+            await self.forget(ref)
+            return answer
+        owned, reference = self._keys.owned_by(self._worker), str(ref)
+        leaving = lua.leave(index=self._keys.deadlines, owned=owned, reference=reference, settling=settling)
+        return await self._scripts.call(leaving)
+
+    async def forget(self, ref: TurnRef) -> None:
+        """Nobody needs to look at the turn again."""
         pipeline = self._redis.pipeline()
         pipeline.zrem(self._index(ref), str(ref))
         if not self._client.cluster:

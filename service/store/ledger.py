@@ -19,6 +19,7 @@ from service.money import Amount, Price
 from service.store.account import Account
 from service.store.connection import lua
 from service.store.connection.typed_scripts import Call
+from service.store.leases import Leases
 from service.store.ledger_records import Standing, Usage, by_model, ends_of_periods
 from service.store.part import Part, Shared, now_ms
 from service.store.turn_records import TurnRef
@@ -88,8 +89,9 @@ class Reserved:
 
 
 class Ledger(Part):
-    def __init__(self, shared: Shared, account: Account) -> None:
+    def __init__(self, shared: Shared, account: Account, leases: Leases) -> None:
         super().__init__(shared)
+        self._leases = leases
         self._account = account
         self._ttl = account.longest  # as the turn itself: a sweep may settle it until then
         self._noted: set[str] = set()
@@ -168,12 +170,14 @@ class Ledger(Part):
     ) -> bool:
         """True when this call has booked the usage; model '' gives back without booking.
 
+        Nobody looks at the turn any more.
         `stored` is what the turn's seal said of the bytes that it keeps; without a `cost` nobody knows it.
         `currency` is that of the budgets in money.
         """
         today = datetime.now(UTC).date().isoformat()
         keys = self._keys.principal(ref.principal)
-        booked = await self._scripts.call(
+        booked = await self._leases.settled(
+            ref,
             lua.settle(
                 keys,
                 month_spent=keys.spent("month", currency),
@@ -191,7 +195,7 @@ class Ledger(Part):
                 account_ttl=self._account.ttl,
                 currency=cost.currency if cost else "",
                 nanos=cost.nanos if cost else -1,
-            )
+            ),
         )
         if booked and model:
             metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))

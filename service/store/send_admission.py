@@ -148,7 +148,7 @@ class SendAdmission(Part):
             begin.ref, need.prompt, need.completion, need.bounds, begin.adds, named=begin.named
         )
         if reserved.by:
-            await self._leases.settle(begin.ref)
+            await self._leases.forget(begin.ref)
         return AdmitResult(charged, reserved)
 
     def _limiting(self, charge: Charge | None) -> Call:

@@ -50,7 +50,7 @@ class Store:
         self.principals = Principals(shared)
         self.webhooks = WebhookQueue(shared)
         self.windows = Windows(shared)
-        self.ledger = Ledger(shared, self.account)
+        self.ledger = Ledger(shared, self.account, self.leases)
         self.send_admission = SendAdmission(
             shared, self.sessions, self.windows, self.leases, self.ledger, self.turns
         )

@@ -327,6 +327,7 @@ async def test_on_cluster_every_call_of_the_account_goes_to_one_slot_and_says_th
         assert (await ask(served, session_id="a")).text == "hi"
         assert (await ask(served, session_id="b")).text == "hi"
         is_full(await ask(served, session_id="c"), "2 sessions")
+        await engine.idle()  # what ended is settled
         engine.store.client.cluster = False
         assert (await used(served))[0] == 2
         of_the_account = {name: slots[name] for name in ("reserve", "settle", "charge", "free", "weigh")}

@@ -103,8 +103,8 @@ class Oracle:
         self._keeping.touched(name, keys)
         if name == "seal" and reply[0] == b"SEALED":
             self._sealed(given)
-        elif name == "settle" and reply == 1:
-            self.books.settled(given)
+        elif name == "leave" and reply == 1:
+            self.books.settled(given["settling"])
         elif name == "release" and reply == 1:
             self._released(given["turn"], worker)
         elif name == "delete_session" and reply == 1:

@@ -26,7 +26,7 @@ _SCRIPTS: Final = (
     "seal",
     "claim",
     "claim",
-    "settle",
+    "leave",
     "renew",
     "release",
     "free_session",

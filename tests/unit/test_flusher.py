@@ -76,22 +76,47 @@ async def test_a_first_token_that_overtakes_the_note_of_its_attempt_is_written_w
     assert log.written[1:] == [[events.delta("Hello")]]
 
 
-async def test_what_follows_a_first_token_is_left_to_the_kernel_until_its_window_ends() -> None:
+async def test_what_follows_a_first_token_is_left_to_the_kernel_until_that_is_in_the_log() -> None:
+    log, flusher, live = flushing(window=0.02)
+    gate = live.gate = Gate()
+    live.add_text("Hello")
+    flusher.put(live, urgent=True)
+    assert (gate.paused, gate.resumed.is_set()) == (True, False)
+    log.answer()
+    assert gate.resumed.is_set()
+
+
+async def test_what_comes_within_a_turns_first_window_is_read_as_it_comes_and_written_together() -> None:
     log, flusher, live = flushing(window=0.02)
     gate = live.gate = Gate()
     live.add_text("Hello")
     flusher.put(live, urgent=True)
     log.answer()
-    assert gate.paused
+    gate.paused = False
     live.add_text(" you")
     flusher.put(live)
     live.add_text(" there")
     flusher.put(live)
-    assert len(log.written) == 1
-    async with asyncio.timeout(5):
-        await gate.resumed.wait()
+    assert (gate.paused, len(log.written)) == (False, 1)
     await eventually_async(lambda: len(log.written) > 1)
     assert log.written == [[events.delta("Hello")], [events.delta(" you there")]]
+    assert gate.paused  # until the window ends that has begun with this
+
+
+async def test_a_turn_that_has_ended_within_its_first_window_writes_nothing_more() -> None:
+    log, flusher, live = flushing(window=0.002)
+    live.gate = Gate()
+    live.add_text("Hello")
+    flusher.put(live, urgent=True)
+    log.answer()
+    live.add_text(" you")
+    flusher.put(live)
+    live.ending = True
+    await eventually_async(lambda: not flusher._opening)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert log.written == [[events.delta("Hello")]]
+    assert live.unwritten() == [events.delta(" you")]
 
 
 async def test_a_turns_first_window_is_short_and_an_answers_end_waits_for_none() -> None:

@@ -75,9 +75,26 @@ def test_what_was_taken_is_taken_again_until_it_is_acknowledged() -> None:
     assert taken(turn) == (2, [b"da"], {"tokens": 1, "shown": 1})
     turn.acknowledge()
     assert turn.has_pending
-    assert taken(turn) == (3, [b"db"], {"tokens": 2, "shown": 1})
+    assert taken(turn) == (3, [b"db"], {"tokens": 2})
     turn.acknowledge()
     assert not turn.has_pending
+
+
+def test_that_something_was_shown_is_written_once_and_again_after_a_restart() -> None:
+    turn = live(shown=True, epoch=2)
+    turn.add_text("a")
+    assert taken(turn) == (2, [b"da"], {"tokens": 0})
+    turn.acknowledge()
+    turn.shown = False
+    turn.add_event(events.RESTARTED, {}, shown=0)
+    assert taken(turn)[2] == {"tokens": 0, "shown": 0}
+    turn.acknowledge()
+    turn.add_text("b")
+    assert taken(turn)[2] == {"tokens": 0, "shown": 1}
+    turn.acknowledge()
+    turn.add_event(events.RESTARTED, {}, shown=0)
+    turn.add_text("c")
+    assert taken(turn)[2] == {"tokens": 0, "shown": 1}
 
 
 def test_fields_that_went_without_an_event_go_again_until_they_are_acknowledged() -> None:

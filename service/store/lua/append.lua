@@ -9,14 +9,11 @@ local held = redis.call('HMGET', turn, 'epoch', 'state', 'last', 'stop', 'claim'
 if not held[1] then return -1 end
 if tonumber(held[1]) ~= epoch or (held[5] or '') ~= claim or held[2] ~= 'running' then return 0 end
 
-local n, last = first, tonumber(held[3])
+local last = tonumber(held[3])
 if first > last + 1 then return -2 end
-for _, payload in ipairs(payloads) do
-  if n > last then
-    if not redis.call('XADD', log, 'NOMKSTREAM', string.format('%.0f-0', n), 'e', payload) then return -2 end
-    last = n
-  end
-  n = n + 1
+for i = last - first + 2, #payloads do
+  last = last + 1
+  if not redis.call('XADD', log, 'NOMKSTREAM', string.format('%.0f-0', last), 'e', payloads[i]) then return -2 end
 end
 local time = redis.call('TIME')
 local lease = time[1] * 1000 + math.floor(time[2] / 1000) + lease_ms

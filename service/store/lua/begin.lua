@@ -41,7 +41,9 @@ if fingerprint ~= '' then
   end
 end
 
-local exists = redis.call('EXISTS', session) == 1
+-- Every session has `created`.
+local was = redis.call('HMGET', session, 'created', 'named', 'active', 'bytes', 'seq', 'turns')
+local exists = was[1]
 -- Without `must exist`, a message that is not there is appended (its client has it, we do not).
 if mode ~= 'append' and message ~= '' and not must_exist
   and not redis.call('ZSCORE', order, message_id) then
@@ -114,7 +116,7 @@ end
 
 -- After all other refusals: what would be refused anyway must not interrupt an answer.
 local state = 'running'
-local active = redis.call('HGET', session, 'active')
+local active = was[3]
 if active then
   if on_busy ~= 'queue' or cut or redis.call('LLEN', queue) >= most_queued then
     return {'BUSY', active}
@@ -129,26 +131,17 @@ if on_busy == 'check' then return {'FREE'} end
 
 -- What the session's messages hold is counted in its field `bytes`: their JSON, their ids twice, 160 for
 -- what Redis keeps of each beside. A session of before the field is measured once.
-local bytes = 0
+local bytes, seq, count = tonumber(was[4] or 0), tonumber(was[5] or 0), tonumber(was[6] or 0)
 local function weight(message_id)
   local size = redis.call('HSTRLEN', messages, message_id)
   return size > 0 and size + 2 * #message_id + 160 or 0
 end
-if exists and redis.call('HEXISTS', session, 'bytes') == 0 and redis.call('EXISTS', messages) == 1 then
+if exists and not was[4] and redis.call('EXISTS', messages) == 1 then
   local measured = redis.pcall('MEMORY', 'USAGE', messages, 'SAMPLES', 0)
   bytes = type(measured) == 'number' and measured or 0
 end
-local gone = false  -- something that named images may be in no version
-local function put(message_id, body)
-  local before = weight(message_id)
-  if before > 0 and mode ~= 'edit' and string.find(redis.call('HGET', messages, message_id), '"ref":"', 1, true) then
-    gone = true
-  end
-  bytes = bytes - before
-  redis.call('HSET', messages, message_id, body)
-  bytes = bytes + weight(message_id)
-end
 
+local gone = false  -- something that named images may be in no version
 local off = {}
 if cut then
   local first = mode == 'edit' and cut or cut + 1
@@ -164,31 +157,30 @@ if cut then
   end
 end
 
+local stays = named or was[2] == '1'
+local changes = {'named', stays and '1' or '0', 'updated', now_ms}  -- of the session
 if not exists then
-  redis.call('HSET', session, 'created', now_ms, 'named', named and '1' or '0')
+  changes[5], changes[6] = 'created', now_ms
+  for i = 1, #defaults do changes[6 + i] = defaults[i] end
   -- Where only the session's hash was lost (evicted), the numbering goes on behind what is there still.
   local last = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')[2]
-  if last then redis.call('HSET', session, 'seq', math.floor(last / 2), 'turns', redis.call('LLEN', turns)) end
-  if #defaults > 0 then redis.call('HSET', session, unpack(defaults)) end
+  if last then seq, count = math.floor(last / 2), redis.call('LLEN', turns) end
 elseif redis.call('EXISTS', order, turns) == 0 then
   for i = 1, #defaults, 2 do redis.call('HSETNX', session, defaults[i], defaults[i + 1]) end
 end
-if named then redis.call('HSET', session, 'named', '1') end
 if not named and fingerprint ~= '' then
   redis.call('HSET', session, 'asked', fingerprint, 'asked_id', message_id)
 end
-local stays = redis.call('HGET', session, 'named') == '1'
 
 -- Some hundred messages a command: three commands for each had been 15 us, 30 ms for the longest history.
 if #seeds > 0 then
-  local slot = redis.call('HINCRBY', session, 'seq', #seeds / 3) - #seeds / 3
   local weights = {}  -- of each id once: there are no messages yet, but a page may send one twice
   for first = 1, #seeds, 1500 do
     local places, bodies = {}, {}
     for i = first, math.min(first + 1499, #seeds), 3 do
       local seed_id, role, body = seeds[i], seeds[i + 1], seeds[i + 2]
-      slot = slot + 1
-      places[#places + 1], places[#places + 2] = role == 'user' and 2 * slot or 2 * slot + 1, seed_id
+      seq = seq + 1
+      places[#places + 1], places[#places + 2] = role == 'user' and 2 * seq or 2 * seq + 1, seed_id
       bodies[#bodies + 1], bodies[#bodies + 2] = seed_id, body
       weights[seed_id] = #body + 2 * #seed_id + 160
     end
@@ -198,11 +190,18 @@ if #seeds > 0 then
   for _, size in pairs(weights) do bytes = bytes + size end
 end
 if not position then
-  position = 2 * redis.call('HINCRBY', session, 'seq', 1)
+  seq = seq + 1
+  position = 2 * seq
   redis.call('ZADD', order, position, message_id)
 end
-if message ~= '' then put(message_id, message) end
-redis.call('HINCRBY', session, 'bytes', bytes)
+if message ~= '' then
+  local before = weight(message_id)
+  if before > 0 and mode ~= 'edit' and string.find(redis.call('HGET', messages, message_id), '"ref":"', 1, true) then
+    gone = true
+  end
+  bytes = bytes - before + #message + 2 * #message_id + 160
+  redis.call('HSET', messages, message_id, message)
+end
 
 redis.call('HSET', turn, 'v', '1', 'id', turn_id, 'state', state, 'epoch', '1', 'owner', owner, 'attempt', '0',
   'user', question or message_id, 'pos', position + 1, 'reader_at', now, 'created', now_ms, 'started', started,
@@ -212,13 +211,13 @@ redis.call('HSET', turn, 'v', '1', 'id', turn_id, 'state', state, 'epoch', '1', 
 redis.call('RPUSH', turns, turn_id)
 if state == 'running' then
   redis.call('XADD', log, '1-0', 'e', started)
-  redis.call('HSET', session, 'active', turn_id)
   redis.call('EXPIRE', log, log_ttl)
+  active = turn_id
 else
   redis.call('RPUSH', queue, turn_id)
 end
-local count = redis.call('HINCRBY', session, 'turns', 1)
-redis.call('HSET', session, 'updated', now_ms)
+count = count + 1
+redis.call('HSET', session, 'active', active, 'bytes', bytes, 'seq', seq, 'turns', count, unpack(changes))
 if fingerprint ~= '' then
   redis.call('HSET', idem, 'turn', turn_id, 'fingerprint', fingerprint)
   redis.call('EXPIRE', idem, idem_ttl)

@@ -56,28 +56,29 @@ if (tonumber(held) or 0) <= 0 or tokens == 0 then return 1 end
 local spent = money and (nanos >= 0 and nanos or money) or 0
 
 -- A period's counter expires with the period (UTC), and that is all that resets it.
-local seconds = tonumber(redis.call('TIME')[1])
-local today = math.floor(seconds / 86400)
-local month_ends, year, number = 0, 1970, 1
-local lengths = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
-while month_ends <= today do
-  local leap = number == 2 and year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
-  month_ends = month_ends + lengths[number] + (leap and 1 or 0)
-  number = number % 12 + 1
-  if number == 1 then year = year + 1 end
+local function minute_ends(seconds) return (math.floor(seconds / 60) + 1) * 60 end
+local function day_ends(seconds) return (math.floor(seconds / 86400) + 1) * 86400 end
+local function month_ends(seconds)
+  local today, ends, year, number = math.floor(seconds / 86400), 0, 1970, 1
+  local lengths = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+  while ends <= today do
+    local leap = number == 2 and year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
+    ends = ends + lengths[number] + (leap and 1 or 0)
+    number = number % 12 + 1
+    if number == 1 then year = year + 1 end
+  end
+  return ends * 86400
 end
-month_ends = month_ends * 86400
-local day_ends = (today + 1) * 86400
-local periods = {
-  {month, tokens, month_ends}, {day, tokens, day_ends},
-  {minute, tokens, (math.floor(seconds / 60) + 1) * 60},
-  {month_spent, spent, month_ends}, {day_spent, spent, day_ends},
-}
-for _, period in ipairs(periods) do
-  local counter, amount, second = unpack(period)
-  if amount > 0 then
-    redis.call('INCRBY', counter, string.format('%.0f', amount))
-    if redis.call('PTTL', counter) < 0 then redis.call('PEXPIREAT', counter, second * 1000) end
+local function count(counter, amount, period_ends)
+  if amount <= 0 then return end
+  redis.call('INCRBY', counter, string.format('%.0f', amount))
+  if redis.call('PTTL', counter) < 0 then
+    redis.call('PEXPIREAT', counter, period_ends(redis.call('TIME')[1]) * 1000)
   end
 end
+count(month, tokens, month_ends)
+count(day, tokens, day_ends)
+count(minute, tokens, minute_ends)
+count(month_spent, spent, month_ends)
+count(day_spent, spent, day_ends)
 return 1
