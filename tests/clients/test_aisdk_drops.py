@@ -56,6 +56,13 @@ async def test_the_module_hides_drops_without_a_change_of_status(
     assert len(list(double.calls)) == len(VERSIONS)
 
 
+async def test_the_module_leaves_a_line_that_has_fallen_silent(served: Served, node: Node) -> None:
+    asked = "[[tokens=60 rate=100]]"
+    chat = await node.play("silent", "send", url=served.url, text=asked, silence=1_500)
+    assert (chat["texts"], chat["error"]) == ([asked, expected_text(60)], None)
+    assert chat["lines"] > 1
+
+
 async def test_the_module_waits_for_a_line_that_is_dead_for_a_while(served: Served, node: Node) -> None:
     with Line(port(served)) as line:
         playing = asyncio.create_task(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.needed import program
-from tests.support.node import Node
+from tests.support.node import FOLDER, Node, linked
 from tests.support.running import ROOT
 from tests.support.service import Served
 
@@ -22,7 +23,7 @@ FILES: Final = {"package.json", "README.md", "index.js", "index.d.ts", "resumabl
 
 def run(*command: str, cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -49,6 +50,18 @@ def test_the_package_has_the_version_of_the_service_and_types_for_all_that_it_ex
         re.findall(r"^export (?:class|function) (\w+)", (CLIENT / "index.d.ts").read_text(), re.MULTILINE)
     )
     assert exported == typed == {"TurnError", "followTurn", "resumableFetch"}
+
+
+def test_the_types_are_those_of_what_it_does_as_a_strict_compiler_has_it(tmp_path: Path, node: Node) -> None:
+    """types.ts uses all that is exported, and has what the compiler has to refuse."""
+    linked(tmp_path)
+    shutil.copy(FOLDER / "types.ts", tmp_path)
+    options = (
+        "--strict --noEmit --module nodenext --target es2022 --lib es2023,dom,dom.iterable,dom.asynciterable"
+    )
+    compiler = str(FOLDER / "node_modules" / ".bin" / "tsc")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    run(compiler, *options.split(), "--skipLibCheck", "types.ts", cwd=tmp_path)
 
 
 async def turn(served: Served, text: str) -> str:

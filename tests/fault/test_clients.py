@@ -63,6 +63,18 @@ async def test_the_documented_use_chat_shows_the_new_text_and_no_error(
     assert page["buttons"] == ["Send", "Stop", "Send"]
 
 
+async def test_a_page_behind_the_route_handler_of_next_sees_the_text_replaced_and_nothing_else(
+    launch: Launch, node: Node, redis_process: RedisServer
+) -> None:
+    replica = launch()
+    playing = asyncio.create_task(node.play("next_route", "send", url=replica.url, text=ASKED))
+    await kill_the_workers_in_mid_answer(redis_process)
+    page = await playing
+    assert (page["texts"], page["error"]) == ([ASKED, expected_text(200, 1)], None)
+    assert page["kept"] == page["texts"]
+    assert "error" not in page["statuses"]
+
+
 async def test_the_package_follows_a_turn_to_its_end(
     launch: Launch, node: Node, redis_process: RedisServer
 ) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.ui import Ui, saying
 from tests.support.needed import program
@@ -64,12 +64,13 @@ def measure(browser: Browser, url: str, text: str, slower: int) -> tuple[list[fl
     ui.ask("[[say=first]]")  # what draws answers is loaded
     page.evaluate(_WATCH)
     ui.send(f"[[rate={RATE}]]" + saying(text))
-    ui.shows(text[-30:].split()[-1].strip("|`]* ") or "")
+    expect(ui.answers).to_have_count(2)
     ui.done()
     page.wait_for_timeout(500)
     arriving: list[float] = page.evaluate("window.tasks")
     page.add_init_script(f"({_WATCH})()")
     page.reload()
+    expect(ui.answers).to_have_count(2)
     ui.done()
     page.wait_for_timeout(500)
     showing: list[float] = page.evaluate("window.tasks")

@@ -77,6 +77,15 @@ def install(npm: str, folder: Path = FOLDER) -> None:
         stamp.touch()
 
 
+def linked(project: Path) -> None:
+    """Give a project the packages that are installed here, and ours by its name."""
+    modules = project / "node_modules"
+    modules.mkdir()
+    for package in (FOLDER / "node_modules").iterdir():
+        (modules / package.name).symlink_to(package)
+    (modules / "chat-service-client").symlink_to(ROOT / "service" / "web" / "client")
+
+
 if __name__ == "__main__":  # tests/__main__.py, before the tests: outside of any test's time
     npm = shutil.which("npm")
     if npm:

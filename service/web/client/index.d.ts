@@ -4,6 +4,8 @@ export interface ResumableFetchOptions {
   resetStep?: boolean;
   /** Milliseconds without progress after which a drop is shown; 60,000 without it. */
   patience?: number;
+  /** Milliseconds without a byte after which a line is taken for dead and made anew; 45,000, three heartbeats, without it. */
+  silence?: number;
   fetch?: typeof globalThis.fetch;
 }
 

@@ -16,10 +16,12 @@
  * @param {object} [options]
  * @param {boolean} [options.resetStep] the SDK in use knows the chunk `reset-step`
  * @param {number} [options.patience] milliseconds without progress after which a drop is shown
+ * @param {number} [options.silence] milliseconds without a byte after which a line is taken for dead: proxies may keep one
+ *   open whose other end is gone. Three heartbeats (CHAT_HEARTBEAT_SECONDS) without it
  * @param {typeof globalThis.fetch} [options.fetch]
  * @returns {typeof globalThis.fetch}
  */
-export function resumableFetch({ resetStep = false, patience = 60_000, fetch } = {}) {
+export function resumableFetch({ resetStep = false, patience = 60_000, silence = 45_000, fetch } = {}) {
   return async (input, init = {}) => {
     const ask = fetch ?? globalThis.fetch;
     const headers = new Headers(init.headers);
@@ -37,13 +39,13 @@ export function resumableFetch({ resetStep = false, patience = 60_000, fetch } =
       if (lastId) headers.set("last-event-id", lastId);
       return ask(url, { ...init, method: "GET", body: undefined, headers });
     };
-    const body = splice(response.body, again, new Retries(patience, init.signal));
+    const body = splice(response.body, again, new Retries(patience, init.signal), silence);
     return new Response(body, { status: response.status, headers: response.headers });
   };
 }
 
 /** One body out of many: whole events only, each once. */
-function splice(body, again, retries) {
+function splice(body, again, retries, silence) {
   let reader = body.getReader();
   let decoder = new TextDecoder();
   const encoder = new TextEncoder();
@@ -67,10 +69,13 @@ function splice(body, again, retries) {
       for (;;) {
         let read;
         let cut = new TypeError("network error: the stream ended early");
+        const watchdog = setTimeout(() => reader.cancel().catch(() => {}), silence);
         try {
           read = await reader.read();
         } catch (error) {
           cut = error;
+        } finally {
+          clearTimeout(watchdog);
         }
         if (!read || read.done) {
           if (retries.over(cut)) throw cut;

@@ -1,0 +1,16 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { api, Chat } from "./Chat.jsx";
+
+// The chat is named by the address, so that a reload, and another device, find it again.
+const id = location.hash.slice(1) || crypto.randomUUID();
+history.replaceState(null, "", `#${id}`);
+
+const kept = await fetch(`${api}/${id}/messages`);
+const messages = kept.ok ? await kept.json() : []; // 404: it has none yet
+
+createRoot(document.getElementById("root")).render(
+  <StrictMode>
+    <Chat id={id} messages={messages} />
+  </StrictMode>,
+);
