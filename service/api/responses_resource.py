@@ -193,7 +193,9 @@ def listed(
     """A page of what follows the item `after`; `more`: other items follow these."""
     if after is not None:
         places = [i for i, item in enumerate(items) if item["id"] == after]
-        items = items[places[0] + 1 :] if places else items
+        if not places:
+            raise item_not_found("after")
+        items = items[places[0] + 1 :]
     page = items[:limit]
     return {
         "object": "list",

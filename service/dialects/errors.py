@@ -41,8 +41,29 @@ _TOO_LONG_INPUT: Final = (
 )
 
 
+# What a request to Responses calls the fields of chat completions.
+_FIELDS: Final = {
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+    "max_completion_tokens": "max_output_tokens",
+    "messages": "input",
+}
+
+
 def of_responses(error: ServiceError) -> ServiceError:
     """The same error by the code and in the words that clients of OpenAI's Responses know."""
+    if error.param in _FIELDS:
+        field = _FIELDS[error.param]
+        return ServiceError(
+            error.code,
+            error.message.replace(f"{error.param}:", f"{field}:", 1),
+            retry_after=error.retry_after,
+            status=error.status,
+            retryable=error.retryable,
+            headers=error.headers,
+            param=field,
+            provider=error.provider,
+        )
     if error.code != "context_too_long":
         return error
     sentence = f"{_TOO_LONG_INPUT} {error.message}{_TOO_LONG} (context_length_exceeded)"

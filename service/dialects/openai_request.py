@@ -120,7 +120,8 @@ def parse(
         ids.check_session_id(session_header)
     messages = [_message(message, i) for i, message in enumerate(call.messages)]
     last = _asked(messages)
-    params = given(call, _PASSED_ON)
+    # Some clients send what they leave out as an empty text or list.
+    params = {name: value for name, value in given(call, _PASSED_ON).items() if value not in ("", [])}
     params |= tool_params(call)
     if completion := call.max_completion_tokens or call.max_tokens:
         params["max_completion_tokens"] = completion

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StrictBool, StrictStr
 
+from service import ids
 from service.dialects import pictures
 from service.dialects.base import (
     MAX_HISTORY,
@@ -24,6 +25,7 @@ from service.dialects.base import (
     Label,
     Temperature,
     at_most,
+    bytes_of,
     given,
     invalid,
     kept_prompt,
@@ -33,11 +35,14 @@ from service.dialects.base import (
     validate,
 )
 from service.dialects.responses_content import pictured, text_of
+from service.dialects.responses_tools import choice_of, format_of, tool_of
 from service.dialects.tools import go_on
 from service.engine.sends import Send
 from service.errors import ServiceError
 from service.parts import TEXT, Part, chat, folded, result
 
+# Of a function's name, and of a call's id, as in every dialect.
+_MOST_NAME_BYTES: Final = 512
 # What would change the answer and cannot be had, with the values that ask for nothing.
 _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     "top_logprobs": (None, 0),
@@ -161,6 +166,8 @@ def parse(body: Any, principal: str) -> Call:
     conversation = (
         call.conversation.id if isinstance(call.conversation, ConversationName) else call.conversation
     )
+    if conversation is not None and not ids.is_session_id(conversation):
+        raise invalid("conversation", "is no id of a conversation.")
     if call.previous_response_id and conversation:
         raise ServiceError(
             "invalid_request", "Give one of previous_response_id and conversation.", param="conversation"
@@ -209,12 +216,12 @@ def _params(call: ResponseBody, echo: dict[str, Any]) -> dict[str, Any]:
     if call.reasoning is not None and call.reasoning.effort:
         params["reasoning_effort"] = call.reasoning.effort
     if call.text is not None and call.text.format is not None:
-        if (form := _format(call.text.format)) is not None:
+        if (form := format_of(call.text.format)) is not None:
             params["response_format"] = form
         echo["format"] = call.text.format
-    choice = _choice(call.tool_choice)
+    choice = choice_of(call.tool_choice)
     if call.tools:
-        params["tools"] = [_tool(tool, i) for i, tool in enumerate(call.tools)]
+        params["tools"] = [tool_of(tool, i) for i, tool in enumerate(call.tools)]
         # All fields, as strict clients ask for them.
         echo["tools"] = [
             {"description": None, "parameters": None, "strict": None, **tool} for tool in call.tools
@@ -232,49 +239,14 @@ def check_include(wanted: Sequence[str]) -> None:
         raise unsupported("include", "include: message.output_text.logprobs is not supported.")
 
 
-def _format(form: dict[str, Any]) -> dict[str, Any] | None:
-    """text.format is flat; chat completions nest the schema."""
-    kind = form.get("type")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return {"type": kind}
-    if kind != "json_schema":
-        raise unsupported("text.format.type", "text.format is of type text, json_object or json_schema.")
-    schema = {
-        name: form[name] for name in ("name", "description", "schema", "strict") if form.get(name) is not None
-    }
-    return {"type": kind, "json_schema": schema}
-
-
-def _tool(tool: dict[str, Any], place: int) -> dict[str, Any]:
-    where = f"tools[{place}]"
-    if tool.get("type") != "function":
-        raise unsupported(f"{where}.type", "Only tools of type function are supported.")
-    if not isinstance(tool.get("name"), str):
-        raise invalid(f"{where}.name", "has to be a string.")
-    names = ("name", "description", "parameters", "strict")
-    return {
-        "type": "function",
-        "function": {name: tool[name] for name in names if tool.get(name) is not None},
-    }
-
-
-def _choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-    if choice is None or choice in ("none", "auto", "required"):
-        return choice
-    if not isinstance(choice, dict) or choice.get("type") != "function":
-        raise unsupported("tool_choice", "tool_choice is none, auto, required or one function.")
-    return {"type": "function", "function": {"name": choice.get("name")}}
-
-
 def input_items(given: str | list[dict[str, Any]] | None, source: str = "input") -> list[Item]:
     """Raises invalid_request, unsupported_parameter."""
     if isinstance(given, str):
         return [Item(0, "message", role="user", text=given)]
     items: list[Item] = []
     for place, raw in enumerate(given or ()):
-        kind = raw.get("type") or "message"
+        # OpenAI's types let a reference go without its type.
+        kind = raw.get("type") or ("message" if "role" in raw or "id" not in raw else "item_reference")
         where = f"{source}[{place}]"
         item = Item(place, "message", raw["id"] if isinstance(raw.get("id"), str) else "", source=source)
         if kind == "message":
@@ -285,12 +257,12 @@ def input_items(given: str | list[dict[str, Any]] | None, source: str = "input")
             item.parts = pictured(content, f"{where}.content") if role == "user" else []
             item.text = pictures.text_of(item.parts) if item.parts else text_of(content, f"{where}.content")
         elif kind == "function_call":
-            function = {name: _string(raw, name, where) for name in ("name", "arguments")}
+            function = {"name": _name(raw, "name", where), "arguments": _string(raw, "arguments", where)}
             item.kind = "call"
-            item.call = {"id": _string(raw, "call_id", where), "type": "function", "function": function}
+            item.call = {"id": _name(raw, "call_id", where), "type": "function", "function": function}
         elif kind == "function_call_output":
             item.kind, item.text = "output", text_of(raw.get("output"), f"{where}.output")
-            item.call = {"id": _string(raw, "call_id", where)}
+            item.call = {"id": _name(raw, "call_id", where)}
         elif kind == "item_reference":
             item.kind, item.id = "reference", _string(raw, "id", where)
         elif kind in _DROPPED:
@@ -308,9 +280,24 @@ def _string(raw: dict[str, Any], name: str, where: str) -> str:
     return value
 
 
+def _name(raw: dict[str, Any], name: str, where: str) -> str:
+    value = _string(raw, name, where)
+    if not 0 < bytes_of(value) <= _MOST_NAME_BYTES:
+        raise invalid(f"{where}.{name}", f"has 1 to {_MOST_NAME_BYTES} bytes.")
+    return value
+
+
 def begin_with(call: Call, items: list[Item]) -> None:
     """Make the input the whole context of the send. Raises query_empty, invalid_request."""
     messages = chat_of(items)
+    answered = {item.call["id"] for item in items if item.kind == "output"}
+    for item in items:
+        if item.kind == "call" and item.call["id"] not in answered:
+            raise ServiceError(
+                "invalid_request",
+                f"There is no output for the function call {item.call['id']:.100}.",
+                param="input",
+            )
     asked = [i for role in ("system", "user") for i, one in enumerate(messages) if one["role"] == role]
     if not asked:
         raise ServiceError("query_empty", "input has no message of the user.", param="input")

@@ -28,6 +28,8 @@ from service.store.turn_records import TurnRef
 
 # Tries to amend what another call amends at the same moment.
 _TRIES: Final = 5
+# What an idempotency key is counted for, as in lua/amend.lua.
+_KEY_BYTES: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ async def add(
             names = [part["ref"] for one in added for part in one.parts if "ref" in part]
             await engine.pictures.keep(ref, names, images, keeping)
             newest = known[0] if known else None
-            more = sum(map(bytes_of, added))
+            more = sum(map(bytes_of, added)) + (_KEY_BYTES if key is not None else 0)
             if newest is not None and changed is not None:
                 more += bytes_of(changed) - bytes_of(newest)
             await engine.storage.charge(principal, session_id, more, new=False)

@@ -249,3 +249,53 @@ def test_another_way_to_read_it_is_the_same_send_and_another_body_is_not() -> No
     assert of(stream=True) == of()
     assert of(temperature=0.5) != of()
     assert of(previous_response_id="resp_1") != of()
+
+
+CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+OUTPUT = {"type": "function_call_output", "call_id": "c", "output": "x"}
+ASKED = {"role": "user", "content": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name"),
+        ({"text": {"format": {"type": "json_schema", "name": 5, "schema": {}}}}, "text.format.name"),
+        ({"text": {"format": {"type": "json_schema", "name": "", "schema": {}}}}, "text.format.name"),
+        ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
+        ({"text": {"format": {"type": "json_schema", "name": "n", "schema": "x"}}}, "text.format.schema"),
+        ({"tools": [{**FUNCTION, "name": ""}]}, "tools[0].name"),
+        ({"tools": [{**FUNCTION, "parameters": "x"}]}, "tools[0].parameters"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "function"}}, "tool_choice.name"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "function", "name": 5}}, "tool_choice.name"),
+        (
+            {"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+            "tool_choice.name",
+        ),
+        ({"conversation": ""}, "conversation"),
+        ({"conversation": {"id": "a/b"}}, "conversation"),
+        ({"given": [ASKED, {**CALL, "call_id": ""}, OUTPUT]}, "input[1].call_id"),
+        ({"given": [ASKED, {**CALL, "name": ""}, OUTPUT]}, "input[1].name"),
+        ({"given": [ASKED, {**CALL, "name": "é" * 257}, OUTPUT]}, "input[1].name"),
+        ({"given": [ASKED, CALL, {**OUTPUT, "call_id": "c" * 513}]}, "input[2].call_id"),
+        ({"given": [ASKED, CALL]}, "input"),
+        ({"given": [ASKED, CALL, ASKED]}, "input"),
+    ],
+)
+def test_what_no_provider_would_take_is_named(body: dict[str, Any], param: str) -> None:
+    assert refused(**body) == ("invalid_request", param)
+
+
+def test_a_reference_may_go_without_its_type() -> None:
+    [item] = parse({"input": [{"id": "msg_1"}]}, "p").items
+    assert (item.kind, item.id) == ("reference", "msg_1")
+    [item] = parse({"input": [{"id": "msg_1", **ASKED}]}, "p").items
+    assert (item.kind, item.text) == ("message", "Hi")
+
+
+def test_outputs_may_come_in_any_order_behind_their_calls() -> None:
+    other = {**CALL, "call_id": "d"}
+    items = [ASKED, CALL, other, {**OUTPUT, "call_id": "d"}, OUTPUT, ASKED]
+    found = begun(items).send.messages
+    assert found is not None
+    assert [one["role"] for one in found] == ["user", "assistant", "tool", "tool", "user"]

@@ -58,7 +58,7 @@ class ConversationBody(Body):
 class ConversationPatch(Body):
     """`POST /v1/conversations/{c}`"""
 
-    metadata: Metadata
+    metadata: Metadata | None
 
 
 class ItemsBody(Body):

@@ -56,6 +56,7 @@ if fingerprint ~= '' then
   local named = (redis.call('HGET', session, 'keyed') or '') .. idem .. '\n'
   if #named > 8192 then named = string.sub(named, string.find(named, '\n', 1, true) + 1) end
   redis.call('HSET', session, 'keyed', named)
+  redis.call('HINCRBY', session, 'bytes', 300)  -- as a send's key in seal
 end
 for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
 redis.call('PUBLISH', session, 1)  -- for whoever has it open
