@@ -43,7 +43,7 @@ def app(built: Path, special: Special) -> Iterator[tuple[str, Any]]:
     """Its address, and the replica behind it."""
     replica = special("serve", **CLUSTER)
     port = free_port()
-    command = [VITE, "preview", "--port", str(port), "--strictPort", "--host", "127.0.0.1"]
+    command = [str(VITE), "preview", "--port", str(port), "--strictPort", "--host", "127.0.0.1"]
     with subprocess.Popen(
         command, cwd=built, env={**os.environ, "CHAT_URL": replica.url}, stdout=subprocess.DEVNULL
     ) as process:
