@@ -72,14 +72,7 @@ def _tool(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> in
     unset_environment(METRICS_DIR)  # a tool takes no place from a worker
     tool = import_module(f"service.cli.{wishes.command}")
     with surroundings(settings, demo=False) as complete:
-        return int(tool.main(rest, complete))
-
-
-def _erase(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
-    unset_environment(METRICS_DIR)
-    command = import_module("service.cli.erase")
-    with surroundings(settings, demo=False) as complete:
-        return int(command.main(wishes.principal, complete))
+        return int(tool.main([wishes.principal] if "principal" in wishes else rest, complete))
 
 
 def _openapi(settings: Settings, wishes: argparse.Namespace, rest: list[str]) -> int:
@@ -97,7 +90,7 @@ _COMMANDS: Final[dict[str, Callable[[Settings, argparse.Namespace, list[str]], i
     "serve": serve,
     "keys": _tool,
     "principals": _tool,
-    "erase": _erase,
+    "erase": _tool,
     "openapi": _openapi,
     "check": check,
 }

@@ -13,6 +13,7 @@ from service.dialects.native import NativeEncoder
 from service.dialects.openai import CompletionEncoder, StreamEncoder
 from service.dialects.responses import ResponseObject, ResponseStream
 from service.events import Event, delta, structured
+from service.store import credentials
 
 _TURN_ID: Final = "t_01m82xqzhyhm01djtgpydnpmtb"
 _ANSWER_ID: Final = "m_01m82xqzhyhm01djtgpydnpmtb"
@@ -177,15 +178,10 @@ HISTORY_MESSAGES: Final = [
         "parts": [{"type": "text", "text": _SAID, "state": "done"}],
     },
 ]
-LIMITS: Final = {
+LIMITS: Final[dict[str, Any]] = {
+    **dict.fromkeys(credentials.LIMITS),
     "limit_sends": "100/minute",
-    "limit_reads": None,
-    "budget_tokens_per_minute": None,
-    "budget_tokens_per_day": None,
-    "budget_tokens_per_month": None,
-    "budget_money_per_day": None,
     "budget_money_per_month": "2.5",
-    "max_running_turns": None,
 }
 KEY: Final = {
     "id": "k7f3q9",

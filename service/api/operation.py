@@ -111,6 +111,15 @@ HOLDS: Final = (
 )
 RESUMES: Final = ("bad_cursor", "cursor_ahead", "events_expired", "events_lost")
 OF_SESSION: Final = ("invalid_request", "session_not_found")
+ADDS_ITEMS: Final = (
+    "unsupported_parameter",
+    "not_found",
+    "context_too_long",
+    "image_too_large",
+    "idempotency_mismatch",
+    "turn_in_progress",
+    "storage_full",
+)
 OF_TURN: Final = ("invalid_request", "turn_not_found")
 SEND_HEADERS: Final = ("X-Session-Id", "X-Turn-Id")
 SENDING: Final = ("Idempotency-Key", "X-On-Busy")

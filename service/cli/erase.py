@@ -26,7 +26,8 @@ from service.upstream.models import load_catalogue
 audit = get_logger("service.audit")
 
 
-def main(principal: str, settings: Settings) -> int:
+def main(argv: list[str], settings: Settings) -> int:
+    [principal] = argv
     if not ids.is_principal_id(principal):
         raise Refused(f"{principal!r} is no principal; GET /v1/usage/principals lists those with usage")
     if settings.redis_url is None:

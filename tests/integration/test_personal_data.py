@@ -292,14 +292,14 @@ async def test_the_command_erases_with_a_running_service_and_prints_the_receipt(
         await say(served, "[[say=x]]", mine, "a")
         running = await begin(served, "busy", {"content": SLOW}, **mine)
         await shown(served, running, mine)
-        assert await asyncio.to_thread(erase_cli.main, "owner.me", settings) == 0
+        assert await asyncio.to_thread(erase_cli.main, ["owner.me"], settings) == 0
         told = json.loads(capsys.readouterr().out)
         assert told["removed"] == {"sessions": 2, "turns": 2, "messages": 4}
         assert keys_of(store, "owner.me") == []
         gone = await served.client.get(running.headers["location"], headers=mine)
         assert gone.status_code == 404
     with pytest.raises(Refused, match="is no principal"):
-        erase_cli.main("key.*", settings)
+        erase_cli.main(["key.*"], settings)
 
 
 async def test_an_export_has_the_versions_of_another_past_too(served: Served) -> None:

@@ -18,7 +18,7 @@ from service.api import bodies, examples, uploads
 from service.api.answers import Json
 from service.api.edge import admitted
 from service.api.item_references import resolved
-from service.api.operation import OF_SESSION, plain, says
+from service.api.operation import ADDS_ITEMS, OF_SESSION, plain, says
 from service.api.responses_resource import (
     DELETED,
     ITEM_PAGE,
@@ -80,13 +80,7 @@ def conversation_resource(session: Session) -> dict[str, Any]:
 @both(router, "POST", "/v1/conversations", "Make a conversation")
 @says(
     _CONVERSATION,
-    "unsupported_parameter",
-    "not_found",
-    "context_too_long",
-    "image_too_large",
-    "idempotency_mismatch",
-    "turn_in_progress",
-    "storage_full",
+    *ADDS_ITEMS,
     parameters=("Repeat-Key",),
     body=ConversationBody,
     body_required=False,
@@ -162,13 +156,7 @@ async def delete(request: Request, conversation_id: str) -> Response:
 @says(
     ITEMS,
     *OF_SESSION,
-    "unsupported_parameter",
-    "not_found",
-    "context_too_long",
-    "image_too_large",
-    "idempotency_mismatch",
-    "turn_in_progress",
-    "storage_full",
+    *ADDS_ITEMS,
     parameters=("include_items", "Repeat-Key"),
     body=ItemsBody,
 )
