@@ -23,7 +23,7 @@ from tests.support.redis import free_port
 from tests.support.running import ROOT
 from tests.support.waiting import eventually
 
-VITE = FOLDER / "node_modules" / ".bin" / "vite"
+VITE = str(FOLDER / "node_modules" / ".bin" / "vite")
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from tests.support.processes import Replica
 
 LENGTH: Final = 43_000
 RATE: Final = 1_000  # tokens a second: faster than a model of today
+_LONGEST_MS: Final = 180_000
 _WATCH: Final = """() => {
     window.tasks = [];
     new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map(({ duration }) => duration)))
@@ -65,17 +66,22 @@ def measure(browser: Browser, url: str, text: str, slower: int) -> tuple[list[fl
     page.evaluate(_WATCH)
     ui.send(f"[[rate={RATE}]]" + saying(text))
     expect(ui.answers).to_have_count(2)
-    ui.done()
-    page.wait_for_timeout(500)
+    ended(ui)
     arriving: list[float] = page.evaluate("window.tasks")
     page.add_init_script(f"({_WATCH})()")
     page.reload()
     expect(ui.answers).to_have_count(2)
-    ui.done()
-    page.wait_for_timeout(500)
+    ended(ui)
     showing: list[float] = page.evaluate("window.tasks")
     page.context.close()
     return arriving, showing
+
+
+def ended(ui: Ui) -> None:
+    """All of the answer is there, and drawn."""
+    expect(ui.page.locator("#send")).to_have_accessible_name("Send", timeout=_LONGEST_MS)
+    expect(ui.answer).not_to_have_attribute("aria-busy", "true", timeout=_LONGEST_MS)
+    ui.page.wait_for_timeout(500)
 
 
 def said(tasks: list[float]) -> str:
