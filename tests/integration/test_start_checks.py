@@ -82,6 +82,7 @@ def test_a_full_store_is_told_and_does_not_keep_the_service_from_reading(
     assert "store.refuses_writes" in ended.stderr
 
 
+@pytest.mark.timeout(180)  # six processes begin, one after the other
 def test_a_folder_for_metrics_that_is_not_there_yet_stops_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "metrics" / "of this replica"
     settings = {"GROQ_BASE_URL": "http://127.0.0.1:9", "PROMETHEUS_MULTIPROC_DIR": str(folder)}
