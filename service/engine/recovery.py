@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -42,24 +43,14 @@ _SIGNALS: Final = {codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone
 T = TypeVar("T")
 
 
+@dataclass(eq=False)
 class Recovery:
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        running: Running,
-        tails: TailCaches,
-        budgets: Budgets,
-        admission: Admission,
-    ) -> None:
-        self._store = store
-        self._running = running
-        self._tails = tails
-        self._budgets = budgets
-        self._admission = admission
-        self._lease = settings.lease_seconds
-        self._orphan = settings.orphan_seconds
-        self._sweep_every = min(_SWEEP_SECONDS, settings.lease_seconds / 4)
+    _settings: Settings
+    _store: Store
+    _running: Running
+    _tails: TailCaches
+    _budgets: Budgets
+    _admission: Admission
 
     def start(self, background: Background) -> None:
         background.loop("renew", partial(self._renew, Apart(background, "renew")))
@@ -70,7 +61,7 @@ class Recovery:
         """Every third of a lease, or often enough to notice an orphan in time; each server apart."""
         by_server = self._store.log.by_server
         while True:
-            await aligned_sleep(min(self._lease / 3, self._orphan / 4))
+            await aligned_sleep(min(self._settings.lease_seconds / 3, self._settings.orphan_seconds / 4))
             apart.look()
             for server, lives in by_server(self._running.lives(), lambda live: live.names[1]).items():
                 turns = [live.turn for live in lives]
@@ -93,7 +84,7 @@ class Recovery:
 
         Whoever has attached to it, at whichever worker, has noted that (attend.lua): it may be read again.
         """
-        grace = min(_LEFT_SECONDS, self._orphan)
+        grace = min(_LEFT_SECONDS, self._settings.orphan_seconds)
         await asyncio.sleep(grace + 0.01)
         live = self._running.find(ref)
         with contextlib.suppress(StoreUnavailable):  # the next renewals find it as well, only later
@@ -128,7 +119,7 @@ class Recovery:
 
     async def _sweep(self, apart: Apart) -> None:
         while True:
-            await aligned_sleep(self._sweep_every)
+            await aligned_sleep(min(_SWEEP_SECONDS, self._settings.lease_seconds / 4))
             if self._running.closed:
                 continue  # asking hides what is due from those who would take it
             apart.look()

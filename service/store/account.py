@@ -84,10 +84,7 @@ class Account(Part):
         """Take sessions that are gone off the account and the list; `stored` is what their turns said."""
         await self._scripts.call(
             lua.free(
-                self._keys.principal(principal),
-                ttl=self.longest,
-                session_ids=session_ids,
-                stored=stored,
+                self._keys.principal(principal), ttl=self.longest, session_ids=session_ids, stored=stored
             )
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis.asyncio as aioredis
@@ -29,28 +30,22 @@ _BACKOFF_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 log = get_logger(__name__)
 
 
+@dataclass(eq=False)
 class Notifications:
     """To one server: that of the settings, or of a `pool` that leads to it."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        on_notify: Callable[[str, bytes], None],
-        on_reset: Callable[[], None],
-        pool: aioredis.ConnectionPool | None = None,
-    ) -> None:
-        self._settings = settings
-        self._pool = pool
-        self._on_notify = on_notify
-        self._on_reset = on_reset
-        self._channels: dict[str, None] = {}  # a set that keeps its order
-        self._subscription: _SingleServer | _InMemory | None = None
-        self._connected = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
-        self._unconfirmed: dict[str, asyncio.Future[None]] = {}
-        self._resetting: set[str] = set()
-        self._failures = 0  # since it was last heard
+    _settings: Settings
+    _on_notify: Callable[[str, bytes], None]
+    _on_reset: Callable[[], None]
+    _pool: aioredis.ConnectionPool | None = None
+    _channels: dict[str, None] = field(default_factory=dict, init=False)  # a set that keeps its order
+    _subscription: _SingleServer | _InMemory | None = field(default=None, init=False)
+    _connected: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
+    # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
+    _unconfirmed: dict[str, asyncio.Future[None]] = field(default_factory=dict, init=False)
+    _resetting: set[str] = field(default_factory=set, init=False)
+    _failures: int = field(default=0, init=False)  # since it was last heard
 
     def start(self, channel: str) -> None:
         """Begin to listen; `channel` is heard from the start."""
