@@ -127,11 +127,17 @@ async def test_what_is_not_answered_well_is_told_again_under_the_same_id(
     assert len({body for _, _, body in receiver.told}) == 1
 
 
+@pytest.mark.parametrize(("status", "pauses"), [(500, ()), (410, (0.1,) * 9)], ids=["silent", "says so"])
 async def test_a_receiver_that_is_gone_for_good_is_not_told_again(
-    start: Start, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, store: redis.Redis
+    start: Start,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    store: redis.Redis,
+    status: int,
+    pauses: tuple[float, ...],
 ) -> None:
-    monkeypatch.setattr(webhooks, "PAUSES", ())
-    receiver.statuses = [500]
+    monkeypatch.setattr(webhooks, "PAUSES", pauses)
+    receiver.statuses = [status]
     async with receiver.listening(), start(**settings(receiver)) as served:
         await ask(served)
         await eventually_async(lambda: receiver.told, within=10)

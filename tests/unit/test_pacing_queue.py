@@ -179,6 +179,24 @@ async def test_who_leaves_the_line_gives_back_what_it_was_given(background: Back
     assert await asyncio.wait_for(stays, 5) == Grant(2, 2, 1, 0.0, 0.0)
 
 
+async def test_who_leaves_in_the_moment_in_which_it_is_let_go_gives_back_what_it_was_given(
+    background: Background,
+) -> None:
+    class Late(Room):
+        async def pace(self, model: str, report: Report, asks: Sequence[tuple[int, int, float]]) -> Pace:
+            pace = await super().pace(model, report, asks)
+            asyncio.get_running_loop().call_soon(gone.cancel)  # the next thing after it was let go
+            return pace
+
+    room = Late(1)
+    gone = asyncio.create_task(pacer(room, background).take("p", 10, 90, 30))
+    await asyncio.wait([gone])
+    assert gone.cancelled()
+    await eventually_async(lambda: room.polls == 2)
+    told = room.reports[1]
+    assert (told.requests, told.prompt, told.completion, told.ended) == (1, 10, 90, 100)
+
+
 async def test_a_refusal_is_reported_with_what_was_asked(background: Background) -> None:
     room = Room()
     line = pacer(room, background)
@@ -261,3 +279,21 @@ async def test_without_the_store_a_refusal_of_the_provider_holds_all_calls_back(
     found = await line.take("p", 10, 90, 1)
     assert isinstance(found, float)
     assert 1 < found <= 2
+
+
+async def test_a_refusal_that_the_store_has_not_heard_of_is_told_when_it_is_back(
+    background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing_of_calls, "_ALONE_SECONDS", 0.02)
+    room = Room()
+    room.away = True
+    line = pacer(room, background)
+    grant = await line.take("p", 10, 90, 1)
+    assert isinstance(grant, Grant)
+    refused = UpstreamError("upstream_rate_limited", "Later.", kind="limit_rpm", window="rpm", retry_after=2)
+    line.refused(grant, refused)
+    await eventually_async(lambda: any(report.refusals for report in room.reports))  # in vain
+    in_vain, room.away = len(room.reports), False
+    await eventually_async(lambda: any(report.refusals for report in room.reports[in_vain:]))
+    [told] = [one for report in room.reports[in_vain:] for one in report.refusals]
+    assert (told["kind"], told["wait"], told["prompt"], told["completion"]) == ("rpm", 2000, 10, 90)

@@ -94,6 +94,14 @@ async def test_the_time_of_quiet_begins_again_with_each_event(monkeypatch: pytes
     assert await task is False
 
 
+async def test_what_another_worker_wrote_in_between_is_read_from_the_log() -> None:
+    found = feed()
+    found.push([event(2)])
+    found.push([event(5)])  # this worker has taken the turn over again
+    assert found.after(2) is None
+    assert [one.id for one in found.after(4) or []] == [5]
+
+
 class _At:
     """A loop whose clock stands still."""
 
