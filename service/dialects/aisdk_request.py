@@ -115,7 +115,7 @@ class UseChatBody(ToolFields):
 
     id: SessionId
     messages: Annotated[list[UIMessage], Field(min_length=1, fail_fast=True)]
-    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    trigger: Literal["submit-message", "regenerate-message"] | None = None
     messageId: MessageId | None = None
     model: StrictStr | None = None
     on_busy: OnBusy | None = None

@@ -20,7 +20,7 @@ from service.store.turn_records import TurnRef
 #: what Redis uses for an image besides its bytes, as put_image.lua counts it
 IMAGE_BYTES: Final = 2 * 65 + 160
 # How a message names one (parts.py).
-_REF: Final = re.compile(rb'"ref":"([0-9a-f]{64})"')
+_REF: Final = re.compile(rb'"(?:ref":"|url":"image:)([0-9a-f]{64})"')
 # Bodies that are looked through at once.
 _NAMED: Final = 64
 
@@ -52,11 +52,15 @@ class Images(Part):
         return int(await self.call(call))
 
     async def unnamed(self, principal: str, session_id: str) -> tuple[set[str], str]:
-        """Images that no message and no version names, and the state of the session in which that is so."""
+        """Images that no message, no version and no turn that runs names; and the session's state then."""
         keys, redis = self._keys.session(principal, session_id), self._redis
-        read = redis.hmget(keys.session, ("images", "turns", "seq", "versions_made"))
-        refs, *state = [(raw or b"").decode() for raw in await self._client.run("image", read)]
+        read = redis.hmget(keys.session, ("images", "active", "turns", "seq", "versions_made"))
+        refs, active, *state = [(raw or b"").decode() for raw in await self._client.run("image", read)]
         left = set(refs.split())
+        waiting = await self._client.run("image", redis.lrange(keys.queue, 0, -1)) if active and left else []
+        for turn_id in (active, *(raw.decode() for raw in waiting)) if active and left else ():
+            asked = await self._client.run("image", redis.hget(keys.turn(turn_id), "params"))
+            left -= named_in(asked or b"")  # a whole context, of which the session has not all
         names = [
             raw for raw in await self._client.run("image", redis.hkeys(keys.messages)) if raw[:1] != b"\x02"
         ]

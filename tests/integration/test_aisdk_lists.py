@@ -135,3 +135,19 @@ async def test_an_edit_that_is_sent_twice_is_one(served: Served, double: Double)
     assert AiSdk().read(first) == (expected_text(40), "completed")
     assert len(double.calls.find(contains="tokens=40")) == 1
     assert len(await history(served)) == 4
+
+
+async def test_nulls_are_fields_that_are_not_there(served: Served) -> None:
+    names = (
+        "trigger",
+        "messageId",
+        "model",
+        "on_busy",
+        "continue",
+        "tools",
+        "tool_choice",
+        "response_format",
+    )
+    nothing: dict[str, Any] = dict.fromkeys(names)
+    await say(served, {**submit(user(1, "[[say=ok]]")), **nothing})
+    assert await history(served) == [("user", "[[say=ok]]"), ("assistant", "ok")]

@@ -82,6 +82,7 @@ async def test_what_another_message_shows_stays(start: Start) -> None:
         await by_native(served, "s", "[[say=ok]] again", data_url(PICTURE))
         third = (await messages(served))[4]["id"]
         await edit(served, third, "[[say=ok]] without")
+        await served.app.state.edge.engine.pictures.sweep("none.anonymous", "s")
         assert await there(served, REF)
         assert await there(served, LARGE_REF)
         await edit(served, question, "[[say=ok]] without")
@@ -155,3 +156,21 @@ async def test_an_image_that_a_turn_names_meanwhile_stays(served: Served) -> Non
     refs, state = await images.unnamed("none.anonymous", "s")
     assert await images.release(nobody, REF, begun=False, unnamed=state) > len(PICTURE)
     assert not await there(served, REF)
+
+
+async def test_an_image_of_a_whole_context_stays_as_long_as_its_turn_runs(served: Served) -> None:
+    """Of such a context the session keeps the newest message alone."""
+    await say(served, content="[[say=ok]] first")
+    images = served.app.state.edge.engine.store.images
+    pictured = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": data_url(PICTURE)}}]}
+    for words, named in (("[[tokens=2000 rate=50]]", True), ("[[say=ok]]", False)):
+        context = [pictured, {"role": "user", "content": words}]
+        asking = {"session_id": "s", "model": SEES, "stream": True, "messages": context}
+        async with served.client.stream("POST", "/v1/chat/completions", json=asking) as answer:
+            assert answer.status_code == 200
+            async for _ in answer.aiter_lines():
+                if named:
+                    break
+            refs, _ = await images.unnamed("none.anonymous", "s")
+            assert refs == (set() if named else {REF})
+        await served.client.post("/api/chat/s/stop")
