@@ -59,7 +59,7 @@ _BY_PATH: Final = {
     "service/engine/runner.py": "billing endings unreachable structured",
     "service/engine/sealing.py": "endings billing store_loss",
     "service/engine/stopping.py": "turns lost_turns",
-    "service/engine/storage.py": "storage",
+    "service/engine/storage.py": "storage images_dropped",
     "service/engine/amending.py": "conversation_items",
     "service/engine/erasing.py": "personal_data",
     "service/engine/forking.py": "branches",

@@ -8,6 +8,7 @@ import json
 import openai
 import pytest
 
+from tests.conftest import Start
 from tests.double import Double
 from tests.integration.test_responses import PATH, ask, client, sent
 from tests.support.service import Served
@@ -41,6 +42,19 @@ async def test_a_chain_is_one_session_and_an_older_response_goes_on_in_a_copy(
     assert not branch["id"].endswith(session)
     again = await ask(served, "[[say=four]]", previous_response_id=third["id"])
     assert again["id"].endswith(session)
+
+
+async def test_a_copy_leaves_out_what_was_never_answered(start: Start, double: Double) -> None:
+    async with start(retry_budget_seconds=0) as served:
+        first = await ask(served, "[[say=one]]")
+        failing = {"input": "[[fault=400 times=9]]", "previous_response_id": first["id"]}
+        failed = await served.client.post(PATH, json=failing)
+        assert failed.status_code >= 400, failed.text
+        second = await ask(served, "[[say=two]]", previous_response_id=first["id"])
+        await ask(served, "[[say=three]]", previous_response_id=second["id"])
+        await ask(served, "[[say=other]]", previous_response_id=second["id"])
+    said = [message["content"] for message in sent(double)[1:]]
+    assert said == ["[[say=one]]", "one", "[[say=two]]", "two", "[[say=other]]"]
 
 
 async def test_a_repeat_under_a_key_meets_its_response_also_in_a_chain(served: Served) -> None:
