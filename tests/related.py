@@ -55,6 +55,7 @@ _BY_PATH: Final = {
     "service/engine/live.py": "billing endings",
     "service/engine/pacing/": "pacing governor refused_models",
     "service/engine/reader.py": "store_loss turns",
+    "service/engine/pictures.py": "images images_dropped",
     "service/engine/recovery.py": "endings lost_turns left queue",
     "service/engine/runner.py": "billing endings unreachable structured",
     "service/engine/sealing.py": "endings billing store_loss",

@@ -146,6 +146,14 @@ async def test_by_setting_the_first_fallback_that_sees_answers(start: Start, dou
         assert second == "[[say=ok]] and now"
 
 
+async def test_a_model_that_sees_nothing_is_no_fallback_for_an_image(start: Start, double: Any) -> None:
+    async with start(retry_budget_seconds=0.3) as served:
+        await by_native(served, "s", "[[fault=503 times=9]] what is it", data_url(PICTURE))
+        assert {call.model for call in double.calls} == {SEES}
+        await by_native(served, "t", "[[fault=503 times=9]] no image")
+        assert {call.model for call in double.calls} == {SEES, BLIND}
+
+
 @pytest.mark.parametrize(
     ("url", "status", "code"),
     [

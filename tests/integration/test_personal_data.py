@@ -13,6 +13,7 @@ from service.cli import erase as erase_cli
 from service.cli.listening import Refused
 from service.config.settings import Settings
 from service.engine import erasing
+from service.errors import ServiceError
 from tests.conftest import Start
 from tests.integration.test_turns import SLOW, begin
 from tests.support import branches
@@ -224,6 +225,29 @@ async def test_an_erasure_that_is_cut_short_says_so_and_the_next_one_goes_on(
         answer = await erase(served, mine)
         assert (answer.status_code, answer.json()["removed"]["sessions"]) == (200, 3)
         assert keys_of(store, "owner.me") == []
+
+
+async def test_a_receipt_is_not_complete_where_a_session_went_on_answering(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start(auth="keys") as served:
+        mine = bearer(await make_key(served, owner="me"))
+        for session in ("goes on", "is quiet"):
+            await say(served, "[[say=x]]", mine, session.replace(" ", "-"))
+        engine = served.app.state.edge.engine
+        delete = engine.delete
+
+        async def busy(principal: str, session_id: str) -> Any:
+            if session_id == "goes-on":
+                raise ServiceError("turn_in_progress", "The session goes on answering; try again.")
+            return await delete(principal, session_id)
+
+        monkeypatch.setattr(engine, "delete", busy)
+        told = (await erase(served, mine)).json()
+        assert (told["complete"], told["removed"]["sessions"]) == (False, 1)
+        monkeypatch.undo()
+        told = (await erase(served, mine)).json()
+        assert (told["complete"], told["removed"]["sessions"]) == (True, 1)
 
 
 async def test_only_an_admin_may_name_somebody_else(start: Start, store: redis.Redis) -> None:
