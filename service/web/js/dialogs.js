@@ -73,6 +73,7 @@ export async function askKey({ wrong, signIn, key: takesKey }) {
   byId("sign-in-part").hidden = !signIn;
   byId("key-part").hidden = !takesKey;
   byId("use-key").hidden = !takesKey;
+  byId("use-key").className = signIn ? "quiet" : "primary";
   let chosen = false;
   button.onclick = () => {
     chosen = true;
