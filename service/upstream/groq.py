@@ -103,6 +103,8 @@ class Groq:
         self._formats = Formats()
         # What is the same for all calls is made once.
         self._urls = [httpx.URL(f"{root}/chat/completions") for root in roots(settings.groq_base_url)]
+        url = self._urls[0]  # all are of one server
+        self._server = (url.host, url.port or (443 if url.scheme == "https" else 80))
         said = self._client.default_headers.items()
         self._common = {name: value for name, value in said if isinstance(value, str)}
         self._headers: dict[str, httpx.Headers] = {}  # by API key
@@ -123,8 +125,7 @@ class Groq:
         if not request.whole:
             params["stream_options"] = {"include_usage": True}
         params |= {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
-        url = self._urls[0]
-        request.server = (url.host, url.port or (443 if url.scheme == "https" else 80))
+        request.server = self._server
         response = await self._find(orjson.dumps(params), request)
         try:
             async with _closing(response):

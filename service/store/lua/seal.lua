@@ -49,20 +49,21 @@ local function usage(key)
   return type(bytes) == 'number' and bytes or 1024  -- where Redis does not say (no right to, another kind)
 end
 local following, stored = '', ''
-if redis.call('EXISTS', session) == 1 then
-  if redis.call('HEXISTS', session, 'bytes') == 0 then  -- begun by a worker that did not count, as in begin
+local was = redis.call('HMGET', session, 'created', 'named', 'active', 'bytes')
+if was[1] then  -- every session has that field
+  local bytes = tonumber(was[4] or nil)
+  if not bytes then  -- begun by a worker that did not count, as in begin
     local measured = redis.pcall('MEMORY', 'USAGE', messages, 'SAMPLES', 0)
-    redis.call('HSET', session, 'bytes', type(measured) == 'number' and measured or 0)
+    bytes = type(measured) == 'number' and measured or 0
   end
   -- Is the question still in the history? An edit may have dropped it, a delete has.
   if answer ~= '' and redis.call('ZCOUNT', order, held[4] - 1, held[4] - 1) == 1 then
     -- An answer that goes on is there already.
-    local added = redis.call('ZADD', order, held[4], answer_id) * (2 * #answer_id + 160)  -- as in begin
-    added = added + #answer - redis.call('HSTRLEN', messages, answer_id)
+    bytes = bytes + redis.call('ZADD', order, held[4], answer_id) * (2 * #answer_id + 160)  -- as in begin
+    bytes = bytes + #answer - redis.call('HSTRLEN', messages, answer_id)
     redis.call('HSET', messages, answer_id, answer)
-    redis.call('HINCRBY', session, 'bytes', added)
   end
-  if redis.call('HGET', session, 'active') == held[5] then
+  if was[3] == held[5] then
     following = redis.call('LPOP', queue) or ''
     if following == '' then
       redis.call('HDEL', session, 'active')
@@ -72,18 +73,19 @@ if redis.call('EXISTS', session) == 1 then
   else
     redis.call('LREM', queue, 0, held[5])
   end
-  redis.call('HSET', session, 'updated', now_ms)
-  local named = redis.call('HGET', session, 'named') == '1'
+  local named = was[2] == '1'
   local ttl = named and session_ttl or ephemeral_ttl
   for _, key in ipairs({session, order, messages, queue}) do redis.call('EXPIRE', key, ttl) end
   redis.call('EXPIRE', turn, math.max(ttl, log_ttl))
 
   -- The turn ends with a session that has a name, else with its log. 300: the idempotency key, in its day.
   local kept, logs = usage(turn), usage(log) + 300
-  if named then redis.call('HINCRBY', session, 'bytes', kept) else logs = logs + kept end
-  local own = 1000
-  for _, name in ipairs({'system_prompt', 'title', 'metadata'}) do own = own + redis.call('HSTRLEN', session, name) end
-  local bytes = own + (redis.call('HGET', session, 'bytes') or 0)
+  if named then bytes = bytes + kept else logs = logs + kept end
+  redis.call('HSET', session, 'updated', now_ms, 'bytes', bytes)
+  bytes = bytes + 1000  -- of the session itself
+  for _, name in ipairs({'system_prompt', 'title', 'metadata'}) do
+    bytes = bytes + redis.call('HSTRLEN', session, name)
+  end
   local hour = math.floor((redis.call('TIME')[1] + log_ttl) / 3600)
   stored = string.format('%.0f %.0f %.0f %.0f %.0f', bytes, ttl, logs, hour, now_ms)
   redis.call('HSET', turn, 'stored', stored)
