@@ -70,10 +70,13 @@ def result(call_id: str, content: str, *, is_error: bool = False, json: bool = F
     return part
 
 
+_SAID: Final = ("text", "arguments", "content", "tool_call_id", "id", "name", "url")
+
+
 def size_of(parts: Iterable[Part]) -> int:
     """Bytes of what its parts say, about."""
-    said = [part.get(name, "") for part in parts for name in ("text", "arguments", "content", "tool_call_id")]
-    return sum(len(text) if text.isascii() else len(text.encode()) for text in said) + 50 * len(said)
+    said = [part.get(name, "") for part in parts for name in _SAID]
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in said) + 30 * len(said)
 
 
 def is_plain(parts: Iterable[Part]) -> bool:

@@ -6,6 +6,7 @@ turn, what its response carries, what is given back when that has ended. Counted
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -20,6 +21,7 @@ from service.telemetry.logs import get_logger
 
 _METHODS: Final = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
 _KEY: Final = "chat.visit"
+_PORT: Final = re.compile(r"(.*):([0-9]{1,5})")
 
 log = get_logger("service.requests")
 
@@ -120,10 +122,11 @@ class Visit:
 def _server(scope: Scope) -> dict[str, str | int]:
     """By what name and port the client has asked us."""
     host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
-    name, _, port = host.rpartition(":") if host.rpartition(":")[2].isdecimal() else (host, "", "")
-    return (
-        {"server.address": name.strip("[]"), **({"server.port": int(port)} if port else {})} if name else {}
-    )
+    found = _PORT.fullmatch(host)
+    name = found[1] if found else host
+    if not name:
+        return {}
+    return {"server.address": name.strip("[]"), **({"server.port": int(found[2])} if found else {})}
 
 
 def visit_of(request: Mapping[str, Any]) -> Visit:

@@ -205,7 +205,8 @@ class Decoder:
 
     def _check_length(self, batch: Batch) -> None:
         for kind, piece in batch.pieces:
-            self._characters += len(piece["function"].get("arguments", "") if kind == TOOL else piece)
+            texts = (piece.get("id", ""), *piece["function"].values()) if kind == TOOL else (piece,)
+            self._characters += sum(map(len, texts))
         if self._characters > _MAX_CHARACTERS:
             raise garbled()
 

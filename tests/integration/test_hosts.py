@@ -164,3 +164,12 @@ async def test_a_misdirected_request_is_counted_and_changes_nothing(served: Serv
     assert (await served.client.get("/v1/sessions/s")).status_code == 200
     counted = (await served.client.get("/metrics")).text
     assert re.search(r'chat_http_requests_total\{[^}]*status="421"\} [1-9]', counted)
+
+
+@pytest.mark.parametrize(
+    "port", ["9" * 5_000, "\u0661", "-1", ""], ids=["long", "no digit of ours", "negative", "none"]
+)
+async def test_whatever_port_a_request_names_it_is_answered(start: Start, port: str) -> None:
+    async with start(auth="keys") as served:
+        answer = await served.client.get("/livez", headers={"Host": f"localhost:{port}".encode()})
+        assert (answer.status_code, answer.json()) == (200, {"status": "alive"})

@@ -327,7 +327,13 @@ def test_of_a_call_only_what_is_one_is_told() -> None:
     ]
 
 
-@pytest.mark.parametrize("delta", [{"content": "x" * 99_999}, {"tool_calls": [call("x" * 99_999, index=0)]}])
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "x" * 99_999},
+        {"tool_calls": [call("x" * 99_999, index=0)]},
+    ],
+)
 def test_an_answer_that_never_ends_fails_before_it_fills_the_store(delta: dict[str, Any]) -> None:
     decoder = Decoder()
     decoder.feed(chunk({"tool_calls": [call("", name="f", index=0, id="1")]}))
@@ -339,3 +345,9 @@ def test_an_answer_that_never_ends_fails_before_it_fills_the_store(delta: dict[s
     with pytest.raises(UpstreamError) as caught:
         decoder.end()
     assert caught.value.kind == "garbled"
+
+
+def test_a_call_whose_name_and_id_fill_the_store_is_none() -> None:
+    decoder = Decoder()
+    decoder.feed(chunk({"tool_calls": [call("{}", name="x" * 3_000_000, index=0, id="y" * 3_000_000)]}))
+    assert decoder.failure is not None and decoder.failure.kind == "garbled"

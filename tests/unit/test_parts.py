@@ -224,3 +224,9 @@ async def test_a_round_that_was_abandoned_is_left_out_with_its_question() -> Non
     turn = Turn(ref, "running", 1, 1, "small", "m", pos=7, last=0, created=0, question="?")
     told = (await contexts.build(turn, SMALL)).messages
     assert [one["content"] for one in told[1:]] == ["Never mind.", "Fine.", "?"]
+
+
+@pytest.mark.parametrize("name", ["id", "name", "arguments"])
+def test_all_that_a_call_says_counts_as_its_size(name: str) -> None:
+    call: parts.Part = {"type": parts.CALL, "id": "", "name": "", "arguments": ""}
+    assert parts.size_of([{**call, name: "é" * 1_000}]) == parts.size_of([call]) + 2_000
