@@ -171,5 +171,5 @@ async def test_a_misdirected_request_is_counted_and_changes_nothing(served: Serv
 )
 async def test_whatever_port_a_request_names_it_is_answered(start: Start, port: str) -> None:
     async with start(auth="keys") as served:
-        answer = await served.client.get("/livez", headers={"Host": f"localhost:{port}".encode()})
+        answer = await served.client.get("/livez", headers={b"Host": f"localhost:{port}".encode()})
         assert (answer.status_code, answer.json()) == (200, {"status": "alive"})

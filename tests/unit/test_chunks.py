@@ -350,4 +350,5 @@ def test_an_answer_that_never_ends_fails_before_it_fills_the_store(delta: dict[s
 def test_a_call_whose_name_and_id_fill_the_store_is_none() -> None:
     decoder = Decoder()
     decoder.feed(chunk({"tool_calls": [call("{}", name="x" * 3_000_000, index=0, id="y" * 3_000_000)]}))
-    assert decoder.failure is not None and decoder.failure.kind == "garbled"
+    assert decoder.failure is not None
+    assert decoder.failure.kind == "garbled"
