@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("run", help="serve on this machine, with all that is needed")
     commands.add_parser("serve", help="serve with Gunicorn, as in production")
-    commands.add_parser("keys", help="create, list, rotate and revoke API keys", add_help=False)
+    commands.add_parser("keys", help="create, change, list, rotate and revoke API keys", add_help=False)
     commands.add_parser("principals", help="limits of single persons and groups", add_help=False)
     erase = commands.add_parser("erase", help="remove all sessions of a principal")
     erase.add_argument("principal", help="as GET /v1/usage/principals lists it: key.k7f3q9, jwt.alice")

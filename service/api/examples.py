@@ -63,6 +63,10 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "a group": {"group": "staff", "budget_tokens_per_day": 0, "limit_reads": None},
     },
     "KeyBody": {"key": {"name": "billing app", "limit_sends": "100/minute", "expires_seconds": 2592000}},
+    "ChangeBody": {
+        "a webhook": {"webhook_url": "https://example.com/hook"},
+        "limits": {"limit_sends": None, "max_running_turns": 3},
+    },
     "RotateBody": {"grace": {"grace_seconds": 3600}},
     "ForkBody": {"up to the answer": {"through": _ANSWER_ID}},
     "StopBody": {
@@ -195,12 +199,14 @@ KEY: Final = {
     "revoked": None,
     "rotated": None,
     "last_used": None,
+    "webhook_url": None,
     **LIMITS,
 }
 KEYS: Final = {"data": [KEY]}
 NEW_KEY: Final = {"key": "chat_k7f3q9_...", **KEY}
 OWN_LIMITS: Final = {"id": "jwt.alice", "name": "alice", "issuer": None, **LIMITS}
 OWN_LIMITS_LIST: Final = {"object": "list", "data": [OWN_LIMITS]}
+CHANGED_KEY: Final = {**KEY, "webhook_url": "https://example.com/hook", "webhook_secret": "whsec_..."}
 ROTATED_KEY: Final = {"key": "chat_k7f3q9_...", "id": "k7f3q9"}
 USAGE: Final[dict[str, Any]] = {
     "object": "list",

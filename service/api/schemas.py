@@ -37,6 +37,7 @@ _OF_KEYS: Final = {
     "created": SECONDS,
     **dict.fromkeys(("expires", "revoked", "rotated", "last_used"), maybe(SECONDS)),
     "owner": maybe(TEXT),
+    "webhook_url": maybe(TEXT),
     **_LIMITS,
 }
 _SECRET: Final = {**TEXT, "description": "shown here and never again"}
@@ -321,6 +322,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
     },
     "Key": like(examples.KEY, **_OF_KEYS),
     "NewKey": like(examples.NEW_KEY, key=_SECRET, **_OF_KEYS),
+    "ChangedKey": like(
+        examples.CHANGED_KEY,
+        webhook_secret=maybe({**_SECRET, "description": "of a webhook that was set; never shown again"}),
+        **_OF_KEYS,
+    ),
     "RotatedKey": like(examples.ROTATED_KEY, key=_SECRET),
     "Keys": fields(data=many(ref("Key"))),
     "OwnLimits": like(examples.OWN_LIMITS, issuer=maybe(TEXT), **_LIMITS),

@@ -82,7 +82,7 @@ class Sending:
             send.on_busy = header
         visit = visit_of(request)
         send.traceparent, send.request_id = visit.traceparent, visit.request_id
-        send.own = self.principal
+        send.own, send.hook = self.principal, self.principal.hook
         send.large = not 0 <= bodies.length(request) <= bodies.SMALL_BYTES
         await send.breathe()
         attached = await edge.engine.beginning.known(send)

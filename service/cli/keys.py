@@ -1,7 +1,7 @@
 """`python -m service keys ...`: make, list, rotate and revoke API keys in the store.
 
-`create` and `rotate` print the key and nothing else, once; what else there is to say goes to
-stderr. Works with or without a running service; replicas follow within seconds.
+`create` and `rotate` print the key and nothing else, once, `set` the secret of a webhook; what else there is
+to say goes to stderr. Works with or without a running service; replicas follow within seconds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Final
 
 from service import ids
 from service.cli.listening import Refused
-from service.cli.own_limits import add_options, given, operator, table, told
+from service.cli.own_limits import DEFAULT, add_options, given, operator, table, told
 from service.config.settings import Settings
+from service.config.webhook import check_receiver, new_secret
 from service.errors import StoreUnavailable
 from service.store.credentials import SCOPES, Credential, Credentials, new_key
 from service.store.store import Store
@@ -32,6 +33,7 @@ Command = Callable[[Credentials, argparse.Namespace], Awaitable[int]]
 
 def main(argv: list[str], settings: Settings) -> int:
     wishes = _parser().parse_args(argv)
+    wishes.private_webhooks = settings.webhook_allow_private
     return in_store(settings, lambda store: wishes.run(store.credentials, wishes))
 
 
@@ -66,6 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--scopes", type=_scopes, default=("chat",), help="chat, admin, or both: chat,admin")
     create.add_argument("--expires", type=_duration, metavar="30d", help="end it after so long (s m h d w y)")
     add_options(create)
+
+    change = commands.add_parser("set", help="change limits or the webhook of a key")
+    change.set_defaults(run=_set)
+    change.add_argument("id")
+    add_options(change, default=True)
+    change.add_argument(
+        "--webhook-url", metavar="URL", help="told of the end of its turns; a new secret is printed, once"
+    )
+    change.add_argument("--no-webhook", action="store_true", help="nobody is told any more")
 
     commands.add_parser("list", help="show all keys, without their secrets").set_defaults(run=_list)
 
@@ -120,6 +131,27 @@ async def _create(store: Credentials, wishes: argparse.Namespace) -> int:
     return 0
 
 
+async def _set(store: Credentials, wishes: argparse.Namespace) -> int:
+    changes = {name: None if value == DEFAULT else value for name, value in given(wishes).items()}
+    secret = new_secret() if wishes.webhook_url else None
+    if wishes.webhook_url or wishes.no_webhook:
+        changes |= {"webhook_url": wishes.webhook_url, "webhook_secret": secret}
+    if not changes or (wishes.webhook_url and wishes.no_webhook):
+        raise Refused("say what is to change, for example --budget-month 1000000 or --webhook-url URL")
+    if wishes.webhook_url:
+        try:
+            check_receiver(wishes.webhook_url, private=wishes.private_webhooks)
+        except ValueError as error:
+            raise Refused(f"--webhook-url: {error}") from None
+    if not await store.change(wishes.id, changes):
+        raise Refused(f"there is no key {wishes.id!r}")
+    audit.info("audit.key_changed", key=wishes.id, changed=sorted(changes), by=operator())
+    if secret:
+        print(secret)
+        print("It signs what the webhook is told. Keep it: it is not shown again.", file=sys.stderr)
+    return 0
+
+
 async def _rotate(store: Credentials, wishes: argparse.Namespace) -> int:
     text = await store.rotate(wishes.id, wishes.grace)
     if text is None:
@@ -157,7 +189,7 @@ def _row(credential: Credential) -> tuple[str, ...]:
         _date(credential.created),
         _date(credential.expires),
         _date(credential.last_used),
-        told(credential),
+        told(credential) + (f" webhook={credential.webhook_url}" if credential.webhook_url else ""),
     )
 
 

@@ -309,6 +309,7 @@ class Beginning:
             trace=send.traceparent,
             request=send.request_id,
             reserved=begin.fields["reserved"],
+            hook=send.hook,
             shows=send.shows,
             question="" if send.parts or send.base is not None else send.content,
             goes_on=send.base.answer.id if send.base is not None else "",

@@ -57,7 +57,7 @@ class Send:
     where that is not what the send has become.
     `trims`: may what does not fit the model be left out, oldest first? None: of a history, not of `messages`.
     `on_busy_asked`: the body itself says what to do in a busy session. `shows` is what the response shows of
-    an answer before it ends well.
+    an answer before it ends well. `hook` is the API key whose own webhook is told of the turn's end, if any.
     """
 
     route: str
@@ -88,6 +88,7 @@ class Send:
     traceparent: str = ""
     request_id: str = ""
     own: OwnLimits = field(default_factory=OwnLimits)
+    hook: str = ""
     charging: Charging | None = None
     large: bool = False
     instructions: str | None = None
@@ -180,6 +181,8 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
     }
     if send.base is not None:
         fields["answer"] = send.base.answer.id
+    if send.hook:
+        fields["hook"] = send.hook
     if send.results:
         fields["sent"] = send.fingerprint()
         before = send.prior if send.base is None else send.base.before

@@ -1,24 +1,31 @@
-"""Telling a receiver of the end of each turn (CHAT_WEBHOOK_URL), at least once.
+"""Telling receivers of the end of each turn, at least once: one of all turns (CHAT_WEBHOOK_URL), and that of
+the API key with which a turn was sent, where the key has one.
 
 What is told is queued before the turn is settled, by whoever settles it, and sent apart from that: a receiver
-that is dead or slow costs no turn anything. Without the setting nothing here runs. Invariants: the id is the
-turn's, so a receiver knows a repeat; at most `_AT_ONCE` tries run per worker; nobody is tried for ever.
+that is dead or slow costs no turn anything, nor another key's receiver: each has a queue of its own.
+Invariants: the id is the turn's, so a receiver knows a repeat; at most `_AT_ONCE` tries run per worker, and
+as many for each of `_KEYS_AT_ONCE` keys; nobody is tried for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import orjson
+from pydantic import SecretStr
 
 from service.config.settings import Settings
 from service.config.webhook import key_of
-from service.engine.background import Background
+from service.engine.background import Apart, Background
 from service.errors import StoreUnavailable
 from service.eventloop.aligned_sleep import aligned_sleep
+from service.store.credentials import Credential
 from service.store.store import Store
 from service.store.turn_records import Turn
 from service.store.webhooks import Told
@@ -28,6 +35,7 @@ from service.upstream.webhook import NotTold, tell
 
 _LOOK_SECONDS: Final = 1.0
 _AT_ONCE: Final = 8
+_KEYS_AT_ONCE: Final = 32
 #: s after a try that failed, the first of them after the first; two days in all. A tenth by chance.
 PAUSES: Final = (5, 30, 120, 600, 3_600, 10_800, 21_600, 43_200, 86_400)
 _LONGEST_TEXT: Final = 65_536  # characters
@@ -35,23 +43,34 @@ _LONGEST_TEXT: Final = 65_536  # characters
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    url: str
+    key: bytes  # what is told is signed with it
+
+
 class Webhooks:
     def __init__(self, settings: Settings, store: Store) -> None:
-        self._url = settings.webhook_url
         self._text = settings.webhook_text
         self._private = settings.webhook_allow_private
+        self._keys_in_use = "keys" in settings.auth_modes
         self._store = store
-        self._key = b""
-        if self._url and settings.webhook_secret:
-            self._key = key_of(settings.webhook_secret)
+        self._all: Receiver | None = None
+        if settings.webhook_url and settings.webhook_secret:
+            self._all = Receiver(settings.webhook_url, key_of(settings.webhook_secret))
+        self._room = asyncio.Semaphore(_KEYS_AT_ONCE)
 
     def start(self, background: Background) -> None:
-        if self._url:
+        if self._all:
             background.loop("webhooks", self._run)
+        if self._keys_in_use:
+            apart = Apart(background, "webhooks_of_keys")
+            background.loop("webhooks_of_keys", partial(self._run_keys, apart))
 
     async def ended(self, turn: Turn, usage: dict[str, Any], model: str, **told: Any) -> None:
         """Queue what is told of a sealed turn that is not settled yet. Raises StoreUnavailable."""
-        if not self._url:
+        queues = [*([""] if self._all else []), *([turn.hook] if turn.hook else [])]
+        if not queues:
             return
         ref, now = turn.ref, datetime.now(UTC).isoformat(timespec="milliseconds")
         data = {
@@ -70,32 +89,59 @@ class Webhooks:
             message = await self._store.sessions.message(ref.principal, ref.session_id, turn.answer_id)
             data["text"] = message.content[:_LONGEST_TEXT] if message else ""
         body = orjson.dumps({"type": f"turn.{told['state']}", "timestamp": now, "data": data})
-        if not await self._store.webhooks.put(ref.turn_id, body):
-            metrics.webhooks.labels(outcome="full").inc()
-            log.warning("webhook.full", turn=ref.turn_id, action="the receiver is not told of it")
+        for of in queues:
+            if not await self._store.webhooks.put(ref.turn_id, body, of):
+                metrics.webhooks.labels(outcome="full").inc()
+                log.warning("webhook.full", turn=ref.turn_id, key=of, action="the receiver is not told of it")
 
     async def _run(self) -> None:
+        assert self._all
         while True:
             waiting = await self._store.webhooks.take(_AT_ONCE)
             if waiting:
-                await asyncio.gather(*map(self._tell, waiting))
+                await asyncio.gather(*(self._tell(self._all, one) for one in waiting))
             if len(waiting) < _AT_ONCE:
                 await aligned_sleep(_LOOK_SECONDS)
 
-    async def _tell(self, told: Told) -> None:
-        assert self._url
+    async def _run_keys(self, apart: Apart) -> None:
+        while True:
+            apart.look()
+            for key_id in await self._store.webhooks.waiting(_KEYS_AT_ONCE):
+                apart.start(key_id, partial(self._tell_of, key_id))
+            await aligned_sleep(_LOOK_SECONDS)
+
+    async def _tell_of(self, key_id: str) -> None:
+        """Some of what waits for the receiver of one key. It is dropped where the key has none any more."""
+        async with self._room:
+            receiver = _receiver(await self._store.credentials.get(key_id))
+            waiting = await self._store.webhooks.take(_AT_ONCE, key_id)
+            await asyncio.gather(*(self._tell(receiver, one, key_id) for one in waiting))
+
+    async def _tell(self, receiver: Receiver | None, told: Told, of: str = "") -> None:
         queue = self._store.webhooks
         try:
-            await tell(self._url, self._key, told.id, told.body, private=self._private)
+            if receiver is None:
+                raise NotTold("the key has no webhook any more", final=True)
+            await tell(receiver.url, receiver.key, told.id, told.body, private=self._private)
         except NotTold as error:
             over = error.final or told.tries > len(PAUSES)
             metrics.webhooks.labels(outcome="given_up" if over else "failed").inc()
-            log.warning("webhook.failed", turn=told.id, reason=str(error), tries=told.tries, given_up=over)
+            log.warning(
+                "webhook.failed", turn=told.id, key=of, reason=str(error), tries=told.tries, given_up=over
+            )
             pause = 0.0 if over else PAUSES[told.tries - 1] * random.uniform(1, 1.1)
         else:
             over, pause = True, 0.0
             metrics.webhooks.labels(outcome="delivered").inc()
         try:
-            await (queue.done(told.id) if over else queue.again(told.id, pause))
+            await (queue.done(told.id, of) if over else queue.again(told.id, pause, of))
         except StoreUnavailable:
-            log.warning("webhook.held_up", turn=told.id, action="it is sent again")
+            log.warning("webhook.held_up", turn=told.id, key=of, action="it is sent again")
+
+
+def _receiver(credential: Credential | None) -> Receiver | None:
+    if credential is None or credential.state(time.time()) != "active":
+        return None
+    if not credential.webhook_url or not credential.webhook_secret:
+        return None
+    return Receiver(credential.webhook_url, key_of(SecretStr(credential.webhook_secret)))

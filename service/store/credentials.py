@@ -1,8 +1,9 @@
 """API keys in Redis, and the secret that all replicas share. No secret is kept, only digests.
 
 A key is `chat_<id>_<secret>`. Its id is public, its secret has 256 random bits, and what is
-stored is SHA-256 of the whole: nothing that can be guessed needs a slow hash. A revoked or
-expired record stays listed for a month. Who may do what, and caching, are api/'s.
+stored is SHA-256 of the whole: nothing that can be guessed needs a slow hash. The secret of a key's webhook
+alone is stored as it is, since what is told is signed with it. A revoked or expired record stays listed for a
+month. Who may do what, and caching, are api/'s.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import re
 import secrets
 import string
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from service import ids
@@ -54,7 +55,7 @@ class OwnLimits:
         return {name: getattr(self, name) for name in LIMITS}
 
 
-LIMITS: Final = tuple(field.name for field in fields(OwnLimits))
+LIMITS: Final = tuple(one.name for one in fields(OwnLimits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Credential(OwnLimits):
     last_used: int | None = None
     previous: str | None = None
     previous_until: int | None = None
+    webhook_url: str | None = None
+    webhook_secret: str | None = field(default=None, repr=False)
 
     @property
     def principal(self) -> str:
@@ -180,12 +183,18 @@ class Credentials(Part):
         now = int(time.time())
         return await self._change(key_id, now + _KEPT_SECONDS, "revoked", now)
 
+    async def change(self, key_id: str, fields: Mapping[str, Any]) -> bool:
+        """Set fields; what is None is taken away. False where there is no such key."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        removed = [name for name in fields if name not in given]
+        return await self._change(key_id, 0, *flat(given), removed=removed)
+
     async def used(self, key_id: str) -> None:
         """Note that the key is in use; called once an hour or so."""
         await self._change(key_id, 0, "last_used", int(time.time()))
 
-    async def _change(self, key_id: str, end: int, *fields: Any) -> bool:
-        changing = lua.change_key(key=self._keys.credential(key_id), ends=end, fields=fields)
+    async def _change(self, key_id: str, end: int, *fields: Any, removed: Sequence[str] = ()) -> bool:
+        changing = lua.change_key(key=self._keys.credential(key_id), ends=end, fields=fields, removed=removed)
         return bool(await self._scripts.call(changing))
 
     async def secret(self) -> str:

@@ -120,6 +120,8 @@ class Keys:
         self.webhooks = f"{prefix}:{{webhooks}}:due"
         #: Hash: id -> what is told, `#<id>` -> how often that was tried.
         self.webhooks_said = f"{prefix}:{{webhooks}}:said"
+        #: Sorted set, in no order: API keys with a webhook of their own that has something to be told.
+        self.webhook_keys = f"{prefix}:{{webhooks}}:keys"
         #: What replicas without CHAT_SECRET sign tickets with. Permanent.
         self.secret = f"{prefix}:secret"
         #: Sorted set: principals that have usage, by the time of the last day's first booking.
@@ -130,6 +132,14 @@ class Keys:
 
     def principal(self, principal: str) -> PrincipalKeys:
         return _principal_keys(self.prefix, principal)
+
+    def webhooks_of(self, key_id: str) -> str:
+        """What `webhooks` is, for the webhook of one API key."""
+        return f"{self.webhooks}:{key_id}"
+
+    def webhooks_said_of(self, key_id: str) -> str:
+        """What `webhooks_said` is, for the webhook of one API key."""
+        return f"{self.webhooks_said}:{key_id}"
 
     def fence(self, number: int) -> str:
         """What is written for replicas to acknowledge; on a Cluster each primary has one of its own."""

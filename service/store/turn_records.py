@@ -96,6 +96,7 @@ class Turn:
     sent: str = ""  # the fingerprint of a send with results of tools
     round: int = 0  # of its answer, the results of which they are, from 1; 0 where it is not known
     drops: bool = False  # as of its begin, where this worker has begun it
+    hook: str = ""  # the API key whose own webhook is told of its end
     price: Price | None = None
     cost: Amount | None = None
 

@@ -237,6 +237,7 @@ PLACES: Final = (
     "clock",
     "health",
     "webhooks",
+    "webhooks_of_keys",
 )
 #: commands of the store; `silence` and `subscribe` are only ever errors
 COMMANDS: Final = (
@@ -267,6 +268,7 @@ COMMANDS: Final = (
     "time",
     "turns",
     "usage",
+    "webhook_keys",
 )
 #: statuses that a route's series begin with; others appear when they happen
 STATUSES: Final = ("200", "500", "503")

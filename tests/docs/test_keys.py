@@ -27,6 +27,9 @@ NOT_SEEN = {
     "chat:{<principal>/<session>}:log:<turn>:copy",
     "chat:{webhooks}:due",
     "chat:{webhooks}:said",
+    "chat:{webhooks}:due:<key>",
+    "chat:{webhooks}:said:<key>",
+    "chat:{webhooks}:keys",
 }
 TABLES = ("A session", "A principal", "All replicas")
 

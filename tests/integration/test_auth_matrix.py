@@ -49,6 +49,7 @@ HIDDEN = {
 ADMIN = {
     ("GET", "/v1/keys"),
     ("POST", "/v1/keys"),
+    ("PATCH", "/v1/keys/{key_id}"),
     ("POST", "/v1/keys/{key_id}/rotate"),
     ("DELETE", "/v1/keys/{key_id}"),
     ("GET", "/v1/principals"),
@@ -85,6 +86,7 @@ BODIES: dict[str, Any] = {
     "/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
     "/openai/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "hi"}]},
     "/v1/keys": {"name": "made"},
+    "/v1/keys/{key_id}": {"max_running_turns": 3},
     "/v1/principals": {"subject": "bob", "max_running_turns": 1},
     "/v1/turns/stop": {"principal": "owner.nobody"},
 }

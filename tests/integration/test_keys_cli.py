@@ -145,6 +145,32 @@ def test_wrong_wishes_are_refused_before_anything_is_stored(
     assert list(store.scan_iter("*credentials*")) == []
 
 
+def test_set_changes_limits_and_gives_some_back_to_the_settings(keys: Keys, store: redis.Redis) -> None:
+    key = keys("create", "--name", "web", "--max-turns", "3", "--limit-sends", "5/minute").strip()
+    assert keys("set", id_in(key), "--budget-month", "1000", "--max-turns", "default") == ""
+    found = record(store, key)
+    assert (found["budget_tokens_per_month"], found["limit_sends"]) == ("1000", "5/minute")
+    assert "max_running_turns" not in found
+    assert keys("set", id_in(key), code=1) == ""
+    assert keys("set", "nope", "--max-turns", "1", code=1) == ""
+
+
+def test_set_prints_the_secret_of_a_webhook_once_and_no_log_has_it(keys: Keys, store: redis.Redis) -> None:
+    raw = io.BytesIO()
+    lines = io.TextIOWrapper(raw, write_through=True)
+    key = keys("create", "--name", "web").strip()
+    secret = keys("set", id_in(key), "--webhook-url", "https://example.com/h", lines=lines).strip()
+    assert secret.startswith("whsec_")
+    assert record(store, key)["webhook_secret"] == secret
+    assert "webhook=https://example.com/h" in keys("list")
+    assert secret not in raw.getvalue().decode() + keys("list")
+    keys("set", id_in(key), "--webhook-url", "http://example.com/h", code=1)
+    keys("set", id_in(key), "--no-webhook", "--webhook-url", "https://example.com/h", code=1)
+    assert record(store, key)["webhook_secret"] == secret
+    keys("set", id_in(key), "--no-webhook")
+    assert not {"webhook_url", "webhook_secret"} & record(store, key).keys()
+
+
 def test_list_shows_all_but_the_secrets(keys: Keys, store: redis.Redis) -> None:
     first = keys("create", "--name", "first", "--owner", "team", "--limit-sends", "5/minute").strip()
     second = keys("create", "--name", "second", "--budget-day", "0").strip()

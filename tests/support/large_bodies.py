@@ -163,6 +163,7 @@ BODIES: dict[tuple[str, str], dict[str, bytes]] = {
     ("POST", "/v1/conversations/{conversation_id}/items"): {"messages": _ITEMS},
     ("POST", "/openai/v1/conversations/{conversation_id}/items"): {"messages": _ITEMS},
     ("POST", "/v1/keys"): {"a name": orjson.dumps({"name": "a" * 200})},
+    ("PATCH", "/v1/keys/{key_id}"): {"a URL": orjson.dumps({"webhook_url": f"https://{'a' * 1_900}"})},
     ("POST", "/v1/keys/{key_id}/rotate"): {"nothing": b"{}"},
     ("POST", "/v1/principals"): {"a name": orjson.dumps({"subject": "a" * 200})},
     ("POST", "/v1/turns/stop"): {"a principal": orjson.dumps({"principal": "owner." + "a" * 64})},

@@ -39,6 +39,7 @@ class Principal(OwnLimits):
     key_id: str = ""
     expires: float | None = None
     anonymous: bool = False
+    hook: str = ""  # the key's id, where the key has a webhook of its own
     digest: str = field(default="", repr=False)  # of the key's present secret
 
     def told(self) -> dict[str, str]:
@@ -204,6 +205,7 @@ def _of_credential(found: Credential) -> Principal:
         name=found.name,
         key_id=found.id,
         expires=found.expires,
+        hook=found.id if found.webhook_url else "",
         **found.limits(),
         digest=found.digest,
     )

@@ -17,7 +17,8 @@ from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
 from service.api.operation import Answer, plain, says
 from service.config.validators import check_limit
-from service.dialects.base import Body, Name
+from service.config.webhook import check_receiver, new_secret
+from service.dialects.base import Body, Name, invalid
 from service.errors import ServiceError
 from service.money import decimal, nanos
 from service.store.credentials import Credential, OwnLimits, new_key
@@ -56,6 +57,12 @@ class KeyBody(LimitsBody):
     expires_seconds: Annotated[StrictInt, Field(ge=1, le=10 * 366 * 86_400)] | None = None
 
 
+class ChangeBody(LimitsBody):
+    """`PATCH /v1/keys/{id}`: null is the setting's limit again, and no webhook."""
+
+    webhook_url: Annotated[StrictStr, Field(min_length=1, max_length=2_000)] | None = None
+
+
 class RotateBody(Body):
     """`POST /v1/keys/{id}/rotate`; the old secret works on for so long."""
 
@@ -84,6 +91,7 @@ def key_resource(credential: Credential) -> dict[str, Any]:
         "revoked": credential.revoked,
         "rotated": credential.rotated,
         "last_used": credential.last_used,
+        "webhook_url": credential.webhook_url,
         **limits_resource(credential),
     }
 
@@ -118,6 +126,30 @@ async def create_key(request: Request) -> Response:
     await edge_of(request).credentials.create(credential)
     audit.info("audit.key_created", **credential.told(), **principal.told())
     return Json({"key": text, **key_resource(credential)}, status_code=201)
+
+
+@router.patch("/{key_id}", summary="Change limits or the webhook of a key (admin)")
+@says(plain("ChangedKey", examples.CHANGED_KEY, "The key as it is now"), "not_found", body=ChangeBody)
+async def change_key(request: Request, key_id: str) -> Response:
+    principal = await admin(request)
+    body = await bodies.read(request, ChangeBody)
+    edge = edge_of(request)
+    changes = {name: value for name, value in body if name in body.model_fields_set}
+    if "webhook_url" in changes:
+        changes["webhook_secret"] = None
+    if body.webhook_url:
+        try:
+            check_receiver(body.webhook_url, private=edge.settings.webhook_allow_private)
+        except ValueError as error:
+            raise invalid("webhook_url", f"{error}.") from None
+        changes["webhook_secret"] = new_secret()
+    if not await edge.credentials.change(key_id, changes):
+        raise _no_key()
+    audit.info("audit.key_changed", key=key_id, changed=sorted(changes), **principal.told())
+    credential = await edge.credentials.get(key_id)
+    if credential is None:
+        raise _no_key()
+    return Json({**key_resource(credential), "webhook_secret": changes.get("webhook_secret")})
 
 
 @router.post("/{key_id}/rotate", summary="Give a key a new secret, shown once (admin)")
