@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.ui import Ui
 from tests.double import Double, expected_text
+from tests.support.waiting import eventually
 
 
 def test_an_answer_streams_and_is_exact_to_the_character(ui: Ui) -> None:
@@ -127,7 +128,8 @@ def test_an_answer_block_by_block_looks_as_the_same_text_at_once(ui: Ui) -> None
     streamed = ui.answer.locator(".text").inner_html()
     ui.page.reload()
     ui.shows("#16")
-    assert ui.answer.locator(".text").inner_html() == streamed
+    # A long text is put there in slices.
+    eventually(lambda: ui.answer.locator(".text").inner_html() == streamed, within=30)
 
 
 def test_an_edit_waits_for_the_running_answer_and_is_not_lost(ui: Ui) -> None:
