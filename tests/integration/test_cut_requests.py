@@ -82,7 +82,8 @@ def test_there_are_such_routes() -> None:
 async def test_a_client_that_hangs_up_in_its_body_is_counted_as_gone(
     start: Start, capfd: pytest.CaptureFixture[str], method: str, route: str, framing: bytes
 ) -> None:
-    async with start(auth="keys", limit_sends="", limit_reads="") as served:
+    jwt = {"jwt_key": "s" * 32, "jwt_algorithms": "HS256"}  # without, no persons have limits
+    async with start(auth="keys,jwt", limit_sends="", limit_reads="", **jwt) as served:
         key = await make_key(served, scopes=("chat", "admin"))
         path = re.sub(r"\{(\w+)\}", lambda found: PATHS.get(found[1], "x"), route)
         await served.client.post("/v1/sessions", json={"id": "s"}, headers=bearer(key))
