@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import get_type_hints
 
 from fastapi import Request, Response
@@ -16,9 +17,13 @@ from starlette.routing import request_response
 
 
 def call_directly(routes: Iterable[APIRoute]) -> None:
-    """Those whose endpoint returns a response; its arguments are the request and the words of the path."""
+    """Those whose endpoint is a coroutine that returns a response, of the request and the words of the path.
+
+    Others are left to FastAPI, which calls plain functions in a thread.
+    """
     for route in routes:
-        if get_type_hints(route.endpoint).get("return") is Response:
+        returned = get_type_hints(route.endpoint).get("return")
+        if returned is Response and iscoroutinefunction(route.endpoint):
             route.app = request_response(partial(_call, route.endpoint))
 
 

@@ -196,8 +196,9 @@ if not position then
 end
 if message ~= '' then
   local before = weight(message_id)
-  if before > 0 and mode ~= 'edit' and string.find(redis.call('HGET', messages, message_id), '"ref":"', 1, true) then
-    gone = true
+  if before > 0 and mode ~= 'edit' then
+    local body = redis.call('HGET', messages, message_id)
+    gone = gone or string.find(body, '"ref":"', 1, true) ~= nil
   end
   bytes = bytes - before + #message + 2 * #message_id + 160
   redis.call('HSET', messages, message_id, message)
