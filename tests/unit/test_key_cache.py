@@ -15,6 +15,7 @@ from service.api.auth import key_cache
 from service.api.auth.key_cache import Keyring
 from service.errors import StoreUnavailable
 from service.store.credentials import Credential, digest, new_key, new_text
+from tests.support.clock import LoopClock
 
 
 class Records:
@@ -42,18 +43,6 @@ class Records:
         return text
 
 
-class Clock:
-    """The time of the running loop, which stands still until a test moves it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = asyncio.get_running_loop().time()
-        loop = SimpleNamespace(time=lambda: self.now)
-        stands = SimpleNamespace(
-            get_running_loop=lambda: loop, create_task=asyncio.create_task, shield=asyncio.shield
-        )
-        monkeypatch.setattr(key_cache, "asyncio", stands)
-
-
 @pytest.fixture
 def records() -> Records:
     return Records()
@@ -69,12 +58,12 @@ def keyring(records: Records) -> Keyring:
 
 
 @pytest.fixture
-async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+async def clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
+    return LoopClock(monkeypatch, key_cache)
 
 
 async def test_a_key_in_use_is_read_once_in_two_seconds(
-    records: Records, keyring: Keyring, clock: Clock
+    records: Records, keyring: Keyring, clock: LoopClock
 ) -> None:
     key = records.make()
     found = await asyncio.gather(*(keyring.find(key) for _ in range(30)))
@@ -89,7 +78,7 @@ async def test_a_key_in_use_is_read_once_in_two_seconds(
 
 
 async def test_a_revoked_key_is_known_to_be_after_two_seconds(
-    records: Records, keyring: Keyring, clock: Clock
+    records: Records, keyring: Keyring, clock: LoopClock
 ) -> None:
     key = records.make()
     assert await keyring.find(key)
@@ -101,7 +90,9 @@ async def test_a_revoked_key_is_known_to_be_after_two_seconds(
     assert found.state(0) == "revoked"
 
 
-async def test_only_the_secret_of_a_key_opens_it(records: Records, keyring: Keyring, clock: Clock) -> None:
+async def test_only_the_secret_of_a_key_opens_it(
+    records: Records, keyring: Keyring, clock: LoopClock
+) -> None:
     key = records.make()
     other = new_text(next(iter(records.held)))
     assert await keyring.find(other) is None
@@ -110,7 +101,7 @@ async def test_only_the_secret_of_a_key_opens_it(records: Records, keyring: Keyr
     assert await keyring.find("nonsense") is None
 
 
-async def test_a_new_secret_works_at_once(records: Records, keyring: Keyring, clock: Clock) -> None:
+async def test_a_new_secret_works_at_once(records: Records, keyring: Keyring, clock: LoopClock) -> None:
     old = records.make()
     assert await keyring.find(old)
     (key_id, credential) = next(iter(records.held.items()))
@@ -121,7 +112,7 @@ async def test_a_new_secret_works_at_once(records: Records, keyring: Keyring, cl
 
 
 async def test_a_made_up_key_is_asked_for_once_in_two_seconds(
-    records: Records, keyring: Keyring, clock: Clock
+    records: Records, keyring: Keyring, clock: LoopClock
 ) -> None:
     unknown, _ = new_key("n")
     for _ in range(3):
@@ -133,7 +124,7 @@ async def test_a_made_up_key_is_asked_for_once_in_two_seconds(
 
 
 async def test_an_outage_locks_nobody_out_who_was_known_for_five_minutes(
-    records: Records, keyring: Keyring, clock: Clock
+    records: Records, keyring: Keyring, clock: LoopClock
 ) -> None:
     key = records.make()
     assert await keyring.find(key)
@@ -153,7 +144,7 @@ async def test_an_outage_locks_nobody_out_who_was_known_for_five_minutes(
 
 
 async def test_the_use_of_a_key_is_noted_once_an_hour(
-    records: Records, keyring: Keyring, clock: Clock
+    records: Records, keyring: Keyring, clock: LoopClock
 ) -> None:
     key = records.make(last_used=None)
     for _ in range(3):
@@ -168,7 +159,7 @@ async def test_the_use_of_a_key_is_noted_once_an_hour(
 
 
 async def test_memories_are_bounded(
-    records: Records, keyring: Keyring, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    records: Records, keyring: Keyring, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_cache, "_MOST", 5)
     keys = [records.make() for _ in range(8)]

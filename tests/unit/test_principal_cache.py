@@ -14,6 +14,7 @@ from service.api.auth.principal_cache import PrincipalCache, most_generous
 from service.errors import StoreUnavailable
 from service.store.credentials import OwnLimits
 from service.store.principals import Entry
+from tests.support.clock import LoopClock
 
 
 class Entries:
@@ -35,18 +36,6 @@ class Entries:
         return {id: self.held.get(id) for id in wanted}, bool(self.held)
 
 
-class Clock:
-    """The time of the running loop, which stands still until a test moves it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = asyncio.get_running_loop().time()
-        loop = SimpleNamespace(time=lambda: self.now)
-        stands = SimpleNamespace(
-            get_running_loop=lambda: loop, create_task=asyncio.create_task, shield=asyncio.shield
-        )
-        monkeypatch.setattr(principal_cache, "asyncio", stands)
-
-
 @pytest.fixture
 def entries() -> Entries:
     return Entries()
@@ -61,12 +50,12 @@ def cache(entries: Entries) -> PrincipalCache:
 
 
 @pytest.fixture
-async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+async def clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
+    return LoopClock(monkeypatch, principal_cache)
 
 
 async def test_a_persons_own_limit_goes_before_a_groups_and_the_others_are_the_groups(
-    entries: Entries, cache: PrincipalCache, clock: Clock
+    entries: Entries, cache: PrincipalCache, clock: LoopClock
 ) -> None:
     entries.put("jwt.alice", max_running_turns=1)
     entries.put("group.staff", max_running_turns=9, limit_sends="5/minute")
@@ -116,7 +105,7 @@ def test_of_several_groups_the_most_generous_counts_for_each_limit(
 
 
 async def test_where_nobody_has_an_entry_a_worker_asks_once_in_two_seconds_for_all(
-    entries: Entries, cache: PrincipalCache, clock: Clock
+    entries: Entries, cache: PrincipalCache, clock: LoopClock
 ) -> None:
     for n in range(50):
         assert await cache.limits(f"jwt.p{n}", ["group.staff"]) == {}
@@ -128,7 +117,7 @@ async def test_where_nobody_has_an_entry_a_worker_asks_once_in_two_seconds_for_a
 
 
 async def test_that_somebody_has_no_entry_is_remembered_for_two_seconds(
-    entries: Entries, cache: PrincipalCache, clock: Clock
+    entries: Entries, cache: PrincipalCache, clock: LoopClock
 ) -> None:
     entries.put("jwt.other", max_running_turns=2)
     answers = [cache.limits("jwt.alice", ["group.staff"]) for _ in range(30)]
@@ -145,7 +134,7 @@ async def test_that_somebody_has_no_entry_is_remembered_for_two_seconds(
 
 
 async def test_an_outage_is_bridged_for_who_is_known_and_nobody_else(
-    entries: Entries, cache: PrincipalCache, clock: Clock
+    entries: Entries, cache: PrincipalCache, clock: LoopClock
 ) -> None:
     entries.put("jwt.alice", max_running_turns=4)
     assert await cache.limits("jwt.alice", []) == {"max_running_turns": 4}
@@ -164,7 +153,7 @@ async def test_an_outage_is_bridged_for_who_is_known_and_nobody_else(
 
 
 async def test_an_outage_is_bridged_for_all_where_nobody_had_an_entry(
-    entries: Entries, cache: PrincipalCache, clock: Clock
+    entries: Entries, cache: PrincipalCache, clock: LoopClock
 ) -> None:
     assert await cache.limits("jwt.alice", []) == {}
     entries.away = True
@@ -176,7 +165,7 @@ async def test_an_outage_is_bridged_for_all_where_nobody_had_an_entry(
 
 
 async def test_the_memory_is_bounded(
-    entries: Entries, cache: PrincipalCache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    entries: Entries, cache: PrincipalCache, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(principal_cache, "_MOST", 5)
     entries.put("jwt.other", max_running_turns=2)

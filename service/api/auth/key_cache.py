@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from service.api.auth.shared_reads import SharedReads
 from service.errors import StoreUnavailable
 from service.store import credentials
 from service.store.connection.client import Client
@@ -38,7 +39,7 @@ class Keyring:
         self._store = store
         self._known: dict[str, _Entry] = {}
         self._unknown: dict[str, float] = {}
-        self._reading: dict[str, asyncio.Task[Credential | None]] = {}
+        self._reads = SharedReads("read-key", self._fetch)
 
     async def find(self, key: str) -> Credential | None:
         """The record that a key opens, whatever its state; None when it opens none.
@@ -66,14 +67,8 @@ class Keyring:
         return await self._read(key_id)
 
     async def _read(self, key_id: str) -> Credential | None:
-        """From the store; all who ask at the same time share one read."""
-        task = self._reading.get(key_id)
-        if task is None:
-            task = asyncio.create_task(self._fetch(key_id), name="read-key")
-            self._reading[key_id] = task
-            task.add_done_callback(lambda done: self._read_ended(key_id, done))
         try:
-            return await asyncio.shield(task)
+            return await self._reads.read(key_id)
         except StoreUnavailable:
             now = asyncio.get_running_loop().time()
             entry = self._known.get(key_id)
@@ -81,11 +76,6 @@ class Keyring:
                 raise
             entry.again = now + _RETRY_SECONDS
             return entry.credential
-
-    def _read_ended(self, key_id: str, task: asyncio.Task[Credential | None]) -> None:
-        self._reading.pop(key_id, None)
-        if not task.cancelled():
-            task.exception()  # seen, also when all who asked have left
 
     async def _fetch(self, key_id: str) -> Credential | None:
         found = await self._client.unless_silent(self._store.get(key_id))

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from limits import parse_many
 
+from service.api.auth.shared_reads import SharedReads
 from service.errors import StoreUnavailable
 from service.store.connection.client import Client
 from service.store.credentials import OwnLimits
@@ -41,7 +42,7 @@ class PrincipalCache:
         self._store = store
         self._held: dict[str, _Held] = {}
         self._none = _Held(None, float("-inf"), float("-inf"))  # when there was no entry at all
-        self._reading: dict[tuple[str, ...], asyncio.Task[dict[str, Entry | None]]] = {}
+        self._reads = SharedReads("read-own-limits", self._fetch)
 
     async def limits(self, subject: str, groups: Sequence[str]) -> dict[str, Any]:
         """What holds for somebody of these groups, by ids of entries. Raises StoreUnavailable.
@@ -62,20 +63,10 @@ class PrincipalCache:
         return known | await self._read(missing) if missing else known
 
     async def _read(self, ids: tuple[str, ...]) -> dict[str, Entry | None]:
-        """From the store; all who ask for the same at the same time share one read."""
-        task = self._reading.get(ids)
-        if task is None:
-            task = self._reading[ids] = asyncio.create_task(self._fetch(ids), name="read-own-limits")
-            task.add_done_callback(lambda done: self._read_ended(ids, done))
         try:
-            return await asyncio.shield(task)
+            return await self._reads.read(ids)
         except StoreUnavailable:
             return self._bridged(ids)
-
-    def _read_ended(self, ids: tuple[str, ...], task: asyncio.Task[dict[str, Entry | None]]) -> None:
-        self._reading.pop(ids, None)
-        if not task.cancelled():
-            task.exception()  # seen, also when all who asked have left
 
     async def _fetch(self, ids: tuple[str, ...]) -> dict[str, Entry | None]:
         found, any_at_all = await self._client.unless_silent(self._store.find(ids))
