@@ -9,9 +9,9 @@
     model        random callers and faults on real processes, for two minutes (tests/model)
     alone        marked `alone`: they measure time, and a neighbour would be measured with it
 
-Parts that mostly wait run beside parts that mostly compute, which are given what the others leave of the
-processor (`nice`): two parts of one kind at once kept five processes waiting for two cores, and some tests
-that measure a second failed. The model mostly waits, and bounds nothing by less than seconds.
+`others` and the model run beside `browser`, and `others`, which compute, are given what that leaves of the
+processor (`nice`). `in process` and `faults` have the machine for themselves: beside each other they took
+five minutes less, and each time a test found a process that had not come to what it was waited for.
 A worker of pytest-xdist has a Redis, a double and ports of its own (tests/conftest.py). Arguments are
 passed to pytest.
 """
@@ -116,15 +116,10 @@ def parts() -> list[list[Part]]:
     floor = ["--merge", _FOUND, "--out", _FOUND, "--fail-under", str(FLOOR)]
     return [
         [
-            Part(
-                "in process",
-                [*_MEASURED, *IN_PROCESS, *_LONG, *beside(at_once)],
-                module="slipcover",
-                patient=True,
-            ),
-            Part("faults", [FAULTS, *beside(at_once)], real),
+            Part("in process", [*_MEASURED, *IN_PROCESS, *beside(at_once)], module="slipcover"),
         ],
         [Part("coverage", floor, module="slipcover")],
+        [Part("faults", [FAULTS, *beside(at_once)], real)],
         [
             Part("browser", [BROWSER, *beside(at_once)]),
             Part("others", ["tests", *elsewhere, *_LONG, *beside(at_once)], patient=True),

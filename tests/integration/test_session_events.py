@@ -64,9 +64,9 @@ async def watching(
         yield Watch(response.aiter_lines())
 
 
-async def send(served: Served) -> str:
+async def send(served: Served, body: dict[str, str] = BODY) -> str:
     headers = {"Prefer": "respond-async"}
-    answer = await served.client.post("/v1/sessions/s/turns", json=BODY, headers=headers)
+    answer = await served.client.post("/v1/sessions/s/turns", json=body, headers=headers)
     turn: str = answer.json()["id"]
     return turn
 
@@ -77,9 +77,10 @@ async def test_turns_titles_and_the_end_are_told_at_another_replica(start: Start
         async with watching(other) as watch:
             name, data, _ = await watch.next()
             assert (name, data["title"], data["active_turn"]) == ("session.changed", "first", None)
-            turn = await send(one)
+            turn = await send(one, {"content": "[[tokens=1000 rate=20]]"})  # longer than two reads are apart
             assert await watch.next() == ("turn.begun", {"turn_id": turn}, None)
             assert (await watch.next())[1]["active_turn"] == turn
+            await one.client.post(f"/v1/sessions/s/turns/{turn}/stop")
             assert await watch.next() == ("turn.ended", {"turn_id": turn}, None)
             name, data, _ = await watch.next()
             assert (name, data["active_turn"], data["turns"]) == ("session.changed", None, 1)
