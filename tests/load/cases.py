@@ -85,7 +85,7 @@ class Cases:
 
     async def load(self, who: str, load: Load) -> Offered:
         port = getattr(self.bench, who)
-        ask = self.groq if who in ("relay", "upstream") else self.chat
+        ask = self.groq if who in ("relay", "nginx", "upstream") else self.chat
         offered = await offer(load, port, ask, self.bench.pids)
         if who != "baseline":  # which is not ours, and breaks under load
             self.found.take(offered.tally)
