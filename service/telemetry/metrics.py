@@ -206,6 +206,7 @@ KINDS: Final = (
     "garbled",
     "held",
     "model_gone",
+    "redirect",
     "rejected",
     "server_error",
     "streaming",

@@ -17,7 +17,7 @@ import httpx
 from service.config.provider_keys import DEFAULT, ProviderKey
 from service.config.redis_url import without_credentials
 from service.config.settings import Settings
-from service.upstream.refusals import is_unknown_url
+from service.upstream.refusals import is_redirect, is_unknown_url
 
 GROQ: Final = "https://api.groq.com"
 # The URL of an API, and not of the host or the folder that it is in.
@@ -45,7 +45,7 @@ async def ask_models(settings: Settings, key: ProviderKey, wanted: Collection[st
     """Ask the provider for its models: is it there, does it take our key, and does it have what we call?"""
     tried: list[str] = []
     headers = {"Authorization": f"Bearer {key.secret}"} if key.secret else {}
-    async with httpx.AsyncClient(timeout=_ASK_SECONDS, headers=headers, follow_redirects=True) as client:
+    async with httpx.AsyncClient(timeout=_ASK_SECONDS, headers=headers, follow_redirects=False) as client:
         for root in roots(settings.groq_base_url):
             url = without_credentials(f"{root}/models")
             try:
@@ -56,9 +56,12 @@ async def ask_models(settings: Settings, key: ProviderKey, wanted: Collection[st
             offered = _ids(answer) if answer.is_success else None
             if offered is not None:
                 return _compared(without_credentials(root), offered, wanted, default)
-            if not answer.is_success and not is_unknown_url(answer.status_code, _json(answer)):
-                return _refused(url, answer.status_code, key.name)
-            tried.append(f"{url} answered {answer.status_code}")
+            status = answer.status_code
+            if not (answer.is_success or is_redirect(status) or is_unknown_url(status, _json(answer))):
+                return _refused(url, status, key.name)
+            # Not followed: the key would go to whoever is named there.
+            to = answer.next_request
+            tried.append(f"{url} answered {status}{f', to {without_credentials(str(to.url))}' if to else ''}")
     last = " without a list of models" if tried[-1].endswith(" 200") else ""
     return Verdict(
         f"There is no API where GROQ_BASE_URL says: {', '.join(tried)}{last}."

@@ -30,7 +30,7 @@ from service.upstream.base import Gate, Limits, OnBatch, Request
 from service.upstream.chunks import Decoder, cut_short, garbled
 from service.upstream.formats import Formats
 from service.upstream.models import Model
-from service.upstream.refusals import is_unknown_url, refusal
+from service.upstream.refusals import is_redirect, is_unknown_url, refusal
 from service.upstream.transport import SENT, Body, Transport
 
 _CONNECT_SECONDS: Final = 5.0
@@ -285,6 +285,8 @@ class WholeAnswer:
 
 
 async def _is_elsewhere(response: httpx.Response) -> bool:
+    if is_redirect(response.status_code):
+        return True
     if response.status_code not in (404, 405):
         return False
     try:
@@ -313,7 +315,10 @@ async def _closing(response: httpx.Response) -> AsyncIterator[None]:
 
 
 def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClient:
-    """Our own transport; where a proxy is set, the SDK's, which knows how to use one."""
+    """Our own transport; where a proxy is set, the SDK's, which knows how to use one.
+
+    Neither follows a redirect: what users write goes to the server that is configured and to no other.
+    """
     if has_proxy(settings.groq_base_url or GROQ):
         limits = httpx.Limits(
             # Admission bounds the turns of a worker; the pool must never be the narrower door.
@@ -321,9 +326,9 @@ def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClien
             max_keepalive_connections=_KEEPALIVE_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE_SECONDS,
         )
-        return groq.DefaultAioHttpClient(limits=limits, timeout=timeout)
+        return groq.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)
     transport = Transport(keepalive_connections=_KEEPALIVE_CONNECTIONS, keepalive_seconds=_KEEPALIVE_SECONDS)
-    return _Client(transport=transport, timeout=timeout, follow_redirects=True)
+    return _Client(transport=transport, timeout=timeout, follow_redirects=False)
 
 
 def _other_way(sentence: str) -> UpstreamError:

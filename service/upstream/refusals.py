@@ -84,6 +84,13 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
         )
     if status == 429 or code == "rate_limit_exceeded":
         return _limited(message, retry_after)
+    if is_redirect(status):
+        return UpstreamError(
+            "upstream_unavailable",
+            "The provider sends this service elsewhere, where it does not follow.",
+            kind="redirect",
+            retryable=False,
+        )
     if is_unknown_url(status, body):
         return UpstreamError(
             "upstream_unavailable",
@@ -126,6 +133,10 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
         retry_after=retry_after,
         retryable=True,
     )
+
+
+def is_redirect(status: int) -> bool:
+    return 300 <= status < 400
 
 
 def is_unknown_url(status: int, body: Mapping[str, Any]) -> bool:
