@@ -78,7 +78,7 @@ lock: ## renew the lock files from pyproject.toml
 		--no-header --no-annotate --extra local -c deploy/requirements.txt -o deploy/requirements-local.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --extra dev --extra local -c deploy/requirements.txt -o tests/requirements.txt
-	for group in tests/clients/python/*/requirements.in tests/load/peers/*/requirements.in; do \
+	for group in tests/clients/python/*/requirements.in tests/load/peers/*/requirements.in tests/deploy/tools/requirements.in; do \
 		uv pip compile $$group --universal --python-version 3.11 --generate-hashes \
 			--no-header --no-annotate -o $${group%.in}.txt || exit 1; done
 

@@ -1,11 +1,9 @@
-"""deploy/helm: what its templates render to is what deploy/k8s says, and values change what they name.
-
-Rendered by tests/deploy/chart.py and not by Helm, which is not to be had here.
-"""
+"""deploy/helm, linted and rendered by Helm: what deploy/k8s says, and values change what they name."""
 
 from __future__ import annotations
 
-import copy
+import json
+from functools import cache
 from typing import Any
 
 import kubernetes_validate
@@ -13,21 +11,29 @@ import pytest
 import yaml
 
 from service.config.loading import NAMES
-from tests.deploy import chart
+from tests.deploy import chart, programs
 
 VALUES: dict[str, Any] = yaml.safe_load((chart.CHART / "values.yaml").read_text())
 NAMES_OF_FILES = sorted(chart.templates())
+# The first of these tests installs Helm.
+pytestmark = pytest.mark.timeout(300)
+
+
+@cache
+def helm(values: str, namespace: str) -> dict[str, str]:
+    return programs.helm(chart.CHART, json.loads(values), namespace)
 
 
 def rendered(name: str, *, namespace: str = "chat", **changed: Any) -> list[Any]:
-    values = copy.deepcopy(VALUES)
+    """`changed`: values, with __ between the names of a path."""
+    values: dict[str, Any] = {}
     for path, value in changed.items():
         *parents, last = path.split("__")
         place = values
         for parent in parents:
-            place = place[parent]
+            place = place.setdefault(parent, {})
         place[last] = value
-    text = chart.render((chart.CHART / "templates" / name).read_text(), values, namespace)
+    text = helm(json.dumps(values), namespace)[name]
     return [document for document in yaml.safe_load_all(text) if document]
 
 
@@ -89,11 +95,3 @@ def test_values_turn_off_what_a_cluster_lacks() -> None:
     assert deployment["spec"]["replicas"] == 5
     [scaled] = rendered("deployment.yaml")
     assert "replicas" not in scaled["spec"]
-
-
-@pytest.mark.parametrize(
-    "text", ['{{ include "x" . }}', "{{- range .Values.a }}", "{{ .Values.a | upper }}", "{{.x}}"]
-)
-def test_the_renderer_refuses_what_it_does_not_know(text: str) -> None:
-    with pytest.raises((ValueError, KeyError)):
-        chart.render(text, {"a": "b"}, "chat")
