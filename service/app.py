@@ -18,12 +18,13 @@ from fastapi.routing import APIRoute
 from service import __version__
 from service.api import handlers, openapi
 from service.api.auth.authenticator import Authenticator
-from service.api.direct import call_directly
+from service.api.body_bounds import BodyBounds, RefusedBodies
+from service.api.direct_routes import call_directly
 from service.api.edge import Edge
 from service.api.limits import Limits
 from service.api.middleware import EdgeMiddleware
+from service.api.open_streams import OpenStreams
 from service.api.origins import allowed_origins
-from service.api.receiving import Receiving, RefusedBodies
 from service.api.routes import (
     aisdk,
     branches,
@@ -44,7 +45,6 @@ from service.api.routes import (
     turns,
     usage,
 )
-from service.api.streams import Streams
 from service.config.loading import load_settings
 from service.config.settings import Settings
 from service.engine.drain import Drain
@@ -101,8 +101,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             store.credentials,
             store.principals,
             Limits(settings, store.windows),
-            Streams(settings.open_streams_per_principal),
-            Receiving(max(settings.max_body_bytes, settings.max_image_body_bytes)),
+            OpenStreams(settings.open_streams_per_principal),
+            BodyBounds(max(settings.max_body_bytes, settings.max_image_body_bytes)),
             RefusedBodies(),
         )
         drain = Drain(engine, getattr(app.state, "leaving", None) or Leaving())

@@ -12,7 +12,7 @@ from fastapi import Request
 
 from service import ids
 from service.api.edge import BODY_SECONDS, edge_of
-from service.api.visit import visit_of
+from service.api.request_state import request_state
 from service.dialects.base import M, nests_deeper, validate
 from service.engine.sends import OnBusy
 from service.errors import ServiceError
@@ -51,7 +51,7 @@ async def read_json(request: Request, *, images: bool = False) -> Any:
     limit = max(settings.max_body_bytes, settings.max_image_body_bytes if images else 0)
     if length(request) > limit:
         raise _too_large(limit)
-    caller = visit_of(request).caller
+    caller = request_state(request).caller
     if caller and not 0 <= length(request) <= SMALL_BYTES:
         edge_of(request).refused_bodies.check(caller)
     body = await _received(request, limit)
@@ -69,7 +69,7 @@ async def read_json(request: Request, *, images: bool = False) -> Any:
         return document
     # Of large bodies one is worked on at a time, and others have their turn between its steps: each step
     # is bounded in time, and 20 of them side by side were 0.3 s without a turn for anybody else.
-    async with edge_of(request).receiving.working:
+    async with edge_of(request).body_bounds.working:
         _check_size(body)
         await asyncio.sleep(0)
         document = _parsed(body)
@@ -93,13 +93,13 @@ def _parsed(body: bytearray) -> Any:
 
 
 async def _received(request: Request, limit: int) -> bytearray:
-    receiving, visit = edge_of(request).receiving, visit_of(request)
+    bounds, state = edge_of(request).body_bounds, request_state(request)
     body = bytearray()
     counted = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
-                receiving.add(visit.principal, len(chunk))
+                bounds.add(state.principal, len(chunk))
                 counted += len(chunk)
                 body += chunk
                 if len(body) > limit:
@@ -109,16 +109,16 @@ async def _received(request: Request, limit: int) -> bytearray:
             "invalid_request", f"The body did not arrive within {BODY_SECONDS:.0f} s."
         ) from None
     finally:
-        receiving.give_back(visit.principal, counted)
-        visit.body_bytes = counted
+        bounds.give_back(state.principal, counted)
+        state.body_bytes = counted
     return body
 
 
 def note_refusal(request: Request) -> None:
     """What was read of the body was in vain."""
-    visit = visit_of(request)
-    if visit.caller and visit.body_bytes > SMALL_BYTES:
-        edge_of(request).refused_bodies.add(visit.caller, visit.body_bytes)
+    state = request_state(request)
+    if state.caller and state.body_bytes > SMALL_BYTES:
+        edge_of(request).refused_bodies.add(state.caller, state.body_bytes)
 
 
 def is_json(content_type: str) -> bool:

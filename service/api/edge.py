@@ -11,10 +11,10 @@ from typing import Final
 from fastapi import Request
 
 from service.api.auth.authenticator import Authenticator, Principal, forbidden
+from service.api.body_bounds import BodyBounds, RefusedBodies
 from service.api.limits import Kind, Limits
-from service.api.receiving import Receiving, RefusedBodies
-from service.api.streams import Streams
-from service.api.visit import visit_of
+from service.api.open_streams import OpenStreams
+from service.api.request_state import request_state
 from service.config.settings import Settings
 from service.engine.engine import Engine
 from service.store.credentials import Credentials
@@ -32,8 +32,8 @@ class Edge:
     credentials: Credentials
     principals: Principals
     limits: Limits
-    streams: Streams
-    receiving: Receiving
+    open_streams: OpenStreams
+    body_bounds: BodyBounds
     refused_bodies: RefusedBodies
 
 
@@ -50,7 +50,7 @@ async def principal_of(
     Raises unauthenticated, forbidden, store_unavailable.
     """
     principal = await edge_of(request).authenticator.identify(request, events_of=events_of)
-    visit_of(request).principal = principal.id
+    request_state(request).principal = principal.id
     if scope not in principal.scopes:
         raise forbidden(scope)
     return principal

@@ -12,7 +12,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from service.api import bodies
-from service.api.visit import visit_of
+from service.api.request_state import request_state
 from service.dialects.errors import envelope, error_headers, of_responses
 from service.errors import ServiceError
 
@@ -46,14 +46,14 @@ async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     if request.url.path.endswith("/v1/responses"):
         error = of_responses(error)
-    visit = visit_of(request)
-    visit.code = error.code
+    state = request_state(request)
+    state.code = error.code
     if error.status < 500:
         bodies.note_refusal(request)
     response = respond(request.url.path, error)
-    if visit.turn:  # it began before it was refused, and its message stays
-        response.headers.setdefault("X-Session-Id", visit.session)
-        response.headers.setdefault("X-Turn-Id", visit.turn)
+    if state.turn:  # it began before it was refused, and its message stays
+        response.headers.setdefault("X-Session-Id", state.session)
+        response.headers.setdefault("X-Turn-Id", state.turn)
     return response
 
 
@@ -74,7 +74,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         status=status,
         headers=headers,
     )
-    visit_of(request).code = known.code
+    request_state(request).code = known.code
     return refuse(request.scope, known)
 
 

@@ -26,7 +26,7 @@ from service import ids
 from service.api.auth import client_address
 from service.api.auth.authenticator import Principal
 from service.api.over_limit import Decision, OverLimit
-from service.api.visit import visit_of
+from service.api.request_state import request_state
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.store.windows import Charge, Use, Window, Windows
@@ -73,7 +73,7 @@ class Limits(Limiter):
         limits = _parse(self._settings.limit_for(kind) if own is None else own)
         who = self._who(request, principal) if limits else ""
         if who:
-            visit_of(request).caller = who
+            request_state(request).caller = who
         windows = tuple(Window(limit.amount, limit.get_expiry()) for limit in limits)
         by = ids.new_turn_id() if once else ""
         charge = Charge(who, kind, windows, self._settings.limit_window, once, by)
@@ -195,7 +195,7 @@ class RequestCharge:
 
     def _settle(self, decision: Decision) -> None:
         self._due = False
-        visit_of(self._request).limit_headers = _headers(decision)
+        request_state(self._request).limit_headers = _headers(decision)
         if not decision.passes:
             metrics.limit_rejections.labels(limit=self._charge.kind).inc()
             wait = max(1, math.ceil(decision.reset))

@@ -17,7 +17,7 @@ from service.api.hardening import Hardening
 from service.api.hosts import Hosts
 from service.api.origins import Origins
 from service.api.prefixes import Prefixes, below
-from service.api.visit import Visit, route_of
+from service.api.request_state import RequestState, route_of
 from service.config.settings import Settings
 from service.errors import BrokenAnswer, ServiceError
 from service.telemetry import metrics
@@ -42,54 +42,54 @@ class EdgeMiddleware:
             await self._app(scope, receive, send)
             return
         prefix = self._prefixes.take_off(scope)
-        visit = Visit(scope, prefix, send)
+        state = RequestState(scope, prefix, send)
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                visit.began(message["status"])
+                state.began(message["status"])
                 given = below(prefix, message["headers"])
-                private = visit.principal != ""
-                added = self._hardening.headers(scope, given, visit.limit_headers, private=private)
+                private = state.principal != ""
+                added = self._hardening.headers(scope, given, state.limit_headers, private=private)
                 message = {
                     **message,
                     "headers": [
                         *given,
-                        (b"x-request-id", visit.request_id.encode()),
+                        (b"x-request-id", state.request_id.encode()),
                         *added,
                     ],
                 }
             elif not message.get("more_body", False):
-                visit.ended()  # before the client can see the end: what it has seen is counted
+                state.ended()  # before the client can see the end: what it has seen is counted
             await send(message)
 
         try:
             error = self._refusal(scope)
             if error is not None:
-                visit.code = error.code
+                state.code = error.code
                 await refuse(scope, error)(scope, receive, noting)
             else:
                 await self._app(scope, receive, noting)
         except asyncio.CancelledError:
-            visit.outcome = "cut"
+            state.outcome = "cut"
             raise
         except ClientDisconnect:
             # Raised where a body is read: the client hung up in the middle of it. Nobody is there to
             # be answered, and nothing of ours broke.
-            visit.outcome = "cut"
+            state.outcome = "cut"
         except BrokenAnswer:
-            visit.outcome = "broken"
+            state.outcome = "broken"
             raise
         except Exception:
             # One of the three tops: whatever was not foreseen is answered, logged and counted here.
-            visit.outcome = "error"
+            state.outcome = "error"
             metrics.internal_errors.labels(where="request").inc()
             log.exception("request.broke", path=route_of(scope))
-            if visit.status:
+            if state.status:
                 raise BrokenAnswer("internal") from None
             error = ServiceError("internal", "Something went wrong on our side.")
             await respond(scope["path"], error)(scope, receive, noting)
         finally:
-            visit.close()
+            state.close()
 
     def _refusal(self, scope: Scope) -> ServiceError | None:
         """What can be refused from the head of a request alone, whatever its route."""

@@ -1,8 +1,8 @@
 """What a route says of itself for the OpenAPI document: its answers, its errors, its body.
 
 Routes take a Request and parse by hand, so what FastAPI would read off their signatures is said by the
-decorator `says`, below the route's own. Tag, summary and description are FastAPI's arguments. Nothing is
-looked at while a request is answered. Statuses of errors follow from their codes (service/errors.py).
+decorator `documented`, below the route's own. Tag, summary and description are FastAPI's arguments. Nothing
+is looked at while a request is answered. Statuses of errors follow from their codes (service/errors.py).
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Operation:
     ticket: bool = False
 
 
-def says(answers: Answer | dict[int, Answer], *errors: str, **more: Any) -> Callable[[Handler], Handler]:
+def documented(
+    answers: Answer | dict[int, Answer], *errors: str, **more: Any
+) -> Callable[[Handler], Handler]:
     """A route's Operation, by its fields; a single answer is its 200."""
     operation = Operation(answers if isinstance(answers, dict) else {200: answers}, errors, **more)
 

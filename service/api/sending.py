@@ -17,8 +17,8 @@ from service import ids
 from service.api import bodies
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
-from service.api.responses import TurnResponse
-from service.api.visit import visit_of
+from service.api.request_state import request_state
+from service.api.turn_response import TurnResponse
 from service.dialects.base import Encoder
 from service.engine.sends import Attached, Send
 from service.errors import ServiceError, StoreUnavailable
@@ -33,7 +33,7 @@ class Sending:
     """
 
     principal: Principal
-    _lonely = False  # nobody but the reader of this response can come back to the turn
+    _ends_with_reader = False  # nobody but the reader of this response can come back to the turn
 
     def __init__(self, request: Request, session_id: str | None = None, *, key_in_body: bool = False) -> None:
         self._request = request
@@ -76,12 +76,12 @@ class Sending:
             send.key = bodies.idempotency_key(request)
         # A key that a balancer has made it knows alone, and forgets when its client leaves.
         made = send.key is None or send.key == bodies.fallback_key(request)
-        self._lonely = made and send.session_id is None
+        self._ends_with_reader = made and send.session_id is None
         header = bodies.on_busy(request)
         if header is not None and not send.on_busy_asked:
             send.on_busy = header
-        visit = visit_of(request)
-        send.traceparent, send.request_id = visit.traceparent, visit.request_id
+        state = request_state(request)
+        send.traceparent, send.request_id = state.traceparent, state.request_id
         send.own, send.hook = self.principal, self.principal.hook
         send.large = not 0 <= bodies.length(request) <= bodies.SMALL_BYTES
         await send.breathe()
@@ -89,7 +89,7 @@ class Sending:
         if attached is not None:
             await self._read.charge()
         if reads:
-            edge.streams.take(request, self.principal)
+            edge.open_streams.take(request, self.principal)
         if attached is None:
             if send.key:  # another body under the same key pays for itself
                 self._send.once(f"{send.session_id or ''}\n{send.key}\n{send.fingerprint()}")
@@ -98,7 +98,7 @@ class Sending:
             if not attached.fresh:  # the same send, at the same moment, was faster
                 await self._read.charge()
                 await self._send.refund()
-        visit.session, visit.turn = attached.ref.session_id, attached.ref.turn_id
+        state.session, state.turn = attached.ref.session_id, attached.ref.turn_id
         return attached
 
     def answer(self, attached: Attached, encoder: Encoder) -> TurnResponse:
@@ -114,7 +114,7 @@ class Sending:
 
     def left(self, ref: TurnRef) -> Callable[[], None] | None:
         """What to call when the reader leaves; None where somebody may come back to the turn."""
-        return partial(self._edge.engine.left, ref) if self._lonely else None
+        return partial(self._edge.engine.left, ref) if self._ends_with_reader else None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -14,7 +14,7 @@ from fastapi import Request
 
 from service.api import bodies
 from service.api.edge import edge_of
-from service.api.visit import visit_of
+from service.api.request_state import request_state
 from service.errors import ServiceError
 from service.images import Image, decoded, is_data_url
 from service.parts import REF
@@ -44,7 +44,7 @@ async def read(request: Request, *, only_last: bool = False) -> tuple[Any, dict[
         image = await decoded(url, settings.max_image_bytes, where)
         images[image.ref] = image
         holder[field] = f"{REF}{image.ref}"
-    if visit_of(request).body_bytes - taken > settings.max_body_bytes:
+    if request_state(request).body_bytes - taken > settings.max_body_bytes:
         raise ServiceError("body_too_large", f"The body has more than {settings.max_body_bytes} bytes.")
     return document, images
 

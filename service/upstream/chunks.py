@@ -226,7 +226,7 @@ class Decoder:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _alike(self, data: bytes, batch: Batch) -> bytes:
-        """OnBatch the tokens at the beginning that differ in their text only; returns what is left."""
+        """Take the tokens at the beginning that differ in their text only; returns what is left."""
         frame = self._frame
         if frame is None or not data.startswith(frame.head):
             return data

@@ -267,7 +267,7 @@ async def test_framing_that_never_ends_is_no_way_to_fill_the_memory(served: Serv
                     await writer.drain()
                     await asyncio.sleep(0)
     assert sent < 20_000_000
-    assert not served.app.state.edge.receiving._held
+    assert not served.app.state.edge.body_bounds._held
 
 
 async def test_small_chunks_and_a_trailer_are_no_such_framing(served: Served) -> None:

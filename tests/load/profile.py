@@ -38,7 +38,7 @@ _PARTS: Final = (
     ("engine/live.py", "collecting a window's appends, acknowledging them"),
     ("engine/tail_cache.py", "readers: giving them what is new, following the log"),
     ("engine/reader.py", "readers: giving them what is new, following the log"),
-    ("api/responses.py", "encoding and sending on"),
+    ("api/turn_response.py", "encoding and sending on"),
     ("dialects/", "encoding and sending on"),
     ("engine/runner.py", "the runner"),
     ("service/engine/", "begin and end of turns, leases, limits"),

@@ -1,6 +1,6 @@
 """Users: what they ask for, what they do when they are told no or nothing, and what they were shown.
 
-They go the way of the routes (service/api/sending.py, service/api/responses.py): a known key first, then
+They go the way of the routes (service/api/sending.py, service/api/turn_response.py): a known key first, then
 begin, then follow; a reader whose connection breaks comes back with its cursor, at any worker. Invariants
 checked here: what a reader is shown has no gap, ends with the terminal event and in no other clean way,
 and is then what the log says; errors are answers that a client may get.

@@ -10,7 +10,7 @@ import orjson
 from fastapi import Request
 
 from service.api import bodies
-from service.api.receiving import Receiving
+from service.api.body_bounds import BodyBounds
 
 LARGE = orjson.dumps({"content": "x" * 2 * bodies.SMALL_BYTES})
 SMALL = b'{"content": "x"}'
@@ -18,15 +18,15 @@ SMALL = b'{"content": "x"}'
 
 def requests(body: bytes, number: int) -> list[Request]:
     settings = SimpleNamespace(max_body_bytes=1_048_576)
-    state = SimpleNamespace(edge=SimpleNamespace(settings=settings, receiving=Receiving(1_048_576)))
+    state = SimpleNamespace(edge=SimpleNamespace(settings=settings, body_bounds=BodyBounds(1_048_576)))
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    visit = SimpleNamespace(caller="", principal="", body_bytes=0)
+    request_state = SimpleNamespace(caller="", principal="", body_bytes=0)
     scope = {
-        "chat.visit": visit,
+        "chat.request_state": request_state,
         "type": "http",
         "method": "POST",
         "headers": headers,

@@ -12,7 +12,7 @@ from service.api import limits as module
 from service.api.auth.authenticator import ANONYMOUS, Principal
 from service.api.limits import Limits, RequestCharge
 from service.api.over_limit import Decision, OverLimit
-from service.api.visit import Visit, visit_of
+from service.api.request_state import RequestState, request_state
 from service.config.settings import Settings
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.store.keys import Keys
@@ -54,12 +54,12 @@ class Door:
 
     @property
     def told(self) -> dict[str, str]:
-        return {name.decode(): value.decode() for name, value in visit_of(self.request).limit_headers}
+        return {name.decode(): value.decode() for name, value in request_state(self.request).limit_headers}
 
 
 def request(peer: str = "203.0.113.9") -> Request:
     scope = {"type": "http", "path": "/chat", "client": (peer, 1), "headers": []}
-    Visit(scope, "", cast(Any, None))
+    RequestState(scope, "", cast(Any, None))
     return Request(scope)
 
 

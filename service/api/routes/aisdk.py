@@ -28,14 +28,14 @@ from service.api.operation import (
     SENDS,
     STREAMS,
     Answer,
+    documented,
     plain,
-    says,
 )
-from service.api.responses import TurnResponse
+from service.api.request_state import request_state
 from service.api.routes.turns import charge_stop
 from service.api.sending import Sending, turn_headers
+from service.api.turn_response import TurnResponse
 from service.api.ui_messages import ui_message
-from service.api.visit import visit_of
 from service.dialects import aisdk
 from service.dialects.aisdk_request import UseChatBody, parse
 from service.engine.engine import Engine
@@ -70,7 +70,7 @@ log = get_logger(__name__)
     "where it was cut. A running answer is interrupted. Without an `Idempotency-Key` the message's id is "
     "the key. Errors are one plain sentence.",
 )
-@says(
+@documented(
     {200: _CHUNKS, 204: Answer("A repeat whose `Last-Event-ID` was the last chunk", {}, SEND_HEADERS)},
     *SENDS,
     *HOLDS,
@@ -102,7 +102,7 @@ async def chat(request: Request) -> Response:
     description="A replay from `start`, or with `Last-Event-ID` exactly what follows that chunk. While a "
     "turn runs the head comes at once, and a failure as an `error` part.",
 )
-@says(
+@documented(
     {200: _CHUNKS, 204: Answer("Nothing is running, and the last end was sent to somebody")},
     *OF_TURN,
     *STREAMS,
@@ -117,7 +117,7 @@ async def resume(request: Request, session_id: str) -> Response:
     engine = edge.engine
     ids.check_session_id(session_id)
     after = _cursor(request)
-    edge.streams.take(request, principal)
+    edge.open_streams.take(request, principal)
     if after is not None:
         turn = await engine.turn(TurnRef(principal.id, session_id, after.turn_id))
         return await _continue(request, turn, after)
@@ -133,7 +133,7 @@ async def resume(request: Request, session_id: str) -> Response:
 
 
 @router.post("/api/chat/{session_id}/stop", summary="useChat: stop the answer that is running")
-@says(
+@documented(
     Answer("A sentence for people", {"text/plain": (None, "The answer was stopped.")}),
     *OF_SESSION,
     "turn_not_found",
@@ -150,16 +150,18 @@ async def stop(request: Request, session_id: str) -> Response:
 
 
 @router.get("/api/chat/{session_id}/messages", summary="The history as useChat's messages")
-@says(
+@documented(
     plain("HistoryMessages", examples.HISTORY_MESSAGES, "What `useChat` begins with"), *OF_SESSION, *STREAMS
 )
 async def messages(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     await edge.engine.history.existing(principal.id, session_id)
-    edge.streams.take(request, principal)  # each that is not read holds a page of some MiB
+    edge.open_streams.take(request, principal)  # each that is not read holds a page of some MiB
     found = listed(
         lambda after: edge.engine.history.messages(principal.id, session_id, _PAGE, after),
-        lambda message: ui_message(message, f"{visit_of(request).prefix}/v1/sessions/{session_id}/images"),
+        lambda message: ui_message(
+            message, f"{request_state(request).prefix}/v1/sessions/{session_id}/images"
+        ),
         b"[",
         b"]",
     )
@@ -167,7 +169,7 @@ async def messages(request: Request, session_id: str) -> Response:
 
 
 @router.get("/client/resumable-fetch.js", summary="An ES module: a fetch that survives drops")
-@says(
+@documented(
     {
         200: Answer("The module", {"text/javascript": (None, None)}, _CACHED),
         304: Answer("The caller has it", {}, _CACHED),

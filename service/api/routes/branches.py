@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.edge import admitted
-from service.api.operation import OF_SESSION, plain, says
+from service.api.operation import OF_SESSION, documented, plain
 from service.api.routes.sessions import session_resource
 from service.dialects.base import Body, MessageId
 from service.engine.forking import fork
@@ -28,7 +28,7 @@ class ForkBody(Body):
     description="The copy has the messages up to `through` with their ids, the title, the model and the "
     "system prompt; no turns and no earlier versions. Charged as a send, and against the storage.",
 )
-@says(
+@documented(
     {
         201: plain("Session", examples.COPY, "The copy", "Location"),
         200: plain("Session", examples.COPY, "A repeat with the same `Idempotency-Key`", "Location"),

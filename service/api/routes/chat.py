@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from service.api import bodies
-from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, says
+from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, documented
 from service.api.sending import Sending
 from service.dialects import text
 
@@ -25,7 +25,7 @@ _TEXT: Final = Answer(
     summary="Ask, and get the answer's text as it is generated",
     description="Without `session_id` and `X-Session-Id` a new session, whose id is in `X-Session-Id`.",
 )
-@says(
+@documented(
     _TEXT,
     *SENDS,
     *HOLDS,
@@ -41,7 +41,7 @@ async def chat(request: Request) -> Response:
     summary="The same with earlier messages as context",
     description="`history` seeds a new or empty session; one that has messages is 409.",
 )
-@says(
+@documented(
     _TEXT,
     *SENDS,
     *HOLDS,

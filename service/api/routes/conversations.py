@@ -18,7 +18,7 @@ from service.api import bodies, examples, uploads
 from service.api.answers import Json
 from service.api.edge import admitted
 from service.api.item_references import resolved
-from service.api.operation import ADDS_ITEMS, OF_SESSION, plain, says
+from service.api.operation import ADDS_ITEMS, OF_SESSION, documented, plain
 from service.api.responses_resource import (
     DELETED,
     ITEM_PAGE,
@@ -78,7 +78,7 @@ def conversation_resource(session: Session) -> dict[str, Any]:
 
 
 @both(router, "POST", "/v1/conversations", "Make a conversation")
-@says(
+@documented(
     _CONVERSATION,
     *ADDS_ITEMS,
     parameters=("Repeat-Key",),
@@ -114,14 +114,14 @@ async def create(request: Request) -> Response:
 
 
 @both(router, "GET", "/v1/conversations/{conversation_id}", "One conversation")
-@says(_CONVERSATION, *OF_SESSION)
+@documented(_CONVERSATION, *OF_SESSION)
 async def retrieve(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
     return Json(conversation_resource(await edge.engine.history.existing(principal.id, conversation_id)))
 
 
 @both(router, "POST", "/v1/conversations/{conversation_id}", "Change its metadata")
-@says(
+@documented(
     _CONVERSATION,
     *OF_SESSION,
     "storage_full",
@@ -138,7 +138,7 @@ async def update(request: Request, conversation_id: str) -> Response:
 
 
 @both(router, "DELETE", "/v1/conversations/{conversation_id}", "Delete it; a running response is stopped")
-@says(DELETED, *OF_SESSION, "turn_in_progress")
+@documented(DELETED, *OF_SESSION, "turn_in_progress")
 async def delete(request: Request, conversation_id: str) -> Response:
     edge, principal = await admitted(request)
     ids.check_session_id(conversation_id)
@@ -153,7 +153,7 @@ async def delete(request: Request, conversation_id: str) -> Response:
     "Add items to it",
     "Behind all that it has, as later responses in it are told. Reasoning is passed over.",
 )
-@says(
+@documented(
     ITEMS,
     *OF_SESSION,
     *ADDS_ITEMS,
@@ -177,7 +177,7 @@ async def add_items(request: Request, conversation_id: str) -> Response:
 
 
 @both(router, "GET", "/v1/conversations/{conversation_id}/items", "Its items, newest first")
-@says(
+@documented(
     ITEMS,
     *OF_SESSION,
     "not_found",
@@ -210,7 +210,7 @@ async def list_items(request: Request, conversation_id: str) -> Response:
 
 
 @both(router, "GET", "/v1/conversations/{conversation_id}/items/{item_id}", "One item")
-@says(
+@documented(
     plain("Item", examples.ITEM, "The item"),
     *OF_SESSION,
     "not_found",
@@ -237,7 +237,7 @@ async def get_item(request: Request, conversation_id: str, item_id: str) -> Resp
     "Take an item out of it",
     "With a function call goes its output. Answers the conversation.",
 )
-@says(_CONVERSATION, *OF_SESSION, "not_found", "turn_in_progress")
+@documented(_CONVERSATION, *OF_SESSION, "not_found", "turn_in_progress")
 async def delete_item(request: Request, conversation_id: str, item_id: str) -> Response:
     edge, principal = await admitted(request)
     session = await edge.engine.history.existing(principal.id, conversation_id)

@@ -19,8 +19,8 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from service.api.answers import Json
+from service.api.request_state import request_state
 from service.api.routes.page import File, Page
-from service.api.visit import visit_of
 from service.errors import ServiceError
 
 router = APIRouter(include_in_schema=False)
@@ -91,7 +91,7 @@ def docs(request: Request) -> Response:
 @router.api_route("/openapi.json", methods=["GET", "HEAD"], summary="The API's document")
 def openapi(request: Request) -> Response:
     document = _documents(request)[1]
-    if prefix := visit_of(request).prefix:
+    if prefix := request_state(request).prefix:
         return Json({**request.app.openapi(), "servers": [{"url": prefix}]}, headers=_DATA)
     return document.respond(request, "openapi")
 

@@ -13,9 +13,9 @@ from service import __version__
 from service.api import examples
 from service.api.answers import Json
 from service.api.edge import Edge, edge_of
-from service.api.operation import Answer, Handler, plain, says
+from service.api.operation import Answer, Handler, documented, plain
+from service.api.request_state import request_state
 from service.api.routes import page
-from service.api.visit import visit_of
 from service.engine.pacing.governor import MAY_BE_TRIED
 from service.errors import StoreRefusesWrites, StoreUnavailable
 from service.store.health import OK
@@ -110,7 +110,7 @@ def _probe(path: str, summary: str) -> Callable[[Handler], Handler]:
 
 
 @_probe("/", "A sign of life; browsers get the chat page")
-@says(
+@documented(
     {
         200: Answer(
             "A sign of life, for browsers the chat page",
@@ -123,20 +123,20 @@ def _probe(path: str, summary: str) -> Callable[[Handler], Handler]:
 async def root(request: Request) -> Response:
     if page.prefers_html(request.headers.get("accept", "")):
         # It may have been asked for without a slash below a prefix: relative links would miss that.
-        if visit_of(request).prefix:
+        if request_state(request).prefix:
             return RedirectResponse("/ui", headers={"Vary": "Accept"})
         return page.page_of(request).respond(request)
     return Json({"message": "AI Chat Backend is running"}, headers={"Vary": "Accept"})
 
 
 @_probe("/livez", "The process serves; nothing else is asked")
-@says(plain("Alive", {"status": "alive"}, "It serves"), public=True)
+@documented(plain("Alive", {"status": "alive"}, "It serves"), public=True)
 async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
 @_probe("/readyz", "Can this replica begin turns?")
-@says(
+@documented(
     {
         200: plain("Readiness", examples.READY, "It can begin turns"),
         503: plain("Readiness", examples.UNREADY, "It cannot, and the checks say why", "Retry-After"),
@@ -156,7 +156,7 @@ async def readyz(request: Request) -> Response:
 
 
 @_probe("/health", "Always 200 while the process serves; the details say the rest")
-@says(plain("Health", examples.HEALTH, "It serves"), public=True)
+@documented(plain("Health", examples.HEALTH, "It serves"), public=True)
 async def health(request: Request) -> dict[str, Any]:
     edge = edge_of(request)
     checks = readiness_of(request).known()

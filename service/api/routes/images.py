@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from service.api.edge import admitted
-from service.api.operation import OF_SESSION, Answer, says
+from service.api.operation import OF_SESSION, Answer, documented
 from service.errors import ServiceError
 from service.images import size_of
 
@@ -23,7 +23,9 @@ _HEADERS: Final = {
 
 
 @router.get("/{session_id}/images/{image}", summary="An image of the session")
-@says(Answer("The image", {"image/*": (None, "...")}, ("ETag", "Cache-Control")), *OF_SESSION, "not_found")
+@documented(
+    Answer("The image", {"image/*": (None, "...")}, ("ETag", "Cache-Control")), *OF_SESSION, "not_found"
+)
 async def get_image(request: Request, session_id: str, image: str) -> Response:
     edge, principal = await admitted(request)
     await edge.engine.history.existing(principal.id, session_id)

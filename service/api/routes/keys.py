@@ -15,7 +15,7 @@ from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of, principal_of
-from service.api.operation import Answer, plain, says
+from service.api.operation import Answer, documented, plain
 from service.config.validators import check_limit
 from service.config.webhook import check_receiver, new_secret
 from service.dialects.base import Body, Name, invalid
@@ -108,7 +108,7 @@ async def admin(request: Request, mode: str = "keys", what: str = "API keys") ->
 
 
 @router.get("", summary="All API keys, without their secrets (admin)")
-@says(plain("Keys", examples.KEYS, "All keys"))
+@documented(plain("Keys", examples.KEYS, "All keys"))
 async def list_keys(request: Request) -> Response:
     await admin(request)
     found = await edge_of(request).credentials.all()
@@ -116,7 +116,7 @@ async def list_keys(request: Request) -> Response:
 
 
 @router.post("", summary="Make an API key; the answer shows it once (admin)", status_code=201)
-@says({201: plain("NewKey", examples.NEW_KEY, "The key")}, body=KeyBody)
+@documented({201: plain("NewKey", examples.NEW_KEY, "The key")}, body=KeyBody)
 async def create_key(request: Request) -> Response:
     principal = await admin(request)
     body = await bodies.read(request, KeyBody)
@@ -129,7 +129,7 @@ async def create_key(request: Request) -> Response:
 
 
 @router.patch("/{key_id}", summary="Change limits or the webhook of a key (admin)")
-@says(plain("ChangedKey", examples.CHANGED_KEY, "The key as it is now"), "not_found", body=ChangeBody)
+@documented(plain("ChangedKey", examples.CHANGED_KEY, "The key as it is now"), "not_found", body=ChangeBody)
 async def change_key(request: Request, key_id: str) -> Response:
     principal = await admin(request)
     body = await bodies.read(request, ChangeBody)
@@ -153,7 +153,7 @@ async def change_key(request: Request, key_id: str) -> Response:
 
 
 @router.post("/{key_id}/rotate", summary="Give a key a new secret, shown once (admin)")
-@says(
+@documented(
     plain("RotatedKey", examples.ROTATED_KEY, "The new secret"),
     "not_found",
     body=RotateBody,
@@ -170,7 +170,7 @@ async def rotate_key(request: Request, key_id: str) -> Response:
 
 
 @router.delete("/{key_id}", summary="Revoke a key, on all replicas within seconds (admin)", status_code=204)
-@says({204: Answer("Revoked")}, "not_found")
+@documented({204: Answer("Revoked")}, "not_found")
 async def revoke_key(request: Request, key_id: str) -> Response:
     principal = await admin(request)
     if not await edge_of(request).credentials.revoke(key_id):

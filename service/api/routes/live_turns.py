@@ -12,7 +12,7 @@ from service import ids
 from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.edge import admitted
-from service.api.operation import plain, says
+from service.api.operation import documented, plain
 from service.dialects.base import Body
 from service.engine import billing
 from service.errors import ServiceError
@@ -50,7 +50,7 @@ def _resource(turn: Turn, now: float) -> dict[str, Any]:
 
 
 @router.get("", summary="Turns that run or wait, the oldest first (admin)")
-@says(
+@documented(
     plain("LiveTurns", examples.LIVE_TURNS, "Of everybody, or of one principal"),
     "invalid_request",
     parameters=("subject", "limit_messages"),
@@ -71,7 +71,7 @@ async def list_turns(request: Request) -> Response:
 
 
 @router.post("/stop", summary="Stop a turn of anybody, or all of a principal (admin)")
-@says(
+@documented(
     plain("StoppedTurns", examples.STOPPED_TURNS, "Those that are sealed now"),
     "turn_not_found",
     body=StopBody,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api import examples, uploads
 from service.api.edge import Edge, admitted
-from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, Handler, plain, says
+from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, Handler, documented, plain
 from service.api.sending import Sending
 from service.dialects import openai_request
 from service.errors import ServiceError
@@ -50,7 +50,7 @@ def both(
     "last message of the user and the answer. What a model cannot do is 400 `unsupported_parameter`. A "
     'failure in mid-stream is `data: {"error": ...}` without `[DONE]`.',
 )
-@says(
+@documented(
     _COMPLETION,
     *SENDS,
     *HOLDS,
@@ -89,14 +89,14 @@ def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
 
 
 @both(router, "GET", "/v1/models", "The models, in OpenAI's list shape")
-@says(plain("Models", examples.MODELS, "The models"))
+@documented(plain("Models", examples.MODELS, "The models"))
 async def list_models(request: Request) -> dict[str, Any]:
     edge, _ = await admitted(request)
     return {"object": "list", "data": [model_resource(edge, model) for model in edge.engine.catalogue]}
 
 
 @both(router, "GET", "/v1/models/{model_id:path}", "One model, by id or alias")
-@says(plain("Model", examples.MODEL, "The model"), "model_not_found")
+@documented(plain("Model", examples.MODEL, "The model"), "model_not_found")
 async def get_model(request: Request, model_id: str) -> dict[str, Any]:
     edge, _ = await admitted(request)
     if not model_id:

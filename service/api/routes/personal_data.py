@@ -18,7 +18,7 @@ from service.api import examples
 from service.api.answers import Json, streamed
 from service.api.auth.authenticator import Principal
 from service.api.edge import admitted, edge_of
-from service.api.operation import STREAMS, plain, says
+from service.api.operation import STREAMS, documented, plain
 from service.api.routes.sessions import exported
 from service.api.routes.usage import usage_resource
 from service.engine.engine import Engine
@@ -36,7 +36,7 @@ async def _whose(request: Request) -> tuple[Principal, str]:
     named = request.query_params.get("principal")
     edge, principal = await admitted(request, scope="chat" if named is None else "admin")
     whose = principal.id if named is None else ids.check_principal_id(named)
-    edge.streams.take(request, principal)
+    edge.open_streams.take(request, principal)
     return principal, whose
 
 
@@ -46,7 +46,7 @@ async def _whose(request: Request) -> tuple[Principal, str]:
     description="Sessions without a name too. What begins meanwhile may be left out. Where the store fails "
     "in the middle the connection breaks.",
 )
-@says(
+@documented(
     plain("WholeExport", examples.WHOLE, "Everything, streamed", "Content-Disposition"),
     *STREAMS,
     "invalid_request",
@@ -69,7 +69,7 @@ async def export_everything(request: Request) -> Response:
     "meanwhile may stay. A call takes 30 s at most. One that was cut short is repeated, and goes on with "
     "what is left.",
 )
-@says(
+@documented(
     {
         200: plain("Erasure", examples.RECEIPT, "Everything is gone; what is kept, and for how long"),
         202: plain("Erasure", {**examples.RECEIPT, "complete": False}, "Something is left: call again"),

@@ -13,7 +13,7 @@ from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.auth.authenticator import Principal
 from service.api.edge import edge_of
-from service.api.operation import Answer, plain, says
+from service.api.operation import Answer, documented, plain
 from service.api.routes.keys import LimitsBody, admin, limits_resource
 from service.dialects.base import Name
 from service.errors import ServiceError
@@ -48,7 +48,7 @@ async def _admin(request: Request) -> Principal:
 
 
 @router.get("", summary="All persons and groups with limits of their own (admin)")
-@says(plain("OwnLimitsList", examples.OWN_LIMITS_LIST, "All of them"))
+@documented(plain("OwnLimitsList", examples.OWN_LIMITS_LIST, "All of them"))
 async def list_own_limits(request: Request) -> Response:
     await _admin(request)
     found = await edge_of(request).principals.all()
@@ -56,7 +56,7 @@ async def list_own_limits(request: Request) -> Response:
 
 
 @router.post("", summary="Change limits of a person or a group, known or not yet (admin)")
-@says(
+@documented(
     plain("OwnLimits", examples.OWN_LIMITS, "What it has now"),
     body=PrincipalBody,
 )
@@ -84,7 +84,7 @@ async def set_own_limits(request: Request) -> Response:
 
 
 @router.delete("/{principal_id}", summary="The settings' limits hold again for it (admin)", status_code=204)
-@says({204: Answer("They do")}, "not_found")
+@documented({204: Answer("They do")}, "not_found")
 async def unset_own_limits(request: Request, principal_id: str) -> Response:
     principal = await _admin(request)
     if not await edge_of(request).principals.unset(principal_id):

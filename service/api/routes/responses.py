@@ -16,8 +16,17 @@ from service.api import bodies, examples, uploads
 from service.api.answers import Json
 from service.api.edge import admitted, edge_of, principal_of
 from service.api.item_references import resolved
-from service.api.operation import HOLDS, RESUMES, SEND_HEADERS, SENDING, SENDS, STREAMS, Answer, plain, says
-from service.api.responses import TurnResponse
+from service.api.operation import (
+    HOLDS,
+    RESUMES,
+    SEND_HEADERS,
+    SENDING,
+    SENDS,
+    STREAMS,
+    Answer,
+    documented,
+    plain,
+)
 from service.api.responses_resource import (
     DELETED,
     ITEM_PAGE,
@@ -32,6 +41,7 @@ from service.api.responses_resource import (
 from service.api.routes.openai import both
 from service.api.routes.turns import charge_stop
 from service.api.sending import Sending, turn_headers
+from service.api.turn_response import TurnResponse
 from service.dialects.responses import STEP, ResponseObject, ResponseStream
 from service.dialects.responses_object import OUTPUT, named
 from service.dialects.responses_request import Call, ResponseBody, begin_with, go_on_with, parse
@@ -61,7 +71,7 @@ _MOST_INPUT: Final = 1_001
     "Without `previous_response_id` and `conversation` the input is the whole context. With "
     "`background` the answer runs on without readers, and every failure is told by the response.",
 )
-@says(
+@documented(
     Answer("The response, or with `stream` its events and `[DONE]`", _BODIES, SEND_HEADERS),
     *(code for code in SENDS if code != "context_too_long"),
     "context_length_exceeded",
@@ -96,7 +106,7 @@ async def create(request: Request) -> Response:
 
 
 @both(router, "GET", "/v1/responses/{response_id}", "A response as it stands, or its events from a number on")
-@says(
+@documented(
     Answer("As it stands, or with `stream=true` its events behind `starting_after`", _BODIES, SEND_HEADERS),
     "response_not_found",
     *STREAMS,
@@ -110,7 +120,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
     if request.query_params.get("stream") != "true":
         return Json(await response_object(edge.engine, turn))
     after = _starting_after(request)
-    edge.streams.take(request, principal)
+    edge.open_streams.take(request, principal)
     seen = 0 if after is None else after // STEP
     if 1 < seen < turn.void:
         raise ServiceError(
@@ -133,7 +143,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
     "Stop a response; answers after it has ended",
     "One that has ended stays as it is.",
 )
-@says(_OBJECT, "response_not_found", "turn_not_found")
+@documented(_OBJECT, "response_not_found", "turn_not_found")
 async def cancel(request: Request, response_id: str) -> Response:
     principal = await principal_of(request)
     engine = edge_of(request).engine
@@ -153,7 +163,7 @@ async def cancel(request: Request, response_id: str) -> Response:
     "Delete a response; one that runs is stopped",
     "A session that was made for it alone goes with it; in any other the messages stay.",
 )
-@says(DELETED, "response_not_found", "turn_in_progress", "turn_not_found", "session_not_found")
+@documented(DELETED, "response_not_found", "turn_in_progress", "turn_not_found", "session_not_found")
 async def delete(request: Request, response_id: str) -> Response:
     edge, principal = await admitted(request)
     engine = edge.engine
@@ -172,7 +182,7 @@ async def delete(request: Request, response_id: str) -> Response:
 
 
 @both(router, "GET", "/v1/responses/{response_id}/input_items", "What a response was asked")
-@says(ITEMS, "response_not_found", "invalid_request", parameters=ITEM_PAGE)
+@documented(ITEMS, "response_not_found", "invalid_request", parameters=ITEM_PAGE)
 async def input_items(request: Request, response_id: str) -> Response:
     edge, principal = await admitted(request)
     ref = ref_of(principal.id, response_id)

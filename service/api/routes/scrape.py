@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api import examples
 from service.api.edge import edge_of
-from service.api.operation import Answer, says
+from service.api.operation import Answer, documented
 from service.errors import ServiceError
 from service.telemetry.metrics_server import allows
 from service.telemetry.multiprocess import CONTENT_TYPE, Exposition
@@ -28,7 +28,7 @@ router = APIRouter(tags=["operating"])
     description="404 where the metrics have a port of their own (`CHAT_METRICS_PORT`), 401 without the "
     "bearer token where one is set (`CHAT_METRICS_TOKEN`).",
 )
-@says(
+@documented(
     Answer("Prometheus' text format", {"text/plain": (None, examples.METRICS)}),
     "unauthenticated",
     "not_found",

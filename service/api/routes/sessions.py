@@ -15,7 +15,7 @@ from service.api import bodies, examples
 from service.api.answers import Json, listed, streamed
 from service.api.auth.authenticator import Principal
 from service.api.edge import Edge, admitted
-from service.api.operation import OF_SESSION, STREAMS, Answer, plain, says
+from service.api.operation import OF_SESSION, STREAMS, Answer, documented, plain
 from service.dialects import native
 from service.engine.engine import Engine
 from service.engine.history import session_not_found
@@ -77,7 +77,7 @@ def version_resource(version: Version, *, brief: bool = False) -> dict[str, Any]
 
 
 @router.get("", summary="The caller's sessions, newest first")
-@says(plain("Sessions", examples.SESSIONS, "A page"), "invalid_request", parameters=("limit", "cursor"))
+@documented(plain("Sessions", examples.SESSIONS, "A page"), "invalid_request", parameters=("limit", "cursor"))
 async def list_sessions(request: Request) -> Response:
     edge, principal = await admitted(request)
     limit = bodies.limit(request, _PAGE, _TOP)
@@ -88,7 +88,7 @@ async def list_sessions(request: Request) -> Response:
 
 
 @router.post("", summary="Make a session, or name one that exists", status_code=201)
-@says(
+@documented(
     {
         201: plain("Session", examples.SESSION, "The new session", "Location"),
         200: plain("Session", examples.SESSION, "It exists already, unchanged", "Location"),
@@ -119,7 +119,7 @@ async def create_session(request: Request) -> Response:
 
 
 @router.get("/{session_id}", summary="One session")
-@says(_SESSION, *OF_SESSION)
+@documented(_SESSION, *OF_SESSION)
 async def get_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     return Json(session_resource(await edge.engine.history.existing(principal.id, session_id)))
@@ -131,7 +131,7 @@ async def get_session(request: Request, session_id: str) -> Response:
     description="null takes a value away. `version` puts back what an edit or a regenerate cut off "
     "(`GET .../messages?versions=1`); what stands there now becomes a version, and has to fit.",
 )
-@says(
+@documented(
     _SESSION,
     *OF_SESSION,
     "model_not_found",
@@ -155,7 +155,7 @@ async def patch_session(request: Request, session_id: str) -> Response:
 
 
 @router.delete("/{session_id}", summary="Delete a session; a running turn is stopped", status_code=204)
-@says({204: Answer("Deleted, with all its turns")}, *OF_SESSION, "turn_in_progress")
+@documented({204: Answer("Deleted, with all its turns")}, *OF_SESSION, "turn_in_progress")
 async def delete_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     ids.check_session_id(session_id)
@@ -164,7 +164,7 @@ async def delete_session(request: Request, session_id: str) -> Response:
 
 
 @router.get("/{session_id}/messages", summary="The messages, oldest first (`order=desc`: newest first)")
-@says(
+@documented(
     plain("Messages", examples.MESSAGES, "A page"),
     *OF_SESSION,
     parameters=("limit_messages", "cursor", "order", "versions", "brief"),
@@ -194,11 +194,11 @@ async def list_messages(request: Request, session_id: str) -> Response:
 
 
 @router.get("/{session_id}/export", summary="The whole session as JSON")
-@says(plain("Export", examples.EXPORT, "Everything", "Content-Disposition"), *OF_SESSION, *STREAMS)
+@documented(plain("Export", examples.EXPORT, "Everything", "Content-Disposition"), *OF_SESSION, *STREAMS)
 async def export_session(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     session = await edge.engine.history.existing(principal.id, session_id)
-    edge.streams.take(request, principal)  # each that is not read holds a page of some MiB
+    edge.open_streams.take(request, principal)  # each that is not read holds a page of some MiB
     return await streamed(
         exported(edge.engine, principal.id, session),
         {"Content-Disposition": f'attachment; filename="{session_id}.json"'},
@@ -223,7 +223,7 @@ async def exported(engine: Engine, who: str, session: Session) -> AsyncIterator[
     summary="What happens in a session, for as long as it is open",
     description="Turns that begin and end, changes, the deletion (docs/events.md).",
 )
-@says(
+@documented(
     Answer("Until the caller leaves", {"text/event-stream": ("SessionEvent", examples.SESSION_EVENTS)}),
     *OF_SESSION,
     *STREAMS,
@@ -234,7 +234,7 @@ async def get_session_events(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     known = bodies.cursor(request)
     await edge.engine.history.existing(principal.id, session_id)
-    edge.streams.take(request, principal)
+    edge.open_streams.take(request, principal)
     found = _while_valid(edge, principal, edge.engine.watches.follow(principal.id, session_id, known))
     encoder = native.NativeEncoder
     headers = {"Cache-Control": "no-cache, no-transform", "X-Session-Id": session_id, **encoder.headers}

@@ -11,10 +11,20 @@ from service.api import bodies, examples, uploads
 from service.api.answers import Json
 from service.api.auth.authenticator import Principal
 from service.api.edge import admitted, edge_of, principal_of
-from service.api.operation import OF_TURN, RESUMES, SEND_HEADERS, SENDING, SENDS, STREAMS, Answer, plain, says
-from service.api.responses import TurnResponse
+from service.api.operation import (
+    OF_TURN,
+    RESUMES,
+    SEND_HEADERS,
+    SENDING,
+    SENDS,
+    STREAMS,
+    Answer,
+    documented,
+    plain,
+)
+from service.api.request_state import request_state
 from service.api.sending import Sending, turn_headers, turn_path
-from service.api.visit import visit_of
+from service.api.turn_response import TurnResponse
 from service.dialects import native
 from service.engine.engine import Engine
 from service.engine.history import turn_not_found
@@ -83,7 +93,7 @@ async def _named(engine: Engine, principal: Principal, session_id: str, turn_id:
     "which goes on) and `continue` (the rest of it, where it was cut). The stream begins at once and tells "
     "failures by `turn.failed`. Also with `Accept: application/json` the answer is 202 and the turn.",
 )
-@says(
+@documented(
     {
         200: _EVENTS,
         202: plain("Turn", examples.TURN, "With `Prefer: respond-async`", *SEND_HEADERS, "Location"),
@@ -138,7 +148,7 @@ async def _events(
 
 
 @router.get("/{turn_id}", summary="One turn")
-@says(_TURN, *OF_TURN)
+@documented(_TURN, *OF_TURN)
 async def get_turn(request: Request, session_id: str, turn_id: str) -> Response:
     edge, principal = await admitted(request)
     ref = await _named(edge.engine, principal, session_id, turn_id)
@@ -146,7 +156,7 @@ async def get_turn(request: Request, session_id: str, turn_id: str) -> Response:
 
 
 @router.get("/{turn_id}/events", summary="The events of a turn, from a cursor on")
-@says(
+@documented(
     {200: _EVENTS, 204: Answer("The cursor was the last event: there is nothing more")},
     *OF_TURN,
     *STREAMS,
@@ -158,7 +168,7 @@ async def get_events(request: Request, session_id: str, turn_id: str) -> Respons
     edge, principal = await admitted(request, events_of=(session_id, turn_id))
     after = bodies.cursor(request)
     ref = await _named(edge.engine, principal, session_id, turn_id)
-    edge.streams.take(request, principal)
+    edge.open_streams.take(request, principal)
     headers = {
         "X-Session-Id": session_id,
         "X-Turn-Id": turn_id,
@@ -172,13 +182,13 @@ async def get_events(request: Request, session_id: str, turn_id: str) -> Respons
     summary="A URL of the events for EventSource",
     description="EventSource cannot send credentials; this URL carries its own.",
 )
-@says(plain("Ticket", examples.TICKET, "The URL"), *OF_TURN)
+@documented(plain("Ticket", examples.TICKET, "The URL"), *OF_TURN)
 async def create_ticket(request: Request, session_id: str, turn_id: str) -> Response:
     edge, principal = await admitted(request)
     ref = await _named(edge.engine, principal, session_id, turn_id)
     await edge.engine.turn(ref)
     ticket, expires = await edge.authenticator.ticket(principal, session_id, turn_id)
-    path = f"{visit_of(request).prefix}/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
+    path = f"{request_state(request).prefix}/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
     return Json({"url": path, "expires": expires})
 
 
@@ -187,7 +197,7 @@ async def create_ticket(request: Request, session_id: str, turn_id: str) -> Resp
     summary="Stop a turn; answers after it is sealed",
     description="What was said so far is kept. A turn that has ended stays as it is.",
 )
-@says(_TURN, *OF_TURN)
+@documented(_TURN, *OF_TURN)
 async def stop_turn(request: Request, session_id: str, turn_id: str) -> Response:
     principal = await principal_of(request)
     edge = edge_of(request)

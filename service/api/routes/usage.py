@@ -16,7 +16,7 @@ from service.api import bodies, examples
 from service.api.answers import Json
 from service.api.auth.authenticator import forbidden
 from service.api.edge import Edge, admitted
-from service.api.operation import plain, says
+from service.api.operation import documented, plain
 from service.money import decimal
 from service.store.credentials import OwnLimits
 from service.store.ledger import MONEY_PERIODS, PERIODS, USAGE_DAYS, Bounds
@@ -67,7 +67,9 @@ def _highest(limits: list[int | None]) -> int | None:
 
 
 @router.get("", summary="What the caller has used, by day (UTC) and model, and how its budgets stand")
-@says(plain("Usage", examples.USAGE, "Days and budgets"), "invalid_request", parameters=("days", "principal"))
+@documented(
+    plain("Usage", examples.USAGE, "Days and budgets"), "invalid_request", parameters=("days", "principal")
+)
 async def get_usage(request: Request) -> Response:
     edge, principal = await admitted(request)
     days = bodies.limit(request, _DAYS, USAGE_DAYS, "days")
@@ -116,7 +118,7 @@ async def get_usage(request: Request) -> Response:
 
 
 @router.get("/principals", summary="Who has usage (admin)")
-@says(plain("Principals", examples.PRINCIPALS, "All principals"))
+@documented(plain("Principals", examples.PRINCIPALS, "All principals"))
 async def list_principals(request: Request) -> Response:
     edge, _ = await admitted(request, scope="admin")
     found = await edge.engine.budgets.principals()

@@ -1,4 +1,4 @@
-"""A visit: one request from its head to the end of its response, and what the edge knows of it.
+"""The state of one request, from its head to the end of its response, and what the edge knows of it.
 
 One object per request, in its scope. Whoever finds something out writes it here: its caller, session and
 turn, what its response carries, what is given back when that has ended. Counted and logged once.
@@ -20,13 +20,13 @@ from service.telemetry import metrics, tracing
 from service.telemetry.logs import get_logger
 
 _METHODS: Final = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
-_KEY: Final = "chat.visit"
+_KEY: Final = "chat.request_state"
 _PORT: Final = re.compile(r"(.*):([0-9]{1,5})")
 
 log = get_logger("service.requests")
 
 
-class Visit:
+class RequestState:
     def __init__(self, scope: Scope, prefix: str, send: Send) -> None:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
@@ -129,10 +129,10 @@ def _server(scope: Scope) -> dict[str, str | int]:
     return {"server.address": name.strip("[]"), **({"server.port": int(found[2])} if found else {})}
 
 
-def visit_of(request: Mapping[str, Any]) -> Visit:
+def request_state(request: Mapping[str, Any]) -> RequestState:
     """Of a request, or of its scope."""
-    visit: Visit = request[_KEY]
-    return visit
+    state: RequestState = request[_KEY]
+    return state
 
 
 def route_of(scope: Scope) -> str:

@@ -16,7 +16,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from service import events
-from service.api.visit import visit_of
+from service.api.request_state import request_state
 from service.dialects.base import Encoder
 from service.engine.engine import Engine
 from service.engine.reader import Reconnect
@@ -77,7 +77,7 @@ class TurnResponse(Response):
         gauge.inc()
         # In a task of its own, since the request's has all middlewares on its stack: each event would
         # wake it through thirty of them.
-        self._send, self._send_on = send, visit_of(scope).send
+        self._send, self._send_on = send, request_state(scope).send
         reading = asyncio.create_task(self._stream(), name="reader")
         leaving = asyncio.create_task(_left(receive, reading), name="leaving")
         try:

@@ -8,7 +8,7 @@ import contextlib
 import httpx
 import pytest
 
-from service.api import receiving
+from service.api import body_bounds
 from service.errors import ServiceError
 from tests.conftest import Start
 from tests.support.identity import bearer, make_key
@@ -18,14 +18,14 @@ from tests.support.waiting import eventually_async
 async def test_one_caller_may_not_fill_the_room_for_bodies(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiving, "_OF_ONE", 300_000)
+    monkeypatch.setattr(body_bounds, "_OF_ONE", 300_000)
     async with (
         start(auth="keys", max_body_bytes=100_000, max_image_body_bytes=100_000) as served,
         contextlib.AsyncExitStack() as stack,
     ):
         greedy, other = await make_key(served, "greedy"), await make_key(served, "other")
         host, port = served.url.removeprefix("http://").split(":")
-        held = served.app.state.edge.receiving._held
+        held = served.app.state.edge.body_bounds._held
         opened = []
         for number in range(3):
             reader, writer = await asyncio.open_connection(host, int(port))
@@ -89,7 +89,7 @@ async def test_large_bodies_that_are_taken_are_bound_by_no_more_than_the_limit_o
 
 def test_what_was_refused_is_forgotten_with_time_and_for_the_oldest_of_10_000() -> None:
     now = 0.0
-    refused = receiving.RefusedBodies(lambda: now)
+    refused = body_bounds.RefusedBodies(lambda: now)
     refused.add("a", 2 * 1_048_576 + 65_536)
     with pytest.raises(ServiceError) as over:
         refused.check("a")

@@ -2,7 +2,7 @@
 
 A count in memory, because what it protects (sockets and buffers) is this worker's and goes with
 it. A request takes its place before a turn begins or a log is read, and the edge gives it back
-when the response has ended, however it ends (visit.py).
+when the response has ended, however it ends (request_state.py).
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from functools import partial
 from fastapi import Request
 
 from service.api.auth.authenticator import Principal
-from service.api.visit import visit_of
+from service.api.request_state import request_state
 from service.errors import ServiceError
 from service.telemetry import metrics
 
 
-class Streams:
+class OpenStreams:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: Counter[str] = Counter()
 
     def take(self, request: Request, principal: Principal) -> None:
         """A place for the stream that this request is about to become. Raises concurrency_limited."""
-        visit = visit_of(request)
-        if not self._limit or visit.on_end is not None:
+        state = request_state(request)
+        if not self._limit or state.on_end is not None:
             return
         if self._open[principal.id] >= self._limit:
             metrics.limit_rejections.labels(limit="streams").inc()
@@ -36,7 +36,7 @@ class Streams:
                 retry_after=1,
             )
         self._open[principal.id] += 1
-        visit.on_end = partial(self._give_back, principal.id)
+        state.on_end = partial(self._give_back, principal.id)
 
     def _give_back(self, principal: str) -> None:
         self._open[principal] -= 1

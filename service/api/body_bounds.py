@@ -24,7 +24,7 @@ _OF_ONE: Final = 32 * _MIB
 _IN_ALL: Final = 128 * _MIB  # an eighth of what compose gives a replica
 
 
-class Receiving:
+class BodyBounds:
     def __init__(self, largest: int) -> None:
         """`largest` is the bound on one body in bytes: two of them always find room."""
         self._of_one = max(_OF_ONE, 2 * largest)

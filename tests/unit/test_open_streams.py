@@ -8,25 +8,25 @@ import pytest
 from fastapi import Request
 
 from service.api.auth.authenticator import Principal
-from service.api.streams import Streams
-from service.api.visit import Visit, visit_of
+from service.api.open_streams import OpenStreams
+from service.api.request_state import RequestState, request_state
 from service.errors import ServiceError
 
 
 def request() -> Request:
     scope = {"type": "http", "path": "/chat", "headers": []}
-    Visit(scope, "", cast(Any, None))
+    RequestState(scope, "", cast(Any, None))
     return Request(scope)
 
 
 def close(taken: Request) -> None:
-    end = visit_of(taken).on_end
+    end = request_state(taken).on_end
     assert end is not None
     end()
 
 
 def test_exactly_as_many_as_allowed_are_open_at_once() -> None:
-    streams = Streams(2)
+    streams = OpenStreams(2)
     requests = [request() for _ in range(4)]
     for one in requests[:2]:
         streams.take(one, Principal("a"))
@@ -46,5 +46,5 @@ def test_exactly_as_many_as_allowed_are_open_at_once() -> None:
 
 def test_without_a_bound_none_is_counted() -> None:
     free = request()
-    Streams(0).take(free, Principal("a"))
-    assert visit_of(free).on_end is None
+    OpenStreams(0).take(free, Principal("a"))
+    assert request_state(free).on_end is None
