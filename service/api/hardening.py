@@ -2,7 +2,7 @@
 
 An answer of the API is data: no browser may run, frame, guess at or keep it. A page that brings
 a Content-Security-Policy of its own keeps it. The bound on the bytes of a request's head is the
-server's (server.py), the bounds on bodies are bodies.py's.
+server's (serving/http_protocol.py), the bounds on bodies are bodies.py's.
 """
 
 from __future__ import annotations

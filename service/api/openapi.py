@@ -149,7 +149,7 @@ _SECURITY: Final[dict[str, Schema]] = {
 
 
 def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
-    """`app.openapi()` is this document; docs.py shows it."""
+    """`app.openapi()` is this document; routes/docs.py shows it."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -2,7 +2,8 @@
 
 The order: principal -> known to be over its limit? (refused before the body is read) -> body -> known
 idempotency key? -> limits -> begin. A send that begins is charged as a send; whatever else becomes of it
-(a repeat, a refusal) costs a read. What each gate decides belongs to limits.py, streams.py and the engine.
+(a repeat, a refusal) costs a read. What each gate decides belongs to limits.py, open_streams.py and the
+engine.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What is bounded here, whether the request is answered or not:
 
 - a head: its bytes, and the time from its first byte (or the connection) to its last;
-- a body: the time from the end of the head to its last byte. Its bytes are bodies.py's;
+- a body: the time from the end of the head to its last byte. Its bytes are api/bodies.py's;
 - the rest of a body whose request is answered already (401, 413, ...): bytes and time, then the
   connection is closed;
 - the framing of a body (chunk sizes, trailers): its bytes between two of the body;
@@ -41,7 +41,7 @@ KEEP_ALIVE_SECONDS: Final = 75  # longer than the 60 s of nginx and of most bala
 
 _MAX_HEAD: Final = 64 * 1024  # request line and headers; nginx allows 4 x 8 KiB + 1 KiB
 _HEAD_SECONDS: Final = 30.0  # a head of 64 KiB needs 11 s at 50 kbit/s
-_BODY_SECONDS: Final = 35.0  # longer than the 30 s of bodies.py, whose answer is the better one
+_BODY_SECONDS: Final = 35.0  # longer than the 30 s of api/bodies.py, whose answer is the better one
 _REST_SECONDS: Final = 10.0  # for the rest of a body that nobody reads: 1 MiB at 1 Mbit/s needs 9 s
 _UNREAD_SECONDS: Final = 60  # without a byte taken of an answer: nginx's own bound
 # Of an answer in the kernel. Left to itself that takes 3 MiB a connection from a client that reads nothing.

@@ -1,4 +1,4 @@
-"""The Gunicorn worker class: one process that runs the server of server.py.
+"""The Gunicorn worker class: one process that runs the server of http_server.py.
 
 Master and worker tell each other the little they must know through a page of shared memory,
 made before the fork: who is ready, who leaves, whether the whole replica goes. Without our
@@ -51,7 +51,7 @@ class ChatWorker(UvicornWorker):  # type: ignore[misc]  # Gunicorn has no types
         ours = logging.getLogger("uvicorn.error")
         level = ours.level
         super().__init__(*args, **kwargs)
-        ours.setLevel(level)  # it has taken Gunicorn's handlers and level; logs.py has set others
+        ours.setLevel(level)  # it has taken Gunicorn's handlers and level; telemetry/logs.py has set others
         ours.handlers, ours.propagate = [], True
         self._page = mmap.mmap(-1, len(Flag))
         self.told = False  # by the master, for itself: SIGTERM has been sent

@@ -7,7 +7,7 @@ the locks of a killed process, so a user that dies by kill -9 leaves nothing run
 two services that are started in one directory share one store.
 
 Nothing else of the package is imported here: the keeper has to stay small. No commands of
-Redis beyond PING; clients are made in client.py.
+Redis beyond PING; clients are made in connection/client.py.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from service.money import Price
 
 #: formats that bind an answer
 FORMATS: Final = ("json_object", "json_schema")
-#: images that requests may bring (dialects/images.py)
+#: images that requests may bring (service/images.py)
 IMAGE_FORMATS: Final = ("png", "jpeg", "webp", "gif")
 # Of an image of a megapixel, 32 by 32 pixels each.
 _IMAGE_TOKENS: Final = 1_024

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import related
 from tests.support.running import ROOT, clean_environment
 
 SERVICE = ROOT / "service"
@@ -141,6 +142,29 @@ def test_no_file_is_too_long() -> None:
 def test_no_module_is_named_after_nothing() -> None:
     vague = re.compile(r"(utils?|helpers?|common|misc|managers?)(_|$)|_(utils?|helpers?|common|manager)$")
     assert [str(file) for file in sources() if vague.match(file.stem)] == []
+
+
+NAMED = re.compile(r"(?<![\w/.*-])((?:[\w-]+/)*[\w-]+\.(?:py|lua))\b(?!\()")
+
+
+def test_files_that_a_comment_names_exist() -> None:
+    """From the folder of the file or one above it; scripts in their own."""
+    lost = [
+        f"{file.relative_to(ROOT)}: {named}"
+        for file in [*modules(), *SERVICE.rglob("*.lua")]
+        for named in NAMED.findall(file.read_text())
+        if not any(
+            (place / named).exists() for place in [*file.parents, SERVICE / "store/lua", SERVICE / "store"]
+        )
+    ]
+    assert lost == []
+
+
+def test_make_quick_relates_files_to_tests_that_exist() -> None:
+    for beginning, names in related.BY_PATH.items():
+        assert list(ROOT.glob(f"{beginning}*")), beginning
+        lost = [name for name in names.split() if not (ROOT / f"tests/integration/test_{name}.py").exists()]
+        assert lost == [], beginning
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -2,7 +2,7 @@
 
 API keys and JWTs may be in use side by side; `none` is one anonymous principal, for local use.
 Every refusal has the same status, sentence and headers, whatever its cause: the cause goes into
-a metric. Keys are keyring.py's, JWTs bearer.py's, tickets tickets.py's.
+a metric. Keys are key_cache.py's, JWTs jwt.py's, tickets tickets.py's.
 """
 
 from __future__ import annotations

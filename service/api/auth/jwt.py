@@ -3,7 +3,7 @@
 The algorithms come from the settings, never from the token, and are of one kind with the key:
 a public key can never pass as an HMAC secret. Published keys are fetched with bounds, off the
 path of requests unless nobody has asked for long; an unknown key id asks again, but not more
-often than every ten seconds, whoever sends it. Whom a token stands for is auth.py's.
+often than every ten seconds, whoever sends it. Whom a token stands for is authenticator.py's.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Verifier:
         self._key = key.secret or key.pem if key else ""
         self._given = usable_keys(key.jwks, settings.jwt_allowed) if key and key.jwks else None
         self.guessable = bool(key and key.secret) and len(self._key) < SHORTEST_SECRET
-        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)  # settings.py has its say on that
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)  # the settings' checks have their say
 
     async def open(self) -> None:
         if self._published is not None:
