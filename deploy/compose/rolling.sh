@@ -27,7 +27,7 @@ until [ "$(healthy)" -ge "$((2 * count))" ]; do
     fi
     sleep 1
 done
-sleep "${ROLLING_NOTICE_SECONDS:-5}" # nginx asks for addresses every 2 s
+sleep "${ROLLING_NOTICE_SECONDS:-5}" # nginx asks for addresses every 2 s (its resolver)
 
 # One after the other: each drains (stop_grace_period), its answers end or are taken over.
 for container in $old; do

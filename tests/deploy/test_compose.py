@@ -20,6 +20,7 @@ from service.serving.http_server import grace_seconds
 from tests.support.running import ROOT
 
 FILE = ROOT / "docker-compose.yml"
+TLS = ROOT / "deploy/compose/tls.yml"
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?])([^}]*))?\}")
 OURS = {"service", "demo"}  # from our image
 
@@ -44,7 +45,7 @@ def service(name: str, **variables: str) -> Any:
 NAMED = sorted(document()["services"])
 
 
-@pytest.mark.parametrize("file", [FILE, ROOT / "deploy/compose/tls.yml"], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [FILE, TLS], ids=lambda file: file.name)
 def test_it_is_valid_by_the_specification(file: Path) -> None:
     vendored = importlib.resources.files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
     given = document(file, TLS_CERTIFICATE_FILE="a", TLS_KEY_FILE="b")
@@ -52,7 +53,7 @@ def test_it_is_valid_by_the_specification(file: Path) -> None:
 
 
 def test_the_real_architecture_is_there() -> None:
-    assert set(NAMED) == {"redis", "service", "demo", "nginx", "prometheus", "grafana"}
+    assert set(NAMED) == {"redis", "service", "demo", "nginx", "prometheus", "grafana", "production"}
     assert service("service")["deploy"]["replicas"] >= 2
     for name in ("container_name", "ports"):
         assert name not in service("service"), "several replicas cannot share it"
@@ -72,7 +73,10 @@ def test_each_container_is_hardened_and_bounded(name: str) -> None:
         assert re.search(r":v?\d+\.\d+\.\d+", given["image"]), "pinned to a release"
         uid, _ = given["user"].split(":")
         assert int(uid) > 0
-    if name != "service":  # the image has a health check of its own
+    if name not in {
+        "service",
+        "production",
+    }:  # the image has a health check of its own; the other ends at once
         assert given["healthcheck"]["test"]
 
 
@@ -90,9 +94,8 @@ def test_only_nginx_is_published_to_the_outside_and_only_on_demand() -> None:
 
 
 def test_opening_tls_to_the_outside_does_not_open_the_plain_port() -> None:
-    tls = document(
-        ROOT / "deploy/compose/tls.yml", TLS_CERTIFICATE_FILE="a", TLS_KEY_FILE="b", HTTPS_BIND="0.0.0.0"
-    )["services"]["nginx"]["ports"]
+    tls = document(TLS, TLS_CERTIFICATE_FILE="a", TLS_KEY_FILE="b", HTTPS_BIND="0.0.0.0")
+    tls = tls["services"]["nginx"]["ports"]
     assert tls == ["0.0.0.0:8443:8443"]
     assert service("nginx", HTTPS_BIND="0.0.0.0")["ports"] == ["127.0.0.1:8080:8080"]
 
@@ -113,25 +116,80 @@ def test_production_publishes_no_plain_http(
 ) -> None:
     given = service("nginx", **environment)["environment"]
     assert {name: given[name] for name in environment} == environment
-    # Where it goes on it asks for replicas, of which there are none, and waits.
-    for name, script in {"getent": "exit 2", "sleep": "kill -TERM $PPID"}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / name).chmod(0o755)
-    done = subprocess.run(
-        ["sh", str(ROOT / "deploy/nginx/start.sh")],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **given},
+    done = start_nginx(tmp_path, given)
+    assert ("production does not publish plain HTTP" in done.stderr) is refused
+    assert (done.returncode, done.stdout) == ((1, "") if refused else (0, "nginx runs\n"))
+
+
+def start_nginx(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """The script that both containers run, with a stand-in for nginx."""
+    (folder / "nginx").write_text("#!/bin/sh\necho nginx runs\n")
+    (folder / "nginx").chmod(0o755)
+    return subprocess.run(
+        ["sh", str(ROOT / "deploy/nginx/start.sh"), *words],
+        env={"PATH": f"{folder}:/usr/bin:/bin", **environment},
         capture_output=True,
         text=True,
         timeout=20,
         check=False,
     )
-    assert ("production does not publish plain HTTP" in done.stderr) is refused
-    assert (done.returncode == 1) is refused
+
+
+PRODUCTION = {"CHAT_ENV": "production"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "tls", "said"),
+    [
+        ({}, False, "needs CHAT_ENV=production"),
+        ({}, True, "needs CHAT_ENV=production"),
+        (PRODUCTION, False, "does not publish plain HTTP: use HTTPS_BIND"),
+        (
+            PRODUCTION | {"HTTP_BIND": "0.0.0.0"},
+            False,
+            "does not publish plain HTTP on 0.0.0.0: use HTTPS_BIND",
+        ),
+        (
+            PRODUCTION | {"HTTP_BIND": "0.0.0.0"},
+            True,
+            "does not publish plain HTTP on 0.0.0.0: use HTTPS_BIND",
+        ),
+        (PRODUCTION, True, ""),
+        (PRODUCTION | {"HTTP_BEHIND_TLS": "yes"}, False, ""),
+        (PRODUCTION | {"HTTP_BEHIND_TLS": "yes", "HTTP_BIND": "10.0.0.5"}, False, ""),
+    ],
+    ids=str,
+)
+def test_the_profile_production_lets_start_what_publishes_no_plain_http(
+    tmp_path: Path, environment: dict[str, str], tls: bool, said: str
+) -> None:
+    given = service("production", **environment)
+    merged = dict(given["environment"])
+    if tls:
+        merged |= document(TLS, TLS_CERTIFICATE_FILE="a", TLS_KEY_FILE="b")["services"]["production"][
+            "environment"
+        ]
+    done = start_nginx(tmp_path, merged, *given["entrypoint"][2:])
+    assert said in done.stderr
+    assert (done.returncode, done.stdout, done.stderr == "") == (bool(said), "", not said)
+
+
+def test_with_the_profile_production_nothing_starts_before_it_is_known_and_without_it_nothing_waits() -> None:
+    services = document()["services"]
+    assert [name for name in NAMED if "profiles" in services[name]] == ["production"]
+    assert services["production"]["profiles"] == ["production"]
+    assert services["production"]["restart"] == "no"
+    for name in set(NAMED) - {"production"}:
+        waits: Any = services[name].get("depends_on", {})
+        assert waits, f"{name} would start at once"
+        if "production" in waits:
+            gate = {"condition": "service_completed_successfully", "required": False}
+            assert waits == {"production": gate}
 
 
 def test_redis_is_reached_by_the_replicas_alone() -> None:
     assert document()["networks"]["store"] == {"internal": True}
-    assert {name for name in NAMED if "store" in service(name)["networks"]} == {"redis", "service"}
+    assert {name for name in NAMED if "store" in service(name).get("networks", [])} == {"redis", "service"}
 
 
 def test_secrets_are_files_and_nowhere_in_an_environment() -> None:
@@ -227,11 +285,7 @@ def test_prometheus_finds_the_replicas_where_their_metrics_are() -> None:
 def test_the_example_of_env_has_only_settings_that_exist() -> None:
     text = (ROOT / ".env.example").read_text()
     given = set(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", text, re.M))
-    used = {
-        found[1]
-        for file in (FILE, ROOT / "deploy/compose/tls.yml")
-        for found in VARIABLE.finditer(file.read_text())
-    }
-    assert given <= set(NAMES.values()) | used | {"COMPOSE_FILE"}
+    used = {found[1] for file in (FILE, TLS) for found in VARIABLE.finditer(file.read_text())}
+    assert given <= set(NAMES.values()) | used | {"COMPOSE_FILE", "COMPOSE_PROFILES"}
     not_shown = {"IMAGE_TAG", "CHAT_REDIS_URL"}
     assert used - not_shown <= given

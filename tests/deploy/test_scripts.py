@@ -1,15 +1,13 @@
-"""The start scripts of the containers, run for real: nginx that follows the replicas, Redis's password."""
+"""The start script of Redis's container and `make rolling`, run for real."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import redis
 
@@ -34,72 +32,6 @@ def path(tmp_path: Path) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     return folder
-
-
-class Balancer:
-    """start.sh with a name service that is a file."""
-
-    def __init__(self, directory: Path, path: Path) -> None:
-        self.port = free_port()
-        self.names = directory / "addresses"
-        self.log = directory / "log"
-        stub(path, "getent", f'[ "$1 $2" = "ahostsv4 service" ] && cat {self.names}')
-        text = (DEPLOY / "nginx/nginx.conf").read_text()
-        text = re.sub(r"listen [^;]+;", f"listen 127.0.0.1:{self.port};", text)
-        # nginx itself asks no stub: the name is one that every machine knows.
-        text = text.replace("server service:8000", "server localhost:9")
-        (directory / "nginx.conf").write_text(text)
-        environment = {
-            "PATH": f"{path}:{os.environ['PATH']}:/usr/sbin",
-            "NGINX_CONF": str(directory / "nginx.conf"),
-            "NGINX_FOLDER": str(directory),
-        }
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                ["sh", str(DEPLOY / "nginx/start.sh")], env=environment, stdout=log, stderr=log
-            )
-
-    def serves(self) -> bool:
-        try:
-            return (
-                httpx.get(f"http://127.0.0.1:{self.port}/-/nginx", timeout=2, verify=False).status_code == 200
-            )
-        except httpx.TransportError:
-            return False
-
-
-@pytest.fixture
-def balancer(tmp_path: Path, path: Path) -> Iterator[Balancer]:
-    program("nginx")
-    running = Balancer(tmp_path, path)
-    yield running
-    running.process.terminate()
-    try:
-        running.process.wait(10)
-    except subprocess.TimeoutExpired:
-        running.process.kill()
-
-
-def test_nginx_waits_for_the_first_replica_and_is_reloaded_when_they_change(balancer: Balancer) -> None:
-    eventually(lambda: "waiting for service" in balancer.log.read_text(), within=10)
-    assert not balancer.serves()
-    balancer.names.write_text("10.0.0.2 STREAM service\n10.0.0.1 STREAM\n10.0.0.1 DGRAM\n")
-    eventually(balancer.serves, within=15)
-    balancer.names.write_text("10.0.0.1 STREAM\n10.0.0.2 STREAM\n")  # the same, in another order
-    balancer.names.with_name("later").touch()
-    balancer.names.write_text("10.0.0.1 STREAM\n10.0.0.2 STREAM\n10.0.0.3 STREAM\n")
-    eventually(lambda: "service is now at 10.0.0.1 10.0.0.2 10.0.0.3" in balancer.log.read_text(), within=15)
-    balancer.names.write_text("")  # a name service that has nothing to say changes nothing
-    assert balancer.serves()
-    assert balancer.log.read_text().count("is now at") == 1
-
-
-def test_nginx_ends_gracefully_with_its_script(balancer: Balancer) -> None:
-    balancer.names.write_text("10.0.0.1 STREAM\n")
-    eventually(balancer.serves, within=15)
-    balancer.process.send_signal(signal.SIGTERM)
-    assert balancer.process.wait(15) == 0
-    assert not balancer.serves()
 
 
 Run = Callable[..., subprocess.Popen[bytes]]
