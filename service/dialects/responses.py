@@ -253,23 +253,31 @@ def error_event(error: ServiceError, sequence: int) -> bytes:
 
 
 class ResponseStream(Encoder):
-    """`background`: the response outlives its readers. `after` is the number that the reader has seen."""
+    """`background`: the response outlives its readers. `after` is the number that the reader has seen.
+
+    `ended`: it is of the turn's last event, if there is such a number; for that the status line waits.
+    """
 
     name = "responses"
     media_type = "text/event-stream; charset=utf-8"
     heartbeat = b": keep-alive\n\n"
 
-    def __init__(self, echo: dict[str, Any], *, after: int | None = None, holds: bool = True) -> None:
+    def __init__(
+        self, echo: dict[str, Any], *, after: int | None = None, holds: bool = True, ended: bool = False
+    ) -> None:
         self._background = bool(echo.get("background"))
-        # Whoever comes back has been shown something: its status line waits for nothing.
-        self.holds = holds and after is None and not self._background
+        # Whoever comes back has been shown something: its status line waits for nothing else.
+        self.holds = ended or (holds and after is None and not self._background)
         self._after = after or 0
         self._cut = self._after // STEP  # of this event of the log some may have been seen
         self._last = 0
         self._items = Items(echo)
 
     def shows(self, event: Event) -> bool:
-        return self._items.shows(event)
+        return event.id > self._cut and self._items.shows(event)
+
+    def failure(self, event: Event) -> ServiceError | None:
+        return super().failure(event) if event.id > self._cut else None
 
     def encode(self, event: Event) -> bytes:
         self._last = event.id
@@ -287,7 +295,7 @@ class ResponseStream(Encoder):
         if not event.terminal:
             return self._unseen(event)
         if not fresh:
-            return self._unseen(event) + _DONE
+            return self._unseen(event) + _DONE  # whoever was told all is told the end
         frame = event.frames.get(self.name)
         if frame is None:
             frame = event.frames[self.name] = b"".join(self._items.take(event)) + _DONE
@@ -296,7 +304,11 @@ class ResponseStream(Encoder):
     def _unseen(self, event: Event) -> bytes:
         told = self._items.take(event)
         if event.id <= self._cut:
-            told = told[max(0, self._after - event.id * STEP + 1) :]
+            seen = max(0, self._after - event.id * STEP + 1)
+            if event.terminal and seen > len(told):
+                last = event.id * STEP + len(told) - 1
+                raise ServiceError("cursor_ahead", f"The last event of this response has the number {last}.")
+            told = told[seen:]
         return b"".join(told)
 
     def failed(self, error: ServiceError) -> bytes:

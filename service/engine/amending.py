@@ -8,7 +8,8 @@ the caller's storage before it is written; nothing changes while the session is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -125,6 +126,28 @@ async def _added_before(engine: Engine, ref: TurnRef, key: str, fingerprint: str
         return Added(None, found)
     answer, *rest = found  # which may have gone on since
     return Added(answer.made_of(answer.whole[:before]), [answer.made_of(answer.whole[:after]), *rest])
+
+
+@asynccontextmanager
+async def once(
+    engine: Engine, principal: str, session_id: str | None, key: str | None, fingerprint: str
+) -> AsyncIterator[None]:
+    """What a call that makes a session does: its key is of that call from then on, unless it fails.
+
+    A key without a session is one with that of sends without. Raises idempotency_mismatch.
+    """
+    if key is None:
+        yield
+        return
+    session_id = session_id or ids.derived_session_id(principal, key)
+    if await engine.store.amendments.use_key(principal, session_id, key, fingerprint) != fingerprint:
+        raise mismatch()
+    try:
+        yield
+    except ServiceError as error:
+        if error.code != "idempotency_mismatch":
+            await engine.store.amendments.free_key(principal, session_id, key)
+        raise
 
 
 async def remove(

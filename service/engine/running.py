@@ -88,8 +88,8 @@ class Running:
                 await self._inherit(live)
             following = await self._runner.run(live)
             self._titles.after(live)
-            if turn.drops:  # now, since the seal has told the account what the session held with them
-                self._background.task("images", self._pictures.sweep(turn.ref.principal, turn.ref.session_id))
+            if turn.drops or turn.epoch > 1:  # what a worker knew that is gone is not known any more
+                self._drop_images(turn.ref)
         except StoreUnavailable:
             log.warning("turn.left", turn=turn.ref.turn_id, reason="store", action="its lease lapses")
         finally:
@@ -100,6 +100,10 @@ class Running:
             await self._tails.leave(turn.ref)
         if following:
             self._background.task("promote", self.promote(turn.ref, following))
+
+    def _drop_images(self, ref: TurnRef) -> None:
+        """Of a turn that has ended: its seal has told the account what the session held with them."""
+        self._background.task("images", self._pictures.sweep(ref.principal, ref.session_id))
 
     async def _inherit(self, live: Live) -> None:
         """What the owners before have written and used."""
@@ -129,6 +133,7 @@ class Running:
             await self._free_for(ref)
         elif claim.outcome == "SEALED" and claim.turn is not None:
             await self._booking.book(claim.turn, "sweep")
+            self._drop_images(ref)  # whoever has sealed it may have come no further
         else:
             # Never begun (its worker died in between), expired, deleted or lost.
             await self.free(ref)

@@ -1,4 +1,5 @@
-"""Amendments: messages of a session that no turn brings: they are added, changed and removed by themselves.
+"""Amendments: messages of a session that no turn brings: they are added, changed and removed by themselves;
+and the idempotency keys of calls that begin no turn.
 
 Invariants: nothing changes while the session is answering; what a caller changes is what it has read. What an
 amendment means for an answer is engine/amending.py's.
@@ -43,6 +44,23 @@ class Amendments(Part):
         asking = self._redis.hmget(name, ("fingerprint", "result"))
         fingerprint, result = await self._client.run("known", asking)
         return (fingerprint.decode(), result or b"") if fingerprint else None
+
+    async def use_key(self, principal: str, session_id: str, key: str, fingerprint: str) -> str:
+        """For what begins no turn. Returns the fingerprint of what the key was used for, first of all."""
+        keys = self._keys.session(principal, session_id)
+        using = lua.use_key(
+            keys,
+            idem=keys.idempotency(key),
+            fingerprint=fingerprint,
+            ttl=self._settings.idempotency_ttl_seconds,
+        )
+        used: bytes = await self._scripts.call(using)
+        return used.decode()
+
+    async def free_key(self, principal: str, session_id: str, key: str) -> None:
+        """What it was used for has come to nothing."""
+        name = self._keys.session(principal, session_id).idempotency(key)
+        await self._client.run("turns", self._redis.unlink(name))
 
     async def write(
         self,

@@ -57,14 +57,16 @@ class Images(Part):
         read = redis.hmget(keys.session, ("images", "active", "turns", "seq", "versions_made"))
         refs, active, *state = [(raw or b"").decode() for raw in await self._client.run("image", read)]
         left = set(refs.split())
-        waiting = await self._client.run("image", redis.lrange(keys.queue, 0, -1)) if active and left else []
-        for turn_id in (active, *(raw.decode() for raw in waiting)) if active and left else ():
+        if not left:
+            return left, ""
+        waiting = await self._client.run("image", redis.lrange(keys.queue, 0, -1)) if active else []
+        for turn_id in (active, *(raw.decode() for raw in waiting)) if active else ():
             asked = await self._client.run("image", redis.hget(keys.turn(turn_id), "params"))
             left -= named_in(asked or b"")  # a whole context, of which the session has not all
         names = [
             raw for raw in await self._client.run("image", redis.hkeys(keys.messages)) if raw[:1] != b"\x02"
         ]
-        for i in range(0, len(names) if left else 0, _NAMED):
+        for i in range(0, len(names), _NAMED):
             bodies = await self._client.run("image", redis.hmget(keys.messages, names[i : i + _NAMED]))
             for body in bodies:
                 left -= named_in(body or b"")

@@ -197,6 +197,10 @@ class Pacing(Part):
     async def open_circuit(self, reason: str) -> Circuit:
         return await self._circuit("failed", reason)
 
+    async def free_probe(self) -> Circuit:
+        """The one that was to try has found out nothing: another may, at once."""
+        return await self._circuit("freed")
+
     async def close_circuit(self) -> None:
         await self._client.run("circuit", self._redis.unlink(self._circuit_key))
 

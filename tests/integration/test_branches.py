@@ -55,6 +55,25 @@ async def test_a_fork_through_a_question_can_be_answered_anew(served: Served) ->
     assert await said(served, copy) == ["[[say=one]]", "one", "[[say=two]]", "two"]
 
 
+async def test_the_key_of_a_fork_is_none_of_a_send_in_its_session(served: Served, store: redis.Redis) -> None:
+    await say(served, "[[say=one]]")
+    last = (await messages(served))[-1]["id"]
+    key = {"Idempotency-Key": "k"}
+    wrong = await served.client.post("/v1/sessions/s/fork", json={"through": "m_none"}, headers=key)
+    assert wrong.status_code == 404  # and the key is free
+    path = "/v1/sessions/s/fork"
+    assert (await served.client.post(path, json={"through": last}, headers=key)).status_code == 201
+    sent = await served.client.post("/v1/sessions/s/turns", json={"content": "[[say=two]]"}, headers=key)
+    assert (sent.status_code, sent.json()["code"]) == (409, "idempotency_mismatch")
+    used = {"Idempotency-Key": "of a send"}
+    sent = await served.client.post("/v1/sessions/s/turns", json={"content": "[[say=two]]"}, headers=used)
+    assert sent.status_code == 200
+    answer = await served.client.post(path, json={"through": last}, headers=used)
+    assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_mismatch")
+    await served.client.delete("/v1/sessions/s")
+    assert list(store.scan_iter("chat:{*/s}:*")) == []
+
+
 async def test_a_repeated_fork_with_its_key_is_one_session(served: Served) -> None:
     await say(served, "[[say=one]]")
     last = (await messages(served))[-1]["id"]

@@ -59,6 +59,41 @@ def is_mismatch(answer: httpx.Response) -> bool:
     return answer.status_code == 409 and answer.json()["error"]["code"] == "idempotency_mismatch"
 
 
+@pytest.mark.parametrize("send", ["chat", "responses", "completions", "turns"])
+async def test_a_key_of_a_conversation_is_none_of_a_send_without_one_and_the_other_way_round(
+    served: Served, send: str
+) -> None:
+    sends: dict[str, tuple[str, dict[str, Any]]] = {
+        "chat": ("/chat", {"user_query": "[[say=one]]"}),
+        "responses": ("/v1/responses", {"input": "[[say=one]]", "background": True}),
+        "completions": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "[[say=one]]"}]}),
+        "turns": ("/v1/sessions/s/turns", {"content": "[[say=one]]"}),
+    }
+    path, body = sends[send]
+    made_first = await post(served, "", {})
+    assert made_first.status_code == 200
+    second = await served.client.post(path, json=body, headers=KEY)
+    if send == "turns":  # a session was sent: the key is of that
+        assert second.status_code == 200
+        return
+    found = second.json()
+    assert (second.status_code, found.get("code") or found["error"]["code"]) == (409, "idempotency_mismatch")
+    assert (await post(served, "", {})).json()["id"] == made_first.json()["id"]
+
+    other = {"Idempotency-Key": "other"}
+    assert (await served.client.post(path, json=body, headers=other)).status_code == 200
+    assert is_mismatch(await post(served, "", {}, other))
+    assert (await served.client.post(path, json=body, headers=other)).status_code == 200
+
+
+async def test_a_key_is_free_again_where_nothing_was_made(served: Served, store: redis.Redis) -> None:
+    wrong = {"items": [said("user", picture(data_url(b"no picture", "image/png")))]}
+    assert (await post(served, "", wrong)).status_code == 400
+    assert (await post(served, "", {})).status_code == 200
+    await served.client.delete("/v1/sessions")
+    assert list(store.scan_iter("*:idem:*")) == []
+
+
 async def test_a_conversation_is_made_once_with_its_items(served: Served) -> None:
     body: dict[str, Any] = {
         "items": [said("user", "Hello"), said("assistant", "Hi.")],

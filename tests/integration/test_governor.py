@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service.engine.pacing import queue
+from service.store import pacing
 from tests.conftest import Start
 from tests.double import Double, expected_text
 from tests.double.faults import Fault
@@ -191,3 +192,40 @@ async def test_one_refused_key_is_shown_and_holds_up_nobody(served: Served, doub
         return (await served.client.get("/readyz")).status_code == 200
 
     await eventually_async(ready)
+
+
+@pytest.mark.parametrize("ends", ["a failure of the provider", "a stop before the head"])
+async def test_a_try_that_shows_nothing_of_the_key_holds_up_no_other(
+    start: Start, double: Double, alone: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """The one call that may try a refused key again had kept all others away for 15 s, however it ended."""
+    monkeypatch.setattr(pacing, "_FIRST_OPEN_MS", 300)
+    async with start(models_file=alone) as served:
+        double.configure(double.settings.changed({"require_key": True, "api_keys": ["another"]}))
+        for _ in range(3):
+            await ask(served, "hi")
+        double.configure(double.settings.changed({"require_key": False}))
+
+        async def may_be_tried() -> bool:
+            found = (await served.client.get("/readyz")).json()["checks"]["upstream"]
+            return bool(found == "auth (may be tried)")
+
+        await eventually_async(may_be_tried, within=10)
+        before = len(list(double.calls))
+        if "stop" in ends:
+            double.faults.add(Fault(kind="hang"))
+            begun = await served.client.post(
+                "/v1/sessions/s/turns", json={"content": "hi"}, headers={"Prefer": "respond-async"}
+            )
+            await eventually_async(lambda: len(list(double.calls)) == before + 1)
+            await served.client.post(f"{begun.headers['location']}/stop")
+        else:
+            for _ in range(3):
+                double.faults.add(Fault(kind="500"))
+            assert (await ask(served, "hi")).status_code == 502
+            assert len(list(double.calls)) == before + 3  # none of them was refused by the circuit
+
+        async def heals() -> bool:
+            return (await ask(served, "[[tokens=2]]")).status_code == 200
+
+        await eventually_async(heals, within=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import pytest
 import redis
 
 from service.store.turn_records import TurnRef
@@ -174,3 +175,34 @@ async def test_an_image_of_a_whole_context_stays_as_long_as_its_turn_runs(served
             refs, _ = await images.unnamed("none.anonymous", "s")
             assert refs == (set() if named else {REF})
         await served.client.post("/api/chat/s/stop")
+
+
+@pytest.mark.parametrize("left", ["while it ran", "once it was sealed"])
+async def test_it_goes_where_the_worker_that_dropped_it_does_not_come_to_that(
+    start: Start, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    async with start(max_versions=0) as first, start(max_versions=0) as second:
+        question = await asked(first)
+        dying = first.app.state.edge.engine
+
+        async def nothing(principal: str, session_id: str) -> None:
+            pass
+
+        monkeypatch.setattr(dying.pictures, "sweep", nothing)
+        wish = "[[tokens=20 rate=20]]" if left == "while it ran" else "[[say=ok]]"
+        body = {"model": SEES, "edit": {"message_id": question, "content": f"{wish} without"}}
+        begun = await first.client.post(TURNS, json=body, headers={"Prefer": "respond-async"})
+        path = begun.headers["location"]
+        if left == "while it ran":
+            dying.running.closed = True
+            await dying.release()
+
+        async def ended() -> bool:
+            return bool((await second.client.get(path)).json()["state"] == "completed")
+
+        await eventually_async(ended, within=10)
+        if left != "while it ran":
+            assert await there(second, LARGE_REF)
+            turn = TurnRef("none.anonymous", "s", begun.json()["id"])
+            await second.app.state.edge.engine.running.claim_due(turn)  # as a sweep does
+        await gone(second, LARGE_REF)

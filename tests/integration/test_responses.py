@@ -296,12 +296,28 @@ async def test_numbers_that_cannot_be_gone_on_from_are_refused(served: Served) -
     events, _ = await stream(served, "[[tokens=5]]")
     response_id, last = events[0]["response"]["id"], events[-1]["sequence_number"]
     assert await replay(served, response_id, last) == "data: [DONE]\n\n"
-    for after, status, code in (("x", 400, "bad_cursor"), (str(last + 160), 409, "cursor_ahead")):
+    ahead = [(str(last + more), 409, "cursor_ahead") for more in (1, 14, 160)]
+    for after, status, code in (("x", 400, "bad_cursor"), *ahead):
         answer = await served.client.get(
             f"{PATH}/{response_id}", params={"stream": "true", "starting_after": after}
         )
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
-    assert answer.headers["x-should-retry"] == "false"
+        assert answer.headers.get("x-should-retry") == ("false" if status == 409 else None)
+
+
+@pytest.mark.parametrize("fault", ["[[fault=400]]", "[[tokens=9 fault=cut after=4]]"])
+async def test_of_a_failed_response_too_the_last_number_is_the_last(served: Served, fault: str) -> None:
+    events, _ = await stream(served, fault, background=True)
+    response_id, last = events[0]["response"]["id"], events[-1]["sequence_number"]
+    assert await replay(served, response_id, last) == "data: [DONE]\n\n"
+    assert [one["type"] for one in parsed(await replay(served, response_id, last - 2))] == [
+        "error",
+        "response.failed",
+    ]
+    query = {"stream": "true", "starting_after": str(last + 1)}
+    answer = await served.client.get(f"{PATH}/{response_id}", params=query)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "cursor_ahead")
+    assert f"has the number {last}." in answer.json()["error"]["message"]
 
 
 async def test_a_busy_session_is_409_and_a_failure_is_a_status_or_two_events(served: Served) -> None:

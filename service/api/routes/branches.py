@@ -10,7 +10,9 @@ from service.api.edge import admitted
 from service.api.operation import OF_SESSION, documented, plain
 from service.api.routes.sessions import session_resource
 from service.dialects.base import Body, MessageId
+from service.engine import amending
 from service.engine.forking import fork
+from service.engine.sends import fingerprint_of
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -46,7 +48,9 @@ async def fork_session(request: Request, session_id: str) -> Response:
     key = bodies.idempotency_key(request)
     body = await bodies.read(request, ForkBody)
     source = await edge.engine.history.existing(principal.id, session_id)
-    made, fresh = await fork(edge.engine, principal.id, source, body.through, key)
+    asked = fingerprint_of(["fork", body.through])
+    async with amending.once(edge.engine, principal.id, session_id, key, asked):
+        made, fresh = await fork(edge.engine, principal.id, source, body.through, key)
     return Json(
         session_resource(await edge.engine.history.existing(principal.id, made)),
         status_code=201 if fresh else 200,

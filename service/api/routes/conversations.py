@@ -100,16 +100,17 @@ async def create(request: Request) -> Response:
     session_id = ids.new_conversation_id()
     if key is not None:
         session_id = ids.derived_conversation_id(principal.id, key)
-    made = await engine.storage.create(principal.id, session_id, fields)
-    if not made and (await engine.history.existing(principal.id, session_id)).asked != asked:
-        raise mismatch()
-    # One that was made by a call which has come no further gets its items from the repeat.
-    if items and (made or not await engine.history.count(principal.id, session_id)):
-        try:
-            await amending.add(engine, principal.id, session_id, following, images, key, asked)
-        except ServiceError:
-            await engine.delete(principal.id, session_id)
-            raise
+    async with amending.once(engine, principal.id, None, key, asked):
+        made = await engine.storage.create(principal.id, session_id, fields)
+        if not made and (await engine.history.existing(principal.id, session_id)).asked != asked:
+            raise mismatch()
+        # One that was made by a call which has come no further gets its items from the repeat.
+        if items and (made or not await engine.history.count(principal.id, session_id)):
+            try:
+                await amending.add(engine, principal.id, session_id, following, images, key, asked)
+            except ServiceError:
+                await engine.delete(principal.id, session_id)
+                raise
     return Json(conversation_resource(await engine.history.existing(principal.id, session_id)))
 
 

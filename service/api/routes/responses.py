@@ -127,11 +127,12 @@ async def retrieve(request: Request, response_id: str) -> Response:
             "events_expired", "The answer was begun again; read the response from its start.", status=409
         )
     # At the end there is nothing to follow, but an end to be told.
-    if not await edge.engine.readers.check(turn.ref, seen):
+    ended = not await edge.engine.readers.check(turn.ref, seen)
+    if ended:
         await edge.engine.readers.check(turn.ref, 0)
     if after is not None:
         metrics.reader_resumes.inc()
-    encoder = ResponseStream(turn.response, after=after, holds=False)
+    encoder = ResponseStream(turn.response, after=after, holds=False, ended=ended)
     headers = {"X-Session-Id": turn.ref.session_id, "X-Turn-Id": turn.ref.turn_id}
     return TurnResponse(edge.engine, turn.ref, encoder, void=turn.void, headers=headers)
 

@@ -81,8 +81,8 @@ class Permit:
         elif error is None:
             self._governor.answered(self.model)
             self._count("answered")
-        if self._probes and self._shows_good_key(error):
-            self._governor.close_circuit()
+        if self._probes:
+            self._governor.tried(error, shown=self._shows_good_key(error))
         self._pacer.ended(self._grant, *(self._used if made else (0, 0)), made=made, head=self._head)
 
     def _shows_good_key(self, error: BaseException | None) -> bool:
@@ -159,8 +159,16 @@ class Governor:
         self._forbidden[model.id] = now
         return any(at > since for name, at in self._forbidden.items() if name != model.id)
 
-    def close_circuit(self) -> None:
-        self._beside(self._close_circuit)
+    def tried(self, error: BaseException | None, *, shown: bool) -> None:
+        """A call that was to show whether the key works again has ended; `shown`: it does."""
+        if shown:
+            self._beside(self._close_circuit)
+        elif not (isinstance(error, UpstreamError) and error.circuit):
+            self.free_probe()
+
+    def free_probe(self) -> None:
+        """Whoever was to try whether the key works has found out nothing: the next one may, at once."""
+        self._beside(self._free_probe)
 
     def _beside(self, tell: Callable[..., Awaitable[None]], *what: Any) -> None:
         """Tell the others, beside what goes on; where the store is away only this worker knows."""
@@ -212,18 +220,18 @@ class Governor:
     def _open_for(self) -> float:
         return self._circuit_at + self._circuit.wait - asyncio.get_running_loop().time()
 
-    async def pass_circuit(self) -> None:
-        """Raises UpstreamError while the circuit is open; half open, one caller at a time tries."""
+    async def pass_circuit(self) -> bool:
+        """Raises UpstreamError while the circuit is open; half open, one at a time tries, who gets True."""
         if not self._circuit.refuses:
-            return
+            return False
         if self._open_for() <= 0:
             try:
                 verdict = await self._pacing.may_probe()
             except StoreUnavailable:
                 metrics.bypassed.labels(control="governor").inc()
-                return
+                return False
             if not verdict.refuses:
-                return
+                return True
             self._saw(verdict)
         reason, wait = self._circuit.reason, max(1, math.ceil(self._open_for()))
         raise UpstreamError(
@@ -256,6 +264,9 @@ class Governor:
 
     async def _open_circuit(self, reason: str) -> None:
         self._saw(await self._pacing.open_circuit(reason))
+
+    async def _free_probe(self) -> None:
+        self._saw(await self._pacing.free_probe())
 
     async def _close_circuit(self) -> None:
         await self._pacing.close_circuit()

@@ -121,14 +121,39 @@ class ProviderKeys:
         `left` is how long it may take, `asked` that the caller has named the completion limit, `refused` are
         keys with which a call of this turn was refused whatever it asked. Raises UpstreamError.
         """
-        usable = await self._usable(refused)
+        probing: list[Governor] = []  # keys of which this call is to show whether they work again
+        try:
+            permit = await self._admit(
+                principal, chain, prompt, completion, left, asked=asked, refused=refused, probing=probing
+            )
+            probing = [governor for governor in probing if governor.key != permit.key]
+            return permit
+        finally:
+            for governor in probing:
+                governor.free_probe()
+
+    async def _admit(
+        self,
+        principal: str,
+        chain: list[Model],
+        prompt: int,
+        completion: int,
+        left: float,
+        *,
+        asked: bool,
+        refused: Collection[ProviderKey],
+        probing: list[Governor],
+    ) -> Permit:
+        usable = await self._usable(refused, probing)
         # Where no model is left the first is asked: it may be back.
         offered = [model for model in chain if any(one.offers(model) for one in usable)] or chain[:1]
         soonest = math.inf
         for model in offered:
             governors = [one for one in usable if one.offers(model)] or usable
             patience = left if model is offered[0] else 0.0
-            found = await self._take(governors, principal, model, prompt, completion, patience, asked=asked)
+            found = await self._take(
+                governors, principal, model, prompt, completion, patience, asked=asked, probing=probing
+            )
             if isinstance(found, Permit):
                 if model is not offered[0]:
                     failed_over(offered[0], model)
@@ -146,6 +171,7 @@ class ProviderKeys:
         patience: float,
         *,
         asked: bool,
+        probing: list[Governor],
     ) -> Permit | float:
         """At once with the first that has room; else with the one that will have it soonest."""
         if len(self._governors) == 1:
@@ -157,7 +183,8 @@ class ProviderKeys:
             failure: UpstreamError | None = None
             for governor in governors:
                 try:
-                    await governor.pass_circuit()
+                    if await governor.pass_circuit():
+                        probing.append(governor)
                 except UpstreamError as error:  # somebody else tries whether it works again
                     failure = error
                     continue
@@ -177,13 +204,14 @@ class ProviderKeys:
             if isinstance(found, Permit):
                 return found
 
-    async def _usable(self, refused: Collection[ProviderKey]) -> list[Governor]:
+    async def _usable(self, refused: Collection[ProviderKey], probing: list[Governor]) -> list[Governor]:
         """Those with which a call may succeed, in order. Raises UpstreamError where there is none."""
         ordered = [one for one in self._ordered() if one.key not in refused] or self._ordered()
         found = [one for one in ordered if not one.circuit()]
         if not found or len(self._governors) == 1:
             found = ordered[:1]
-            await found[0].pass_circuit()
+            if await found[0].pass_circuit():
+                probing.append(found[0])
         return found
 
     def _ordered(self) -> list[Governor]:

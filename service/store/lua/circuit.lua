@@ -1,9 +1,9 @@
 -- circuit: the condition that no retry mends (`auth`, `blocked`), shared by all replicas with one API key.
 -- The first failure is shown, several in a row refuse calls: for a while that doubles, and then
--- one caller at a time tries again. A success deletes the key.
+-- one caller at a time tries again. A success deletes the key; a try that has shown nothing lets the next one try.
 --
 -- KEYS: circuit
--- ARGV: event str (look | ask: may I call? | failed), why str (the reason, of a failure),
+-- ARGV: event str (look | ask: may I call? | failed | freed: the try showed nothing), why str (the reason, of a failure),
 --       first_open_ms int, longest_open_ms int, probe_ms int (that one probe may take), ttl int (s),
 --       enough int (failures in a row that refuse calls)
 -- Returns {reason or '', ms left, refuses 0|1}; to `ask`: refuses 0 for who may call
@@ -23,6 +23,10 @@ if event == 'failed' then
   return {reason, ends - now, failures >= enough and 1 or 0}
 end
 if not reason then return {'', 0, 0} end
+if event == 'freed' then
+  redis.call('HSET', circuit, 'probe', 0)
+  event = 'look'
+end
 if failures < enough then return {reason, math.max(0, ends - now), 0} end
 if ends > now then return {reason, ends - now, 1} end
 if event == 'look' then return {reason, 0, 1} end
