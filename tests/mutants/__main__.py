@@ -6,10 +6,11 @@
     python -m tests.mutants --whole           with all of `make quick`, and not only the faults' own tests
     python -m tests.mutants --histories 100   so many simulated ones; --patience 600: s for each fault
     python -m tests.mutants --simulation      what the simulation alone notices, in the size of CI
+    python -m tests.mutants --at-once 1       so many faults beside each other; else one for each core
 
-What is tried in which order, and what counts as noticed, is tries.py's. As many faults are tried at once
-as there are cores. An outcome holds for as long as the fault, its file and its tests are what they were
-(.mutants.json), so that a run which was ended goes on where it was. Exit status 1 where a fault passes.
+What is tried in which order, and what counts as noticed, is tries.py's. An outcome holds for as long as
+the fault, its file and its tests are what they were (.mutants.json), so that a run which was ended goes on
+where it was. Exit status 1 where a fault passes.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--histories", type=int, default=HISTORIES)
     parser.add_argument("--patience", type=float, default=3.0 * MOST_SECONDS)
+    parser.add_argument("--at-once", type=int, default=cores())
     asked = parser.parse_args(arguments)
     chosen = [
         fault
@@ -97,7 +99,7 @@ def main(arguments: list[str]) -> int:
             known.put(fault, outcome)
         return fault, outcome
 
-    with benches(cores()) as places, ThreadPoolExecutor(len(places)) as pool:
+    with benches(asked.at_once) as places, ThreadPoolExecutor(len(places)) as pool:
         for bench in places:
             free.put(bench)
         for fault, outcome in pool.map(one, [fault for fault in chosen if fault not in unfit]):
