@@ -91,7 +91,7 @@ def authenticator(**more: Any) -> Authenticator:
 
 
 async def principal(found: Authenticator, **claims: Any) -> Principal:
-    return await found._by_token(token(**claims))
+    return await found._by_token(token(**claims), Verifier(found._settings))
 
 
 async def test_a_subject_is_a_user_of_its_issuer() -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import Request
 
 from service import ids
-from service.api.auth.jwt import Claims, Verifier
 from service.api.auth.key_cache import Keyring
 from service.api.auth.principal_cache import PrincipalCache
 from service.api.auth.tickets import TICKET_SECONDS, Permission, Tickets
@@ -25,6 +24,9 @@ from service.store.principals import Kind, entry_id
 from service.store.store import Store
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from service.api.auth.jwt import Claims, Verifier
 
 log = get_logger(__name__)
 
@@ -59,7 +61,7 @@ class Authenticator:
         self._modes = frozenset(settings.auth_modes)
         self._keyring = Keyring(store.client, store.credentials)
         self._principals = PrincipalCache(store.client, store.principals)
-        self._verifier = Verifier(settings)
+        self._verifier = _verifier(settings) if "jwt" in self._modes else None
         self._tickets = Tickets(settings, store.credentials)
 
     async def open(self) -> None:
@@ -70,13 +72,13 @@ class Authenticator:
                 note="CHAT_AUTH is none: whoever reaches this port is one and the same user, with all"
                 " rights. For local use only; production takes keys or jwt.",
             )
-        if "jwt" in self._modes:
+        if self._verifier is not None:
             await self._verifier.open()
-            self._judge_jwt(self._settings)
+            self._judge_jwt(self._settings, self._verifier)
         if "keys" in self._modes:
             await self._count_keys()
 
-    def _judge_jwt(self, settings: Settings) -> None:
+    def _judge_jwt(self, settings: Settings, verifier: Verifier) -> None:
         if not settings.jwt_issuer or not settings.jwt_audience or "*" in settings.jwt_audience:
             log.warning(
                 "auth.jwt_wide",
@@ -84,7 +86,7 @@ class Authenticator:
                 audience=settings.jwt_audience,
                 note="without CHAT_JWT_ISSUER and CHAT_JWT_AUDIENCE every token under the key is taken.",
             )
-        if self._verifier.guessable:
+        if verifier.guessable:
             log.warning("auth.jwt_short", note="CHAT_JWT_KEY can be guessed; production does not take it.")
 
     async def _count_keys(self) -> None:
@@ -100,7 +102,8 @@ class Authenticator:
             )
 
     async def close(self) -> None:
-        await self._verifier.close()
+        if self._verifier is not None:
+            await self._verifier.close()
 
     async def identify(self, request: Request, *, events_of: tuple[str, str] | None = None) -> Principal:
         """The caller. `events_of` (session, turn) admits a ticket for these events.
@@ -117,8 +120,8 @@ class Authenticator:
             raise _refused("missing")
         if "keys" in self._modes and (text.startswith("chat_") or kind == "key"):
             return await self._by_key(text)
-        if "jwt" in self._modes and kind == "bearer":
-            return await self._by_token(text)
+        if self._verifier is not None and kind == "bearer":
+            return await self._by_token(text, self._verifier)
         raise _refused("unknown")
 
     async def _by_key(self, text: str) -> Principal:
@@ -127,8 +130,8 @@ class Authenticator:
             raise _refused("unknown")
         return _of_credential(found)
 
-    async def _by_token(self, token: str) -> Principal:
-        claims = await self._verifier.verify(token)
+    async def _by_token(self, token: str, verifier: Verifier) -> Principal:
+        claims = await verifier.verify(token)
         if claims is None:
             raise _refused("token")
         who = self._entry_id("jwt", claims.subject, claims.issuer)
@@ -185,6 +188,13 @@ class Authenticator:
         if found is None or found.principal != permission.principal:
             raise _refused("ticket")
         return _of_credential(found)
+
+
+def _verifier(settings: Settings) -> Verifier:
+    # Here only: most services verify no JWTs, and what can takes 9 MiB of each worker.
+    from service.api.auth.jwt import Verifier
+
+    return Verifier(settings)
 
 
 def _given(request: Request) -> tuple[str, str]:
