@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
-import re
 from pathlib import Path
 from typing import Any
 
@@ -100,21 +98,6 @@ def test_a_gateway_leads_where_the_ingress_does() -> None:
 def test_a_collector_in_the_monitoring_namespace_can_be_reached() -> None:
     rules = load("networkpolicy.yaml")["spec"]["egress"]
     assert [rule["to"] for rule in rules if rule["ports"] == [{"protocol": "TCP", "port": 4318}]]
-
-
-def test_the_systemd_unit_gives_a_drain_its_time_and_has_settings_that_exist() -> None:
-    text = (ROOT / "deploy/systemd/chat.service").read_text()
-    unit = configparser.RawConfigParser(strict=False)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]  # its documented way to keep case
-    unit.read_string(text)
-    assert float(unit["Service"]["TimeoutStopSec"]) > grace_seconds(
-        Settings(_env_file=None, drain_delay_seconds=5)
-    )
-    assert unit["Service"]["KillMode"] == "mixed"
-    assert int(unit["Service"]["LimitNOFILE"]) >= 4_256
-    assert set(re.findall(r"\b(CHAT_\w+)=", text)) <= set(NAMES.values())
-    for secret in re.findall(r"^LoadCredential=(\w+):", text, re.M):
-        assert secret.upper() in NAMES.values()
 
 
 def test_the_pod_may_do_nothing_but_serve(pod: Any, container: Any) -> None:

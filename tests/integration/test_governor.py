@@ -183,6 +183,36 @@ async def test_a_bad_key_is_shown_refuses_without_a_call_and_heals(
         await eventually_async(all_know)
 
 
+async def test_what_is_known_of_the_provider_outlives_the_workers_that_learned_it(
+    start: Start, double: Double, alone: Path
+) -> None:
+    """A reload, or a new replica, does not make a refused key look well."""
+    double.configure(double.settings.changed({"require_key": True, "api_keys": ["another"]}))
+
+    async def says(served: Served) -> str:
+        return str((await served.client.get("/readyz")).json()["checks"]["upstream"])
+
+    async with start(models_file=alone) as first:
+        assert await says(first) == "ok"  # nothing was asked yet, and nothing is known against it
+        await ask(first, "hi")
+        assert await says(first) == "auth"
+    async with start(models_file=alone) as second:
+
+        async def knows() -> bool:
+            return (await says(second)).startswith("auth")
+
+        await eventually_async(knows)
+        double.configure(double.settings.changed({"require_key": False}))
+
+        async def heals() -> bool:
+            return (await ask(second, "[[tokens=2]]")).status_code == 200
+
+        await eventually_async(heals, within=15)
+        assert await says(second) == "ok"
+    async with start(models_file=alone) as third:
+        assert await says(third) == "ok"
+
+
 async def test_one_refused_key_is_shown_and_holds_up_nobody(served: Served, double: Double) -> None:
     assert (await ask(served, "[[fault=401 times=1]] x")).status_code == 502
     assert (await served.client.get("/readyz")).json()["checks"]["upstream"] == "auth"

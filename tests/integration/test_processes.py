@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import contextlib
 import http.client
 import os
@@ -312,6 +313,26 @@ def test_the_directory_of_metrics_ends_with_the_master(service: Starter) -> None
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
     assert not directory.exists()
+
+
+def test_neighbours_start_end_and_die_without_meeting(service: Starter) -> None:
+    """All make their folders below one, and remove nothing but their own and those of the dead."""
+    with concurrent.futures.ThreadPoolExecutor(4) as together:
+        first = list(together.map(service, ["serve"] * 3))
+        folders = [Path(each.get("/metrics-dir")[1]) for each in first]
+        assert len(set(folders)) == 3
+        ends, dies, stays = first
+        dies.signal(signal.SIGKILL)
+        ends.signal(signal.SIGTERM)
+        second = list(together.map(service, ["serve"] * 2))
+    assert ends.wait() == 0
+    dies.wait()
+    assert stays.get("/pid")[0] == 200
+    assert Path(stays.get("/metrics-dir")[1]) == folders[2]
+    living = {folders[2], *(Path(each.get("/metrics-dir")[1]) for each in second)}
+    assert len(living) == 3
+    assert all(folder.is_dir() for folder in living)
+    assert not folders[0].exists()
 
 
 def test_the_directory_of_metrics_that_a_killed_master_left_is_removed_by_the_next(service: Starter) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import importlib
+import pkgutil
 import subprocess
 import sys
 import threading
@@ -11,10 +13,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from opentelemetry import semconv
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from service.config.settings import Settings, SettingsError
 from service.telemetry import tracing
@@ -90,6 +94,49 @@ async def test_a_request_a_turn_and_its_attempt_are_one_trace(
     assert asked["server.address"]
     everything = str([dict(span.attributes or {}) for span in (request, turn, attempt)])
     assert "secret" not in everything
+
+
+def conventional() -> set[str]:
+    """Every name that OpenTelemetry's conventions have."""
+    found: set[str] = set()
+    for package in (semconv.attributes, semconv._incubating.attributes):
+        for module in pkgutil.iter_modules(package.__path__):
+            names = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
+            found |= {value for name, value in names.items() if name.isupper() and isinstance(value, str)}
+    return found
+
+
+# What the conventions require of each kind of span, and recommend where it is known.
+HTTP_SERVER = {f"http.{name}" for name in ("request.method", "route", "response.status_code")}
+HTTP_SERVER |= {"url.path", "url.scheme", "server.address", "server.port"}
+ASKED = {
+    f"gen_ai.{name}" for name in ("operation.name", "provider.name", "request.model", "request.max_tokens")
+}
+ASKED |= {"server.address", "server.port"}
+ANSWERED = {f"gen_ai.response.{name}" for name in ("id", "model", "finish_reasons", "time_to_first_chunk")}
+USAGE = {"gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_spans_have_the_attributes_of_the_conventions_and_no_others_but_our_own(
+    served: Served, spans: InMemorySpanExporter, fails: bool
+) -> None:
+    await ask(served, "[[fault=401]]" if fails else "[[tokens=5]]")
+    request, turn, attempt = await finished(spans, 3)
+    assert [span.kind for span in (request, turn, attempt)] == [
+        SpanKind.SERVER,
+        SpanKind.INTERNAL,
+        SpanKind.CLIENT,
+    ]
+    told = [
+        {name for name in span.attributes or {} if not name.startswith("chat.")}
+        for span in (request, turn, attempt)
+    ]
+    error = {"error.type"} if fails else set()
+    assert told[0] == HTTP_SERVER | error
+    assert told[1] - error == {"gen_ai.conversation.id"} | USAGE
+    assert told[2] == ASKED | (error or ANSWERED | USAGE)
+    assert set().union(*told) <= conventional()
 
 
 async def test_probes_are_no_spans(served: Served, spans: InMemorySpanExporter) -> None:
