@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import opentelemetry.semconv._incubating.attributes as incubating
+import opentelemetry.semconv.attributes as stable
 import pytest
-from opentelemetry import semconv
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -99,7 +100,7 @@ async def test_a_request_a_turn_and_its_attempt_are_one_trace(
 def conventional() -> set[str]:
     """Every name that OpenTelemetry's conventions have."""
     found: set[str] = set()
-    for package in (semconv.attributes, semconv._incubating.attributes):
+    for package in (stable, incubating):
         for module in pkgutil.iter_modules(package.__path__):
             names = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
             found |= {value for name, value in names.items() if name.isupper() and isinstance(value, str)}
