@@ -4,7 +4,8 @@
     python -m tests.clients --install           only what `make test` needs of it
 
 Installs what the clients need from locks, then runs tests/clients/test_matrix.py, test_tool_sessions.py and
-test_responses_outcomes.py for them. What the machine lacks a program for is said, in the table too.
+test_responses_outcomes.py for them, and for all or for the word `next` the app of docs/examples/next.
+What the machine lacks a program for is said, in the table too.
 `--write` puts the table into docs/clients.md.
 Exit status 1 where a client does not do as expected.
 """
@@ -36,7 +37,8 @@ def main(arguments: list[str]) -> int:
             _say(f"{client.name}: {page.not_run(client)}")
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder, "results")
-        status = _run([client for client in ready if _installed(client)], results)
+        apps = [] if words and "next" not in words else ["tests/browser/test_next.py"]
+        status = _run([client for client in ready if _installed(client)], apps, results)
         seen = _seen(results)
     for client in chosen:
         _say(page.row(client, _cells(client, seen)))
@@ -45,11 +47,11 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-def _run(clients: list[Client], results: Path) -> int:
+def _run(clients: list[Client], apps: list[str], results: Path) -> int:
     names = json.dumps([client.id for client in clients])
     environment = {**os.environ, "CLIENTS": names, "CLIENTS_RESULTS": str(results)}
     files = ("test_matrix", "test_tool_sessions", "test_responses_outcomes")
-    paths = [f"tests/clients/{name}.py" for name in files]
+    paths = [*(f"tests/clients/{name}.py" for name in files), *apps]
     command = [sys.executable, "-m", "pytest", *paths, "-q", "-p", "no:randomly"]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 

@@ -96,3 +96,22 @@ async def test_who_has_seen_what_the_store_has_lost_begins_again(served: Served,
     assert seen["events"][0] == [0, "turn.restarted", None]
     assert "".join(text or "" for _, _, text in seen["events"]) == "here"
     assert seen["events"][-1][1] == "turn.completed"
+
+
+LOCKS: Final = [
+    *(ROOT / "docs" / "examples").glob("*/package-lock.json"),
+    *(folder / "package-lock.json" for folder in (FOLDER, FOLDER / "frameworks")),
+]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=[lock.parent.name for lock in LOCKS])
+def test_npm_s_locks_have_hashes_and_no_addresses(lock: Path) -> None:
+    packages: dict[str, dict[str, Any]] = json.loads(lock.read_text())["packages"]
+    del packages[""]
+    ours = packages.pop("node_modules/chat-service-client", {})
+    assert ours.get("resolved", "file:").startswith("file:")
+    assert packages
+    for name, package in packages.items():
+        assert package["version"], name
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name

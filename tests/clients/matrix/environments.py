@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -25,6 +26,9 @@ PYTHON: Final = ROOT / "tests" / "clients" / "python"
 JAVA: Final = ROOT / "tests" / "clients" / "java"
 MADE: Final = ROOT / ".venv" / "clients"
 CLASSES: Final = MADE / "java"
+NEXT: Final = ROOT / "docs" / "examples" / "next"
+_UNOWNED: Final = {"node_modules", ".next"}  # what somebody's own run in the examples has left
+QUIET: Final = {"NEXT_TELEMETRY_DISABLED": "1"}
 _INSTALL_SECONDS: Final = 600
 # What has to be there to run a client, by the first word of its script or by its runtime.
 _PROGRAMS: Final = {"node": ("node", "npm"), "curl": ("curl",), "java": ("java", "javac")}
@@ -74,6 +78,32 @@ def version(client: Client) -> str:
     found = re.search(r"\d+(\.\d+)+", said.stdout)
     assert found
     return found[0]
+
+
+def install_next() -> Path:
+    """docs/examples/next as somebody has it who has cloned the project, built. Raises CalledProcessError."""
+    home = MADE / "next"
+    parts = (NEXT, ROOT / "service" / "web" / "client")
+    sources = [
+        path
+        for part in parts
+        for path in sorted(part.rglob("*"))
+        if path.is_file() and not _UNOWNED & {*path.parts}
+    ]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    app = home / NEXT.relative_to(ROOT)
+    stamp = home / "built"
+    if stamp.exists() and stamp.read_text() == digest:
+        return app
+    shutil.rmtree(home, ignore_errors=True)
+    for path in sources:
+        copy = home / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    for command in (["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], ["npm", "run", "build"]):
+        subprocess.run(command, cwd=app, timeout=_INSTALL_SECONDS, check=True, env={**os.environ, **QUIET})
+    stamp.write_text(digest)
+    return app
 
 
 def install_python(name: str, lock: Path) -> None:

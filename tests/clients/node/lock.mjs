@@ -4,6 +4,6 @@ import { readFileSync, writeFileSync } from "node:fs";
 const lock = JSON.parse(readFileSync("package-lock.json", "utf8"));
 for (const entry of Object.values(lock.packages)) {
   delete entry.funding;
-  delete entry.resolved;
+  if (!entry.resolved?.startsWith("file:")) delete entry.resolved;
 }
 writeFileSync("package-lock.json", `${JSON.stringify(lock, null, 2)}\n`);

@@ -1,16 +1,34 @@
 // The route handler of docs/examples/next, served by node as Next serves it, and an AI SDK chat that speaks to it.
+import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
+import { join } from "node:path";
 import { Readable } from "node:stream";
 import { Chat } from "@ai-sdk/react";
 import { DefaultChatTransport } from "ai";
+import { build } from "esbuild";
 import { resumableFetch } from "../../../service/web/client/index.js";
 import { textOf } from "./chat.mjs";
 
 const ROUTE = "../../../docs/examples/next/app/api/chat/[[...path]]/route.js";
+const CLIENT = "../../../service/web/client/index.js";
+
+/** The handler with what it imports, our package among it, in one file. */
+async function handlersOf(service) {
+  process.env.CHAT_URL = service;
+  const folder = await mkdtemp(join(import.meta.dirname, "node_modules", ".route-"));
+  const [route, client] = [ROUTE, CLIENT].map((path) => join(import.meta.dirname, path));
+  const outfile = join(folder, "route.mjs");
+  try {
+    const alias = { "chat-service-client": client };
+    await build({ entryPoints: [route], outfile, bundle: true, format: "esm", platform: "node", alias, logLevel: "silent" });
+    return await import(outfile);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
 
 async function served(service) {
-  process.env.CHAT_URL = service;
-  const handlers = await import(ROUTE);
+  const handlers = await handlersOf(service);
   const server = createServer(async (request, response) => {
     const { method, headers } = request;
     const url = new URL(request.url, "http://localhost");

@@ -1,31 +1,8 @@
-"use client";
+import { redirect } from "next/navigation";
+import { connection } from "next/server";
 
-import { useChat } from "@ai-sdk/react";
-import { DefaultChatTransport } from "ai";
-import { resumableFetch } from "chat-service-client";
-
-const transport = new DefaultChatTransport({
-  api: "/api/chat",
-  fetch: resumableFetch({ resetStep: true }), // lost lines and killed workers: the page does not notice
-  prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({
-    body: { id, trigger, messageId, messages: messages.slice(-1) }, // the service has the others
-  }),
-});
-
-export default function Page() {
-  const { messages, sendMessage, status, error } = useChat({ transport });
-  return (
-    <main>
-      {messages.map(({ id, role, parts }) => (
-        <p key={id} className={role}>
-          {parts.map((part) => (part.type === "text" ? part.text : ""))}
-        </p>
-      ))}
-      {error && <p role="alert">{error.message}</p>}
-      <form action={(form) => void sendMessage({ text: form.get("text") })}>
-        <input name="text" aria-label="Message" required />
-        <button disabled={status !== "ready"}>Send</button>
-      </form>
-    </main>
-  );
+/** A new chat, whose address names it. */
+export default async function Page() {
+  await connection(); // for each visitor, not once when the app is built
+  redirect(`/${crypto.randomUUID()}`);
 }

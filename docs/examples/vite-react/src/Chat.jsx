@@ -4,10 +4,14 @@ import { resumableFetch } from "chat-service-client";
 
 export const api = `${import.meta.env.VITE_CHAT_URL ?? ""}/api/chat`;
 
+export const chatFetch = resumableFetch({
+  resetStep: true, // lost lines and killed workers: the page does not notice
+  // headers: async ({ refused }) => ({ authorization: `Bearer ${await token({ renew: refused })}` }),
+});
+
 const transport = new DefaultChatTransport({
   api,
-  fetch: resumableFetch({ resetStep: true }), // lost lines and killed workers: the page does not notice
-  // headers: async () => ({ authorization: `Bearer ${await token()}` }),
+  fetch: chatFetch,
   prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({
     body: { id, trigger, messageId, messages: messages.slice(-1) }, // the service has the others
   }),

@@ -1,16 +1,9 @@
 // Hands on what the page asks of the chat service: sends, streams, stops and histories. The page knows this origin only.
 
-const SERVICE = process.env.CHAT_URL ?? "http://localhost:8000";
+import { credential, SERVICE } from "../../../../chat-service.js";
+
 const ASKED = ["accept", "content-type", "idempotency-key", "last-event-id", "x-accept-chunks"];
 const ANSWERED = ["cache-control", "content-type", "retry-after", "x-request-id", "x-vercel-ai-ui-message-stream"];
-
-/**
- * Who asks, as the service is to know it: chats belong to whoever has made them. With the user's own token (Auth0, Clerk,
- * Keycloak, Entra: CHAT_AUTH=jwt) each has their own; with one key for all, everybody sees everything.
- */
-async function credential(request) {
-  return request.headers.get("authorization");
-}
 
 async function pass(request, { params }) {
   const { path = [] } = await params;
@@ -18,7 +11,7 @@ async function pass(request, { params }) {
   url.search = new URL(request.url).search;
   const given = ASKED.map((name) => [name, request.headers.get(name)]).filter(([, value]) => value !== null);
   const headers = new Headers([...given, ["accept-encoding", "identity"]]);
-  const authorization = await credential(request);
+  const authorization = await credential(request.headers);
   if (authorization) headers.set("authorization", authorization);
   const { method, body, signal } = request;
   try {
