@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -49,6 +50,27 @@ async def test_one_caller_may_not_fill_the_room_for_bodies(
         await eventually_async(lambda: not held, within=10)
         assert await create(greedy) == 201
         assert not held
+
+
+async def test_a_body_may_be_as_large_as_it_says_and_no_larger(start: Start) -> None:
+    """Whether its length is announced or not."""
+    async with start(max_body_bytes=2_000) as served:
+
+        async def create(size: int, *, announced: bool) -> tuple[int, str]:
+            body = b'{"title": "x"}'.ljust(size)
+
+            async def pieces() -> AsyncIterator[bytes]:
+                yield body
+
+            content = body if announced else pieces()
+            headers = {"Content-Type": "application/json"}
+            answer = await served.client.post("/v1/sessions", content=content, headers=headers)
+            return answer.status_code, answer.json().get("detail", "")
+
+        for announced in (True, False):
+            assert await create(2_000, announced=announced) == (201, "")
+            refused = await create(2_001, announced=announced)
+            assert refused == (413, "The body has more than 2000 bytes.")
 
 
 async def test_large_bodies_that_are_refused_are_soon_refused_unread(start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from dataclasses import asdict, replace
 
@@ -62,6 +63,18 @@ def test_the_secret_before_works_until_its_grace_ends() -> None:
     assert rotated.matches(new, 100)
     assert rotated.matches(old, 99)
     assert not rotated.matches(old, 100)
+
+
+def test_secrets_are_compared_in_a_time_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The present one and the one before are compared both, whichever it is."""
+    (old, credential), compared = new_key("web"), list[set[str]]()
+    new = new_text(credential.id)
+    rotated = replace(credential, digest=digest(new), previous=digest(old), previous_until=100)
+    monkeypatch.setattr(hmac, "compare_digest", lambda *two: compared.append({*two}) or two[0] == two[1])
+    for text, matches in ((new, True), (old, True), (new_text(credential.id), False)):
+        compared.clear()
+        assert rotated.matches(text, 99) is matches
+        assert compared == [{digest(text), digest(new)}, {digest(text), digest(old)}]
 
 
 def test_a_key_is_active_until_it_expires_or_is_revoked() -> None:

@@ -68,6 +68,18 @@ async def test_nothing_of_a_ticket_can_be_changed(now: list[float]) -> None:
         assert await tickets.verify(changed, "s", "t") is None
 
 
+async def test_a_signature_is_compared_in_a_time_that_tells_nothing(
+    now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = await made(Shared()).sign(PERMISSION, "s", "t")
+    compared: list[tuple[str, str]] = []
+    monkeypatch.setattr(module.hmac, "compare_digest", lambda *two: compared.append(two) or two[0] == two[1])
+    assert await made(Shared()).verify(ticket, "s", "t") == PERMISSION
+    assert await made(Shared()).verify(ticket[:-1] + "?", "s", "t") is None
+    right = ticket.rpartition("~")[2]
+    assert [set(two) for two in compared] == [{right}, {right, right[:-1] + "?"}]
+
+
 async def test_replicas_sign_alike_and_agree_again_within_a_minute(now: list[float]) -> None:
     shared = Shared()
     one, two = made(shared), made(shared)
