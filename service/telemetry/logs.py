@@ -56,7 +56,7 @@ _DEEPEST: Final = 4  # levels of nested values; log lines are flat, a dict of he
 
 # Libraries that log each request they make at INFO: 2 lines per answer that say nothing new.
 # At DEBUG the groq SDK would log whole request bodies, and with them what users say.
-_QUIET: Final = ("httpx", "httpcore", "aiohttp", "asyncio", "limits", "slowapi", "groq")
+_QUIET: Final = ("httpx", "httpcore", "asyncio", "limits", "slowapi", "groq")
 
 
 class _Lenient:

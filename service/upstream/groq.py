@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+import groq
 import httpx
 import orjson
 
@@ -30,7 +31,6 @@ from service.upstream.chunks import Decoder, cut_short, garbled
 from service.upstream.formats import Formats
 from service.upstream.models import Model
 from service.upstream.refusals import is_redirect, is_unknown_url, refusal
-from service.upstream.sdk import AsyncGroq, behind_proxy
 from service.upstream.transport import SENT, Body, Transport
 
 _CONNECT_SECONDS: Final = 5.0
@@ -93,7 +93,7 @@ class Groq:
     def __init__(self, settings: Settings) -> None:
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS, pool=_POOL_SECONDS)
         self._http = _http_client(settings, timeout)
-        self._client = AsyncGroq(
+        self._client = groq.AsyncGroq(
             api_key="none",  # each call brings its own
             max_retries=0,
             timeout=timeout,
@@ -315,7 +315,7 @@ async def _closing(response: httpx.Response) -> AsyncIterator[None]:
 
 
 def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClient:
-    """Our own transport; where a proxy is set, one that knows how to use it.
+    """Our own transport; where a proxy is set, httpx's, which knows how to use one.
 
     Neither follows a redirect: what users write goes to the server that is configured and to no other.
     """
@@ -326,7 +326,7 @@ def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClien
             max_keepalive_connections=_KEEPALIVE_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE_SECONDS,
         )
-        return behind_proxy(limits=limits, timeout=timeout, follow_redirects=False)
+        return _Client(limits=limits, timeout=timeout, follow_redirects=False)
     transport = Transport(keepalive_connections=_KEEPALIVE_CONNECTIONS, keepalive_seconds=_KEEPALIVE_SECONDS)
     return _Client(transport=transport, timeout=timeout, follow_redirects=False)
 
@@ -338,7 +338,9 @@ def _other_way(sentence: str) -> UpstreamError:
 
 def _unreachable(error: BaseException) -> UpstreamError:
     cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__
+    if cause is not None and cause.errno in (errno.EMFILE, errno.ENFILE):
         return UpstreamError(
             "overloaded", "This replica has no file descriptor left.", kind="connect", retryable=True
         )

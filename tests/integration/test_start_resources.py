@@ -34,7 +34,7 @@ from service.app import create_app
 app = create_app()
 async def serve():
     async with app.router.lifespan_context(app):
-        print(*(name for name in ("jwt", "cryptography.x509", "aiohttp") if name in sys.modules), flush=True)
+        print(*(name for name in ("jwt", "cryptography.x509") if name in sys.modules), flush=True)
         os._exit(0)
 asyncio.run(serve())
 """
@@ -100,14 +100,13 @@ async def test_a_call_for_which_no_descriptor_is_left_says_so(
             {"CHAT_AUTH": "jwt", "CHAT_JWT_KEY": "s" * 32, "CHAT_JWT_ALGORITHMS": "HS256"},
             "jwt cryptography.x509",
         ),
-        ({"CHAT_AUTH": "keys", "https_proxy": "http://127.0.0.1:9"}, "aiohttp"),
     ],
-    ids=["keys", "jwt", "proxy"],
+    ids=["keys", "jwt"],
 )
-def test_a_worker_loads_what_is_for_jwts_and_for_proxies_only_where_there_are_such(
+def test_a_worker_loads_what_is_for_jwts_only_where_there_are_such(
     settings: dict[str, str], loaded: str
 ) -> None:
-    """9 MiB each, and a fifth of a worker's start."""
+    """It takes 9 MiB."""
     done = subprocess.run(
         [sys.executable, "-c", _LOADED],
         env=clean_environment(**settings),
