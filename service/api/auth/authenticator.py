@@ -221,13 +221,6 @@ def _of_credential(found: Credential) -> Principal:
     )
 
 
-def _verifier(settings: Settings) -> Verifier:
-    """Imported where JWTs are in use only: their cryptography takes 10 MiB of a worker."""
-    from service.api.auth.jwt import Verifier
-
-    return Verifier(settings)
-
-
 def _refused(reason: str) -> ServiceError:
     metrics.auth_refusals.labels(reason=reason).inc()
     return ServiceError(
