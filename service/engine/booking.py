@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from service.engine.attempts import cost_fields, origin
@@ -25,11 +24,11 @@ _SEALER_SECONDS: Final = 0.1
 log = get_logger(__name__)
 
 
-@dataclass(eq=False)
 class Booking:
-    _store: Store
-    _budgets: Budgets
-    _webhooks: Webhooks
+    def __init__(self, store: Store, budgets: Budgets, webhooks: Webhooks) -> None:
+        self._store = store
+        self._budgets = budgets
+        self._webhooks = webhooks
 
     async def book_ended(self, refs: Sequence[TurnRef]) -> None:
         """Those of one session that have ended, now: the keys to book them from are to be deleted."""

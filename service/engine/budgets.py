@@ -12,6 +12,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from service.config.settings import Settings
@@ -25,9 +26,8 @@ from service.money import Amount, decimal
 from service.store.credentials import OwnLimits
 from service.store.ledger import Bounds, Ledger, Need, Reserved
 from service.store.ledger_records import Standing
-from service.store.send_admission import AdmitResult, SendAdmission, SessionSnapshot
+from service.store.send_admission import SendAdmission, SessionSnapshot
 from service.store.turn_records import Begin, Begun, Turn, TurnRef
-from service.store.windows import Charge
 from service.telemetry import metrics
 from service.upstream.models import Model
 from service.usage import Count, told
@@ -100,10 +100,7 @@ class Budgets:
         Returns the tokens that the turn holds (fewer where a budget has no more), and what began.
         Raises rate_limited, concurrency_limited, budget_exhausted, storage_full, store_unavailable.
         """
-
-        async def ask(due: Charge | None) -> AdmitResult:
-            return await self._send_admission.admit(begin, need, due)
-
+        ask = partial(self._send_admission.admit, begin, need)
         entered = await charged(charging, ask)
         if entered.reserved.by == "turns":
             await asyncio.sleep(_SECOND_LOOK_SECONDS)

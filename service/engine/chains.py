@@ -24,7 +24,7 @@ _LOOK: Final = 8
 
 
 @dataclass(slots=True)
-class Base:
+class Destination:
     """The session to send to, and what it begins with where it is new: a copy of what `source` says."""
 
     session_id: str
@@ -33,7 +33,7 @@ class Base:
     source: str = ""
 
 
-async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: bool) -> Base:
+async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: bool) -> Destination:
     """Where to send what goes on from a turn. `key` is the send's idempotency key.
 
     `answering`: it is outputs of the function calls. Raises previous_response_not_found, invalid_request.
@@ -43,7 +43,7 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: boo
     if turn is None or session is None or not is_response(turn):
         raise previous_not_found()
     if not turn.sealed:
-        return Base(ref.session_id)  # which is busy, and says so
+        return Destination(ref.session_id)  # which is busy, and says so
     answer_id = turn.answer_id
     answer = await store.sessions.message(ref.principal, ref.session_id, answer_id)
     if answer is None:
@@ -61,10 +61,10 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: boo
         )
     newest = await _newest_answer(store, ref)
     if newest == answer_id:
-        return Base(ref.session_id)
+        return Destination(ref.session_id)
     # In this order: whoever was not the newest any more may have been answered by this very send.
     if key is not None and await store.turns.known(ref.principal, ref.session_id, key) is not None:
-        return Base(ref.session_id)
+        return Destination(ref.session_id)
     if answering:
         raise ServiceError(
             "invalid_request",
@@ -73,7 +73,7 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: boo
         )
     seeds = await _copy(store, ref, answer_id)
     session_id = ids.derived_session_id(ref.principal, key) if key else ids.new_session_id()
-    return Base(session_id, seeds, session.system_prompt, ref.session_id)
+    return Destination(session_id, seeds, session.system_prompt, ref.session_id)
 
 
 def is_response(turn: Turn) -> bool:

@@ -32,14 +32,14 @@ class Charging(Protocol):
         """Redis is silent: the worker counts by itself. Raises rate_limited."""
 
 
-class Answer(Protocol):
+class WithCharge(Protocol):
     """What comes back of a call that took a charge along: what the limit said, among other things."""
 
     @property
     def charged(self) -> list[Any]: ...
 
 
-T = TypeVar("T", bound=Answer)
+T = TypeVar("T", bound=WithCharge)
 
 
 async def charged(charging: Charging | None, ask: Callable[[Charge | None], Awaitable[T]]) -> T:

@@ -71,9 +71,10 @@ class Engine:
         )
         self.admission = Admission(settings.max_running_turns)
         self.governor = ProviderKeys(settings, store.pacing, self._background)
-        self.tails = TailCaches(settings, store, self._background)
+        self._notifications = make_notifications(settings, self._notified, self._missed)
+        self.tails = TailCaches(settings, store, self._notifications, self._background)
         self.readers = Readers(settings, store, self.tails)
-        self.watches = SessionWatches(settings, store)
+        self.watches = SessionWatches(settings, store, self._notifications)
         self._webhooks = Webhooks(settings, store)
         self.sealer = Sealer(settings, store, self.tails, self.budgets, self._webhooks)
         self._flusher = Flusher(settings, store.log, self._background)
@@ -129,12 +130,10 @@ class Engine:
             self._stops,
             self._background,
         )
-        self._notifications = make_notifications(settings, self._notified, self._missed)
         self._channel = store.keys.worker_channel(worker)
 
     async def open(self) -> None:
-        self.tails.start(self._notifications)
-        self.watches.start(self._notifications)
+        self.tails.start()
         self._background.loop("process_stats", ProcessStats(self.store).run)
         self._background.loop("clock", self.store.clock.run)
         self._background.loop("health", self.store.health.run)

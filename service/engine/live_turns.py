@@ -35,14 +35,13 @@ class LiveTurns:
     async def stop(self, turns: Sequence[Turn]) -> list[str]:
         """Returns the ids of those that are sealed now. What waits goes first, or it would begin to run."""
         stopped: list[str] = []
-        left = sorted(turns, key=lambda turn: turn.state != "queued")
 
         async def one(turn: Turn) -> None:
             if await self._stops.carry_out(turn.ref):
                 stopped.append(turn.ref.turn_id)
 
         for state in ("queued", "running"):
-            some = [turn for turn in left if turn.state == state]
+            some = [turn for turn in turns if turn.state == state]
             for first in range(0, len(some), _STOPS_AT_ONCE):
                 await asyncio.gather(*map(one, some[first : first + _STOPS_AT_ONCE]))
         return stopped

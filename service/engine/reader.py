@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from service.config.settings import Settings
+from service.engine.history import turn_not_found
 from service.engine.tail_cache import TailCache, TailCaches
 from service.errors import ServiceError, StoreRefusesWrites, StoreUnavailable
 from service.events import FAILED, RESTARTED, Event
@@ -21,6 +23,8 @@ from service.store.log import PAGE
 from service.store.store import Store
 from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
+
+T = TypeVar("T")
 
 _STORE_RETRY_SECONDS: Final = 0.25
 # Notifications are not lost while their connection lives: this only guards against surprises.
@@ -63,7 +67,7 @@ class Readers:
         """
         turn, follows = await asyncio.gather(self._store.turns.get(ref), self._follows(ref, after))
         if turn is None:
-            raise ServiceError("turn_not_found", "There is no such turn in this session.")
+            raise turn_not_found()
         if after > turn.last:
             if await self._store.turns.lost_writes(turn):
                 raise lost()
@@ -117,7 +121,7 @@ class Readers:
         """
         turn = await self._turn(tail)
         if turn is None:
-            raise ServiceError("turn_not_found", "There is no such turn in this session.")
+            raise turn_not_found()
         if turn.sealed:
             raise expired()
 
@@ -133,44 +137,45 @@ class Readers:
             raise lost()
 
     async def _read(self, tail: TailCache, cursor: int) -> list[Event]:
-        """From the log; holds on for as long as running turns do while Redis is away."""
+        """From the log, into the tail."""
+
+        def ask() -> Awaitable[list[Event]]:
+            tail.stale = False
+            return self._store.log.read(tail.ref, cursor)
+
+        events = await self._holding_on(ask)
+        metrics.events_replayed.inc(len(events))
+        tail.fill(events, whole=len(events) < PAGE)
+        if tail.last is None and not events:
+            tail.last = cursor
+        return events
+
+    async def _holding_on(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the store says; while it is away, for as long as running turns hold on."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._settings.store_hold_seconds
         while True:
-            tail.stale = False
             try:
-                events = await self._store.log.read(tail.ref, cursor)
+                return await ask()
             except StoreUnavailable:
                 if loop.time() > give_up:
                     raise
                 await asyncio.sleep(_STORE_RETRY_SECONDS)
-                continue
-            metrics.events_replayed.inc(len(events))
-            tail.fill(events, whole=len(events) < PAGE)
-            if tail.last is None and not events:
-                tail.last = cursor
-            return events
 
     async def _turn(self, tail: TailCache) -> Turn | None:
-        """The turn as it is; while Redis is away, holds on for as long as running turns do.
+        """The turn as it is.
 
         One reader of a tail asks for all: if it leaves before it has learnt anything, the next one asks.
         """
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._settings.store_hold_seconds
         tail.trouble, learnt = False, False
         try:
-            while True:
-                try:
-                    turn = await self._store.turns.get(tail.ref)
-                    learnt = True
-                    return turn
-                except StoreUnavailable as error:
-                    if loop.time() > give_up:
-                        learnt = True
-                        tail.fail(error)
-                        raise
-                    await asyncio.sleep(_STORE_RETRY_SECONDS)
+            turn = await self._holding_on(partial(self._store.turns.get, tail.ref))
+            learnt = True
+            return turn
+        except StoreUnavailable as error:
+            learnt = True
+            tail.fail(error)
+            raise
         finally:
             if not learnt:
                 tail.trouble = True

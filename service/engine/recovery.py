@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -43,14 +42,22 @@ _SIGNALS: Final = {codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone
 T = TypeVar("T")
 
 
-@dataclass(eq=False)
 class Recovery:
-    _settings: Settings
-    _store: Store
-    _running: Running
-    _tails: TailCaches
-    _budgets: Budgets
-    _admission: Admission
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        running: Running,
+        tails: TailCaches,
+        budgets: Budgets,
+        admission: Admission,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._running = running
+        self._tails = tails
+        self._budgets = budgets
+        self._admission = admission
 
     def start(self, background: Background) -> None:
         background.loop("renew", partial(self._renew, Apart(background, "renew")))

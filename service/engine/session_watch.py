@@ -19,8 +19,7 @@ from functools import partial
 from typing import Any, Final
 
 from service.config.settings import Settings
-from service.store.connection.notifications import Notifications
-from service.store.connection.notifications_cluster import ClusterNotifications
+from service.store.connection.notifications_cluster import AnyNotifications
 from service.store.messages import Session
 from service.store.store import Store
 
@@ -102,15 +101,12 @@ class _Watched:
 
 
 class SessionWatches:
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, notifications: AnyNotifications) -> None:
         self._settings = settings
         self._store = store
-        self._watched: dict[str, _Watched] = {}
-        self._notifications: Notifications | ClusterNotifications | None = None
-        self.closed = False
-
-    def start(self, notifications: Notifications | ClusterNotifications) -> None:
         self._notifications = notifications
+        self._watched: dict[str, _Watched] = {}
+        self.closed = False
 
     def notify(self, channel: str) -> bool:
         """True when the channel is that of a session which is watched here."""
@@ -160,8 +156,8 @@ class SessionWatches:
         watched = self._watched.setdefault(channel, _Watched())
         watched.watchers += 1
         try:
-            if self._notifications is not None:  # each, until it is heard: the first may have left by then
-                await self._notifications.subscribe(channel)
+            # Each, until it is heard: the first may have left by then.
+            await self._notifications.subscribe(channel)
             get = partial(self._store.sessions.get, principal, session_id)
             watched.read(get, self._settings.heartbeat_seconds)
             yield watched
@@ -170,8 +166,7 @@ class SessionWatches:
             if not watched.watchers:
                 watched.close()
                 del self._watched[channel]
-                if self._notifications is not None:
-                    await self._notifications.unsubscribe(channel)
+                await self._notifications.unsubscribe(channel)
 
 
 def state_of(session: Session) -> int:

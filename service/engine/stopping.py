@@ -10,7 +10,6 @@ import asyncio
 import random
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
 
 from service.engine.reader import Readers, Reconnect
@@ -31,14 +30,14 @@ _PAUSE_SECONDS: Final = 0.05
 log = get_logger(__name__)
 
 
-@dataclass(eq=False)
 class Stops:
-    _store: Store
-    _readers: Readers
-    _sealer: Sealer
-    _running: Running
-    _worker: str
-    _forcing: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
+    def __init__(self, store: Store, readers: Readers, sealer: Sealer, running: Running, worker: str) -> None:
+        self._store = store
+        self._readers = readers
+        self._sealer = sealer
+        self._running = running
+        self._worker = worker
+        self._forcing: dict[str, asyncio.Task[None]] = {}
 
     async def carry_out(self, ref: TurnRef) -> bool:
         """Returns when the turn is sealed; False where there is no such turn.

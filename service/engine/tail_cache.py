@@ -20,8 +20,7 @@ from service.errors import ServiceError, StoreUnavailable
 from service.eventloop.aligned_sleep import aligned_sleep
 from service.eventloop.inline_future import InlineFuture
 from service.events import Event
-from service.store.connection.notifications import Notifications
-from service.store.connection.notifications_cluster import ClusterNotifications
+from service.store.connection.notifications_cluster import AnyNotifications
 from service.store.store import Store
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
@@ -119,10 +118,8 @@ class TailCache:
 
     def fill(self, events: Sequence[Event], *, whole: bool) -> None:
         """What a reader has read from the log; `whole` when it read up to the log's end."""
-        if self.last is not None:
-            if events and events[0].id <= self.last + 1:
-                self.push(events)
-        elif whole:
+        follows = bool(events) and self.last is not None and events[0].id <= self.last + 1
+        if follows or (whole and self.last is None):
             self.push(events)
 
     def after(self, cursor: int) -> list[Event] | None:
@@ -174,8 +171,11 @@ class TailCache:
 
 
 class TailCaches:
-    def __init__(self, settings: Settings, store: Store, background: Background) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, notifications: AnyNotifications, background: Background
+    ) -> None:
         self._store = store
+        self._notifications = notifications
         self._pulse_seconds = min(_PULSE_SECONDS, settings.heartbeat_seconds / 10)
         self._cache = settings.local_cache
         self._background = background
@@ -183,10 +183,8 @@ class TailCaches:
         self._dirty: dict[str, None] = {}  # a set that keeps its order
         self._reading: set[str] = set()
         self._news = asyncio.Event()
-        self._notifications: Notifications | ClusterNotifications | None = None
 
-    def start(self, notifications: Notifications | ClusterNotifications) -> None:
-        self._notifications = notifications
+    def start(self) -> None:
         self._background.loop("tail", self._tail)
         self._background.loop("pulse", self._pulse)
 
@@ -234,12 +232,10 @@ class TailCaches:
             tail.readers -= 1
             if not tail.readers and not tail.local and self._tails.get(channel) is tail:
                 del self._tails[channel]
-                if self._notifications:
-                    await self._notifications.unsubscribe(channel)
+                await self._notifications.unsubscribe(channel)
 
     async def _subscribe(self, tail: TailCache) -> None:
-        if self._notifications:
-            await self._notifications.subscribe(tail.channel)
+        await self._notifications.subscribe(tail.channel)
         tail.subscribed = True
 
     def notify(self, channel: str, newest: int | None = None) -> None:
@@ -312,8 +308,6 @@ class TailCaches:
                 tail.trouble = True
                 tail.wake()
         metrics.events_replayed.inc(sum(map(len, pages or [])))
-        if any(
-            tail.heard > (tail.last or 0) for tail in tails
-        ):  # the read failed, or there was another notification
+        if any(tail.heard > (tail.last or 0) for tail in tails):  # the read failed, or one grew meanwhile
             self._dirty |= dict.fromkeys(tail.channel for tail in tails)
             self._news.set()

@@ -9,7 +9,6 @@ booked to the principal as a turn of the model. Nothing that was said is logged.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import Final
 
 from service import ids
@@ -44,18 +43,28 @@ _EFFORTS: Final = ("none", "low")
 log = get_logger(__name__)
 
 
-@dataclass(eq=False)
 class Titles:
-    _model: Model | None
-    _upstream: Upstream
-    _store: Store
-    _storage: Storage
-    _budgets: Budgets
-    _tokens: Tokens
-    _governor: ProviderKeys
-    _background: Background
-    _tasks: set[asyncio.Future[None]] = field(default_factory=set, init=False)
-    _closed: bool = field(default=False, init=False)
+    def __init__(
+        self,
+        model: Model | None,
+        upstream: Upstream,
+        store: Store,
+        storage: Storage,
+        budgets: Budgets,
+        tokens: Tokens,
+        governor: ProviderKeys,
+        background: Background,
+    ) -> None:
+        self._model = model
+        self._upstream = upstream
+        self._store = store
+        self._storage = storage
+        self._budgets = budgets
+        self._tokens = tokens
+        self._governor = governor
+        self._background = background
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._closed = False
 
     def after(self, live: Live) -> None:
         """A turn has ended here. Returns at once."""

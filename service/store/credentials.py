@@ -16,7 +16,7 @@ import string
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from service import ids
 from service.store.connection import lua
@@ -103,9 +103,9 @@ class Credential(OwnLimits):
 
 # How a field of the record is read; `scopes` are apart.
 _FIELDS: Final[dict[str, Callable[[bytes], Any]]] = {
-    one.name: int if str(one.type).startswith("int") else bytes.decode
-    for one in fields(Credential)
-    if one.name not in ("id", "scopes")
+    name: int if kind in (int, int | None) else bytes.decode
+    for name, kind in get_type_hints(Credential).items()
+    if name not in ("id", "scopes")
 }
 
 

@@ -47,8 +47,9 @@ class Images(Part):
 
         `unnamed`: what `unnamed` has said of the session; then no turn holds it.
         """
-        keys = self._keys.session(turn.principal, turn.session_id)
-        call = lua.release_image(keys, digest=ref, turn_id=turn.turn_id, begun=begun, unnamed=unnamed)
+        call = lua.release_image(
+            self._session(turn), digest=ref, turn_id=turn.turn_id, begun=begun, unnamed=unnamed
+        )
         return int(await self.call(call))
 
     async def unnamed(self, principal: str, session_id: str) -> tuple[set[str], str]:
@@ -73,9 +74,8 @@ class Images(Part):
         return left, " ".join(state)
 
     async def _hold(self, turn: TurnRef, ref: str, data: bytes) -> int:
-        keys = self._keys.session(turn.principal, turn.session_id)
         call = lua.put_image(
-            keys,
+            self._session(turn),
             digest=ref,
             data=data,
             now_ms=now_ms(),

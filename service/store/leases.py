@@ -2,7 +2,7 @@
 
 The lease itself stands in the turn's hash (append and renew move it). This module keeps the
 index of deadlines that sweepers read, and the set of turns per worker that lets the master
-lapse a crashed worker's leases at once. Both are hints: scripts check the turn itself.
+end a crashed worker's leases at once. Both are hints: scripts check the turn itself.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ class Leases(Part):
     def _index(self, ref: TurnRef) -> str:
         if not self._client.cluster:
             return self._keys.deadlines
-        of_session = self._keys.session(ref.principal, ref.session_id).session
-        return self._keys.deadlines_near(part_tags()[part_of(of_session)])
+        return self._keys.deadlines_near(part_tags()[part_of(self._session(ref).session)])
 
     async def own(self, ref: TurnRef) -> None:
         """Announce a turn before it begins: from now on somebody will look after it."""
@@ -104,8 +103,8 @@ class Leases(Part):
             answer = await self._scripts.call(settling)
             await self.forget(ref)
             return answer
-        owned, reference = self._keys.owned_by(self._worker), str(ref)
-        leaving = lua.leave(index=self._keys.deadlines, owned=owned, reference=reference, settling=settling)
+        owned = self._keys.owned_by(self._worker)
+        leaving = lua.leave(index=self._keys.deadlines, owned=owned, reference=str(ref), settling=settling)
         return await self._scripts.call(leaving)
 
     async def forget(self, ref: TurnRef) -> None:
@@ -152,32 +151,26 @@ class Leases(Part):
         `orphan`: seconds without a reader after which a turn is one, CHAT_ORPHAN_SECONDS unless given.
         """
         orphan_ms = int((self._settings.orphan_seconds if orphan is None else orphan) * 1000)
-        calls: list[Call] = []
-        for turn, has_reader in turns:
-            keys = self._keys.session(turn.ref.principal, turn.ref.session_id)
-            calls.append(
-                lua.renew(
-                    keys,
-                    turn=keys.turn(turn.ref.turn_id),
-                    epoch=turn.epoch,
-                    claim=turn.claim,
-                    lease_ms=self.lease_ms,
-                    has_reader=has_reader,
-                    orphan_ms=orphan_ms,
-                )
+        calls = [
+            lua.renew(
+                self._session(turn.ref),
+                turn=self._turn(turn.ref),
+                epoch=turn.epoch,
+                claim=turn.claim,
+                lease_ms=self.lease_ms,
+                has_reader=has_reader,
+                orphan_ms=orphan_ms,
             )
+            for turn, has_reader in turns
+        ]
         return await self._scripts.batch("renew", calls) if calls else []
 
     async def attend(self, refs: Sequence[TurnRef]) -> list[TurnRef]:
         """Readers of this worker read these turns, which others may run. Returns those that nobody runs."""
-        calls: list[Call] = []
-        for ref in refs:
-            keys = self._keys.session(ref.principal, ref.session_id)
-            calls.append(lua.attend(turn=keys.turn(ref.turn_id)))
+        calls = [lua.attend(turn=self._turn(ref)) for ref in refs]
         results = await self._scripts.batch("attend", calls) if calls else []
         return [ref for ref, result in zip(refs, results, strict=True) if result == _ABANDONED]
 
     async def attended(self, ref: TurnRef) -> bool:
         """Has anybody come to the turn but the reader that it began with?"""
-        name = self._keys.session(ref.principal, ref.session_id).turn(ref.turn_id)
-        return bool(await self._client.run("attended", self._redis.hexists(name, "attended")))
+        return bool(await self._client.run("attended", self._redis.hexists(self._turn(ref), "attended")))

@@ -48,12 +48,11 @@ class Append:
 class Log(Part):
     def name(self, ref: TurnRef) -> str:
         """The log's key, which is also the channel that is notified when it grows."""
-        return self._keys.session(ref.principal, ref.session_id).log(ref.turn_id)
+        return self._session(ref).log(ref.turn_id)
 
     def names(self, ref: TurnRef) -> Sequence[str]:
         """The keys that an append touches; made once per turn, they cost as much as its script's call."""
-        keys = self._keys.session(ref.principal, ref.session_id)
-        return keys.turn(ref.turn_id), keys.log(ref.turn_id)
+        return self._turn(ref), self.name(ref)
 
     async def append(self, appends: Sequence[Append]) -> list[Any]:
         """One round trip for many turns. Per turn OK, STOP, FENCED, GONE, LOST or an exception."""

@@ -159,7 +159,7 @@ class Page:
         return Page([*self.said, *older.said], older.more)
 
 
-def _page(answer: list[Any]) -> Page:
+def page_of(answer: list[Any]) -> Page:
     more, *flat = answer
     said = []
     for place, raw in zip(flat[::2], flat[1::2], strict=True):
@@ -177,7 +177,7 @@ def _page(answer: list[Any]) -> Page:
     return Page(said, bool(more))
 
 
-def _session(session_id: str, fields: dict[bytes, bytes]) -> Session:
+def session_of(session_id: str, fields: dict[bytes, bytes]) -> Session:
     def text(name: bytes) -> str | None:
         return fields[name].decode() if name in fields else None
 

@@ -1,4 +1,7 @@
-"""What the modules of the store have in common: a client, its scripts, the names of keys, the settings."""
+"""What the modules of the store have in common: a client, its scripts, the names of keys, the settings.
+
+Each module keeps one kind of thing in Redis and is a `Part`. What a kind of thing means stays in its module.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from dataclasses import dataclass
 from service.config.settings import Settings
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
-from service.store.keys import Keys
+from service.store.keys import Keys, SessionKeys
+from service.store.turn_records import TurnRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,12 @@ class Part:
         self._keys = shared.keys
         self._worker = shared.worker
         self.lease_ms = int(shared.settings.lease_seconds * 1000)
+
+    def _session(self, ref: TurnRef) -> SessionKeys:
+        return self._keys.session(ref.principal, ref.session_id)
+
+    def _turn(self, ref: TurnRef) -> str:
+        return self._session(ref).turn(ref.turn_id)
 
 
 def now_ms() -> int:

@@ -16,7 +16,7 @@ from service.store.account import Account
 from service.store.connection import lua
 from service.store.connection.typed_scripts import Call, flat
 from service.store.keys import SessionKeys
-from service.store.messages import Message, Page, Session, _page, _session
+from service.store.messages import Message, Page, Session, page_of, session_of
 from service.store.part import Part, Shared, now_ms
 from service.store.turn_records import TurnRef
 
@@ -51,7 +51,7 @@ class Sessions(Part):
     async def get(self, principal: str, session_id: str) -> Session | None:
         name = self._of(principal, session_id).session
         fields = await self._client.run("get_session", self._redis.hgetall(name))
-        return _session(session_id, fields) if fields else None
+        return session_of(session_id, fields) if fields else None
 
     async def create(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """True when it is new. Either way it is named and listed from now on."""
@@ -136,7 +136,7 @@ class Sessions(Part):
         for session_id in ids:
             pipeline.hgetall(self._of(principal, session_id).session)
         raws = await self._client.run("list", pipeline.execute(), commands=len(ids))
-        found = [_session(name, raw) if raw else None for name, raw in zip(ids, raws, strict=True)]
+        found = [session_of(name, raw) if raw else None for name, raw in zip(ids, raws, strict=True)]
         # One that was named, expired, and began again without its name is not listed either.
         found = [session if session and session.named else None for session in found]
         gone = [name for name, session in zip(ids, found, strict=True) if session is None]
@@ -179,7 +179,7 @@ class Sessions(Part):
         At most `count`, and none after that which goes beyond `size` bytes.
         """
         reading = self.reading(principal, session_id, count, size, str(position))
-        return _page(await self._scripts.call(reading))
+        return page_of(await self._scripts.call(reading))
 
     def reading(self, principal: str, session_id: str, count: int, size: int, below: str = "+inf") -> Call:
         """The call that reads a window."""
@@ -188,7 +188,7 @@ class Sessions(Part):
 
     def looked_at(self, session_id: str, flat: list[Any], window: list[Any]) -> tuple[Session | None, Page]:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        return _session(session_id, fields) if fields else None, _page(window)
+        return session_of(session_id, fields) if fields else None, page_of(window)
 
     async def message(self, principal: str, session_id: str, message_id: str) -> Message | None:
         name = self._of(principal, session_id).messages
@@ -234,9 +234,9 @@ class Sessions(Part):
         return await self.give_title(ref, "")
 
     async def give_title(self, ref: TurnRef, title: str) -> bool:
-        """Where no person was faster. False where one was, or the session is gone."""
-        keys = self._of(ref.principal, ref.session_id)
-        return bool(await self._scripts.call(lua.title_session(keys, turn_id=ref.turn_id, title=title)))
+        """False where a person was faster, or the session is gone."""
+        titling = lua.title_session(self._session(ref), turn_id=ref.turn_id, title=title)
+        return bool(await self._scripts.call(titling))
 
     async def delete(self, principal: str, session_id: str, turns: Sequence[str]) -> bool:
         """Remove every key of the session. False when it has other turns than these, or one is running.

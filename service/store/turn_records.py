@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_type_hints
 
 import orjson
 
@@ -121,28 +121,28 @@ def _number(raw: bytes) -> int:
 
 # How a field of the hash is read, by the type that it has in a Turn.
 _READ: Final[dict[Any, Callable[[bytes], Any]]] = {
-    "str": bytes.decode,
-    "str | None": lambda raw: raw.decode() or None,
-    "int": _number,
-    "int | None": lambda raw: _number(raw) if raw else None,
-    "bool": lambda raw: raw == b"1",
-    "bytes": bytes,
-    "dict[str, Any]": lambda raw: orjson.loads(raw) if raw else {},
-    "dict[str, int]": lambda raw: orjson.loads(raw) if raw else {},
-    "dict[str, Any] | None": lambda raw: orjson.loads(raw) if raw else None,
-    "dict[str, int] | None": lambda raw: orjson.loads(raw) if raw else None,
+    str: bytes.decode,
+    str | None: lambda raw: raw.decode() or None,
+    int: _number,
+    int | None: lambda raw: _number(raw) if raw else None,
+    bool: lambda raw: raw == b"1",
+    bytes: bytes,
+    dict[str, Any]: lambda raw: orjson.loads(raw) if raw else {},
+    dict[str, int]: lambda raw: orjson.loads(raw) if raw else {},
+    dict[str, Any] | None: lambda raw: orjson.loads(raw) if raw else None,
+    dict[str, int] | None: lambda raw: orjson.loads(raw) if raw else None,
 }
 _NAMES: Final = {"store_history": "history", "finish_reason": "finish", "goes_on": "answer"}
 # The question is not in the hash; what has another type is read by itself.
 _FIELDS: Final = {
-    _NAMES.get(one.name, one.name).encode(): (one.name, _READ[one.type])
-    for one in fields(Turn)
-    if one.type in _READ and one.name != "question"
+    _NAMES.get(name, name).encode(): (name, _READ[kind])
+    for name, kind in get_type_hints(Turn).items()
+    if kind in _READ and name != "question"
 }
 _ABSENT: Final = {"epoch": 0, "attempt": 0, "model": "", "user": "", "pos": 0, "last": 0, "created": 0}
 
 
-def _turn(ref: TurnRef, stored: dict[bytes, bytes]) -> Turn:
+def turn_of(ref: TurnRef, stored: dict[bytes, bytes]) -> Turn:
     found: dict[str, Any] = {**_ABSENT}
     for key, raw in stored.items():
         if (known := _FIELDS.get(key)) is not None:

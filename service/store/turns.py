@@ -15,9 +15,8 @@ from service.errors import StoreUnavailable
 from service.store.connection import lua
 from service.store.connection.clock import Clock
 from service.store.connection.typed_scripts import Call, flat
-from service.store.keys import SessionKeys
 from service.store.part import Part, Shared, now_ms
-from service.store.turn_records import Begin, Begun, Claim, Seal, Sealed, Turn, TurnRef, _turn
+from service.store.turn_records import Begin, Begun, Claim, Seal, Sealed, Turn, TurnRef, turn_of
 
 # A begin that takes longer has an answer that nobody waits for.
 _OF_THE_TIMEOUT: Final = 0.95
@@ -35,12 +34,6 @@ class Turns(Part):
     def __init__(self, shared: Shared, clock: Clock) -> None:
         super().__init__(shared)
         self._clock = clock
-
-    def _session(self, ref: TurnRef) -> SessionKeys:
-        return self._keys.session(ref.principal, ref.session_id)
-
-    def _turn(self, ref: TurnRef) -> str:
-        return self._session(ref).turn(ref.turn_id)
 
     def idempotency(self, ref: TurnRef, key: str | None) -> str:
         """The entry of an idempotency key, '' without one; it stands in the turn."""
@@ -120,7 +113,7 @@ class Turns(Part):
 
     async def get(self, ref: TurnRef) -> Turn | None:
         fields = await self._client.run("get_turn", self._redis.hgetall(self._turn(ref)))
-        return _turn(ref, fields) if fields else None
+        return turn_of(ref, fields) if fields else None
 
     async def newest_of(self, principal: str, session_id: str, answer_id: str, count: int) -> list[Turn]:
         """Of so many newest turns of a session those that an answer is made of, the newest first."""
@@ -145,7 +138,7 @@ class Turns(Part):
             for ref, values in zip(some, replies, strict=True):
                 fields = {name.encode(): value for name, value in zip(names, values, strict=True) if value}
                 if b"state" in fields:
-                    found.append(_turn(ref, fields))
+                    found.append(turn_of(ref, fields))
         return found
 
     async def claim(self, ref: TurnRef, owner: str, *, force: bool = False) -> Claim:
@@ -170,7 +163,7 @@ class Turns(Part):
             return Claim(outcome, milliseconds_left=int(answer[1]))
         claimed = outcome == "CLAIMED"
         flat = answer[4:] if claimed else answer[1:]
-        turn = _turn(ref, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
+        turn = turn_of(ref, dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
         if not claimed:
             return Claim(outcome, turn)
         return Claim(

@@ -177,8 +177,8 @@ async def test_a_second_reader_waits_until_its_bell_is_heard_though_the_first_ha
         raise AssertionError("somebody reads it still")
 
     store = cast(Store, SimpleNamespace(log=SimpleNamespace(name=str)))
-    tails = TailCaches(Settings(), store, cast(Any, None))
-    tails._notifications = cast(Any, SimpleNamespace(subscribe=subscribe, unsubscribe=unsubscribe))
+    notifications = SimpleNamespace(subscribe=subscribe, unsubscribe=unsubscribe)
+    tails = TailCaches(Settings(), store, cast(Any, notifications), cast(Any, None))
     heard = asyncio.Event()
     leave = asyncio.Event()
 

@@ -21,7 +21,7 @@ class Grant:
 
 
 @dataclass(slots=True, eq=False)
-class _Waiter:
+class Waiter:
     principal: str
     prompt: int
     completion: int
@@ -32,7 +32,7 @@ class _Waiter:
     held: bool = False
 
 
-def _says_nothing(limits: Limits) -> bool:
+def says_nothing(limits: Limits) -> bool:
     """The headers of an account whose calls are not counted, or that are not there."""
     if limits.remaining_tokens is not None and limits.remaining_tokens < (limits.limit_tokens or 0):
         return False

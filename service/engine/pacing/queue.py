@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from service.engine.background import Background
 from service.engine.pacing.buckets import fitting, line, lowered, reckoned
-from service.engine.pacing.grant import Grant, _says_nothing, _Waiter
+from service.engine.pacing.grant import Grant, Waiter, says_nothing
 from service.errors import StoreUnavailable, UpstreamError
 from service.store.pacing import PERIODS, Pace, Pacing, Report
 from service.telemetry import metrics
@@ -53,7 +53,7 @@ class Pacer:
         self._model = model
         self._pacing = pacing
         self._background = background
-        self._waiting: dict[str, deque[_Waiter]] = {}
+        self._waiting: dict[str, deque[Waiter]] = {}
         self._served: dict[str, float] = {}  # principals and when they had their last turn, in that order
         self._report = Report()
         self._pace: Pace | None = None
@@ -87,7 +87,7 @@ class Pacer:
             await self._ask([])
         elif self._telling is not None and not self._telling.done():
             await asyncio.wait([self._telling])
-        waiter = _Waiter(principal, prompt, completion, fixed, now, now + patience, outcome)
+        waiter = Waiter(principal, prompt, completion, fixed, now, now + patience, outcome)
         self._waiting.setdefault(principal, deque()).append(waiter)
         self._wake.set()
         if self._pump is None or self._pump.done():
@@ -153,7 +153,7 @@ class Pacer:
             "out": grant.out,
             "cost": grant.prompt + grant.completion,
         }
-        if self._pace is not None and self._pace.free and _says_nothing(limits):
+        if self._pace is not None and self._pace.free and says_nothing(limits):
             return entry
         if limits.limit_tokens is not None and limits.remaining_tokens is not None:
             entry["limit"], entry["left"] = limits.limit_tokens, limits.remaining_tokens
@@ -269,7 +269,7 @@ class Pacer:
         except TimeoutError:
             pass
 
-    def _in_turns(self) -> list[_Waiter]:
+    def _in_turns(self) -> list[Waiter]:
         """Who is next: one of each principal, then the next of each; whose last turn is longest ago first.
 
         Those that left are dropped.
@@ -282,7 +282,7 @@ class Pacer:
                 queues.append(queue)
             else:
                 del self._waiting[principal]
-        batch: list[_Waiter] = []
+        batch: list[Waiter] = []
         depth = 0
         while len(batch) < _BATCH:
             row = [queue[depth] for queue in queues if len(queue) > depth]
@@ -292,11 +292,11 @@ class Pacer:
             depth += 1
         return batch[:_BATCH]
 
-    def _served_at(self, waiter: _Waiter) -> float:
+    def _served_at(self, waiter: Waiter) -> float:
         """When its principal had its last turn here: of all workers' calls the earliest goes first."""
         return self._served.get(waiter.principal, waiter.since - _REMEMBERED_SECONDS)
 
-    async def _let_go(self, batch: list[_Waiter]) -> Pace:
+    async def _let_go(self, batch: list[Waiter]) -> Pace:
         """Let as many of them go as may, the first ones."""
         now = self._loop.time()
         buckets = self._pace.buckets if self._pace else {}
@@ -311,7 +311,7 @@ class Pacer:
             metrics.governor_waits.labels(model=self._model).inc()
         return pace
 
-    def _go(self, waiter: _Waiter, grant: Grant) -> None:
+    def _go(self, waiter: Waiter, grant: Grant) -> None:
         self._grant(grant)
         self._waiting[waiter.principal].remove(waiter)
         if not self._waiting[waiter.principal]:
@@ -326,7 +326,7 @@ class Pacer:
         else:
             waiter.outcome.set_result(grant)
 
-    def _give_up(self, first: _Waiter, pace: Pace) -> bool:
+    def _give_up(self, first: Waiter, pace: Pace) -> bool:
         """Tell those whose time is over how long it would take. True when `first` is one of them."""
         now = self._loop.time()
         prompt = completion = calls = 0

@@ -86,7 +86,7 @@ class Client:
         self.timeout = settings.redis_timeout_seconds
         self.redis = make_redis(settings)
         self.cluster = self.redis.cluster
-        self._lane = self.redis.multiplexer if isinstance(self.redis, MultiplexedRedis) else None
+        self._multiplexer = self.redis.multiplexer if isinstance(self.redis, MultiplexedRedis) else None
         self.answers = 0  # so many have come so far
         self._told = float("-inf")
         self._doubted_until = float("-inf")
@@ -96,7 +96,7 @@ class Client:
         """Await one command (or a pipeline of some) for at most the store timeout."""
         metrics.redis_operations.labels(operation=operation).inc(commands)
         try:
-            if self._lane is not None:  # it has a bound of its own
+            if self._multiplexer is not None:  # it has a bound of its own
                 answer = await call
             else:
                 async with asyncio.timeout(self.timeout + 0.25):
@@ -112,12 +112,12 @@ class Client:
         self, operation: str, command: Command, *, commands: int = 1, patient: bool = True
     ) -> Any:
         """The same for the call of a script, which most commands are. Raises NoScriptError, too."""
-        if self._lane is None:
+        if self._multiplexer is None:
             asking = self.redis.execute(*command, patient=patient)
             return await self.run(operation, asking, commands=commands)
         metrics.redis_operations.labels(operation=operation).inc(commands)
         try:
-            reply = or_raise((await self._lane.run([command]))[0])
+            reply = or_raise((await self._multiplexer.run([command]))[0])
         except NoScriptError:
             raise  # is no error: scripts.py sends its text
         except _FOREIGN as error:
@@ -174,7 +174,7 @@ class Client:
         `answered` gets StoreUnavailable for every command when the time is up, and None where only
         `many` can tell more: the connection broke, or Redis refused something.
         """
-        if self._lane is None:
+        if self._multiplexer is None:
             return False
 
         def translate(outcome: list[Any] | RedisError) -> None:
@@ -187,7 +187,7 @@ class Client:
                 self.answers += 1
                 answered(outcome)
 
-        if not self._lane.start(commands, translate):
+        if not self._multiplexer.start(commands, translate):
             return False
         metrics.redis_operations.labels(operation=operation).inc(len(commands))
         return True

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import redis.asyncio as aioredis
@@ -23,20 +22,26 @@ from service.store.connection.connection import Answered, RedisConnection, close
 from service.store.connection.replicas import Replicas, ReplicatedConnection
 
 
-@dataclass(eq=False)
 class Multiplexer:
     """A connection that is made when it is needed, and again when it was lost.
 
     With `replicas` its replies wait for those; `fence` names a key of the server for that.
     """
 
-    _pool: aioredis.ConnectionPool
-    _timeout: float
-    _replicas: Replicas | None
-    _fence: Callable[[], str | None]
-    _connection: RedisConnection | ReplicatedConnection | None = field(default=None, init=False)
-    _opening: asyncio.Task[RedisConnection | ReplicatedConnection] | None = field(default=None, init=False)
-    _closed: bool = field(default=False, init=False)
+    def __init__(
+        self,
+        pool: aioredis.ConnectionPool,
+        timeout: float,
+        replicas: Replicas | None,
+        fence: Callable[[], str | None],
+    ) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._replicas = replicas
+        self._fence = fence
+        self._connection: RedisConnection | ReplicatedConnection | None = None
+        self._opening: asyncio.Task[RedisConnection | ReplicatedConnection] | None = None
+        self._closed = False
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """One round trip. Refusals are in the list; raises RedisError, TimeoutError, OSError."""

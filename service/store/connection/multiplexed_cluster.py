@@ -56,7 +56,7 @@ class MultiplexedCluster(Commands):
         self._replicas = replicas
         self._fence = fence
         self._fences: dict[Address, str | None] = {}  # by node, as long as the slots stay where they are
-        self._lanes: dict[Address, Multiplexer] = {}
+        self._multiplexers: dict[Address, Multiplexer] = {}
         self._refreshing: asyncio.Task[None] | None = None
 
     async def execute(self, *words: Any, patient: bool = True) -> Any:
@@ -103,7 +103,7 @@ class MultiplexedCluster(Commands):
             # A node takes what it has not got yet only right behind an ASKING.
             commands = [("ASKING",), args] if asking else [args]
             try:
-                reply = (await self._lane(address).run(commands))[-1]
+                reply = (await self._multiplexer_at(address).run(commands))[-1]
             except (RedisError, OSError, TimeoutError):
                 self.refresh()
                 raise
@@ -120,17 +120,21 @@ class MultiplexedCluster(Commands):
                 return reply
 
     def _place(self, slot: int) -> Address:
-        nodes = self._nodes.nodes_manager.slots_cache.get(slot)
-        if not nodes:
+        address = self._holder(slot)
+        if address is None:
             self.refresh()
             raise SlotNotCoveredError(f"no node holds slot {slot}")
-        return str(nodes[0].host), int(nodes[0].port)
+        return address
 
-    def _lane(self, address: Address) -> Multiplexer:
-        multiplexer = self._lanes.get(address)
+    def _holder(self, slot: int) -> Address | None:
+        nodes = self._nodes.nodes_manager.slots_cache.get(slot)
+        return (str(nodes[0].host), int(nodes[0].port)) if nodes else None
+
+    def _multiplexer_at(self, address: Address) -> Multiplexer:
+        multiplexer = self._multiplexers.get(address)
         if multiplexer is None:
             fence = partial(self._fence_at, address)
-            multiplexer = self._lanes[address] = Multiplexer(
+            multiplexer = self._multiplexers[address] = Multiplexer(
                 self.pool_at(address), self._timeout, self._replicas, fence
             )
         return multiplexer
@@ -151,8 +155,7 @@ class MultiplexedCluster(Commands):
 
     def holder(self, name: str) -> Address | None:
         """The node that holds a key; None while that is not known."""
-        nodes = self._nodes.nodes_manager.slots_cache.get(key_slot(name.encode()))
-        return (str(nodes[0].host), int(nodes[0].port)) if nodes else None
+        return self._holder(key_slot(name.encode()))
 
     @property
     def known(self) -> bool:
@@ -186,8 +189,8 @@ class MultiplexedCluster(Commands):
                 await self._nodes.nodes_manager.initialize()
                 self._fences.clear()
             known = {(str(node.host), int(node.port)) for node in self._nodes.get_nodes()}
-            for address in [address for address in self._lanes if address not in known]:
-                await self._lanes.pop(address).close()
+            for address in [address for address in self._multiplexers if address not in known]:
+                await self._multiplexers.pop(address).close()
             await asyncio.sleep(_REFRESH_SECONDS)
         finally:
             self._refreshing = None
@@ -196,9 +199,9 @@ class MultiplexedCluster(Commands):
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait([self._refreshing])
-        for multiplexer in self._lanes.values():
+        for multiplexer in self._multiplexers.values():
             await multiplexer.close()
-        self._lanes.clear()
+        self._multiplexers.clear()
         await self._nodes.aclose()
 
 

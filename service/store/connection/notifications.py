@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis.asyncio as aioredis
@@ -30,22 +29,30 @@ _BACKOFF_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 log = get_logger(__name__)
 
 
-@dataclass(eq=False)
 class Notifications:
     """To one server: that of the settings, or of a `pool` that leads to it."""
 
-    _settings: Settings
-    _on_notify: Callable[[str, bytes], None]
-    _on_reset: Callable[[], None]
-    _pool: aioredis.ConnectionPool | None = None
-    _channels: dict[str, None] = field(default_factory=dict, init=False)  # a set that keeps its order
-    _subscription: _SingleServer | _InMemory | None = field(default=None, init=False)
-    _connected: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _task: asyncio.Task[None] | None = field(default=None, init=False)
-    # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
-    _unconfirmed: dict[str, asyncio.Future[None]] = field(default_factory=dict, init=False)
-    _resetting: set[str] = field(default_factory=set, init=False)
-    _failures: int = field(default=0, init=False)  # since it was last heard
+    def __init__(
+        self,
+        settings: Settings,
+        on_notify: Callable[[str, bytes], None],
+        on_reset: Callable[[], None],
+        pool: aioredis.ConnectionPool | None = None,
+    ) -> None:
+        self._timeout = settings.redis_timeout_seconds
+        self._on_notify = on_notify
+        self._on_reset = on_reset
+        pool = pool or pool_of(settings)
+        self._subscription: _SingleServer | _InMemory = (
+            _SingleServer(pool, self._timeout, self._pushed) if pool is not None else _InMemory(self._pushed)
+        )
+        self._channels: dict[str, None] = {}  # a set that keeps its order
+        self._connected = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        # Subscriptions that Redis has not confirmed yet, and those that a reset waits for.
+        self._unconfirmed: dict[str, asyncio.Future[None]] = {}
+        self._resetting: set[str] = set()
+        self._failures = 0  # since it was last heard
 
     def start(self, channel: str) -> None:
         """Begin to listen; `channel` is heard from the start."""
@@ -60,15 +67,14 @@ class Notifications:
         confirmed = self._unconfirmed.get(channel)
         if confirmed is None:
             confirmed = self._unconfirmed[channel] = asyncio.get_running_loop().create_future()
-        if self._subscription is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await self._subscription.subscribe(channel)
+        with contextlib.suppress(RedisError, OSError):
+            await self._subscription.subscribe(channel)
         # A log that is read before this could grow unheard in between.
-        await asyncio.wait({confirmed}, timeout=self._settings.redis_timeout_seconds)
+        await asyncio.wait({confirmed}, timeout=self._timeout)
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.pop(channel, None)
-        if self._connected.is_set() and self._subscription is not None:
+        if self._connected.is_set():
             with contextlib.suppress(RedisError, OSError):
                 await self._subscription.unsubscribe(channel)
 
@@ -80,13 +86,13 @@ class Notifications:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._subscription is not None:
-            await self._subscription.close()
+        await self._subscription.close()
 
     async def _listen(self) -> None:
         while True:
             try:
-                await (await self._connect()).listen()
+                await self._connect()
+                await self._subscription.listen()
             except (TimeoutError, RedisError, OSError) as error:
                 metrics.redis_errors.labels(operation="subscribe").inc()
                 if not self._failures:
@@ -96,26 +102,16 @@ class Notifications:
             for confirmed in self._unconfirmed.values():
                 confirmed.cancel()
             self._unconfirmed.clear()
-            if self._subscription is not None:
-                await self._subscription.hang_up()
+            await self._subscription.hang_up()
             await asyncio.sleep(_BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS)) - 1])
 
-    async def _connect(self) -> _SingleServer | _InMemory:
-        if self._subscription is None:
-            self._subscription = self._make_subscription()
-        async with asyncio.timeout(self._settings.redis_timeout_seconds + 0.25):
+    async def _connect(self) -> None:
+        async with asyncio.timeout(self._timeout + 0.25):
             await self._subscription.connect()
             self._connected.set()
             self._resetting = set(self._channels)
             if self._channels:
                 await self._subscription.subscribe(*self._channels)
-        return self._subscription
-
-    def _make_subscription(self) -> _SingleServer | _InMemory:
-        pool = self._pool or pool_of(self._settings)
-        if pool is None:
-            return _InMemory(self._pushed)
-        return _SingleServer(self._settings, pool, self._pushed)
 
     def _pushed(self, message: Sequence[Any]) -> None:
         kind, channel, data = message
@@ -141,10 +137,10 @@ class _SingleServer:
     """To one server: what is published is told as it arrives, without a task that waits for it."""
 
     def __init__(
-        self, settings: Settings, pool: aioredis.ConnectionPool, on_push: Callable[[Sequence[Any]], None]
+        self, pool: aioredis.ConnectionPool, timeout: float, on_push: Callable[[Sequence[Any]], None]
     ) -> None:
-        self._timeout = settings.redis_timeout_seconds
         self._pool = pool
+        self._timeout = timeout
         self._on_push = on_push
         self._connection: RedisConnection | None = None
 

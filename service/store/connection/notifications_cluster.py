@@ -42,7 +42,7 @@ class ClusterNotifications:
         self._task = asyncio.create_task(self._follow(), name="notifications")
 
     async def subscribe(self, channel: str) -> None:
-        """Returns when bells of the channel are heard, or are bound to be followed by a reset."""
+        """Returns when the channel is subscribed, or when a reset is bound to follow."""
         address = self._places[channel] = self._slots.holder(channel)
         if address is not None:
             await self._hear(channel, address)
@@ -94,12 +94,16 @@ class ClusterNotifications:
         if channel in self._places:
             self._places[channel] = now
             await self._hear(channel, now)
-            self._on_reset()  # what rang in between was not heard
+            self._on_reset()  # what was published in between was not heard
+
+
+#: of whatever the settings lead to
+AnyNotifications = Notifications | ClusterNotifications
 
 
 def make_notifications(
     settings: Settings, on_notify: Callable[[str, bytes], None], on_reset: Callable[[], None]
-) -> Notifications | ClusterNotifications:
+) -> AnyNotifications:
     url = settings.redis_url.get_secret_value() if settings.redis_url else ""
     make = ClusterNotifications if url.partition("://")[0].endswith("+cluster") else Notifications
     return make(settings, on_notify, on_reset)
