@@ -65,7 +65,7 @@ class Background:
 class Apart:
     """Work of a loop that may wait for long: each by a name, one of a name at a time, none before another.
 
-    What nobody expected is raised in the loop, with the next look.
+    What nobody expected is raised in the loop, with the next `collect`.
     """
 
     def __init__(self, background: Background, loop: str) -> None:
@@ -73,8 +73,8 @@ class Apart:
         self._loop = loop
         self._tasks: dict[Hashable, asyncio.Future[None]] = {}
 
-    def look(self) -> None:
-        """Forget what is done."""
+    def collect(self) -> None:
+        """Forget what is done; what it raised is raised here."""
         for name in [name for name, task in self._tasks.items() if task.done()]:
             self._tasks.pop(name).result()
 

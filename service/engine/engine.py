@@ -63,7 +63,7 @@ class Engine:
         self.tokens = Tokens()
         self.history = History(store)
         self.health = store.health
-        self.storage = Storage(settings, store.account, store.sessions)
+        self.storage = Storage(store.account, store.sessions)
         self.pictures = Pictures(settings, store.images, self.storage, catalogue)
         self.contexts = Contexts(store.sessions, self.tokens)
         self.budgets = Budgets(

@@ -87,7 +87,7 @@ async def asked_again(store: Store, send: Send, session_id: str, seen: SessionSn
         return message.parts if message is not None else ()
     said: Sequence[Said | Message] = seen.page.said if seen.page is not None else ()
     if not any(one.role == "user" for one in said):
-        said, _ = await store.sessions.messages(send.principal, session_id, _NEWEST, None, newest_first=True)
+        said = await store.sessions.newest(send.principal, session_id, _NEWEST)
     return next((one.parts for one in said if one.role == "user"), ())
 
 
@@ -144,7 +144,7 @@ async def was_before(sessions: Sessions, turn: Turn, text: str) -> list[Part]:
 
 async def _newest(sessions: Sessions, principal: str, session_id: str) -> tuple[Message, Message] | None:
     """The newest answer and its question, where no question comes after it."""
-    page, _ = await sessions.messages(principal, session_id, 2, None, newest_first=True)
+    page = await sessions.newest(principal, session_id, 2)
     if [message.role for message in page] != ["assistant", "user"]:
         return None
     return page[0], page[1]
@@ -158,8 +158,7 @@ def _cut(answer: Message) -> list[Part] | None:
 
 
 def _check_all_answered(before: list[Part]) -> None:
-    missing = parts.open_calls(before) if parts.has_results(before) else []
-    if missing:
+    if missing := parts.open_calls(before) if parts.has_results(before) else []:
         raise ServiceError(
             "invalid_request",
             f"The call {missing[0]['id']:.100} has no result; send those of all calls of the round.",

@@ -50,7 +50,7 @@ class History:
         self.usage = store.ledger.usage
         self.versions = store.versions.all
         self.image = store.images.get
-        self.look_at_session = store.sessions.get
+        self.read_session = store.sessions.get
         self.all_of = store.inventory.sessions
         self._choose = store.versions.choose
 

@@ -82,7 +82,7 @@ class Pictures:
                 _check(kind, part["width"] * part["height"], taking.id, taking.images)
         measure([*send.parts, *(part for seed in send.seeds for part in seed.get("parts", ()))], send.images)
         messages = send.messages or []
-        for i, j, url in _places(messages):
+        for i, j, url in _image_parts(messages):
             new = send.images.get(url.removeprefix(REF))
             if new is not None:
                 messages[i]["content"][j]["pixels"] = [new.size.width, new.size.height]
@@ -97,7 +97,7 @@ class Pictures:
     @staticmethod
     def prefer(chain: list[Model], model: Model, messages: list[Chat]) -> None:
         """Of a prompt with images those fallbacks behind the model come first that see them."""
-        if any(True for _ in _places(messages)):
+        if any(True for _ in _image_parts(messages)):
             behind = chain.index(model) + 1
             chain[behind:] = sorted(chain[behind:], key=lambda one: one.images is None)
 
@@ -182,7 +182,7 @@ class Pictures:
 
     async def shown(self, ref: TurnRef, messages: list[Chat], model: Model) -> list[Chat]:
         """The messages as the model is sent them. Raises store_unavailable."""
-        found = [(i, j) for i, j, _ in _places(messages)]
+        found = [(i, j) for i, j, _ in _image_parts(messages)]
         if not found:
             return messages
         kept: dict[tuple[int, int], str] = {}
@@ -227,7 +227,7 @@ def _check(kind: str, pixels: int, model: str, rules: ImageRules) -> None:
 def _urls(send: Send) -> Iterator[str]:
     """Those of the message and, where the caller gives the whole context, of all of that."""
     if send.messages is not None:
-        for _, _, url in _places(send.messages):
+        for _, _, url in _image_parts(send.messages):
             yield url
         return
     for part in send.parts:
@@ -241,7 +241,7 @@ def _copied(send: Send) -> set[str]:
     return {part["ref"] for part in said if part["type"] == parts.IMAGE and "ref" in part}
 
 
-def _places(messages: list[Chat]) -> Iterator[tuple[int, int, str]]:
+def _image_parts(messages: list[Chat]) -> Iterator[tuple[int, int, str]]:
     for i, message in enumerate(messages):
         if isinstance(message.get("content"), list):
             for j, part in enumerate(message["content"]):

@@ -1,4 +1,7 @@
-"""What this worker costs (processor time, memory), that it runs, and how full the store is."""
+"""What this worker costs (processor time, memory), that it runs, and how full the store is, for metrics only.
+
+Invariant: a store that does not answer leaves the last figures. What follows from a figure is an alert's.
+"""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Recovery:
         by_server = self._store.log.by_server
         while True:
             await aligned_sleep(min(self._settings.lease_seconds / 3, self._settings.orphan_seconds / 4))
-            apart.look()
+            apart.collect()
             for server, lives in by_server(self._running.lives(), lambda live: live.names[1]).items():
                 turns = [live.turn for live in lives]
                 refs = [turn.ref for turn in turns]
@@ -129,7 +129,7 @@ class Recovery:
             await aligned_sleep(min(_SWEEP_SECONDS, self._settings.lease_seconds / 4))
             if self._running.closed:
                 continue  # asking hides what is due from those who would take it
-            apart.look()
+            apart.collect()
             for index in self._store.leases.indexes:
                 apart.start(("due", index), partial(self._sweep_index, apart, index))
 

@@ -97,7 +97,7 @@ class Send:
     _fingerprint: str = field(default="", repr=False, compare=False)
 
     async def breathe(self) -> None:
-        """Between two steps of a large send: no turn of the event loop has more than one of them."""
+        """Between two steps of a large send: no iteration of the event loop has more than one of them."""
         if self.large:
             await asyncio.sleep(0)
 
@@ -161,24 +161,35 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
     started = {"turn_id": ref.turn_id, "session_id": ref.session_id, "model": model, "created": now}
     if send.base is not None:
         started["message_id"] = send.base.answer.id
-    seeds = []
-    for item in send.seeds:
-        seed_id = item.get("id") or ids.new_message_id()
-        seed = Message(seed_id, item["role"], item["content"], "", "completed", now)
-        seeds.append((seed_id, item["role"], replace(seed, parts=tuple(item.get("parts", ()))).dump()))
     defaults = {"id": ref.session_id}
     if send.system:
         defaults["system_prompt"] = send.system
     if send.model:
         defaults["model"] = model
-    fields: dict[str, Any] = {
-        "model": model,
-        "reserved": reserved,
-        "params": orjson.dumps(params),
-        "trace": send.traceparent,
-        "request": send.request_id,
-        "route": send.route,
-    }
+    return Begin(
+        ref=ref,
+        mode=send.mode,
+        message_id=message_id,
+        message=message,
+        fields={"model": model, "reserved": reserved, "params": orjson.dumps(params), **_fields(send)},
+        started=events.structured(events.STARTED, started),
+        defaults=defaults,
+        seeds=[_seed(item, now) for item in send.seeds],
+        on_busy=send.on_busy,
+        named=send.session_id is not None,
+        must_exist=send.must_exist,
+        seeds_required=send.seeds_required,
+        before=send.before,
+        keeps_versions=True,
+        last_turn=send.base.answer.turn_id if send.base is not None else "",
+        key=send.key,
+        fingerprint=send.fingerprint() if send.key else "",
+    )
+
+
+def _fields(send: Send) -> dict[str, Any]:
+    """What the turn's hash keeps of a send."""
+    fields: dict[str, Any] = {"trace": send.traceparent, "request": send.request_id, "route": send.route}
     if send.base is not None:
         fields["answer"] = send.base.answer.id
     if send.hook:
@@ -191,22 +202,11 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
         fields["shows"] = send.shows
     if send.response:
         fields["response"] = orjson.dumps(send.response)
-    return Begin(
-        ref=ref,
-        mode=send.mode,
-        message_id=message_id,
-        message=message,
-        fields=fields,
-        started=events.structured(events.STARTED, started),
-        defaults=defaults,
-        seeds=seeds,
-        on_busy=send.on_busy,
-        named=send.session_id is not None,
-        must_exist=send.must_exist,
-        seeds_required=send.seeds_required,
-        before=send.before,
-        keeps_versions=True,
-        last_turn=send.base.answer.turn_id if send.base is not None else "",
-        key=send.key,
-        fingerprint=send.fingerprint() if send.key else "",
-    )
+    return fields
+
+
+def _seed(item: dict[str, Any], now: int) -> tuple[str, str, bytes]:
+    """An earlier message of a new session: its id, its role, its JSON."""
+    seed_id, role = item.get("id") or ids.new_message_id(), item["role"]
+    seed = Message(seed_id, role, item["content"], "", "completed", now)
+    return seed_id, role, replace(seed, parts=tuple(item.get("parts", ()))).dump()

@@ -7,25 +7,21 @@ store/account.py's.
 
 from __future__ import annotations
 
-from typing import Final
-
-from service.config.settings import Settings
 from service.errors import ServiceError
-from service.store.account import Account, Kept, session_bytes
+from service.store.account import TEXTS, Account, session_bytes
 from service.store.messages import Session
 from service.store.sessions import Sessions
 from service.telemetry import metrics
 
-# What of a session is of a caller's length.
-_FIELDS: Final[tuple[str, ...]] = ("title", "system_prompt", "metadata")
-
 
 class Storage:
-    def __init__(self, settings: Settings, account: Account, sessions: Sessions) -> None:
+    """`kept` says what is counted; `heal` whether something was that is gone: then asking again may help."""
+
+    def __init__(self, account: Account, sessions: Sessions) -> None:
         self._account = account
         self._sessions = sessions
-        self.most_sessions = settings.sessions_per_principal
-        self.most_bytes = settings.stored_bytes_per_principal
+        self.most_sessions, self.most_bytes = account.most_sessions, account.most_bytes
+        self.kept, self.heal = account.kept, account.heal
 
     async def create(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """Make a session unless it exists; True when it is new. Raises storage_full."""
@@ -34,8 +30,8 @@ class Storage:
 
     async def update(self, principal: str, session: Session, fields: dict[str, str]) -> bool:
         """Set fields of a session ('' removes one); False where it is gone. Raises storage_full."""
-        old: dict[str, str] = {name: getattr(session, name) or "" for name in _FIELDS}
-        changed = {name: fields[name] for name in _FIELDS if name in fields}
+        old: dict[str, str] = {name: getattr(session, name) or "" for name in TEXTS}
+        changed = {name: fields[name] for name in TEXTS if name in fields}
         if changed:
             more = session_bytes({**old, **changed}) - session_bytes(old)
             await self.charge(principal, session.id, more, new=False)
@@ -55,14 +51,6 @@ class Storage:
             await self._account.free(principal, [session_id])
         else:
             await self._account.charge(principal, session_id, -size, new=False)
-
-    async def heal(self, principal: str) -> bool:
-        """True where something was counted that is gone: asking again may help."""
-        return await self._account.heal(principal)
-
-    async def kept(self, principal: str) -> Kept:
-        """What is counted; nothing where nothing is bounded."""
-        return await self._account.kept(principal)
 
     def refusal(self, full: str) -> ServiceError:
         """Not to be repeated: there is room when something was deleted, or has expired."""

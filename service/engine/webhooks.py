@@ -105,7 +105,7 @@ class Webhooks:
 
     async def _run_keys(self, apart: Apart) -> None:
         while True:
-            apart.look()
+            apart.collect()
             for key_id in await self._store.webhooks.waiting(_KEYS_AT_ONCE):
                 apart.start(key_id, partial(self._tell_of, key_id))
             await aligned_sleep(_LOOK_SECONDS)

@@ -9,15 +9,17 @@ are those that Redis uses, estimated to some percent. What a refusal says belong
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from service.store.connection import lua
-from service.store.part import Part, Shared
+from service.store.part import Shared, StorePart
 
 #: what refuses: the number of sessions, their bytes
 Full = Literal["sessions", "bytes"]
+#: fields of a session that are of a caller's length
+TEXTS: Final[tuple[str, ...]] = ("title", "system_prompt", "metadata")
 # A session without a message: its hash, its place on the list and in the account (measured: 900 to 1,100).
 _SESSION_BYTES: Final = 1_000
 # Items of an account that a refusal looks at: one round trip of 0.1 ms.
@@ -34,11 +36,15 @@ class Kept:
 
 def session_bytes(fields: dict[str, str]) -> int:
     """What a session without messages takes; seal.lua has the same rule."""
-    names = ("title", "system_prompt", "metadata")
-    return _SESSION_BYTES + sum(len(fields.get(name, "").encode()) for name in names)
+    return _SESSION_BYTES + sum(len(fields.get(name, "").encode()) for name in TEXTS)
 
 
-class Account(Part):
+def sessions_among(items: Iterable[bytes]) -> list[str]:
+    """Those items of an account that are sessions (lua/account.lua)."""
+    return [raw.decode() for raw in items if raw[:1] not in (b"/", b"@")]
+
+
+class Account(StorePart):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         settings = shared.settings
@@ -102,10 +108,8 @@ class Account(Part):
         """
         ends = self._keys.principal(principal).ends
         sample = await self._client.run("account", self._redis.zrandmember(ends, _SAMPLE))
-        names = [raw.decode() for raw in sample or () if raw[:1] not in (b"/", b"@")]
-        if not names:
-            return False
-        return await self.drop_gone(principal, names)
+        names = sessions_among(sample or ())
+        return bool(names) and await self.drop_gone(principal, names)
 
     async def drop_gone(self, principal: str, names: Sequence[str]) -> bool:
         """Take those of some sessions that are gone off the account and the list; True where any was."""

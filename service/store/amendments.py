@@ -13,7 +13,7 @@ from typing import Final, Literal
 from service.store.connection import lua
 from service.store.forks import MESSAGE_BYTES
 from service.store.messages import Message
-from service.store.part import Part, now_ms
+from service.store.part import StorePart, now_ms
 
 Outcome = Literal["DONE", "NO_SESSION", "BUSY", "CHANGED"]
 _OUTCOMES: Final[dict[bytes, Outcome]] = {b"DONE": "DONE", b"NO_SESSION": "NO_SESSION", b"BUSY": "BUSY"}
@@ -24,7 +24,7 @@ def bytes_of(message: Message) -> int:
     return len(message.dump()) + 2 * len(message.id) + MESSAGE_BYTES
 
 
-class Amendments(Part):
+class Amendments(StorePart):
     async def newest(self, principal: str, session_id: str) -> tuple[Message, int] | None:
         """The newest message, and the bytes that it has as it is stored."""
         name = self._keys.session(principal, session_id).order

@@ -21,7 +21,7 @@ from typing import Any, Final, get_type_hints
 from service import ids
 from service.store.connection import lua
 from service.store.connection.typed_scripts import flat
-from service.store.part import Part
+from service.store.part import StorePart
 
 SCOPES: Final = ("chat", "admin")
 
@@ -132,7 +132,7 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-class Credentials(Part):
+class Credentials(StorePart):
     async def create(self, credential: Credential) -> None:
         known = {name: value for name in _FIELDS if (value := getattr(credential, name)) is not None}
         end = credential.expires + _KEPT_SECONDS if credential.expires else 0

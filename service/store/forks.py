@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 from service.store.connection import lua
 from service.store.connection.typed_scripts import flat
 from service.store.images import IMAGE_BYTES, Images, field
-from service.store.part import Part, Shared
+from service.store.part import Shared, StorePart
 
 # Of a part: what begin.lua stores of a history takes 3 us each, and bytes 2 ms per MiB.
 _PART_MESSAGES: Final = 500
@@ -34,7 +34,7 @@ class Copied(NamedTuple):
     body: bytes
 
 
-class Forks(Part):
+class Forks(StorePart):
     def __init__(self, shared: Shared, images: Images) -> None:
         super().__init__(shared)
         self._images = images

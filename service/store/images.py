@@ -14,7 +14,7 @@ from typing import Final
 from service.store.connection import lua
 from service.store.connection.client import Client
 from service.store.connection.scripts import Scripts
-from service.store.part import Part, Shared, now_ms
+from service.store.part import Shared, StorePart, now_ms
 from service.store.turn_records import TurnRef
 
 #: what Redis uses for an image besides its bytes, as put_image.lua counts it
@@ -25,7 +25,7 @@ _REF: Final = re.compile(rb'"(?:ref":"|url":"image:)([0-9a-f]{64})"')
 _NAMED: Final = 64
 
 
-class Images(Part):
+class Images(StorePart):
     def __init__(self, shared: Shared) -> None:
         client = Client(shared.settings)  # connects when it is first asked
         super().__init__(replace(shared, client=client, scripts=Scripts(client)))

@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from typing import Final
 
-from service.store.account import Account
-from service.store.part import Part, Shared
+from service.store.account import Account, sessions_among
+from service.store.part import Shared, StorePart
 
 # Members of an index per step: a session each, which is read or deleted before the next step.
 _MEMBERS: Final = 256
@@ -24,7 +24,7 @@ _NAMES: Final = 2_000
 _PAUSE_SECONDS: Final = 0.003
 
 
-class Inventory(Part):
+class Inventory(StorePart):
     def __init__(self, shared: Shared, account: Account) -> None:
         super().__init__(shared)
         self._account = account
@@ -65,8 +65,7 @@ class Inventory(Part):
         cursor = 0
         while True:
             cursor, found = await self._client.run("list", self._redis.zscan(index, cursor, _MEMBERS))
-            ids = [raw.decode() for raw, _ in found if raw[:1] not in (b"/", b"@")]
-            if ids:
+            if ids := sessions_among(raw for raw, _ in found):
                 yield ids
             if cursor == 0:
                 return

@@ -14,7 +14,7 @@ from typing import Any, Final
 from service.store.connection import lua
 from service.store.connection.typed_scripts import Call
 from service.store.keys import part_of, part_tags
-from service.store.part import Part, Shared
+from service.store.part import Shared, StorePart
 from service.store.turn_records import Turn, TurnRef
 
 # A sweeper that dies with a turn in its hands leaves it to the next one after this time.
@@ -33,7 +33,7 @@ _ABANDONED: Final = 2  # of attend.lua
 _PAGE: Final = 1_000
 
 
-class Leases(Part):
+class Leases(StorePart):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self._announcing: set[asyncio.Task[None]] = set()

@@ -21,7 +21,7 @@ from service.store.connection import lua
 from service.store.connection.typed_scripts import Call
 from service.store.leases import Leases
 from service.store.ledger_records import Standing, Usage, by_model, ends_of_periods
-from service.store.part import Part, Shared, now_ms
+from service.store.part import Shared, StorePart, now_ms
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 from service.usage import detail
@@ -88,7 +88,7 @@ class Reserved:
     wait: float | None = None
 
 
-class Ledger(Part):
+class Ledger(StorePart):
     def __init__(self, shared: Shared, account: Account, leases: Leases) -> None:
         super().__init__(shared)
         self._leases = leases

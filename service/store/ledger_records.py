@@ -1,4 +1,7 @@
-"""What the ledger tells of a principal: usage by day and model, and how its budgets stand. No I/O here."""
+"""What the ledger tells of a principal: usage by day and model, and how its budgets stand. No I/O here.
+
+Days and periods are of UTC. What a budget is and what it refuses are engine/budgets.py's.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from service.errors import StoreUnavailable
 from service.events import Event
 from service.store.connection import lua
 from service.store.connection.typed_scripts import Call
-from service.store.part import Part
+from service.store.part import StorePart
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 
@@ -45,7 +45,7 @@ class Append:
     fields: Sequence[Any] = ()
 
 
-class Log(Part):
+class Log(StorePart):
     def name(self, ref: TurnRef) -> str:
         """The log's key, which is also the channel that is notified when it grows."""
         return self._session(ref).log(ref.turn_id)

@@ -1,4 +1,8 @@
-"""Sessions and messages as records: their form in Redis, and their form as JSON. No I/O here."""
+"""Sessions and messages as records: their form in Redis, and their form as JSON. No I/O here.
+
+Invariant: what version 0.1.0 has stored is read, and what is stored it can read. What clients are shown of
+a message is the edge's, what a model is told of it parts.py's.
+"""
 
 from __future__ import annotations
 

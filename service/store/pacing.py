@@ -15,7 +15,7 @@ import orjson
 
 from service.config.provider_keys import DEFAULT
 from service.store.connection import lua
-from service.store.part import Part, Shared
+from service.store.part import Shared, StorePart
 
 #: kinds of limits and the milliseconds in which each refills
 PERIODS: Final = {
@@ -113,7 +113,7 @@ class Circuit:
     refuses: bool = False
 
 
-class Pacing(Part):
+class Pacing(StorePart):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         key = shared.settings.groq_api_key

@@ -1,6 +1,6 @@
 """What the modules of the store have in common: a client, its scripts, the names of keys, the settings.
 
-Each module keeps one kind of thing in Redis and is a `Part`. What a kind of thing means stays in its module.
+Each module keeps one kind of thing in Redis and is a `StorePart`; what that thing means stays there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Shared:
     worker: str
 
 
-class Part:
+class StorePart:
     """A module of the store."""
 
     def __init__(self, shared: Shared) -> None:

@@ -16,7 +16,7 @@ from service import ids
 from service.store.connection import lua
 from service.store.connection.typed_scripts import flat
 from service.store.credentials import LIMITS, OwnLimits
-from service.store.part import Part
+from service.store.part import StorePart
 
 Kind = Literal["jwt", "group"]
 
@@ -52,7 +52,7 @@ def named(subject: str | None, group: str | None, issuer: str | None, issuers: S
     return Entry(entry_id(kind, name, issuer, issuers), name, issuer)
 
 
-class Principals(Part):
+class Principals(StorePart):
     async def set(self, entry: Entry, removed: Collection[str] = ()) -> bool:
         """Change what `entry` names, and `removed` back to the settings'. False where there is no room."""
         fields = {"name": entry.name, "issuer": entry.issuer, **entry.own()}

@@ -20,7 +20,7 @@ from service.store.connection.typed_scripts import NO_CALL, Call
 from service.store.leases import Leases
 from service.store.ledger import Ledger, Need, Reserved
 from service.store.messages import Page, Session
-from service.store.part import Part, Shared
+from service.store.part import Shared, StorePart
 from service.store.sessions import Sessions
 from service.store.turn_records import Begin, Begun
 from service.store.turns import Turns
@@ -59,7 +59,7 @@ class AdmitResult:
     begun: Begun | None = None
 
 
-class SendAdmission(Part):
+class SendAdmission(StorePart):
     def __init__(
         self,
         shared: Shared,

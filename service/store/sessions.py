@@ -17,7 +17,7 @@ from service.store.connection import lua
 from service.store.connection.typed_scripts import Call, flat
 from service.store.keys import SessionKeys
 from service.store.messages import Message, Page, Session, page_of, session_of
-from service.store.part import Part, Shared, now_ms
+from service.store.part import Shared, StorePart, now_ms
 from service.store.turn_records import TurnRef
 
 _TIME: Final = re.compile(r"[0-9]{1,15}")  # ms
@@ -28,8 +28,6 @@ _PAGE_CHARACTERS: Final = 1_048_576
 _BATCH: Final = 16
 # A page looks at twice its sessions and so many more: some deleted ones in between do not make it shorter.
 _LOOKS: Final = 200
-
-
 # Bytes of a page of messages beyond which it ends, and how many are read at once, at first and at most: long
 # messages come a few at a time, short ones in few round trips.
 _PAGE_BYTES: Final = 1_048_576
@@ -39,7 +37,7 @@ _MOST_BODIES: Final = 256
 _TURNS_AT_ONCE: Final = 250
 
 
-class Sessions(Part):
+class Sessions(StorePart):
     def __init__(self, shared: Shared, account: Account) -> None:
         super().__init__(shared)
         self._account = account
@@ -172,6 +170,10 @@ class Sessions(Part):
         page = entries[:limit]
         bodies, read = await self._bodies(keys, [raw for raw, _ in page])
         return bodies, int(page[read - 1][1]) if len(entries) > read else None
+
+    async def newest(self, principal: str, session_id: str, limit: int) -> list[Message]:
+        """The newest messages, newest first."""
+        return (await self.messages(principal, session_id, limit, None, newest_first=True))[0]
 
     async def window(self, principal: str, session_id: str, position: int, count: int, size: int) -> Page:
         """The newest messages below a position.

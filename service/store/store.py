@@ -1,4 +1,7 @@
-"""The store as the engine sees it: everything in Redis, opened and closed together."""
+"""The store as the engine sees it: everything in Redis, made and closed together.
+
+Each part is made with those below it. What a part does stands in its module; rules of chats are the engine's.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What the scripts of a turn are given and what they return, as typed records. No I/O here."""
+"""What the scripts of a turn are given and what they return, as typed records. No I/O here.
+
+Invariant: a field that a worker of another version has not written reads as its default. When a turn changes
+is the engine's, how turns.py's.
+"""
 
 from __future__ import annotations
 

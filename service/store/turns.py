@@ -15,7 +15,7 @@ from service.errors import StoreUnavailable
 from service.store.connection import lua
 from service.store.connection.clock import Clock
 from service.store.connection.typed_scripts import Call, flat
-from service.store.part import Part, Shared, now_ms
+from service.store.part import Shared, StorePart, now_ms
 from service.store.turn_records import Begin, Begun, Claim, Seal, Sealed, Turn, TurnRef, turn_of
 
 # A begin that takes longer has an answer that nobody waits for.
@@ -30,7 +30,7 @@ _OUTLINES: Final = 500
 _RESULTS: Final = ("state", "answer", "sent", "round")
 
 
-class Turns(Part):
+class Turns(StorePart):
     def __init__(self, shared: Shared, clock: Clock) -> None:
         super().__init__(shared)
         self._clock = clock

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from service.store.connection import lua
 from service.store.messages import Message
-from service.store.part import Part, now_ms
+from service.store.part import StorePart, now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Version:
     messages: list[Message]
 
 
-class Versions(Part):
+class Versions(StorePart):
     async def all(self, principal: str, session_id: str, *, everything: bool = False) -> list[Version]:
         """Those of what the session says now, oldest first; `everything`: of other pasts too."""
         keys = self._keys.session(principal, session_id)

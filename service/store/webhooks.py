@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.store.connection import lua
-from service.store.part import Part
+from service.store.part import StorePart
 
 MOST: Final = 10_000
 #: of all that wait together: texts are of any length, and a receiver may be dead for days
@@ -30,7 +30,7 @@ class Told:
     tries: int  # with this one
 
 
-class WebhookQueue(Part):
+class WebhookQueue(StorePart):
     """`of` is an API key with a webhook of its own, '' for the webhook of all."""
 
     def _names(self, of: str) -> tuple[str, str, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from service.store.connection import lua
 from service.store.connection.typed_scripts import Call
-from service.store.part import Part
+from service.store.part import StorePart
 
 # Look, place and begin take two store timeouts and a second at most: after that the turn of a key is found.
 _MARK_MS: Final = 6_000
@@ -50,7 +50,7 @@ class Use:
     reset: float
 
 
-class Windows(Part):
+class Windows(StorePart):
     def call_of(self, charge: Charge) -> Call:
         """The call that carries it out; `taken` reads what it returns."""
         limit = lua.limit_fixed if charge.shape == "fixed" else lua.limit_moving

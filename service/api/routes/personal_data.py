@@ -105,7 +105,7 @@ async def _export(engine: Engine, who: str, *, everywhere: bool) -> AsyncIterato
     async with contextlib.aclosing(engine.history.all_of(who, everywhere=everywhere)) as found:
         async for ids in found:
             for session_id in ids:
-                session = await engine.history.look_at_session(who, session_id)
+                session = await engine.history.read_session(who, session_id)
                 if session is not None:
                     if comma:
                         yield comma

@@ -1,4 +1,4 @@
-"""What a waiting call has asked for, and what it is granted."""
+"""What a waiting call has asked for, and what it is granted. When that is decided is queue.py's."""
 
 from __future__ import annotations
 

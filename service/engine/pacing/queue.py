@@ -104,23 +104,26 @@ class Pacer:
         self._report.calls += 1
         return grant
 
+    def _known(self) -> Pace | None:
+        """What Redis said a moment ago, where nobody waits and nothing was refused since."""
+        stale = self._waiting or self._report.refusals or self._loop.time() >= self._stale_at
+        return None if stale else self._pace
+
     def _open(self) -> bool:
-        """Calls may go without asking: nobody waits and nothing was in the way a moment ago."""
-        now = self._loop.time()
-        if self._waiting or self._report.refusals:
+        """Calls may go without asking: nothing was in the way a moment ago."""
+        pace = self._known()
+        if pace is None or not pace.free:
             return False
-        if self._pace is None or not self._pace.free or now >= self._stale_at:
-            return False
-        if now - self._paced_at >= _FRESH_SECONDS and (self._looking is None or self._looking.done()):
+        if self._loop.time() - self._paced_at >= _FRESH_SECONDS and (
+            self._looking is None or self._looking.done()
+        ):
             self._looking = self._background.task("pace", self._ask([]))
         return True
 
     def _take_a_little(self, prompt: int, completion: int, fixed: bool) -> Grant | None:
         """Of what there is plenty of; Redis is told with the next report."""
-        pace = self._pace
-        if pace is None or not pace.roomy or self._waiting or self._report.refusals:
-            return None
-        if self._loop.time() >= self._stale_at:
+        pace = self._known()
+        if pace is None or not pace.roomy:
             return None
         completion = fitting(pace.buckets, prompt, completion, fixed=fixed)
         cost = prompt + completion

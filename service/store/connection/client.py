@@ -53,7 +53,7 @@ _FOREIGN = (TimeoutError, RedisError, RedisClusterException, OSError, RuntimeErr
 
 
 class _Silence:
-    """Looks for turns of the event loop in which nothing came; ends `bound` after some of them."""
+    """Looks for iterations of the event loop in which nothing came; ends `bound` after some of them."""
 
     def __init__(self, client: Client, bound: asyncio.Timeout) -> None:
         self._client = client
@@ -196,7 +196,7 @@ class Client:
         """Await calls of this client, but only as long as Redis answers anybody in this process.
 
         A stall is noticed within a quarter of a second, and a busy machine is not taken for one:
-        silence is counted in turns of the event loop, each of which has looked at the sockets.
+        silence is counted in iterations of the event loop, each of which has looked at the sockets.
         Raises StoreUnavailable.
         """
         bound = asyncio.timeout(None)

@@ -107,12 +107,12 @@ class RedisConnection(Line, asyncio.Protocol):
 
     def send(self, commands: Iterable[Command], answered: Answered) -> None:
         packed = [hiredis.pack_command(tuple(command)) for command in commands]
-        # One system call for each: collecting over a turn of the loop made a tenth more turns a
+        # One system call for each: collecting over an iteration of the loop made a tenth more turns a
         # second, and every first token under load a millisecond later.
         self._transport.write(b"".join(packed))
         self._pending.append(_Batch(answered, len(packed), self._loop.time() + self._timeout))
         if self._watch is None:
-            self._watch = self._loop.call_later(self._timeout, self._look)
+            self._watch = self._loop.call_later(self._timeout, self._end_if_overdue)
 
     def tell(self, command: Command) -> None:
         """Send a command whose answer is pushed."""
@@ -147,7 +147,7 @@ class RedisConnection(Line, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._end(RedisConnectionError(str(error or "the connection was closed")))
 
-    def _look(self) -> None:
+    def _end_if_overdue(self) -> None:
         """One timer for all commands: is the oldest overdue?"""
         self._watch = None
         if not self._pending:
@@ -155,7 +155,7 @@ class RedisConnection(Line, asyncio.Protocol):
         now = self._loop.time()
         left = self._pending[0].deadline - now
         if left > 0:
-            self._watch = self._loop.call_later(left, self._look)
+            self._watch = self._loop.call_later(left, self._end_if_overdue)
             return
         late = []
         while self._pending and self._pending[0].deadline <= now:

@@ -1,4 +1,7 @@
-"""The store in memory: one in-process Redis for all clients of this process. Nothing survives it."""
+"""The store in memory: one in-process Redis for all clients of this process. Nothing survives it.
+
+For tests, and to try the service without a Redis. Nothing here knows what is stored.
+"""
 
 from __future__ import annotations
 

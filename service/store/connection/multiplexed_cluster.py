@@ -98,7 +98,7 @@ class MultiplexedCluster(Commands):
         loop = asyncio.get_running_loop()
         # The last quarter is for the answer that it is being moved, else it looks like a node that is gone.
         deadline = loop.time() + 0.75 * self._timeout
-        address, asking, hops = self._place(slot), False, 0
+        address, asking, hops = self._address_of(slot), False, 0
         while True:
             # A node takes what it has not got yet only right behind an ASKING.
             commands = [("ASKING",), args] if asking else [args]
@@ -115,11 +115,11 @@ class MultiplexedCluster(Commands):
                     self.refresh()
             elif patient and kind in ("TRYAGAIN", "CLUSTERDOWN") and loop.time() + _PAUSE_SECONDS < deadline:
                 await asyncio.sleep(_PAUSE_SECONDS)
-                address, asking, hops = self._place(slot), False, 0
+                address, asking, hops = self._address_of(slot), False, 0
             else:
                 return reply
 
-    def _place(self, slot: int) -> Address:
+    def _address_of(self, slot: int) -> Address:
         address = self._holder(slot)
         if address is None:
             self.refresh()

@@ -33,22 +33,22 @@ class ClusterNotifications:
         self._on_reset = on_reset
         self._slots = make_cluster(settings)
         self._nodes: dict[Address, Notifications] = {}
-        self._places: dict[str, Address | None] = {}  # of channels; None while it is not known
+        self._addresses: dict[str, Address | None] = {}  # of channels; None while it is not known
         self._task: asyncio.Task[None] | None = None
 
     def start(self, channel: str) -> None:
         """Begin to listen; `channel` is heard always."""
-        self._places[channel] = None
+        self._addresses[channel] = None
         self._task = asyncio.create_task(self._follow(), name="notifications")
 
     async def subscribe(self, channel: str) -> None:
         """Returns when the channel is subscribed, or when a reset is bound to follow."""
-        address = self._places[channel] = self._slots.holder(channel)
+        address = self._addresses[channel] = self._slots.holder(channel)
         if address is not None:
             await self._hear(channel, address)
 
     async def unsubscribe(self, channel: str) -> None:
-        address = self._places.pop(channel, None)
+        address = self._addresses.pop(channel, None)
         if address in self._nodes:
             await self._nodes[address].unsubscribe(channel)
 
@@ -76,11 +76,11 @@ class ClusterNotifications:
                     await self._slots.read_slots()
             elif not all(node.connected for node in self._nodes.values()):
                 self._slots.refresh()
-            for channel, address in list(self._places.items()):
+            for channel, address in list(self._addresses.items()):
                 if address is None or not self._nodes[address].connected:
                     await self._move(channel, address)
             for address, node in list(self._nodes.items()):
-                if not node.connected and address not in self._places.values():
+                if not node.connected and address not in self._addresses.values():
                     await self._nodes.pop(address).close()
             await aligned_sleep(_LOOK_SECONDS)
 
@@ -91,8 +91,8 @@ class ClusterNotifications:
             return
         if address is not None:
             await self._nodes[address].unsubscribe(channel)
-        if channel in self._places:
-            self._places[channel] = now
+        if channel in self._addresses:
+            self._addresses[channel] = now
             await self._hear(channel, now)
             self._on_reset()  # what was published in between was not heard
 
