@@ -1,10 +1,8 @@
-"""A pacer: this worker's calls to one model, those that wait and what they have learned.
+"""A pacer: this worker's calls to one model that wait for the provider's limits.
 
-Waiting calls go in turns over principals, so that nobody's flood holds up anybody else; one pump
-per pacer asks Redis for as many as may go, so that waiting costs a call per poll and not one per
-waiter. Invariants: a call that was let go and never made, or used less than it reserved, is
-reported; while Redis is away calls are paced by what this worker knows (buckets.py), and counted.
-What to do when the wait is too long belongs to governor.py.
+Invariants: waiting calls go in turns over principals, so that nobody's flood holds up anybody else; one pump
+per pacer asks Redis for as many as may go, so that waiting costs a call per poll and not one per waiter.
+What is known of the limits is knowledge.py's. What to do when the wait is too long belongs to governor.py.
 """
 
 from __future__ import annotations
@@ -12,61 +10,28 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from service.engine.background import Background
-from service.engine.pacing.buckets import fitting, line, lowered, reckoned
-from service.engine.pacing.grant import Grant, Waiter, says_nothing
-from service.errors import StoreUnavailable, UpstreamError
-from service.store.pacing import PERIODS, Pace, Pacing, Report
+from service.engine.pacing.buckets import fitting, line
+from service.engine.pacing.grant import Grant, Waiter
+from service.engine.pacing.knowledge import Knowledge
+from service.store.pacing import Pace, Pacing
 from service.telemetry import metrics
-from service.telemetry.logs import get_logger
-from service.upstream.base import Limits
 
-# What Redis said is believed for this long where nothing was in the way of calls; then a call goes
-# and asks beside it: at 100 calls a second two or three more go out before this worker hears of a
-# limit that another has met. What is older than a second is asked for first.
-_FRESH_SECONDS: Final = 0.025
-_STALE_SECONDS: Final = 1.0
-# Of limits that are half unused a worker takes so much before it asks: 16 workers cannot meet them.
-_UNASKED: Final = 1 / 32
-# What was learned is told to the others after this time, where no poll does it before.
-_TELL_SECONDS: Final = 0.1
 # Between two polls: room comes back early when calls of other replicas end.
 _POLL_SECONDS: Final = 0.1
-# The provider needs a moment to count what a call has not used; asking sooner would be refused.
-_SETTLE_SECONDS: Final = 0.05
 # Who had no turn for so long goes before all others: the time in which limits refill.
 _REMEMBERED_SECONDS: Final = 60.0
 # Asks per poll; one round trip costs the same for 1 and for 32.
 _BATCH: Final = 32
-# After a refusal by the store, before it is asked again.
-_ALONE_SECONDS: Final = 1.0
-# Of refusals that Redis could not be told yet, so many of the last are kept for it.
-_UNTOLD: Final = 32
-
-log = get_logger(__name__)
 
 
-class Pacer:
+class Pacer(Knowledge):
     def __init__(self, model: str, pacing: Pacing, background: Background) -> None:
-        self._model = model
-        self._pacing = pacing
-        self._background = background
-        self._waiting: dict[str, deque[Waiter]] = {}
+        super().__init__(model, pacing, background)
         self._served: dict[str, float] = {}  # principals and when they had their last turn, in that order
-        self._report = Report()
-        self._pace: Pace | None = None
-        self._paced_at = self._stale_at = float("-inf")
-        self._unasked = (0, 0)  # calls and tokens let go since Redis was asked
-        self._looking: asyncio.Future[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._telling: asyncio.Future[Any] | None = None  # of a refusal
-        self._alone_until = float("-inf")
-        self._blocked_until = float("-inf")  # by refusals, which Redis may not have heard of
-        self._wake = asyncio.Event()
         self._pump: asyncio.Future[None] | None = None
-        self._loop = asyncio.get_running_loop()
 
     async def take(
         self, principal: str, prompt: int, completion: int, patience: float, *, fixed: bool = True
@@ -99,155 +64,6 @@ class Pacer:
             if isinstance(granted, Grant):
                 self.ended(granted, 0, 0, made=False)
             raise
-
-    def _grant(self, grant: Grant) -> Grant:
-        self._report.calls += 1
-        return grant
-
-    def _known(self) -> Pace | None:
-        """What Redis said a moment ago, where nobody waits and nothing was refused since."""
-        stale = self._waiting or self._report.refusals or self._loop.time() >= self._stale_at
-        return None if stale else self._pace
-
-    def _open(self) -> bool:
-        """Calls may go without asking: nothing was in the way a moment ago."""
-        pace = self._known()
-        if pace is None or not pace.free:
-            return False
-        if self._loop.time() - self._paced_at >= _FRESH_SECONDS and (
-            self._looking is None or self._looking.done()
-        ):
-            self._looking = self._background.task("pace", self._ask([]))
-        return True
-
-    def _take_a_little(self, prompt: int, completion: int, fixed: bool) -> Grant | None:
-        """Of what there is plenty of; Redis is told with the next report."""
-        pace = self._known()
-        if pace is None or not pace.roomy:
-            return None
-        completion = fitting(pace.buckets, prompt, completion, fixed=fixed)
-        cost = prompt + completion
-        calls, tokens = self._unasked[0] + 1, self._unasked[1] + cost
-        for kind, bucket in pace.buckets.items():
-            if (calls if kind in ("rpm", "rpd") else tokens) > bucket.limit * _UNASKED:
-                return None
-        self._unasked = calls, tokens
-        self._take(prompt, completion)
-        return self._grant(Grant(prompt, completion))
-
-    def _take(self, prompt: int, completion: int) -> None:
-        """Before Redis has been asked, which is told with the next report."""
-        self._tell_soon()
-        self._report.requests -= 1
-        self._report.prompt -= prompt
-        self._report.completion -= completion
-        self._report.ended -= prompt + completion
-        self._report.heard -= 1
-
-    # What calls have learned
-
-    def head(self, grant: Grant, limits: Limits) -> dict[str, float]:
-        """The head of an answer has come. Returns what is reported of it, for `ended`."""
-        self._tell_soon()
-        self._report.heard += 1
-        entry: dict[str, float] = {
-            "at": grant.at,
-            "level": grant.level,
-            "out": grant.out,
-            "cost": grant.prompt + grant.completion,
-        }
-        if self._pace is not None and self._pace.free and says_nothing(limits):
-            return entry
-        if limits.limit_tokens is not None and limits.remaining_tokens is not None:
-            entry["limit"], entry["left"] = limits.limit_tokens, limits.remaining_tokens
-        if limits.limit_requests is not None and limits.remaining_requests is not None:
-            entry["requests_limit"] = limits.limit_requests
-            entry["requests_left"] = limits.remaining_requests
-        self._report.heads.append(entry)
-        if self._pace is None or not self._pace.known:
-            self._wake.set()
-        return entry
-
-    def refused(self, grant: Grant, error: UpstreamError) -> None:
-        """The provider has refused the call by a limit of its own."""
-        entry: dict[str, Any] = {
-            "kind": error.window,
-            "wait": (error.retry_after or 0) * 1000,
-            "prompt": grant.prompt,
-            "completion": grant.completion,
-        }
-        if error.limit is not None:
-            entry["limit"] = error.limit
-        if error.requested is not None:
-            entry["requested"] = error.requested
-        self._report.refusals.append(entry)
-        self._wake.set()
-        self._note(error)
-        self._telling = self._background.task("pace", self.flush())
-
-    def _note(self, error: UpstreamError) -> None:
-        """What a refusal says holds here at once, whether or not Redis can be told."""
-        self._stale_at = now = self._loop.time()
-        wait = error.retry_after or 0.0
-        if error.limit is None or error.window not in PERIODS:
-            self._blocked_until = max(self._blocked_until, now + wait)
-        elif wait:
-            if self._pace is None:
-                self._paced_at = now
-            age = now - self._paced_at
-            self._pace = lowered(self._pace, age, self._report, error.window, error.limit, wait)
-
-    def ended(
-        self,
-        grant: Grant,
-        prompt: int,
-        completion: int,
-        *,
-        made: bool = True,
-        head: dict[str, float] | None = None,
-    ) -> None:
-        """The call is over and has used this much.
-
-        `made` is False where the provider let none in, `head` what was reported of its head.
-        """
-        self._tell_soon()
-        self._report.heard += head is None
-        if made:
-            self._loop.call_later(_SETTLE_SECONDS, self._give_back, grant, prompt, completion, made, head)
-        else:
-            self._give_back(grant, prompt, completion, made, head)
-
-    def _give_back(
-        self, grant: Grant, prompt: int, completion: int, made: bool, head: dict[str, float] | None
-    ) -> None:
-        self._tell_soon()
-        if head is not None:
-            # Heard with the head itself, where that is not told yet: the head was before it.
-            head["unused"] = grant.prompt - prompt + grant.completion - completion
-        self._report.ended += grant.prompt + grant.completion
-        self._report.prompt += grant.prompt - prompt
-        self._report.completion += grant.completion - completion
-        self._report.requests += not made
-        if self._waiting:
-            self._wake.set()
-
-    def _tell_soon(self) -> None:
-        if self._timer is None:
-            at = max(self._loop.time() + _TELL_SECONDS, self._alone_until)
-            self._timer = self._loop.call_at(at, self._tell)
-
-    def _tell(self) -> None:
-        self._timer = None
-        self._background.task("pace", self.flush())
-
-    async def flush(self) -> None:
-        """Tell the others what was learned, unless a poll is about to."""
-        if not self._report.news or self._waiting:
-            return
-        if self._pace is not None and self._pace.free and not (self._report.heads or self._report.refusals):
-            self._report = Report(calls=self._report.calls, heard=self._report.heard)  # nobody counts tokens
-            return
-        await self._ask([])
 
     # The pump
 
@@ -341,37 +157,3 @@ class Pacer:
                 if not waiter.outcome.done() and (hopeless or now >= waiter.deadline):
                     waiter.outcome.set_result(max(pace.wait, line(pace.buckets, calls, prompt, completion)))
         return first.outcome.done()
-
-    async def _ask(self, asks: list[tuple[int, int, float]]) -> Pace:
-        """One round trip; while Redis is away, what this worker can tell itself."""
-        if self._loop.time() >= self._alone_until:
-            report, self._report = self._report, Report()
-            self._unasked = (0, 0)
-            try:
-                self._pace = await self._pacing.pace(self._model, report, asks)
-            except StoreUnavailable:
-                self._alone_until = self._loop.time() + _ALONE_SECONDS
-                self._reckon(report)
-                self._report.refusals = (report.refusals + self._report.refusals)[-_UNTOLD:]
-                log.warning(
-                    "governor.alone", model=self._model, seconds=_ALONE_SECONDS, note="the store is away"
-                )
-            else:
-                self._paced_at = self._loop.time()
-                self._stale_at = self._paced_at + _STALE_SECONDS
-                return self._pace
-        now = self._loop.time()
-        pace = reckoned(self._pace, now - self._paced_at, self._report, asks, self._blocked_until - now)
-        for prompt, completion, _ in asks[: len(pace.granted)]:
-            metrics.bypassed.labels(control="governor").inc()
-            self._take(prompt, completion)
-        if self._report.news:
-            self._tell_soon()
-        return pace
-
-    def _reckon(self, report: Report) -> None:
-        """What Redis may not have heard still holds here."""
-        if self._pace is not None:
-            now = self._loop.time()
-            self._pace = reckoned(self._pace, now - self._paced_at, report, [], 0.0)
-            self._paced_at = now
