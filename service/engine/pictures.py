@@ -73,8 +73,7 @@ class Pictures:
             raise ServiceError(
                 "image_too_large", f"The model {taking.id} takes {taking.images.bytes} bytes of images."
             )
-        for image in send.images.values():
-            size = image.size
+        for size in (image.size for image in send.images.values()):
             _check(size.kind, size.width * size.height, taking.id, taking.images)
         for part in stored:
             if "width" in part:  # checked when it came, by the rules of another model maybe
@@ -131,8 +130,10 @@ class Pictures:
             known = not isinstance(error, StoreUnavailable)  # else it may have begun, or begin yet
             raise
         finally:
-            if known and keeping.names:
-                await self._release(ref, keeping)
+            if known:
+                with contextlib.suppress(StoreUnavailable):  # they stay until the session ends
+                    for name in keeping.names:
+                        await self._release(ref, name, begun=keeping.begun)
 
     async def keep(
         self, ref: TurnRef, names: Iterable[str], images: Mapping[str, Image], keeping: Keeping
@@ -146,28 +147,24 @@ class Pictures:
                 raise ServiceError("invalid_request", "There is no such image in this session.")
             await self._put(ref, name, image.data, keeping)
 
-    async def _release(self, ref: TurnRef, keeping: Keeping) -> None:
-        with contextlib.suppress(StoreUnavailable):  # they stay until the session ends
-            for name in keeping.names:
-                freed = await self._images.release(ref, name, begun=keeping.begun)
-                if freed:
-                    await self._storage.freed(ref.principal, ref.session_id, freed)
+    async def _release(self, ref: TurnRef, name: str, *, begun: bool = False, unnamed: str = "") -> None:
+        freed = await self._images.release(ref, name, begun=begun, unnamed=unnamed)
+        if freed:
+            await self._storage.freed(ref.principal, ref.session_id, freed)
 
     async def sweep(self, principal: str, session_id: str) -> None:
         """Free what an edit, or the like, has left without a message or a version that names it.
 
         What cannot be freed now goes the next time, or with the session.
         """
+        nobody = TurnRef(principal, session_id, "-")
         with contextlib.suppress(StoreUnavailable):
             for _ in range(_SWEEPS):  # a turn that begins meanwhile may name any
-                refs, state = await self._images.unnamed(principal, session_id)
-                if not refs:
+                names, state = await self._images.unnamed(principal, session_id)
+                if not names:
                     return
-                for ref in refs:
-                    nobody = TurnRef(principal, session_id, "-")
-                    freed = await self._images.release(nobody, ref, begun=False, unnamed=state)
-                    if freed:
-                        await self._storage.freed(principal, session_id, freed)
+                for name in names:
+                    await self._release(nobody, name, unnamed=state)
 
     async def _holds(self, ref: TurnRef, name: str, keeping: Keeping) -> bool:
         known = await self._images.hold(ref, name)

@@ -53,23 +53,6 @@ class _Wait(InlineFuture[bool]):
 class TailCache:
     """Gives its readers what arrives, or wakes them for it. `last` is the id of the newest event known of."""
 
-    __slots__ = (
-        "_loop",
-        "_waiting",
-        "channel",
-        "checked",
-        "error",
-        "events",
-        "heard",
-        "last",
-        "local",
-        "readers",
-        "ref",
-        "stale",
-        "subscribed",
-        "trouble",
-    )
-
     def __init__(self, ref: TurnRef, channel: str) -> None:
         self.ref = ref
         self.channel = channel  # the log's name

@@ -89,24 +89,23 @@ def start(data_dir: Path, server: Path | None = None) -> EmbeddedStore | None:
     if server is None:
         return None
     directory = data_dir.expanduser().resolve()
+    keeper, locked = None, contextlib.ExitStack()
     try:
-        _make_private(directory)
-        listener = _socket_path(directory)
-        lock = _join(directory)
+        with locked:
+            _make_private(directory)
+            listener = _socket_path(directory)
+            lock = _join(directory)
+            locked.callback(os.close, lock)
+            with _alone(directory / "start.lock"):
+                if _answer(listener) is None:
+                    keeper = _spawn_keeper(server, directory, listener)
+                _await_server(directory, listener, keeper)
+            locked.pop_all()  # it is kept
     except OSError as error:
-        raise _unusable(directory, error) from error
-    keeper = None
-    try:
-        with _alone(directory / "start.lock"):
-            if _answer(listener) is None:
-                keeper = _spawn_keeper(server, directory, listener)
-            _await_server(directory, listener, keeper)
-    except OSError as error:
-        os.close(lock)
-        raise _unusable(directory, error) from error
-    except BaseException:
-        os.close(lock)
-        raise
+        raise EmbeddedStoreError(
+            f"The store's directory {directory} cannot be used: {error}."
+            " Set CHAT_DATA_DIR to one that can be written, or CHAT_REDIS_URL to a Redis."
+        ) from error
     return EmbeddedStore(
         url=f"unix://{quote(str(listener))}",
         server=server,
@@ -114,13 +113,6 @@ def start(data_dir: Path, server: Path | None = None) -> EmbeddedStore | None:
         shared=keeper is None,
         _lock=lock,
         _keeper=keeper,
-    )
-
-
-def _unusable(directory: Path, error: OSError) -> EmbeddedStoreError:
-    return EmbeddedStoreError(
-        f"The store's directory {directory} cannot be used: {error}."
-        " Set CHAT_DATA_DIR to one that can be written, or CHAT_REDIS_URL to a Redis."
     )
 
 

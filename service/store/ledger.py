@@ -97,11 +97,9 @@ class Ledger(StorePart):
         self._noted: set[str] = set()
         self._noted_on = ""
 
-    def reserving(
-        self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds, size: int = 0, *, named: bool = True
-    ) -> Call:
+    def reserving(self, ref: TurnRef, need: Need, size: int, *, named: bool) -> Call:
         """The call that reserves for a turn that stores `size` bytes; `reserved` reads what it returns."""
-        keys, account = self._keys.principal(ref.principal), self._account
+        keys, account, bounds = self._keys.principal(ref.principal), self._account, need.bounds
         return lua.reserve(
             keys,
             month_spent=keys.spent("month", bounds.currency),
@@ -109,8 +107,8 @@ class Ledger(StorePart):
             turn_id=ref.turn_id,
             lease_ms=self.lease_ms,
             places=bounds.running,
-            prompt=prompt,
-            completion=completion,
+            prompt=need.prompt,
+            completion=need.completion,
             ttl=self._ttl,
             least_completion=_LEAST_COMPLETION,
             month_budget=bounds.month,
@@ -131,7 +129,7 @@ class Ledger(StorePart):
         self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds, size: int = 0, *, named: bool = True
     ) -> Reserved:
         """For a turn that was announced: what a worker that dies has reserved is given back by a sweep."""
-        call = self.reserving(ref, prompt, completion, bounds, size, named=named)
+        call = self.reserving(ref, Need(prompt, completion, bounds), size, named=named)
         return self.reserved(await self._scripts.call(call))
 
     def reserved(self, answer: list[Any]) -> Reserved:

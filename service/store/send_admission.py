@@ -123,9 +123,7 @@ class SendAdmission(StorePart):
                 till=till,
                 tokens=need.prompt + need.completion,
                 limiting=self._limiting(charge),
-                reserving=self._ledger.reserving(
-                    ref, need.prompt, need.completion, need.bounds, begin.adds, named=begin.named
-                ),
+                reserving=self._ledger.reserving(ref, need, begin.adds, named=begin.named),
                 announcing=self._leases.announcing(ref),
                 beginning=self._turns.beginning(begin, self._worker, till),
             )

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.engine.pacing import queue
+from service.engine.pacing import knowledge
 from service.store import pacing
 from tests.conftest import Start
 from tests.double import Double, expected_text
@@ -99,12 +99,12 @@ async def test_an_account_with_a_small_limit_is_asked_for_what_fits(
     assert asked == [(413, 8192), (200, 2000), (200, 2000)]
 
 
-@pytest.mark.parametrize("settles", [0.0, queue._SETTLE_SECONDS])
+@pytest.mark.parametrize("settles", [0.0, knowledge._SETTLE_SECONDS])
 async def test_what_a_caller_asks_for_is_not_cut_while_it_fits(
     start: Start, double: Double, alone: Path, monkeypatch: pytest.MonkeyPatch, settles: float
 ) -> None:
     """Also where the others are told of an answer's head and of its end at once."""
-    monkeypatch.setattr(queue, "_SETTLE_SECONDS", settles)
+    monkeypatch.setattr(knowledge, "_SETTLE_SECONDS", settles)
     limits(double, TPM=8_000)
     async with start(models_file=alone) as served:
         for _ in range(2):
