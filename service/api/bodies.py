@@ -199,8 +199,13 @@ def cursor(request: Request) -> int | None:
         value = request.query_params.get("after")
     if value is None:
         return None
+    return place_in_log(value, "The cursor has to be the id of an event: an integer from 0.")
+
+
+def place_in_log(value: str, sentence: str, param: str | None = None) -> int:
+    """The id or the number of an event. Raises bad_cursor with the sentence."""
     if not (value.isascii() and value.isdigit()):
-        raise ServiceError("bad_cursor", "The cursor has to be the id of an event: an integer from 0.")
+        raise ServiceError("bad_cursor", sentence, param=param)
     digits = value.lstrip("0")
     return int(digits or "0") if len(digits) <= _CURSOR_DIGITS else _BEYOND
 

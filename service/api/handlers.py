@@ -87,7 +87,7 @@ def refuse(scope: Scope, error: ServiceError) -> Response:
 
 def _allowed(scope: Scope) -> list[str]:
     """Every method of the address: each has a route of its own, and Starlette names the first's."""
-    return [method for method in ("GET", "POST", "PATCH", "DELETE") if _there(scope, method)]
+    return [method for method in ("GET", "HEAD", "POST", "PATCH", "DELETE") if _there(scope, method)]
 
 
 def _there(scope: Scope, method: str) -> bool:

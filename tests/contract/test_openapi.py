@@ -193,6 +193,9 @@ async def test_405_names_every_method_of_the_address(served: Served) -> None:
         "/v1/sessions": "GET, POST, DELETE",
         "/v1/sessions/s": "GET, PATCH, DELETE",
         "/chat": "POST",
+        "/health": "GET, HEAD",
+        "/openapi.json": "GET, HEAD",
+        "/v1/models": "GET",
     }.items():
         answer = await served.client.put(path)
         assert (answer.status_code, answer.headers["allow"]) == (405, methods)

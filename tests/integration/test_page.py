@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import service
-from service.api.routes.page import prefers_html, quality
+from service.api.accept import quality
+from service.api.routes.page import prefers_html
 from service.demo.examples import ANSWERS
 from tests.conftest import Start
 from tests.support.issuer import private_key, public_pem

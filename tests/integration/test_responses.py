@@ -77,7 +77,7 @@ async def stream(served: Served, message: Any, **fields: Any) -> tuple[list[dict
     return parsed(answer.text), answer.text
 
 
-async def replay(served: Served, response_id: str, after: int | None = None) -> str:
+async def replay(served: Served, response_id: str, after: int | str | None = None) -> str:
     query = {"stream": "true"} | ({} if after is None else {"starting_after": str(after)})
     answer = await served.client.get(f"{PATH}/{response_id}", params=query)
     assert answer.status_code == 200, answer.text
@@ -296,8 +296,11 @@ async def test_numbers_that_cannot_be_gone_on_from_are_refused(served: Served) -
     events, _ = await stream(served, "[[tokens=5]]")
     response_id, last = events[0]["response"]["id"], events[-1]["sequence_number"]
     assert await replay(served, response_id, last) == "data: [DONE]\n\n"
-    ahead = [(str(last + more), 409, "cursor_ahead") for more in (1, 14, 160)]
-    for after, status, code in (("x", 400, "bad_cursor"), *ahead):
+    assert await replay(served, response_id, f"{'0' * 30}{last}") == "data: [DONE]\n\n"
+    ahead = [
+        (after, 409, "cursor_ahead") for after in (*(str(last + more) for more in (1, 14, 160)), "9" * 5000)
+    ]
+    for after, status, code in (("x", 400, "bad_cursor"), ("", 400, "bad_cursor"), *ahead):
         answer = await served.client.get(
             f"{PATH}/{response_id}", params={"stream": "true", "starting_after": after}
         )

@@ -44,6 +44,20 @@ async def test_a_chain_is_one_session_and_an_older_response_goes_on_in_a_copy(
     assert again["id"].endswith(session)
 
 
+async def test_the_input_of_a_response_is_what_its_call_brought_also_in_a_copy(served: Served) -> None:
+    first = await ask(served, "[[say=one]]")
+    whole = [{"role": "user", "content": "a"}, {"role": "user", "content": "[[say=b]]"}]
+    for previous, asked, texts in (
+        (first["id"], "[[say=two]]", ["[[say=two]]"]),
+        (first["id"], "[[say=three]]", ["[[say=three]]"]),  # a copy: the first has been gone on from
+        (None, whole, ["a", "[[say=b]]"]),
+    ):
+        body = {"previous_response_id": previous, "input": asked}
+        answer = (await served.client.post(PATH, json=body)).json()
+        page = (await served.client.get(f"{PATH}/{answer['id']}/input_items?order=asc")).json()
+        assert [item["content"][0]["text"] for item in page["data"]] == texts
+
+
 async def test_a_copy_leaves_out_what_was_never_answered(start: Start, double: Double) -> None:
     async with start(retry_budget_seconds=0) as served:
         first = await ask(served, "[[say=one]]")

@@ -21,6 +21,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from service.api.accept import quality
 from service.config.identity import origin_of
 from service.config.settings import Settings
 from service.errors import ServiceError
@@ -150,27 +151,6 @@ async def file(request: Request, name: str) -> Response:
 def prefers_html(accept: str) -> bool:
     """True for browsers; `*/*`, no header and a draw mean JSON."""
     return quality(accept, "text/html") > quality(accept, "application/json")
-
-
-def quality(header: str, wanted: str) -> float:
-    """The q of a media type or an encoding in an Accept header; the most specific range counts."""
-    ranges = {wanted: 3, f"{wanted.partition('/')[0]}/*": 2, "*/*": 1, "*": 1}
-    best, found = 0, 0.0
-    for part in header.lower().split(","):
-        name, *parameters = (piece.strip() for piece in part.split(";"))
-        if ranges.get(name, 0) > best:
-            best, found = ranges[name], _weight(parameters)
-    return found
-
-
-def _weight(parameters: list[str]) -> float:
-    for parameter in parameters:
-        if parameter.startswith("q="):
-            try:
-                return float(parameter[2:])
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 def _knows(header: str, etag: str) -> bool:

@@ -192,6 +192,7 @@ async def input_items(request: Request, response_id: str) -> Response:
     items: list[dict[str, Any]] = []
     place: int | None = turn.pos
     own, at = True, 0
+    chained = "previous_response_id" in turn.response
     if turn.goes_on:
         items, own = await _outputs(edge.engine, turn), False
     while own and place is not None and len(items) < _MOST_INPUT:
@@ -201,7 +202,9 @@ async def input_items(request: Request, response_id: str) -> Response:
         for message in page:
             at = at or message.created
             # What a session begins with has the time of its first question; items that were added have not.
-            own = message.turn_id in ("", ref.turn_id) and message.created == at
+            # Of a copy of an older response that is what was said before, and none of this one's input.
+            began = message.turn_id == "" and message.created == at and not chained
+            own = began or message.turn_id == ref.turn_id
             if not own:
                 break
             items += stored_items(ref.session_id, message)[::-1]
@@ -226,9 +229,7 @@ def _starting_after(request: Request) -> int | None:
     value = request.query_params.get("starting_after")
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit()):
-        raise ServiceError("bad_cursor", "starting_after is an integer from 0.", param="starting_after")
-    return int(value[:18])
+    return bodies.place_in_log(value, "starting_after is an integer from 0.", "starting_after")
 
 
 async def _place(engine: Engine, call: Call, key: str | None) -> None:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from service import ids
 from service.api import bodies, examples, uploads
+from service.api.accept import json_before_events, responds_async
 from service.api.answers import Json
 from service.api.auth.authenticator import Principal
 from service.api.edge import admitted, edge_of, principal_of
@@ -129,10 +130,8 @@ async def create_turn(request: Request, session_id: str) -> Response:
 
 
 def _wants_resource(request: Request) -> bool:
-    prefer = request.headers.get("prefer", "").lower()
-    accept = request.headers.get("accept", "").lower()
-    first = accept.split(",")[0].split(";")[0].strip()
-    return "respond-async" in prefer or first == "application/json"
+    prefer, accept = (", ".join(request.headers.getlist(name)) for name in ("prefer", "accept"))
+    return responds_async(prefer) or json_before_events(accept)
 
 
 async def _events(
