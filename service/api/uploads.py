@@ -56,7 +56,11 @@ def _found(document: Any) -> list[tuple[dict[str, Any], str, str]]:
         for i, part in enumerate(content if isinstance(content, list) else ()):
             kind = part.get("type") if isinstance(part, dict) else None
             holder, field, where = part, "url", f"{path}.{i}.url"
-            if kind == "image_url":
+            if kind == "image_url" and isinstance(
+                part.get("image_url"), str
+            ):  # short for {"url"}: some clients
+                field, where = "image_url", f"{path}.{i}.image_url"
+            elif kind == "image_url":
                 holder, where = part.get("image_url"), f"{path}.{i}.image_url.url"
             elif kind == "input_image":
                 field, where = "image_url", f"{path}[{i}].image_url"

@@ -175,7 +175,7 @@ def _pictured(message: UIMessage) -> list[made.Part]:
         if part["type"] == "text" and part.get("text"):
             found.append({"type": TEXT, "text": part["text"]})
         elif part["type"] == "file":
-            kind = part.get("mediaType") or ""
+            kind = (part.get("mediaType") or "").lower()
             if not kind.startswith("image/"):
                 raise unsupported("messages", "Files are not supported, but for images.")
             found.append(image(part.get("url"), f"parts.{i}.url", kind))

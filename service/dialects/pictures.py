@@ -19,6 +19,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 # Our own address of an image (api/routes/images.py), as pages that were given the history send it back.
 _OURS: Final = re.compile(r"/v1/sessions/[^/]+/images/([0-9a-f]{64})$")
 _LONGEST_URL: Final = 2_048
+_WEB: Final = re.compile(r"https://[^/?#]", re.IGNORECASE)
 
 
 def image(url: Any, where: str, media_type: str = "") -> Part:
@@ -28,7 +29,7 @@ def image(url: Any, where: str, media_type: str = "") -> Part:
             return parts.image(url, media_type)
         if ours := _OURS.search(url):
             return parts.image(f"{REF}{ours[1]}", media_type)
-        if url.startswith("https://") and len(url) <= _LONGEST_URL and not _spaced(url):
+        if _WEB.match(url) and len(url) <= _LONGEST_URL and not _spaced(url):
             return parts.image(url, media_type)
     raise invalid(where, "has to be a data URL of an image, or an https URL.")
 

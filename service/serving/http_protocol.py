@@ -46,7 +46,9 @@ _REST_SECONDS: Final = 10.0  # for the rest of a body that nobody reads: 1 MiB a
 _UNREAD_SECONDS: Final = 60  # without a byte taken of an answer: nginx's own bound
 # Of an answer in the kernel. Left to itself that takes 3 MiB a connection from a client that reads nothing.
 _SEND_BUFFER: Final = 256 * 1024
-_MAX_REST: Final = 2 * 1024 * 1024  # bytes of it: what nginx lets through (client_max_body_size)
+# Bytes of it, which are dropped: the largest body that a setting allows. Most clients read no answer before
+# all is sent: beyond it they wait for the deadline, and may lose the answer to the reset that ends them.
+_MAX_REST: Final = 32 * 1024 * 1024
 # 5,000 readers on one worker are measured (docs/performance.md); an idle connection holds 5 KiB.
 _MAX_CONNECTIONS: Final = 8192
 _EVICTED_AT_ONCE: Final = 32  # connections per look at all of them, which takes 1 ms

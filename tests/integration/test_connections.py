@@ -148,6 +148,7 @@ async def test_the_rest_of_a_body_that_nobody_reads_is_bounded_in_bytes(
         original(self, body)
 
     monkeypatch.setattr(http_protocol.BoundedHttp, "on_body", on_body)
+    monkeypatch.setattr(http_protocol, "_MAX_REST", 2_000_000)
     async with connected(served) as (reader, writer):
         writer.write(b"POST /v1/nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50000000\r\n\r\n")
         for _ in range(500):
@@ -157,6 +158,15 @@ async def test_the_rest_of_a_body_that_nobody_reads_is_bounded_in_bytes(
             await eventually_async(writer.is_closing, within=10)
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert taken < 3_000_000
+
+
+async def test_who_sends_all_before_it_reads_is_told_that_a_body_is_too_large(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "_REST_SECONDS", 60.0)
+    async with asyncio.timeout(50):
+        answer = await served.client.post("/v1/chat/completions", json={"messages": "x" * 20_000_000})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
 
 
 async def test_a_body_that_comes_late_but_in_time_leaves_the_connection_open(served: Served) -> None:

@@ -278,3 +278,37 @@ async def test_a_fork_has_the_images_too(served: Served, store: redis.Redis, dou
     names = [f"chat:{{none.anonymous/{copy}}}:{name}" for name in ("session", "order", "messages")]
     assert len({round(int(str(store.ttl(name))) / 10) for name in names}) == 1
     assert store.hget(names[0], "images") == f"{REF} "
+
+
+@WAYS
+async def test_schemes_and_media_types_are_read_in_any_case(served: Served, double: Any, way: Any) -> None:
+    shown = {
+        data_url(PICTURE).replace("data:", "DATA:"): data_url(PICTURE),
+        "HTTPS://e.com/a": "HTTPS://e.com/a",
+    }
+    for session, (url, told) in enumerate(shown.items()):
+        answer = await way(served, str(session), "[[say=ok]]", url)
+        assert answer.status_code == 200, answer.text
+        body = orjson.loads(double.calls.find()[-1].body)
+        assert told in [part["image_url"]["url"] for part in body["messages"][-1]["content"][1:]]
+    for url in ("https://", "https:///a.png", "https://?a", "http://e.com/a.png"):
+        assert (await way(served, "none", "[[say=ok]]", url)).status_code == 400, url
+
+
+async def test_a_file_s_media_type_is_read_in_any_case(served: Served) -> None:
+    file = {"type": "file", "mediaType": "IMAGE/PNG", "url": data_url(PICTURE)}
+    message = {"id": "m1", "role": "user", "parts": [text("[[say=ok]]"), file]}
+    answer = await served.client.post("/api/chat", json={"id": "s", "messages": [message], "model": SEES})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("url", [data_url(PICTURE), URL], ids=["data", "https"])
+async def test_an_image_url_may_be_a_text(served: Served, url: str) -> None:
+    content = [text("[[say=ok]]"), {"type": "image_url", "image_url": url}]
+    body = {"model": SEES, "messages": [{"role": "user", "content": content}]}
+    for path, asked in (
+        ("/v1/chat/completions", body),
+        ("/v1/sessions/s/turns", {"model": SEES, "content": content}),
+    ):
+        answer = await served.client.post(path, json=asked)
+        assert answer.status_code == 200, answer.text
