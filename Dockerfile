@@ -1,7 +1,7 @@
 # The image of the service: docs/deployment.md. What it needs comes from PyPI (by hash) and from
 # Debian; the final image has no compiler, no pip and no shell history of the build.
 # For a base that cannot change under its tag: --build-arg BASE=python@sha256:...
-ARG BASE=python:3.13.13-slim-trixie
+ARG BASE=python:3.13.16-slim-trixie
 
 
 FROM ${BASE} AS build

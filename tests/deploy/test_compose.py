@@ -80,6 +80,16 @@ def test_each_container_is_hardened_and_bounded(name: str) -> None:
         assert given["healthcheck"]["test"]
 
 
+def test_the_page_names_the_releases_that_are_run() -> None:
+    page = (ROOT / "docs/deployment.md").read_text()
+    images = {service(name)["image"] for name in set(NAMED) - OURS}
+    images |= set(re.findall(r"^ARG BASE=(.*)$", (ROOT / "Dockerfile").read_text(), re.M))
+    for image in images:
+        found = re.fullmatch(r"(?:\w+/)?(\w+):v?([\d.]+)(-[\w-]+)?", image)
+        assert found, image
+        assert f"{found[1]} {found[2]}" in page.lower()
+
+
 def test_only_nginx_is_published_to_the_outside_and_only_on_demand() -> None:
     for name in NAMED:
         for port in service(name).get("ports", []):
