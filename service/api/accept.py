@@ -1,6 +1,8 @@
-"""What a client would rather have: `Accept`, `Accept-Encoding` and `Prefer` (RFC 9110, RFC 7240)."""
+"""What a client would rather have, and what it has: `Accept`, `Prefer`, `If-None-Match` and their like."""
 
 from __future__ import annotations
+
+from fastapi import Request
 
 
 def quality(header: str, wanted: str) -> float:
@@ -38,3 +40,9 @@ def json_before_events(header: str) -> bool:
 def responds_async(header: str) -> bool:
     """Does `Prefer` have the preference `respond-async`, whatever its parameters?"""
     return "respond-async" in (part.partition(";")[0].strip().lower() for part in header.split(","))
+
+
+def has_already(request: Request, etag: str) -> bool:
+    """Then the answer is 304."""
+    known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
+    return etag in known or "*" in known

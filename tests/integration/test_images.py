@@ -312,3 +312,16 @@ async def test_an_image_url_may_be_a_text(served: Served, url: str) -> None:
     ):
         answer = await served.client.post(path, json=asked)
         assert answer.status_code == 200, answer.text
+
+
+async def test_who_has_an_image_is_not_sent_it_again(served: Served) -> None:
+    await by_native(served, "s", "[[say=ok]]", data_url(PICTURE))
+    path = f"/v1/sessions/s/images/{REF}"
+    etag = (await served.client.get(path)).headers["etag"]
+    for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        answer = await served.client.get(path, headers={"If-None-Match": known})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag), known
+        assert answer.headers["cache-control"] == "private, max-age=86400, immutable"
+    assert (await served.client.get(path, headers={"If-None-Match": '"other"'})).content == PICTURE
+    gone = await served.client.get(path.replace(REF, "0" * 64), headers={"If-None-Match": "*"})
+    assert gone.status_code == 404

@@ -17,6 +17,7 @@ from fastapi.responses import PlainTextResponse
 
 from service import ids
 from service.api import bodies, examples, uploads
+from service.api.accept import has_already
 from service.api.answers import listed, streamed
 from service.api.edge import admitted, edge_of, principal_of
 from service.api.operation import (
@@ -182,7 +183,7 @@ async def module(request: Request) -> Response:
     tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     # A module that another origin imports needs CORS, and there is nothing in it to protect.
     headers = {"ETag": tag, "Cache-Control": _MODULE_CACHE, "Access-Control-Allow-Origin": "*"}
-    if tag in request.headers.get("if-none-match", ""):
+    if has_already(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="text/javascript; charset=utf-8", headers=headers)
 

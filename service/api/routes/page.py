@@ -21,7 +21,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from service.api.accept import quality
+from service.api.accept import has_already, quality
 from service.config.identity import origin_of
 from service.config.settings import Settings
 from service.errors import ServiceError
@@ -93,7 +93,7 @@ class Page:
         packed = quality(request.headers.get("accept-encoding", ""), "gzip") > 0
         etag = f'"{file.etag}-gz"' if packed else f'"{file.etag}"'
         headers = {**self._headers, "ETag": etag, "Vary": "Accept, Accept-Encoding"}
-        if _knows(request.headers.get("if-none-match", ""), etag):
+        if has_already(request, etag):
             return Response(status_code=304, headers=headers)
         if packed:
             headers["Content-Encoding"] = "gzip"
@@ -151,8 +151,3 @@ async def file(request: Request, name: str) -> Response:
 def prefers_html(accept: str) -> bool:
     """True for browsers; `*/*`, no header and a draw mean JSON."""
     return quality(accept, "text/html") > quality(accept, "application/json")
-
-
-def _knows(header: str, etag: str) -> bool:
-    known = {part.strip().removeprefix("W/") for part in header.split(",")}
-    return etag in known or "*" in known
