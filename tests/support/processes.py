@@ -11,13 +11,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import httpx
 
+from tests.support.forked_service import ForkedProcess
 from tests.support.redis import free_port
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
+Process = subprocess.Popen[bytes] | ForkedProcess
 
 
 class Replica:
@@ -37,7 +40,7 @@ class Replica:
         directory.mkdir(parents=True, exist_ok=True)
         self.log_path = directory / f"replica-{self.port}.log"
         self.settings = settings
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         try:
             self.start()
         except BaseException:
@@ -58,15 +61,21 @@ class Replica:
         for name, value in self.settings.items():
             environment[name if name.startswith("GROQ_") else f"CHAT_{name.upper()}"] = str(value)
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", self.command],
-                cwd=self.directory,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self.process = self._begin(environment, log)
         eventually(self.ready, within=30)
+
+    def _begin(self, environment: dict[str, str], log: IO[bytes]) -> Process:
+        words = ["service", self.command]
+        if self.code == ROOT:
+            return ForkedProcess(words, self.directory, environment, log)
+        return subprocess.Popen(
+            [sys.executable, "-m", *words],
+            cwd=self.directory,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
     def ready(self) -> bool:
         assert self.process
