@@ -15,10 +15,12 @@ import secrets
 import string
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, get_type_hints
 
 from service import ids
+from service.errors import StoreRefusesWrites
 from service.store.connection import lua
 from service.store.connection.typed_scripts import flat
 from service.store.part import StorePart
@@ -160,7 +162,8 @@ class Credentials(StorePart):
             if credential is not None:
                 found.append(credential)
             else:
-                await self._client.run("list_keys", self._redis.zrem(self._keys.credentials, raw))
+                with suppress(StoreRefusesWrites):
+                    await self._client.run("list_keys", self._redis.zrem(self._keys.credentials, raw))
         return found
 
     async def count(self) -> int:

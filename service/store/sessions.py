@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-from service.errors import ServiceError
+from service.errors import ServiceError, StoreRefusesWrites
 from service.store.account import Account
 from service.store.connection import lua
 from service.store.connection.typed_scripts import Call, flat
@@ -99,7 +100,8 @@ class Sessions(StorePart):
             if not _TIME.fullmatch(top):
                 raise ServiceError("invalid_request", "The cursor is not one that this list gave.")
         expired = f"({now_ms() - 1000 * self._ttl}"
-        await self._client.run("list", self._redis.zremrangebyscore(name, "-inf", expired))
+        with suppress(StoreRefusesWrites):  # a list is read all the same
+            await self._client.run("list", self._redis.zremrangebyscore(name, "-inf", expired))
         found: list[Session] = []
         following: str | None = None
         offset = carried = 0
@@ -114,8 +116,8 @@ class Sessions(StorePart):
             named = [(raw.decode(), int(score)) for raw, score in entries]
             if last is not None:  # ids descend among equal scores
                 named = [one for one in named if one[1] < int(top) or one[0] < last]
-            sessions = await self._listed(principal, [session_id for session_id, _ in named])
-            offset += len(entries) - sessions.count(None)
+            sessions, removed = await self._listed(principal, [session_id for session_id, _ in named])
+            offset += len(entries) - removed
             looks -= len(entries)
             for (session_id, score), session in zip(named, sessions, strict=True):
                 if session is not None:
@@ -126,10 +128,10 @@ class Sessions(StorePart):
                 following = f"{score}:{session_id}"
         return found, following
 
-    async def _listed(self, principal: str, ids: list[str]) -> list[Session | None]:
-        """Sessions that the list names, in one round trip; None where one is gone, which leaves the list."""
+    async def _listed(self, principal: str, ids: list[str]) -> tuple[list[Session | None], int]:
+        """Sessions that the list names, in one round trip; None where one is gone. How many left the list."""
         if not ids:
-            return []
+            return [], 0
         pipeline = self._redis.pipeline()
         for session_id in ids:
             pipeline.hgetall(self._of(principal, session_id).session)
@@ -139,8 +141,12 @@ class Sessions(StorePart):
         found = [session if session and session.named else None for session in found]
         gone = [name for name, session in zip(ids, found, strict=True) if session is None]
         if gone:
-            await self._client.run("list", self._redis.zrem(self._keys.principal(principal).listed, *gone))
-        return found
+            name = self._keys.principal(principal).listed
+            try:
+                await self._client.run("list", self._redis.zrem(name, *gone))
+            except StoreRefusesWrites:
+                return found, 0
+        return found, len(gone)
 
     async def messages(
         self,

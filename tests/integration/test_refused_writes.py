@@ -170,9 +170,8 @@ async def test_a_store_that_refuses_writes_refuses_sends_before_anybody_is_paid_
         assert first.text == expected_text(3, 0)
         turn = f"/v1/sessions/s/turns/{first.headers['x-turn-id']}"
         history = (await served.client.get("/v1/sessions/s/messages")).json()
-        events = (await served.client.get(f"{turn}/events")).text.partition("\n")[
-            2
-        ]  # after the pause to take
+        listed = (await served.client.get("/v1/sessions")).json()
+        events = (await served.client.get(f"{turn}/events")).text.partition("\n")[2]  # behind the pause
         double.calls.clear()
 
         {**WAYS, "hashes": Store.forbid_hashes}[way](store)
@@ -194,6 +193,7 @@ async def test_a_store_that_refuses_writes_refuses_sends_before_anybody_is_paid_
         # What is only read goes on.
         for _ in range(5):
             assert (await served.client.get("/v1/sessions/s/messages")).json() == history
+            assert (await served.client.get("/v1/sessions")).json() == listed
             again = (await served.client.get(f"{turn}/events")).text
             assert again.partition("\n")[2] == events
 

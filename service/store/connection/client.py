@@ -37,8 +37,9 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-# Between two lines about refusals: while one lasts, each send has one.
+# Between two lines about refusals of one kind: while one lasts, each send has one.
 _TOLD_SECONDS = 60.0
+_MOST_KINDS = 32  # a proxy's words may be anything
 # The health of the store is looked at once a second, which finds replicas that stay away again.
 _DOUBTED_SECONDS = 2.5
 
@@ -88,7 +89,7 @@ class Client:
         self.cluster = self.redis.cluster
         self._multiplexer = self.redis.multiplexer if isinstance(self.redis, MultiplexedRedis) else None
         self.answers = 0  # so many have come so far
-        self._told = float("-inf")
+        self._told: dict[str, float] = {}  # when a refusal was last told, by its first word
         self._doubted_until = float("-inf")
         self.refusals = 0  # so many commands were refused for want of the right, or the room, to write
 
@@ -140,10 +141,13 @@ class Client:
             if reason == "no_replicas":
                 self._doubted_until = time.monotonic() + _DOUBTED_SECONDS
         if isinstance(error, ResponseError | AuthenticationError):
-            now = time.monotonic()
-            if now >= self._told + _TOLD_SECONDS:
-                self._told = now
-                log.warning("store.refused", operation=operation, reason=str(error)[:200])
+            now, said = time.monotonic(), str(error)[:200]
+            kind = said.partition(" ")[0]
+            if now >= self._told.get(kind, float("-inf")) + _TOLD_SECONDS:
+                if len(self._told) >= _MOST_KINDS:
+                    self._told.clear()
+                self._told[kind] = now
+                log.warning("store.refused", operation=operation, reason=said)
 
     @property
     def doubted(self) -> bool:
