@@ -19,7 +19,7 @@ import pytest
 
 from tests.deploy import programs
 from tests.support.redis import free_port
-from tests.support.running import ROOT
+from tests.support.running import ROOT, children
 from tests.support.waiting import eventually
 
 SOURCE = ROOT / "deploy" / "nginx"
@@ -170,6 +170,28 @@ def test_nginx_follows_the_replicas_and_clients_keep_streams_and_connections(
             assert (again.text, again.extensions["network_stream"]) == ("127.0.0.3", connection)
         old.end.set()
         assert "".join(text) == "127.0.0.2"
+
+
+def test_a_reload_keeps_the_connection_of_a_client_that_waits_for_its_next_request(
+    balancer: Balancer, replica: Callable[[str], Replica]
+) -> None:
+    replica("127.0.0.2")
+    balancer.names.addresses = ["127.0.0.2"]
+    eventually(lambda: balancer.says() == "127.0.0.2", within=20)
+    before = children(balancer.process.pid)
+
+    def leaves(pid: int) -> bool:
+        try:
+            return "shutting down" in Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            return True  # it has left
+
+    with httpx.Client(base_url=balancer.url, timeout=30) as waiting:
+        connection = waiting.get("/").extensions["network_stream"]
+        balancer.process.send_signal(signal.SIGHUP)
+        eventually(lambda: all(map(leaves, before)), within=20)
+        again = waiting.get("/")
+        assert (again.status_code, again.extensions["network_stream"]) == (200, connection)
 
 
 def test_nginx_ends_by_the_signal_of_compose_when_its_streams_have(
