@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from tests.docs.pages import Block, pages, shell_blocks
+from tests.support.old_version import is_commit, needs_history
 from tests.support.redis import free_port
 from tests.support.running import ROOT, clean_environment
 from tests.support.waiting import eventually
@@ -185,6 +186,17 @@ def test_what_is_not_run_says_why() -> None:
             if "norun" in block.marks:
                 reason = re.fullmatch(r"<!-- not run: .{10,} -->", block.before)
                 assert reason, f"{block.place}: <!-- not run: (why) --> has to stand above `sh norun`"
+
+
+def test_what_is_checked_out_is_a_commit() -> None:
+    needs_history()
+    named = [
+        (page.name, name)
+        for page in pages()
+        for name in re.findall(r"git (?:checkout|worktree add \S+) ([\w.-]+)", page.read_text())
+    ]
+    assert named
+    assert [one for one in named if not is_commit(one[1])] == []
 
 
 @pytest.mark.parametrize(

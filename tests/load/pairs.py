@@ -1,6 +1,6 @@
 """`python -m tests.load.pairs BEFORE`: what a change costs, against another checkout of the service.
 
-    git worktree add /tmp/before v0.1.0; python -m tests.load.pairs /tmp/before
+    git worktree add /tmp/before db18bce; python -m tests.load.pairs /tmp/before
 
 Both versions run side by side, each with a Redis of its own, and are asked in turns: the one of this
 checkout first in every other round. CPU times are compared pair by pair, so that a machine which is slow

@@ -20,16 +20,25 @@ from tests.support.running import ROOT
 COMMIT = "db40d6f8d8ab00caef7122332b6649857602d55d"
 
 
-def old_version(directory: Path) -> Path:
-    """Put what it starts with into the directory; gives the directory, for PYTHONPATH."""
+def _git(*words: str, check: bool) -> subprocess.CompletedProcess[bytes]:
     # Whoever runs the tests may be another user than the one who has cloned: git refuses that unless told.
     git = [program("git"), "-c", "safe.directory=*", "-C", str(ROOT)]
-    known = subprocess.run([*git, "cat-file", "-e", f"{COMMIT}^{{commit}}"], capture_output=True, check=False)
-    if known.returncode:
+    return subprocess.run([*git, *words], capture_output=True, check=check)
+
+
+def is_commit(name: str) -> bool:
+    return _git("cat-file", "-e", f"{name}^{{commit}}", check=False).returncode == 0
+
+
+def needs_history() -> None:
+    if not is_commit(COMMIT):
         pytest.skip(f"needs commit {COMMIT} (version 0.1.0), which the history of this clone does not have")
-    archive = subprocess.run(
-        [*git, "archive", COMMIT, "service", "deploy"], capture_output=True, check=True
-    ).stdout
+
+
+def old_version(directory: Path) -> Path:
+    """Put what it starts with into the directory; gives the directory, for PYTHONPATH."""
+    needs_history()
+    archive = _git("archive", COMMIT, "service", "deploy", check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(directory, filter="data")
     return directory
