@@ -136,6 +136,8 @@ def test_growing_code_keeps_what_is_there(ui: Ui) -> None:
     assert pre.text_content() == code
     assert ui.page.evaluate("window.first.isConnected")
     assert pre.evaluate("pre => pre.scrollLeft") == 40
+    pre.evaluate("pre => getSelection().selectAllChildren(pre)")
+    assert ui.page.evaluate("getSelection().toString()").rstrip() == code.rstrip(), "as it is copied by hand"
 
 
 def test_the_copy_button_of_long_code_stays_in_reach(ui: Ui) -> None:

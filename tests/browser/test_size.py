@@ -25,6 +25,37 @@ LONG: Final = "\n\n".join(
 )
 
 
+#: A clock by which a slice is over at each look, and what was made between two looks of it at most. For
+#: the parser, which gives up by the clock as well, it stands still.
+SLOW_CLOCK: Final = """
+    window.most = { block: 0, lines: 0, formula: 0 };
+    let [time, formulas, engine] = [0, 0, null];
+    const note = (name, number) => { most[name] = Math.max(most[name], number); };
+    const observer = new MutationObserver(count);
+    function count(records) {
+        const added = records.flatMap((record) => [...record.addedNodes]).filter((node) => node.matches);
+        const made = new Set(added.flatMap((node) => [node, ...node.querySelectorAll("*")]));
+        for (const name of ["block", "lines"]) {
+            note(name, [...made].filter((node) => node.classList.contains(name)).length);
+        }
+    }
+    observer.observe(document, { childList: true, subtree: true });
+    performance.now = () => {
+        if (new Error().stack.includes("/parse.js")) return time;
+        count(observer.takeRecords());
+        note("formula", formulas);
+        formulas = 0;
+        return (time += 20);
+    };
+    Object.defineProperty(window, "temml", {
+        get: () => engine,
+        set: (real) => {
+            engine = { render: (...given) => { formulas += 1; real.render(...given); } };
+        },
+    });
+"""
+
+
 def seeded(site: Replica, messages: int) -> str:
     """A session with this many messages, the last of which says so."""
     history = [
@@ -76,6 +107,26 @@ def test_one_long_block_is_drawn_piece_by_piece(ui: Ui, what: str) -> None:
     assert ui.answer.locator("table").count() == (what == "table")
     assert ui.page.evaluate("window.first.isConnected"), "what was there is not drawn again"
     assert ui.page.evaluate("window.longest") < 1500
+
+
+def test_no_step_of_drawing_makes_more_than_one_block_one_part_of_code_or_one_formula(ui: Ui) -> None:
+    """Whatever the machine: by a clock that says at each look that the time of a slice is over."""
+    code = "".join(
+        f"def function_{number}(a: int) -> int:\n    return a * {number}\n\n" for number in range(200)
+    )
+    formulas = " ".join(f"\\(x_{{{number}}}\\)" for number in range(40))
+    nested = "- in a list:\n\n  ```js\n  1\n  ```"
+    text = f"First.\n\n{formulas}\n\nSecond.\n\n```python\n{code}```\n\n{nested}\n\nThe end."
+    for _ in range(3):
+        ui.ask(saying(text))
+    ui.page.add_init_script(SLOW_CLOCK)
+    ui.page.reload()
+    expect(ui.answers).to_have_count(3)
+    for answer in ui.answers.all():
+        expect(answer.locator(".text")).to_contain_text("The end.")
+        expect(answer.locator("math")).to_have_count(40)
+        assert answer.locator("pre").first.text_content() == code
+    assert ui.page.evaluate("most") == {"block": 1, "lines": 1, "formula": 1}
 
 
 def test_an_answer_that_takes_a_parser_minutes_is_shown_as_text_and_the_page_stays_at_hand(ui: Ui) -> None:

@@ -8,12 +8,18 @@ import { displayed } from "./math.js";
 import { pieces } from "./pieces.js";
 import { drop, inSlices } from "./slices.js";
 
+// Blocks stand in groups, since what the browser leaves out while it is off the screen has its price as well: a
+// group has so many blocks, and so many characters when the next one begins.
+const MOST_BLOCKS = 16;
+const ENOUGH = 4000;
+
 // marked counts in these line ends.
 const normal = (text) => text.replace(/\r\n?/g, "\n");
 
 export class Blocks {
   #container;
-  #text = "";
+  #text = ""; // what is being drawn, or was
+  #wanted = ""; // what is to be drawn then
   #links = {};
   // {raw, node, code, text, notBelow} in order; a `notBelow`: parsing took too long, not again before this length
   #shown = [];
@@ -27,65 +33,105 @@ export class Blocks {
 
   /** Show a text that mostly continues the last one. */
   update(raw) {
-    const text = normal(raw);
-    if (!text.startsWith(this.#text)) this.#settled = this.#offset = 0;
-    this.#draw(text);
+    this.#wanted = normal(raw);
+    if (!this.#wanted.startsWith(this.#text)) {
+      this.#settled = this.#offset = 0;
+    } else if (this.#job) {
+      return; // it goes on with that: if each change began anew, an answer that is faster than us would stand still
+    }
+    this.#draw();
   }
 
   /** Show the whole text: references may be defined after their use. Cheap where nothing differs. */
   finish(raw, drawn = () => {}) {
-    const text = normal(raw);
-    const links = definitions(text);
-    if (Object.keys(links).length) {
-      this.#links = links;
-      for (const block of this.#shown) if (!block.code) block.raw = null;
-    }
+    this.#wanted = normal(raw);
     this.#settled = this.#offset = 0;
-    this.#draw(text, drawn);
+    this.#draw(drawn);
   }
 
-  #draw(text, drawn = () => {}) {
+  #draw(drawn = null) {
     drop(this.#job);
-    this.#text = text;
-    this.#job = this.#steps(pieces(text.slice(this.#offset)), drawn);
+    this.#text = this.#wanted;
+    this.#job = this.#steps(drawn);
     inSlices(this.#job);
   }
 
-  *#steps(found, drawn) {
+  /** `drawn`: it is the whole text, and this is called when it is there. */
+  *#steps(drawn) {
+    try {
+      if (drawn) this.#define(definitions(this.#text));
+      yield* this.#pieces(pieces(this.#text.slice(this.#offset)));
+    } finally {
+      this.#job = null;
+    }
+    drawn?.();
+    if (this.#wanted !== this.#text) this.#draw();
+  }
+
+  #define(links) {
+    if (!Object.keys(links).length) return;
+    this.#links = links;
+    for (const block of this.#shown) if (!block.code) block.raw = null;
+  }
+
+  *#pieces(found) {
     const last = found.pop(); // it may still grow; all before it is final
     for (const piece of found) {
-      this.#show(piece);
+      yield* this.#show(piece);
       this.#offset += piece.raw.length;
       this.#settled += 1;
       yield;
     }
-    if (last) this.#show(last);
-    this.#shown.splice(this.#settled + (last ? 1 : 0)).forEach(({ node }) => node.remove());
-    drawn();
+    if (last) yield* this.#show(last);
+    this.#shown.splice(this.#settled + (last ? 1 : 0)).forEach(remove);
   }
 
-  #show(piece) {
-    const at = this.#settled;
-    const was = this.#shown[at];
+  *#show(piece) {
+    const was = this.#shown[this.#settled];
     if (was && was.raw === piece.raw) return;
     if (was?.code && was.name === piece.language && piece.text.startsWith(was.text)) {
-      was.code.update(piece.text);
-      Object.assign(was, { raw: piece.raw, text: piece.text });
-      return;
-    }
-    const made = piece.kind === "code" ? codeOf(piece) : proseOf(piece, this.#links, was);
-    const place = this.#table(piece);
-    const rows = place && made.node.querySelector("tbody");
-    if (rows) made.node = rows;
-    const parent = rows ? place : this.#container;
-    if (was?.node.parentNode === parent) {
-      was.node.replaceWith(made.node);
+      yield* grow(was, piece);
+    } else if (piece.kind === "code") {
+      const made = codeOf(piece);
+      this.#place(piece, made);
+      if (made.code) yield* grow(made, piece);
     } else {
-      was?.node.remove();
-      const next = this.#shown.slice(at + 1).find(({ node }) => node.parentNode === parent);
-      parent.insertBefore(made.node, next?.node ?? null);
+      this.#place(piece, yield* proseOf(piece, this.#links, was));
     }
-    this.#shown[at] = { raw: piece.raw, ...made };
+  }
+
+  /** Put what was made of a piece into its place. */
+  #place(piece, made) {
+    const at = this.#settled;
+    const was = this.#shown[at];
+    const table = this.#table(piece);
+    const rows = table && made.node.querySelector("tbody");
+    if (rows) made.node = rows;
+    if (was && (rows ? was.node.parentNode === table : was.node.className === "block")) {
+      was.node.replaceWith(made.node);
+      for (const row of this.#shown.slice(at + 1)) if (was.node.contains(row.node)) row.raw = null; // went with its table
+    } else {
+      if (was) remove(was);
+      if (rows) table.insertBefore(rows, this.#shown.slice(at + 1).find(({ node }) => node.parentNode === table)?.node ?? null);
+      else this.#insert(made.node, this.#shown[at - 1]?.node.closest(".block"));
+    }
+    this.#shown[at] = Object.assign(made, { raw: piece.raw });
+  }
+
+  /** Put a block behind another one, or to the beginning. */
+  #insert(node, before) {
+    let group = before?.parentNode ?? this.#container.firstElementChild;
+    if (!group || (before && !before.nextSibling && (group.childElementCount >= MOST_BLOCKS || group.textContent.length >= ENOUGH))) {
+      const full = group;
+      group = document.createElement("div");
+      group.className = "group";
+      group.toggleAttribute("data-more", "more" in node.dataset);
+      if (full) full.after(group);
+      else this.#container.prepend(group);
+      before = null;
+    }
+    if (before) before.after(node);
+    else group.prepend(node);
   }
 
   /** The table that the rows of a piece belong to. */
@@ -96,6 +142,19 @@ export class Blocks {
   }
 }
 
+function remove({ node }) {
+  const around = node.parentNode;
+  node.remove();
+  if (!around.hasChildNodes()) around.remove();
+}
+
+/** Code that mostly continues what is there; what is begun is known not to be done. */
+function* grow(block, { raw, text }) {
+  block.raw = null;
+  yield* block.code.update(text);
+  Object.assign(block, { raw, text });
+}
+
 function codeOf({ language: name, text }) {
   const node = document.createElement("div");
   node.className = "block";
@@ -104,16 +163,15 @@ function codeOf({ language: name, text }) {
     return { node };
   }
   const code = new CodeBlock(language(name));
-  code.update(text);
   node.append(code.element);
-  return { node, code, name, text };
+  return { node, code, name, text: "" };
 }
 
-function proseOf(piece, links, was) {
+function* proseOf(piece, links, was) {
   const grown = was && (was.raw === null || piece.raw.startsWith(was.raw));
   const notBelow = (grown && was.notBelow) || 0;
   const early = piece.raw.length < notBelow;
-  const { node, costly } = render(piece, links, early ? "plain" : "markdown");
+  const { node, costly } = yield* render(piece, links, early ? "plain" : "markdown");
   if (piece.more) node.dataset.more = "";
   return { node, notBelow: costly ? 2 * piece.raw.length : notBelow };
 }

@@ -6,9 +6,11 @@ import { colour } from "./colours.js";
 import { fromTemplate } from "./dom.js";
 import { texts } from "./texts.js";
 
-// A part ends before a line that begins at the margin once it has this many characters (some 4 ms of
+// A part ends before a line that begins at the margin once it has this many characters (some 3 ms of
 // colouring on a laptop), and at any line at twice that.
-const PART = 3000;
+const PART = 2000;
+// A part that has more than this, since one of its lines is that long, is not coloured.
+const LONGEST = 8 * PART;
 
 /** The first part of a text. */
 function part(text) {
@@ -41,25 +43,28 @@ export class CodeBlock {
     this.element.append(pre);
   }
 
-  /** Show this text, which mostly continues the last one. */
-  update(text) {
+  /** Show this text, which mostly continues the last one; in steps, one part in each. */
+  *update(text) {
     const whole = text.endsWith("\n") ? text : `${text}\n`;
     let [at, i] = [0, 0];
     for (; i < this.#parts.length - 1 && whole.startsWith(this.#parts[i].text, at); i++) at += this.#parts[i].text.length;
     for (; at < whole.length; i++) {
       const next = part(whole.slice(at));
-      if (this.#parts[i]?.text !== next) this.#show(i, next);
       at += next.length;
+      if (this.#parts[i]?.text === next) continue;
+      this.#show(i, next);
+      if (at < whole.length) yield;
     }
     this.#parts.splice(i).forEach(({ node }) => node.remove());
   }
 
   #show(i, text) {
     const node = document.createElement("span");
+    node.className = "lines";
     node.textContent = text;
     if (this.#parts[i]) this.#parts[i].node.replaceWith(node);
     else this.#code.append(node);
     this.#parts[i] = { text, node };
-    colour(node, this.#language);
+    if (text.length <= LONGEST) colour(node, this.#language);
   }
 }

@@ -38,11 +38,14 @@ const marked = parser(
 /** What the references of a whole text mean, for `render`. */
 export const definitions = (text) => defined(marked, text);
 
-/** A piece of prose as DOM, and whether parsing it was given up. `as`: "plain" for the text as it is. */
-export function render({ raw, head }, links, as = "markdown") {
+/**
+ * A piece of prose as DOM, and whether parsing it was given up; in steps. `as`: "plain" for the text as it is.
+ */
+export function* render({ raw, head }, links, as = "markdown") {
   const node = document.createElement("div");
   node.className = "block";
   const found = as === "plain" ? plain(raw) : parse(marked, head + raw, links);
+  yield;
   try {
     node.append(sanitize(marked.parser(found), TAGS, ATTRIBUTES));
   } catch (error) {
@@ -50,8 +53,10 @@ export function render({ raw, head }, links, as = "markdown") {
     node.textContent = raw;
   }
   if (head) node.querySelector("thead")?.remove();
-  node.querySelectorAll("pre").forEach(frame);
-  node.querySelectorAll(`code[class^=${FORMULA}][title]`).forEach(formula);
+  for (const pre of node.querySelectorAll("pre")) yield* frame(pre);
+  for (const code of node.querySelectorAll(`code[class^=${FORMULA}][title]`)) {
+    if (typeset(code, code.title, code.className === DISPLAYED)) yield;
+  }
   direct(node);
   node.querySelectorAll("table").forEach((table) => wrap(table, "wide", texts.table));
   return { node, costly: found.costly ?? false };
@@ -61,16 +66,12 @@ export function render({ raw, head }, links, as = "markdown") {
 export const language = (name) => (LANGUAGE.test(name ?? "") ? name : "");
 
 /** Code inside of something else. What is a block of its own grows in place (blocks.js). */
-function frame(pre) {
+function* frame(pre) {
   const name = language(pre.firstElementChild?.className.replace("language-", ""));
   if (name === "math") return pre.replaceWith(displayed(pre.textContent));
   const block = new CodeBlock(name);
-  block.update(pre.textContent);
+  yield* block.update(pre.textContent);
   pre.replaceWith(block.element);
-}
-
-function formula(code) {
-  typeset(code, code.title, code.className === DISPLAYED);
 }
 
 /** "rtl" or "ltr" by the first letter of a text, null where it has none. */

@@ -8,7 +8,8 @@ import { Calls, callsOf } from "./tools.js";
 import { Versions } from "./versions.js";
 import { duration, facts, sentence, when } from "./words.js";
 
-// A question beyond this many characters or lines is folded: nobody scrolls past 11,000 px to the answer.
+// A question beyond this many characters or lines is folded: nobody scrolls past 11,000 px to the answer. What is
+// beyond the characters is not even laid out then.
 const FOLD_CHARACTERS = 2000;
 const FOLD_LINES = 24;
 // Drawing may take this share of the time: a 50 kB paragraph on a phone then draws every 100 ms.
@@ -41,7 +42,10 @@ export class UserView {
     this.#show(images);
     const bubble = this.element.querySelector(".bubble");
     if (bubble.textContent === text) return;
-    bubble.textContent = text;
+    const rest = document.createElement("span");
+    rest.className = "rest";
+    rest.textContent = text.slice(FOLD_CHARACTERS);
+    bubble.replaceChildren(text.slice(0, FOLD_CHARACTERS), rest);
     const long = text.length > FOLD_CHARACTERS || text.split("\n", FOLD_LINES + 1).length > FOLD_LINES;
     this.#fold(long ? "folded" : null);
   }

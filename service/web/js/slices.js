@@ -9,8 +9,10 @@ let planned = false;
 const { port1: here, port2: there } = new MessageChannel();
 here.onmessage = () => {
   planned = false;
+  if (!jobs.length) return;
   end = performance.now() + SLICE_MS;
-  while (jobs.length && performance.now() < end) step(jobs.at(-1));
+  do step(jobs.at(-1));
+  while (jobs.length && performance.now() < end);
   end = 0;
   plan();
 };
@@ -36,8 +38,7 @@ export function inSlices(job) {
     end = performance.now() + SLICE_MS;
     setTimeout(() => (end = 0));
   }
-  do if (job.next().done) return;
-  while (performance.now() < end);
+  while (performance.now() < end) if (job.next().done) return;
   jobs.push(job);
   plan();
 }
