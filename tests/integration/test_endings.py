@@ -69,6 +69,14 @@ async def test_as_many_attempts_are_made_as_allowed_and_no_more(
     assert len(double.calls.find()) == most
 
 
+async def test_an_attempt_that_would_come_too_late_is_not_waited_for(start: Start, double: Double) -> None:
+    body = {"user_query": "[[tokens=3 fault=500 retry_after=600 times=1]]"}
+    async with start(retry_budget_seconds=5) as served, asyncio.timeout(15):
+        answer = await served.client.post("/chat", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (502, "upstream_unavailable")
+    assert len(double.calls.find()) == 1
+
+
 async def test_nothing_is_asked_again_once_something_is_shown(served: Served, double: Double) -> None:
     body = {"content": "[[tokens=20 fault=cut after=5]]"}
     answer = await served.client.post("/v1/sessions/s/turns", json=body)
