@@ -43,13 +43,14 @@ def count(usage: Mapping[str, Any]) -> Count:
     found = {"prompt_tokens": prompt, "completion_tokens": completion}
     for name, details in _DETAILS.items():
         said = usage.get(details)
-        found[name] = _tokens(said.get(name)) if isinstance(said, Mapping) else None
+        found[name] = _tokens(said.get(name)) if isinstance(said, dict) else None
     return {name: tokens for name, tokens in found.items() if tokens is not None}
 
 
 def detail(usage: Mapping[str, Any], name: str) -> int:
     """`cached_tokens` or `reasoning_tokens` of a usage in OpenAI's form; 0 where it is not told."""
-    return count(usage).get(name, 0)
+    said = usage.get(_DETAILS[name])
+    return (_tokens(said.get(name)) or 0) if isinstance(said, dict) else 0
 
 
 def _tokens(value: object) -> int | None:

@@ -98,6 +98,7 @@ BY_PATH: Final = {
     "service/store/lua/take_webhooks.lua": "webhooks",
     "service/store/lua/version.lua": "versions",
     "service/store/lua/enter.lua": "send_admission limits budgets",
+    "service/store/lua/finish.lua": "endings budgets promises",
     "service/store/lua/free.lua": "storage sessions",
     "service/store/lua/free_session.lua": "lost_turns",
     "service/store/lua/hold.lua": "held places",

@@ -75,7 +75,7 @@ class Limits(Limiter):
         if who:
             request_state(request).caller = who
         windows = tuple(Window(limit.amount, limit.get_expiry()) for limit in limits)
-        by = ids.new_turn_id() if once else ""
+        by = ids.new_claim() if once else ""
         charge = Charge(who, kind, windows, self._settings.limit_window, once, by)
         return RequestCharge(self, request, limits, charge)
 

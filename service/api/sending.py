@@ -46,7 +46,7 @@ class Sending:
         self.principal = await principal_of(self._request)
         self._read = self._edge.limits.charging(self._request, self.principal, "reads")
         # Who has to ask the store twice pays once.
-        once = ids.new_turn_id()
+        once = ids.new_claim()
         self._send = self._edge.limits.charging(self._request, self.principal, "sends", once=once)
         if self._send.known_over() is not None and not await self._may_repeat():
             self._send.refuse_known()

@@ -122,12 +122,15 @@ class TurnResponse(Response):
             await self._fail(error)
         else:
             await self._note_end()
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send({"type": "http.response.body", "body": self._held, "more_body": False})
 
     def _take(self, batch: list[Event]) -> Awaitable[None] | None:
         """What is new in the log, in the callback that brings it; an empty list after some silence."""
         valid = self._valid(batch)
         data, broken = self._encode(valid)
+        if batch and batch[-1].terminal and broken is None and self._ended is None:
+            self._held += data  # which goes out with the end of the response, in one write
+            return None if self._started else self._show_head()
         if not self._started or broken is not None:
             self._held += data
             return self._hold(valid, broken)
@@ -140,15 +143,18 @@ class TurnResponse(Response):
 
     async def _show(self) -> None:
         """The head, once, and what has been held. Reader and timer may both come to it."""
+        await self._show_head()
+        held, self._held = self._held, b""
+        if (rest := _write(self._send_on, held)) is not None:
+            await rest
+
+    async def _show_head(self) -> None:
         if not self._started:
             self._started = True
             self._quiet_since = self._loop.time()
             await self._send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
-        held, self._held = self._held, b""
-        if (rest := _write(self._send_on, held)) is not None:
-            await rest
 
     async def _hold(self, batch: list[Event], broken: BrokenAnswer | None) -> None:
         """Until there is something to show."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Final
 
 from service.errors import ServiceError
@@ -33,9 +32,11 @@ class Admission:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.late_since: float | None = None
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place for a turn until it runs, or has not begun. Raises overloaded."""
+    def place(self) -> Admission:
+        """Around a begin: a place for a turn until it runs, or has not begun. Raises overloaded."""
+        return self
+
+    async def __aenter__(self) -> None:
         late = self.late_since
         if late is not None and asyncio.get_running_loop().time() - late >= _LATE_FOR_SECONDS:
             raise _overloaded()
@@ -43,11 +44,12 @@ class Admission:
             await self._wait()
         else:
             self._beginning += 1
-        try:
-            yield
-        finally:
-            self._beginning -= 1
-            self._give_on()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._beginning -= 1
+        self._give_on()
 
     @property
     def full(self) -> bool:

@@ -29,7 +29,6 @@ from service.engine.running import Running
 from service.engine.sends import Attached, Send, draft
 from service.engine.stopping import Stops
 from service.errors import ServiceError, StoreUnavailable
-from service.events import Event
 from service.store.messages import Page
 from service.store.send_admission import SessionSnapshot
 from service.store.store import Store
@@ -179,10 +178,9 @@ class Beginning:
         if send.charging is not None and self._admission.full:
             # Who is over the limit does not stand in the line of those who are not.
             await send.charging.charge_now()
-        async with (
-            self._admission.place(),
-            self._pictures.kept(send, ref, session is not None) as kept_images,
-        ):
+        async with self._admission.place(), self._pictures.keeping(ref) as kept_images:
+            if send.params.get("images") or send.seeds_from:
+                await self._pictures.keep_all(send, ref, kept_images, there=session is not None)
             begin, begun = await self._enter(send, ref, seen, model, params)
             begun = begun or await self._store.turns.begin(begin, self._worker)
             busy = TurnRef(ref.principal, session_id, begun.turn_id)
@@ -291,7 +289,6 @@ class Beginning:
         """The turn is in the store: run it, unless it waits in a queue."""
         ref = begin.ref
         metrics.turns_started.inc()
-        created = int(Event(1, begin.started).data["created"])
         turn = Turn(
             ref=ref,
             state=begun.state,
@@ -301,7 +298,7 @@ class Beginning:
             user=begun.message_id,
             pos=begun.pos,
             last=1,
-            created=created,
+            created=begin.created,
             params=params,
             started=begin.started,
             claim=begin.claim,
@@ -323,7 +320,7 @@ class Beginning:
             await self._note(begin, begun, send)
         except StoreUnavailable:  # it runs all the same, and its sender is told so
             self._background.task("note", self._note_later(begin, begun, send))
-        return Attached(ref, model, created, fresh=True, state=begun.state)
+        return Attached(ref, model, begin.created, fresh=True, state=begun.state)
 
     async def _note(self, begin: Begin, begun: Begun, send: Send) -> None:
         """What others are to know of a turn that has begun. All of it may be repeated."""

@@ -20,6 +20,7 @@ from service.telemetry import metrics
 from service.usage import NAMES, Count, detail, told
 
 _COST: Final = "cost "
+_NOTHING: Final = dict.fromkeys(NAMES, 0)
 
 
 def billed(turn: Turn, tokens: int, reported: Count | None = None) -> Count:
@@ -28,8 +29,11 @@ def billed(turn: Turn, tokens: int, reported: Count | None = None) -> Count:
     What `reported` leaves open is as estimated and counted.
     """
     call = {"prompt_tokens": turn.prompt_tokens, "completion_tokens": tokens, **(reported or {})}
+    if not _any(call):  # the one that ended last is in `billed`
+        return {**_NOTHING, **turn.billed}
     total = {name: turn.billed.get(name, 0) + call.get(name, 0) for name in NAMES}
-    before, now = _amount(turn.billed), _priced(turn, call)
+    before = _amount(turn.billed)
+    now = Amount(turn.price.nanos(call), turn.price.currency) if turn.price else None
     amount = before.plus(now) if before and now else None
     return {**total, _COST + amount.currency: amount.nanos} if amount and amount.currency else total
 
@@ -46,14 +50,8 @@ def _amount(count: Count) -> Amount | None:
     return None if _any(count) else Amount(0)
 
 
-def _priced(turn: Turn, call: Count) -> Amount | None:
-    if not _any(call):
-        return Amount(0)
-    return Amount(turn.price.nanos(call), turn.price.currency) if turn.price else None
-
-
 def _any(count: Count) -> bool:
-    return any(count.get(name) for name in NAMES)
+    return any(map(count.get, NAMES))
 
 
 def usage(turn: Turn, tokens: int, reported: Count | None = None) -> dict[str, Any]:
@@ -66,8 +64,12 @@ def count(model: str, usage: dict[str, Any], cost: Amount | None) -> None:
     for direction, name in (("input", "prompt_tokens"), ("output", "completion_tokens")):
         metrics.tokens.labels(direction=direction).inc(usage[name])
         metrics.model_tokens.labels(model=model, direction=direction).inc(usage[name])
-    metrics.cached_tokens.labels(model=model).inc(detail(usage, "cached_tokens"))
-    metrics.reasoning_tokens.labels(model=model).inc(detail(usage, "reasoning_tokens"))
+    for metric, name in (
+        (metrics.cached_tokens, "cached_tokens"),
+        (metrics.reasoning_tokens, "reasoning_tokens"),
+    ):
+        if tokens := detail(usage, name):
+            metric.labels(model=model).inc(tokens)
     if cost is None:
         metrics.unpriced_turns.labels(model=model).inc()
     elif cost.nanos:

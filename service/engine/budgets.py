@@ -24,7 +24,7 @@ from service.engine.storage import Storage
 from service.errors import ServiceError
 from service.money import Amount, decimal
 from service.store.credentials import OwnLimits
-from service.store.ledger import Bounds, Ledger, Need, Reserved
+from service.store.ledger import Booking, Bounds, Ledger, Need, Reserved
 from service.store.ledger_records import Standing
 from service.store.send_admission import SendAdmission, SessionSnapshot
 from service.store.turn_records import Begin, Begun, Turn, TurnRef
@@ -127,6 +127,10 @@ class Budgets:
     async def settle(self, turn: Turn, model: str, usage: dict[str, Any]) -> bool:
         """Book what an ended turn has used, cost and keeps. True for the one call that has booked it."""
         return await self._ledger.settle(turn.ref, model, usage, turn.stored, turn.cost, self.currency)
+
+    def booking(self, turn: Turn, model: str, usage: dict[str, Any]) -> Booking:
+        """The same, for who seals the turn."""
+        return Booking(model, usage, turn.cost, self.currency)
 
     async def book_apart(self, ref: TurnRef, model: Model, spent: Count) -> None:
         """A call that is of no turn, as one that was over at once; no budget refuses it, but it counts."""

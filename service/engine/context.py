@@ -90,14 +90,14 @@ class Counter:
 
     def chat(self, messages: Iterable[Chat]) -> int:
         """Tokens of messages as a model is sent them."""
-        return sum(self._chat(message) for message in messages)
+        return sum(map(self._chat, messages))
 
     def _chat(self, message: Chat) -> int:
         content = message.get("content") or ""
         if isinstance(content, str):
             tokens = self.message(content)
         else:
-            tokens = _PER_MESSAGE + sum(self._part(part) for part in content)
+            tokens = _PER_MESSAGE + sum(map(self._part, content))
         for call in message.get("tool_calls", ()):
             tokens += self.message(call["function"]["name"] + str(call["function"]["arguments"]))
         return tokens + (self.text(message["reasoning"]) if message.get("reasoning") else 0)
@@ -216,11 +216,11 @@ class Contexts:
         most = _ALL if turn.params.get("whole") else self.room(model, turn.params)
         system = turn.params.get("system") or DEFAULT_SYSTEM_PROMPT
         exchange = await self._asked(turn)
-        room = most - formats - counter.message(system) - counter.chat(exchange)
-        before = await said_before(self._sessions, turn)
-        reasoning = model.supports("reasoning_history")
-        exchange += _going_on(before, _fitting_rounds(counter, before, room, reasoning=reasoning), model)
         used = counter.message(system) + counter.chat(exchange)
+        if before := await said_before(self._sessions, turn):
+            room, reasoning = most - formats - used, model.supports("reasoning_history")
+            told = _going_on(before, _fitting_rounds(counter, before, room, reasoning=reasoning), model)
+            exchange, used = exchange + told, used + counter.chat(told)
         room = most - used - formats
         seen, turn.history = turn.history, None  # not kept for as long as the turn runs
         window = await self._window(turn.ref, turn.pos - 1, room, seen, model, exchange)
@@ -248,10 +248,11 @@ class Contexts:
             return counter.chat(send.messages) + _formats(counter, params) + _PRIMING
         asked = _question(send)
         used = counter.message(params["system"]) + counter.chat(asked)
-        used += counter.chat(parts.chat("assistant", "", _before(send)))
+        if before := _before(send):
+            used += counter.chat(parts.chat("assistant", "", before))
         used += _formats(counter, params) + _PRIMING
         if seen.session is None or not seen.session.turns:  # else they are there already, or in vain
-            used += sum(counter.chat(_seed(seed)) for seed in send.seeds)
+            used += sum(map(counter.chat, map(_seed, send.seeds)))
         whole = True
         if seen.session is not None:
             place = send.base.place - 1 if send.base is not None else _END

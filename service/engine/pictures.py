@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Final
 
 from service import parts
@@ -34,10 +35,23 @@ _MOST_PIXELS: Final = 7_680 * 4_320
 
 @dataclass(slots=True)
 class Keeping:
-    """Images that a turn is about to name. `begun`: its message does."""
+    """Around what names images: those that it keeps go again, unless it sets `begun`."""
 
+    _pictures: Pictures
+    _ref: TurnRef
     names: list[str] = field(default_factory=list)
     begun: bool = False
+
+    async def __aenter__(self) -> Keeping:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Where the store did not answer it may have begun, or begin yet.
+        known = error is None or (isinstance(error, ServiceError) and not isinstance(error, StoreUnavailable))
+        if known and self.names:
+            await self._pictures.let_go(self._ref, self)
 
 
 class Pictures:
@@ -100,40 +114,24 @@ class Pictures:
             behind = chain.index(model) + 1
             chain[behind:] = sorted(chain[behind:], key=lambda one: one.images is None)
 
-    @contextlib.asynccontextmanager
-    async def kept(self, send: Send, ref: TurnRef, there: bool) -> AsyncIterator[Keeping]:
-        """Around a begin: the send's images lie beside its session, and go again where it is refused.
+    def keeping(self, ref: TurnRef) -> Keeping:
+        return Keeping(self, ref)
 
-        `there`: the session is. Raises storage_full, invalid_request, store_unavailable.
+    async def keep_all(self, send: Send, ref: TurnRef, keeping: Keeping, *, there: bool) -> None:
+        """The send's images lie beside its session, which is `there`, or is about to begin.
+
+        Raises storage_full, invalid_request, store_unavailable.
         """
-        async with self.keeping(ref) as keeping:
-            pictured = send.params.get("images") or send.seeds_from
-            if pictured and (there or not send.must_exist):
-                if send.charging is not None:
-                    await send.charging.charge_now()  # what is refused by a limit is not stored
-                urls = [url.removeprefix(REF) for url in _urls(send) if url.startswith(REF)]
-                await self.keep(ref, urls, send.images, keeping)
-                for name in _copied(send):
-                    data = await self._images.get(ref.principal, send.seeds_from, name)
-                    if data is not None and not await self._holds(ref, name, keeping):
-                        await self._put(ref, name, data, keeping)
-            yield keeping
-
-    @contextlib.asynccontextmanager
-    async def keeping(self, ref: TurnRef) -> AsyncIterator[Keeping]:
-        """Around what names images: those that it keeps go again, unless it sets `begun`."""
-        keeping, known = Keeping(), False
-        try:
-            yield keeping
-            known = True
-        except ServiceError as error:
-            known = not isinstance(error, StoreUnavailable)  # else it may have begun, or begin yet
-            raise
-        finally:
-            if known:
-                with contextlib.suppress(StoreUnavailable):  # they stay until the session ends
-                    for name in keeping.names:
-                        await self._release(ref, name, begun=keeping.begun)
+        if send.must_exist and not there:
+            return
+        if send.charging is not None:
+            await send.charging.charge_now()  # what is refused by a limit is not stored
+        urls = [url.removeprefix(REF) for url in _urls(send) if url.startswith(REF)]
+        await self.keep(ref, urls, send.images, keeping)
+        for name in _copied(send):
+            data = await self._images.get(ref.principal, send.seeds_from, name)
+            if data is not None and not await self._holds(ref, name, keeping):
+                await self._put(ref, name, data, keeping)
 
     async def keep(
         self, ref: TurnRef, names: Iterable[str], images: Mapping[str, Image], keeping: Keeping
@@ -146,6 +144,11 @@ class Pictures:
             if image is None:
                 raise ServiceError("invalid_request", "There is no such image in this session.")
             await self._put(ref, name, image.data, keeping)
+
+    async def let_go(self, ref: TurnRef, keeping: Keeping) -> None:
+        with contextlib.suppress(StoreUnavailable):  # they stay until the session ends
+            for name in keeping.names:
+                await self._release(ref, name, begun=keeping.begun)
 
     async def _release(self, ref: TurnRef, name: str, *, begun: bool = False, unnamed: str = "") -> None:
         freed = await self._images.release(ref, name, begun=begun, unnamed=unnamed)

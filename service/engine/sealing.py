@@ -1,8 +1,9 @@
 """Sealing: how a turn ends. Completed, stopped, failed, or left to be taken over.
 
 The terminal event, the assistant's message and the usage are written by one script, once, under
-the epoch. Afterwards the budget is settled and the turn leaves the index of deadlines; a worker
-that dies between the two leaves that to the sweep, and settling twice is settling once.
+the epoch. With it the budget is settled and the turn leaves the index of deadlines; on a Cluster, and where a
+webhook is told of the turn, right after it: a worker that dies between the two leaves that to the sweep, and
+settling twice is settling once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from service.engine.tail_cache import TailCaches
 from service.engine.webhooks import Webhooks
 from service.errors import ServiceError, StoreMoving, StoreRefusesWrites, StoreUnavailable
 from service.store import log as codes
+from service.store.ledger import Booking
 from service.store.log import Append
 from service.store.messages import Message
 from service.store.store import Store
@@ -181,7 +183,11 @@ class Sealer:
             first_id=0 if new_life else live.acknowledged + 1,
             frees_key=state == "failed" and not _shown(live),
         )
-        sealed = await self._write(live, seal)
+        model = live.model.id if live.model else turn.model
+        booking = None  # what is told of a turn is queued between its seal and its settlement
+        if self._store.turn_ends.together and not self._webhooks.told_of(turn):
+            booking = self._budgets.booking(turn, model, usage)
+        sealed = await self._write(live, seal, booking)
         if sealed.outcome == "LOST":
             return await self.lose(live)
         if sealed.outcome == "SEALED":
@@ -195,7 +201,8 @@ class Sealer:
                 turn,
                 state,
                 usage,
-                live.model.id if live.model else turn.model,
+                model,
+                settled=booking is not None,
                 code=body.get("code"),
                 finish_reason=body.get("finish_reason"),
                 first_token_seconds=_rounded(live.first_shown),
@@ -218,12 +225,14 @@ class Sealer:
             )
         return sealed.following
 
-    async def _write(self, live: Live, seal: Seal) -> Sealed:
-        """Seal; while Redis is away, for as long as turns hold their deltas."""
+    async def _write(self, live: Live, seal: Seal, booking: Booking | None) -> Sealed:
+        """Seal, with a booking settle too; while Redis is away, for as long as turns hold their deltas."""
         loop = asyncio.get_running_loop()
         since = live.failing_since or loop.time()
         while True:
             try:
+                if booking is not None:
+                    return await self._store.turn_ends.finish(live.turn, seal, booking)
                 return await self._store.turns.seal(live.turn, seal)
             except StoreUnavailable as error:
                 if isinstance(error, StoreRefusesWrites) and not live.ever_shown and live.feed is not None:
@@ -259,7 +268,16 @@ class Sealer:
             fields["cost"] = str(turn.cost)
         return Seal(state, first_id, payloads, fields, turn.answer_id, message, frees_key)
 
-    async def _ended(self, turn: Turn, state: str, usage: dict[str, Any], model: str, **told: object) -> None:
+    async def _ended(
+        self,
+        turn: Turn,
+        state: str,
+        usage: dict[str, Any],
+        model: str,
+        *,
+        settled: bool = False,
+        **told: object,
+    ) -> None:
         """Counted before anything is awaited: whoever reads the last event finds it counted."""
         seconds = max(0.0, time.time() - turn.created / 1000)
         metrics.turns_ended.labels(outcome=state).inc()
@@ -283,6 +301,8 @@ class Sealer:
             **cost_fields(turn.cost),
             **{name: value for name, value in told.items() if value is not None},
         )
+        if settled:
+            return
         try:
             await self._webhooks.ended(
                 turn,

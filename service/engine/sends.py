@@ -156,8 +156,9 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
         answer = send.base.answer
         message = answer.made_of(send.base.before).dump()
     elif send.content or send.parts:
-        question = Message(message_id, "user", send.content, ref.turn_id, "completed", now)
-        message = replace(question, parts=tuple(send.parts)).dump()
+        said = tuple(send.parts)
+        question = Message(message_id, "user", send.content, ref.turn_id, "completed", now, parts=said)
+        message = question.dump()
     started = {"turn_id": ref.turn_id, "session_id": ref.session_id, "model": model, "created": now}
     if send.base is not None:
         started["message_id"] = send.base.answer.id
@@ -173,6 +174,7 @@ def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved
         message=message,
         fields={"model": model, "reserved": reserved, "params": orjson.dumps(params), **_fields(send)},
         started=events.structured(events.STARTED, started),
+        created=now,
         defaults=defaults,
         seeds=[_seed(item, now) for item in send.seeds],
         on_busy=send.on_busy,

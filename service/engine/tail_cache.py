@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Final
 
 from service.config.settings import Settings
@@ -197,27 +197,24 @@ class TailCaches:
         if not tail.readers:
             self._tails.pop(channel, None)
         elif not (tail.events and tail.events[-1].terminal):
-            await self._subscribe(tail)
+            await self.subscribe(tail)
             self.notify(channel)
 
-    @asynccontextmanager
-    async def watch(self, ref: TurnRef) -> AsyncIterator[TailCache]:
+    def watch(self, ref: TurnRef) -> _Watch:
+        """Around a reader: the cache of what it reads."""
         channel = self._store.log.name(ref)
         tail = self._tails.setdefault(channel, TailCache(ref, channel))
-        tail.readers += 1
-        try:
-            if not tail.local and not tail.subscribed:
-                # Each reader until it is heard: the one that asked first may leave before that.
-                await self._subscribe(tail)
-                tail.stale = True  # what others have read meanwhile may be out of date already
-            yield tail
-        finally:
-            tail.readers -= 1
-            if not tail.readers and not tail.local and self._tails.get(channel) is tail:
-                del self._tails[channel]
-                await self._notifications.unsubscribe(channel)
+        return _Watch(self, tail)
 
-    async def _subscribe(self, tail: TailCache) -> None:
+    async def unread(self, tail: TailCache) -> None:
+        """A reader has left."""
+        tail.readers -= 1
+        channel = tail.channel
+        if not tail.readers and not tail.local and self._tails.get(channel) is tail:
+            del self._tails[channel]
+            await self._notifications.unsubscribe(channel)
+
+    async def subscribe(self, tail: TailCache) -> None:
         await self._notifications.subscribe(tail.channel)
         tail.subscribed = True
 
@@ -294,3 +291,31 @@ class TailCaches:
         if any(tail.heard > (tail.last or 0) for tail in tails):  # the read failed, or one grew meanwhile
             self._dirty |= dict.fromkeys(tail.channel for tail in tails)
             self._news.set()
+
+
+class _Watch:
+    """One reader of a tail, while its block lasts."""
+
+    __slots__ = ("_tail", "_tails")
+
+    def __init__(self, tails: TailCaches, tail: TailCache) -> None:
+        self._tails = tails
+        self._tail = tail
+
+    async def __aenter__(self) -> TailCache:
+        tail = self._tail
+        tail.readers += 1
+        if not tail.local and not tail.subscribed:
+            # Each reader until it is heard: the one that asked first may leave before that.
+            try:
+                await self._tails.subscribe(tail)
+            except BaseException:
+                await self._tails.unread(tail)
+                raise
+            tail.stale = True  # what others have read meanwhile may be out of date already
+        return tail
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._tails.unread(self._tail)

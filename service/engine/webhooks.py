@@ -67,6 +67,10 @@ class Webhooks:
             apart = Apart(background, "webhooks_of_keys")
             background.loop("webhooks_of_keys", partial(self._run_keys, apart))
 
+    def told_of(self, turn: Turn) -> bool:
+        """Is anybody told of the turn's end?"""
+        return self._all is not None or turn.hook != ""
+
     async def ended(self, turn: Turn, usage: dict[str, Any], model: str, **told: Any) -> None:
         """Queue what is told of a sealed turn that is not settled yet. Raises StoreUnavailable."""
         queues = [*([""] if self._all else []), *([turn.hook] if turn.hook else [])]

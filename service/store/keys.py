@@ -178,5 +178,6 @@ class Keys:
         return f"{self.prefix}:{{upstream}}:circuit:key:{_digest(api_key)}"
 
 
+@lru_cache(maxsize=1024)  # a send asks for that of its key three times, one without a key for that of none
 def _digest(of: str) -> str:
     return hashlib.sha256(of.encode()).hexdigest()[:32]

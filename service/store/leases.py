@@ -82,13 +82,19 @@ class Leases(StorePart):
 
     def announcing(self, ref: TurnRef) -> Call:
         """The call that announces a turn, where all keys are on one server."""
+        index, owned = self.announced
         return lua.own(
-            index=self._keys.deadlines,
-            owned=self._keys.owned_by(self._worker),
+            index=index,
+            owned=owned,
             after_ms=self.lease_ms + 50,
             reference=str(ref),
             ttl=_OWNED_TTL_SECONDS,
         )
+
+    @property
+    def announced(self) -> tuple[str, str]:
+        """Where a turn of this worker is announced, where all keys are on one server."""
+        return self._keys.deadlines, self._keys.owned_by(self._worker)
 
     async def disown(self, ref: TurnRef, worker: str = "") -> None:
         """Strike a turn off the list of a worker, this one unless another is named."""
@@ -103,8 +109,8 @@ class Leases(StorePart):
             answer = await self._scripts.call(settling)
             await self.forget(ref)
             return answer
-        owned = self._keys.owned_by(self._worker)
-        leaving = lua.leave(index=self._keys.deadlines, owned=owned, reference=str(ref), settling=settling)
+        index, owned = self.announced
+        leaving = lua.leave(index=index, owned=owned, reference=str(ref), settling=settling)
         return await self._scripts.call(leaving)
 
     async def forget(self, ref: TurnRef) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -86,6 +86,24 @@ class Reserved:
     tokens: int = 0
     by: str = ""
     wait: float | None = None
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What a turn that has ended has used; model '': it gives back what it holds, and nothing is booked.
+
+    Without a `cost` nobody knows it. `currency` is that of the budgets in money.
+    """
+
+    model: str
+    usage: dict[str, Any]
+    cost: Amount | None = None
+    currency: str = "USD"
+    date: str = field(default_factory=_today)
 
 
 class Ledger(StorePart):
@@ -166,39 +184,44 @@ class Ledger(StorePart):
         cost: Amount | None = None,
         currency: str = "USD",
     ) -> bool:
-        """True when this call has booked the usage; model '' gives back without booking.
+        """True when this call has booked the usage; the rest is a Booking. Nobody looks at the turn any more.
 
-        Nobody looks at the turn any more.
-        `stored` is what the turn's seal said of the bytes that it keeps; without a `cost` nobody knows it.
-        `currency` is that of the budgets in money.
+        `stored` is what the turn's seal said of the bytes that it keeps.
         """
-        today = datetime.now(UTC).date().isoformat()
-        keys = self._keys.principal(ref.principal)
-        booked = await self._leases.settled(
-            ref,
-            lua.settle(
-                keys,
-                month_spent=keys.spent("month", currency),
-                day_spent=keys.spent("day", currency),
-                usage=keys.usage(today),
-                turn_id=ref.turn_id,
-                model=model,
-                prompt_tokens=usage.get("prompt_tokens", 0),
-                completion_tokens=usage.get("completion_tokens", 0),
-                cached_tokens=detail(usage, "cached_tokens"),
-                reasoning_tokens=detail(usage, "reasoning_tokens"),
-                usage_ttl=USAGE_DAYS * 86_400,
-                session_id=ref.session_id,
-                stored=stored,
-                account_ttl=self._account.ttl,
-                currency=cost.currency if cost else "",
-                nanos=cost.nanos if cost else -1,
-            ),
-        )
-        if booked and model:
-            metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))
-            await self._note(ref.principal, today)
+        booking = Booking(model, usage, cost, currency)
+        booked = await self._leases.settled(ref, self.settling(ref, booking, stored))
+        if booked:
+            await self.note_booked(ref.principal, booking)
         return bool(booked)
+
+    def settling(self, ref: TurnRef, booking: Booking, stored: str = "") -> Call:
+        """The call that settles."""
+        keys, usage, cost = self._keys.principal(ref.principal), booking.usage, booking.cost
+        return lua.settle(
+            keys,
+            month_spent=keys.spent("month", booking.currency),
+            day_spent=keys.spent("day", booking.currency),
+            usage=keys.usage(booking.date),
+            turn_id=ref.turn_id,
+            model=booking.model,
+            prompt_tokens=usage.get("prompt_tokens", 0),
+            completion_tokens=usage.get("completion_tokens", 0),
+            cached_tokens=detail(usage, "cached_tokens"),
+            reasoning_tokens=detail(usage, "reasoning_tokens"),
+            usage_ttl=USAGE_DAYS * 86_400,
+            session_id=ref.session_id,
+            stored=stored,
+            account_ttl=self._account.ttl,
+            currency=cost.currency if cost else "",
+            nanos=cost.nanos if cost else -1,
+        )
+
+    async def note_booked(self, principal: str, booking: Booking) -> None:
+        """What follows where a call has booked it."""
+        if booking.model:
+            usage = booking.usage
+            metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))
+            await self._note(principal, booking.date)
 
     async def unsettled(self, principal: str) -> set[str]:
         """The ids of the principal's turns that run, wait or are not booked yet."""

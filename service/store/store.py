@@ -25,6 +25,7 @@ from service.store.part import Shared
 from service.store.principals import Principals
 from service.store.send_admission import SendAdmission
 from service.store.sessions import Sessions
+from service.store.turn_ends import TurnEnds
 from service.store.turns import Turns
 from service.store.versions import Versions
 from service.store.webhooks import WebhookQueue
@@ -54,6 +55,7 @@ class Store:
         self.webhooks = WebhookQueue(shared)
         self.windows = Windows(shared)
         self.ledger = Ledger(shared, self.account, self.leases)
+        self.turn_ends = TurnEnds(shared, self.turns, self.leases, self.ledger)
         self.send_admission = SendAdmission(
             shared, self.sessions, self.windows, self.leases, self.ledger, self.turns
         )

@@ -191,16 +191,14 @@ class Begin:
     fingerprint: str = ""
     keeps_versions: bool = False
     last_turn: str = ""
+    created: int = 0  # as `started` says it, ms
     claim: str = field(default_factory=ids.new_claim)
 
     @property
     def size(self) -> int:
         """Bytes of what a caller may make large: the message, a whole context, a history."""
-        return (
-            len(self.message)
-            + sum(len(self.fields.get(name, b"")) for name in ("params", "response"))
-            + sum(len(seed[2]) for seed in self.seeds)
-        )
+        asked = len(self.fields.get("params", b"")) + len(self.fields.get("response", b""))
+        return len(self.message) + asked + sum([len(seed[2]) for seed in self.seeds])
 
     @property
     def adds(self) -> int:

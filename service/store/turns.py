@@ -206,30 +206,34 @@ class Turns(StorePart):
 
     async def seal(self, turn: Turn, seal: Seal) -> Sealed:
         """Raises StoreUnavailable."""
+        return self.sealed(await self._scripts.call(self.sealing(turn, seal)))
+
+    def sealing(self, turn: Turn, seal: Seal) -> Call:
+        """The call that seals; `sealed` reads what it returns."""
         keys = self._session(turn.ref)
         settings = self._settings
-        answer = await self._scripts.call(
-            lua.seal(
-                keys,
-                turn=keys.turn(turn.ref.turn_id),
-                log=keys.log(turn.ref.turn_id),
-                log_copy=keys.log_copy(turn.ref.turn_id),
-                idem=turn.idem or keys.idempotency("-"),
-                epoch=turn.epoch,
-                claim=turn.claim,
-                first=seal.first_id,
-                state=seal.state,
-                answer_id=seal.answer_id,
-                answer=seal.answer,
-                session_ttl=settings.session_ttl_seconds,
-                ephemeral_ttl=settings.ephemeral_ttl_seconds,
-                log_ttl=settings.log_ttl_seconds,
-                frees_key=seal.frees_key,
-                now_ms=now_ms(),
-                fields=flat(seal.fields),
-                payloads=seal.payloads,
-            )
+        return lua.seal(
+            keys,
+            turn=keys.turn(turn.ref.turn_id),
+            log=keys.log(turn.ref.turn_id),
+            log_copy=keys.log_copy(turn.ref.turn_id),
+            idem=turn.idem or keys.idempotency("-"),
+            epoch=turn.epoch,
+            claim=turn.claim,
+            first=seal.first_id,
+            state=seal.state,
+            answer_id=seal.answer_id,
+            answer=seal.answer,
+            session_ttl=settings.session_ttl_seconds,
+            ephemeral_ttl=settings.ephemeral_ttl_seconds,
+            log_ttl=settings.log_ttl_seconds,
+            frees_key=seal.frees_key,
+            now_ms=now_ms(),
+            fields=flat(seal.fields),
+            payloads=seal.payloads,
         )
+
+    def sealed(self, answer: list[Any]) -> Sealed:
         if len(answer) == 1:
             return Sealed(answer[0].decode())
         return Sealed(answer[0].decode(), answer[1].decode(), int(answer[2]), answer[3].decode())

@@ -21,7 +21,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from struct import Struct
+from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Metric, disable_created_metrics, values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -33,6 +34,7 @@ from service.telemetry import worker_deaths
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
+_packed: Final = Struct("dd").pack  # a value and its time, as prometheus_client has them
 # A text took 15 ms of a thread with one worker's files: after it nothing is read for nine times as
 # long as it took, so that scrapers, however many and fast, cost a tenth of a thread.
 _REST: Final = 9
@@ -44,19 +46,19 @@ class WorkerSlot:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._ours = False
+        self.ours = False
         self._number = 0
         self._lock = -1
         os.register_at_fork(after_in_child=self._forked)
 
     def __call__(self) -> int:
         # Asked at every count: looking at the process id each time took a tenth of a short turn.
-        if not self._ours:
+        if not self.ours:
             self._take()
         return self._number
 
     def _forked(self) -> None:
-        self._ours = False
+        self.ours = False
 
     def _take(self) -> None:
         if self._lock >= 0:
@@ -69,14 +71,33 @@ class WorkerSlot:
             )
             for gauges in self._directory.glob(f"gauge_live*_{self._number}.db"):
                 gauges.unlink()
-        self._ours = True
+        self.ours = True
+
+
+def _value_class(slot: WorkerSlot) -> type:
+    """prometheus_client's, whose `inc` takes a lock and ten calls: counts are those of one thread."""
+    shared: Any = values.MultiProcessValue(slot)
+
+    class Value(shared):  # type: ignore[misc]  # untyped
+        _value: float
+
+        def inc(self, amount: float) -> None:
+            if not slot.ours:
+                super().inc(amount)  # the first of a fork: all values go to its own files
+                return
+            self._value = value = self._value + amount
+            file = self._file
+            place = file._positions[self._key]
+            file._m[place : place + 16] = _packed(value, 0.0)  # `pack_into` would write zeros first
+
+    return Value
 
 
 def count_together() -> None:
     """Before the first metric is made: where processes share a directory, count in it."""
     disable_created_metrics()
     if directory := environment().get(METRICS_DIR):
-        values.ValueClass = values.MultiProcessValue(WorkerSlot(Path(directory)))
+        values.ValueClass = _value_class(WorkerSlot(Path(directory)))
 
 
 class Exposition:

@@ -7,12 +7,9 @@ bypassed. Every failure, the transport's own exceptions included, leaves here as
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import random
 import re
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Mapping
+from types import TracebackType
 from typing import Any, Final
 
 import groq
@@ -27,11 +24,12 @@ from service.telemetry.logs import get_logger
 from service.upstream import whole
 from service.upstream.address import GROQ, roots
 from service.upstream.base import Gate, Limits, OnBatch, Request
+from service.upstream.calls import Address, Calls, Client, Response, close, headers_of
 from service.upstream.chunks import Decoder, cut_short, garbled
 from service.upstream.formats import Formats
 from service.upstream.models import Model
 from service.upstream.refusals import is_redirect, is_unknown_url, refusal
-from service.upstream.transport import SENT, Body, Transport
+from service.upstream.transport import Body, Head, Transport
 
 _CONNECT_SECONDS: Final = 5.0
 # The runner has timers of its own; these only bound what they cannot see.
@@ -39,19 +37,10 @@ _READ_SECONDS: Final = 3600.0
 _POOL_SECONDS: Final = 5.0
 _KEEPALIVE_CONNECTIONS: Final = 256
 _KEEPALIVE_SECONDS: Final = 60.0
-# Before a connection is tried again: the mean of the first pause, which doubles. Half as long at least and
-# half as long again at most, so that the calls of a worker do not come all at once.
-_PAUSE_SECONDS: Final = 0.05
-# The connection was not there yet: the provider has not seen the call.
-_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
-
 # Of an error response. Groq's have 1 KB, and with what a model made wrong its longest answer.
 _MOST_REFUSAL_BYTES: Final = 1_048_576
 _DOCUMENT: Final = "document"  # of an error response, in its extensions
-_NUMBER: Final = re.compile(r"[0-9]{1,15}")
-
-# Keys that are known at once; replaced ones are forgotten beyond it.
-_MOST_KEYS: Final = 64
+_NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 
 log = get_logger(__name__)
 
@@ -70,52 +59,74 @@ PASSED_ON: Final = (
 )
 
 
-class _NoCookies(httpx.Cookies):
-    """An API has no use for cookies: looking for them is a quarter of what a call costs here."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        pass
-
-
-class _Client(httpx.AsyncClient):
-    _none = _NoCookies()
-
-    @property
-    def cookies(self) -> httpx.Cookies:
-        return self._none
-
-    @cookies.setter
-    def cookies(self, cookies: object) -> None:
-        raise AttributeError("this client keeps no cookies")
-
-
 class Groq:
     def __init__(self, settings: Settings) -> None:
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS, pool=_POOL_SECONDS)
-        self._http = _http_client(settings, timeout)
+        transport = None if has_proxy(settings.groq_base_url or GROQ) else _transport()
+        http = _http_client(settings, transport, timeout)
+        self._calls = Calls(http, transport, timeout)
         self._client = groq.AsyncGroq(
             api_key="none",  # each call brings its own
             max_retries=0,
             timeout=timeout,
-            http_client=self._http,
+            http_client=http,
             default_headers={"Accept-Encoding": "identity"},
         )
         self._formats = Formats()
-        # What is the same for all calls is made once.
-        self._urls = [httpx.URL(f"{root}/chat/completions") for root in roots(settings.groq_base_url)]
-        url = self._urls[0]  # all are of one server
-        self._server = (url.host, url.port or (443 if url.scheme == "https" else 80))
         said = self._client.default_headers.items()
-        self._common = {name: value for name, value in said if isinstance(value, str)}
-        self._headers: dict[str, httpx.Headers] = {}  # by API key
-        self._extensions = {"timeout": timeout.as_dict()}
+        common = {name: value for name, value in said if isinstance(value, str)}
+        self._addresses = [
+            Address(httpx.URL(f"{root}/chat/completions"), common) for root in roots(settings.groq_base_url)
+        ]
+        first = self._addresses[0]  # all are of one server
+        self._server = (first.url.host, first.origin[2])
 
     async def close(self) -> None:
         await self._client.close()
 
-    @asynccontextmanager
-    async def call(self, request: Request) -> AsyncIterator[GroqAnswer | WholeAnswer]:
+    def call(self, request: Request) -> _Call:
         """One attempt. Raises UpstreamError; leaving the block closes a response that has not ended."""
+        request.server = self._server
+        return _Call(self, request)
+
+    def streams(self, model: Model, params: dict[str, Any]) -> bool:
+        return self._formats.streams(model, params)
+
+    async def find(self, content: bytes, request: Request) -> Response:
+        """The head of the response at the first address that there is; from then on that is the address."""
+        addresses = self._addresses
+        for address in addresses:
+            response = await self._calls.send(address, content, request)
+            if isinstance(response, Head) or response.is_success:
+                if len(addresses) > 1:
+                    self._addresses = [address]
+                break
+            if not await _is_elsewhere(response):
+                break
+            if address is addresses[-1]:
+                url = without_credentials(str(address.url))
+                log.error("upstream.not_found", url=url, status=response.status_code)
+                break
+            await close(response)
+        return response
+
+    def refused(self, request: Request, error: UpstreamError) -> bool:
+        """Was a call refused for being streamed, or for not being?"""
+        return error.kind == "rejected" and self._formats.refused(
+            request.model, request.params, error.message, whole=request.whole
+        )
+
+
+class _Call:
+    """One call while its block lasts."""
+
+    def __init__(self, provider: Groq, request: Request) -> None:
+        self._provider = provider
+        self._request = request
+        self._response: Response | None = None
+
+    async def __aenter__(self) -> GroqAnswer | WholeAnswer:
+        request = self._request
         params: dict[str, Any] = {
             "model": request.model.id,
             "messages": request.messages,
@@ -124,97 +135,39 @@ class Groq:
         }
         if not request.whole:
             params["stream_options"] = {"include_usage": True}
-        params |= {name: request.params[name] for name in PASSED_ON if request.params.get(name) is not None}
-        request.server = self._server
-        response = await self._find(orjson.dumps(params), request)
-        try:
-            async with _closing(response):
-                if not response.is_success:
-                    request.billable = False
-                    raise refusal(response.status_code, await _document(response), response.headers)
-                yield WholeAnswer(response) if _is_whole(response) else GroqAnswer(response)
-        except UpstreamError as error:
-            if error.kind == "rejected" and self._formats.refused(
-                request.model, request.params, error.message, whole=request.whole
-            ):
-                raise _other_way(error.message) from None
-            raise
-
-    def streams(self, model: Model, params: dict[str, Any]) -> bool:
-        return self._formats.streams(model, params)
-
-    async def _find(self, content: bytes, request: Request) -> httpx.Response:
-        """The head of the response at the first address that there is; from then on that is the address."""
-        urls = self._urls
-        for url in urls:
-            response = await self._send(url, content, request)
-            if response.is_success:
-                if len(urls) > 1:
-                    self._urls = [url]
-                break
-            if not await _is_elsewhere(response):
-                break
-            if url is urls[-1]:
-                log.error(
-                    "upstream.not_found", url=without_credentials(str(url)), status=response.status_code
-                )
-                break
-            async with _closing(response):
-                pass
-        return response
-
-    async def _send(self, url: httpx.URL, content: bytes, request: Request) -> httpx.Response:
-        """Returns with the head of the response, whatever its status."""
-        headers = self._headers_of(request.api_key)
-        if request.traceparent:
-            headers = httpx.Headers({**headers, "traceparent": request.traceparent})
-        call = httpx.Request("POST", url, headers=headers, content=content, extensions=self._extensions)
-        try:
-            return await self._sent(call, asyncio.get_running_loop().time() + request.patience)
-        finally:
-            request.billable = SENT in call.extensions
-
-    def _headers_of(self, api_key: str) -> httpx.Headers:
-        """Made once for a key, since calls are many and keys are few."""
-        headers = self._headers.get(api_key)
-        if headers is None:
-            if len(self._headers) >= _MOST_KEYS:
-                self._headers.clear()
-            bearer = f"Bearer {api_key or 'none'}"
-            headers = self._headers[api_key] = httpx.Headers({**self._common, "Authorization": bearer})
-        return headers
-
-    async def _sent(self, call: httpx.Request, until: float) -> httpx.Response:
-        """A call that has not left is tried again; one of which the provider may have seen a byte is not."""
-        pause = _PAUSE_SECONDS
-        while True:
-            if not isinstance(self._http, _Client):
-                call.extensions[SENT] = True  # behind a proxy nobody says when; only that it was not
+        asked = request.params
+        params |= {name: asked[name] for name in PASSED_ON if asked.get(name) is not None}
+        response = await self._provider.find(orjson.dumps(params), request)
+        if isinstance(response, httpx.Response) and not response.is_success:
+            request.billable = False
             try:
-                return await self._http.send(call, stream=True)
-            except _NOT_SENT as error:
-                call.extensions.pop(SENT, None)
-                wait = pause * random.uniform(0.5, 1.5)
-                if asyncio.get_running_loop().time() + wait > until:
-                    raise _unreachable(error) from error
-            except (httpx.HTTPError, TimeoutError) as error:
-                raise _unreachable(error) from error
-            await asyncio.sleep(wait)
-            pause *= 2
+                error = refusal(response.status_code, await _document(response), response.headers)
+            finally:
+                await close(response)
+            raise _other_way(error.message) if self._provider.refused(request, error) else error
+        self._response = response
+        return WholeAnswer(response) if _is_whole(response) else GroqAnswer(response)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._response is not None:
+            await close(self._response)
+        if isinstance(error, UpstreamError) and self._provider.refused(self._request, error):
+            raise _other_way(error.message) from None
 
 
 class GroqAnswer:
     """The tokens of one response, decoded where they arrive."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: Response) -> None:
         self._response = response
-        self._body: Body | None = response.extensions.get("body")  # of our own transport
         self._decoder = Decoder()
         self._on_batch: OnBatch
         self._pause: Awaitable[None] | None = None
         self._failure: UpstreamError | None = None
-        self.limits = _limits(response.headers)
-        self.gate: Gate | None = self._body
+        self.limits = _limits(headers_of(response))
+        self.gate: Gate | None = response.body if isinstance(response, Head) else None
 
     @property
     def said(self) -> dict[str, Any]:
@@ -222,12 +175,12 @@ class GroqAnswer:
 
     async def read_into(self, on_batch: OnBatch) -> None:
         """Raises UpstreamError."""
-        decoder = self._decoder
+        decoder, response = self._decoder, self._response
         try:
-            if self._body is not None:
-                await self._read_into(self._body, on_batch)
+            if isinstance(response, Head):
+                await self._read_into(response.body, on_batch)
             else:
-                async for data in self._response.aiter_raw():
+                async for data in response.aiter_raw():
                     if (pause := on_batch(decoder.feed(data))) is not None:
                         await pause
                     if decoder.done or decoder.failure is not None:
@@ -265,16 +218,16 @@ class WholeAnswer:
 
     gate: Gate | None = None
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: Response) -> None:
         self._response = response
-        self.limits = _limits(response.headers)
+        self.limits = _limits(headers_of(response))
         self.said: dict[str, Any] = {}
 
     async def read_into(self, on_batch: OnBatch) -> None:
         """Raises UpstreamError."""
-        body = bytearray()
+        body, response = bytearray(), self._response
         try:
-            async for data in self._response.aiter_raw():
+            async for data in response.body if isinstance(response, Head) else response.aiter_raw():
                 body += data
                 if len(body) > whole.MOST_BYTES:
                     raise garbled()
@@ -292,61 +245,41 @@ async def _is_elsewhere(response: httpx.Response) -> bool:
     try:
         return is_unknown_url(response.status_code, await _document(response))
     except BaseException:
-        async with _closing(response):  # whoever leaves now has no response to close
-            raise
+        await close(response)  # whoever leaves now has no response to close
+        raise
 
 
-def _is_whole(response: httpx.Response) -> bool:
+def _is_whole(response: Response) -> bool:
     """Whatever was asked for: servers are known that stream nothing, and others that stream everything."""
-    kind: str = response.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower() == "application/json"
+    kind = headers_of(response).get(b"content-type", b"")
+    return kind.partition(b";")[0].strip().lower() == b"application/json"
 
 
-@asynccontextmanager
-async def _closing(response: httpx.Response) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        with suppress(httpx.TransportError, httpx.StreamError):  # what is let go has nothing more to say
-            await response.aclose()
-        # httpx ties a response and its stream together: without this only the garbage collector,
-        # which stops the whole worker, could free them.
-        del response.stream
+def _transport() -> Transport:
+    return Transport(keepalive_connections=_KEEPALIVE_CONNECTIONS, keepalive_seconds=_KEEPALIVE_SECONDS)
 
 
-def _http_client(settings: Settings, timeout: httpx.Timeout) -> httpx.AsyncClient:
-    """Our own transport; where a proxy is set, httpx's, which knows how to use one.
+def _http_client(
+    settings: Settings, transport: Transport | None, timeout: httpx.Timeout
+) -> httpx.AsyncClient:
+    """With our own transport; where a proxy is set, httpx's, which knows how to use one.
 
     Neither follows a redirect: what users write goes to the server that is configured and to no other.
     """
-    if has_proxy(settings.groq_base_url or GROQ):
-        limits = httpx.Limits(
-            # Admission bounds the turns of a worker; the pool must never be the narrower door.
-            max_connections=settings.max_running_turns + 64,
-            max_keepalive_connections=_KEEPALIVE_CONNECTIONS,
-            keepalive_expiry=_KEEPALIVE_SECONDS,
-        )
-        return _Client(limits=limits, timeout=timeout, follow_redirects=False)
-    transport = Transport(keepalive_connections=_KEEPALIVE_CONNECTIONS, keepalive_seconds=_KEEPALIVE_SECONDS)
-    return _Client(transport=transport, timeout=timeout, follow_redirects=False)
+    if transport is not None:
+        return Client(transport=transport, timeout=timeout, follow_redirects=False)
+    limits = httpx.Limits(
+        # Admission bounds the turns of a worker; the pool must never be the narrower door.
+        max_connections=settings.max_running_turns + 64,
+        max_keepalive_connections=_KEEPALIVE_CONNECTIONS,
+        keepalive_expiry=_KEEPALIVE_SECONDS,
+    )
+    return Client(limits=limits, timeout=timeout, follow_redirects=False)
 
 
 def _other_way(sentence: str) -> UpstreamError:
     """Refused for being streamed, or for not being: the next call is the other."""
     return UpstreamError("upstream_rejected", sentence, kind="streaming", retryable=True, retry_after=0)
-
-
-def _unreachable(error: BaseException) -> UpstreamError:
-    cause = error.__cause__
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__
-    if cause is not None and cause.errno in (errno.EMFILE, errno.ENFILE):
-        return UpstreamError(
-            "overloaded", "This replica has no file descriptor left.", kind="connect", retryable=True
-        )
-    return UpstreamError(
-        "upstream_unavailable", "The model cannot be reached.", kind="connect", retryable=True
-    )
 
 
 async def _document(response: httpx.Response) -> dict[str, Any]:
@@ -375,16 +308,14 @@ async def _parsed(response: httpx.Response) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _limits(headers: httpx.Headers) -> Limits:
-    said = dict(headers.items())  # httpx goes through all headers for each that is asked for
-
-    def number(name: str) -> int | None:
-        value = said.get(f"x-ratelimit-{name}", "")
+def _limits(headers: Mapping[bytes, bytes]) -> Limits:
+    def number(name: bytes) -> int | None:
+        value = headers.get(name, b"")
         return int(value) if _NUMBER.fullmatch(value) else None
 
     return Limits(
-        limit_requests=number("limit-requests"),
-        remaining_requests=number("remaining-requests"),
-        limit_tokens=number("limit-tokens"),
-        remaining_tokens=number("remaining-tokens"),
+        limit_requests=number(b"x-ratelimit-limit-requests"),
+        remaining_requests=number(b"x-ratelimit-remaining-requests"),
+        limit_tokens=number(b"x-ratelimit-limit-tokens"),
+        remaining_tokens=number(b"x-ratelimit-remaining-tokens"),
     )

@@ -13,6 +13,7 @@ import redis
 
 from service.errors import StoreUnavailable
 from service.store.ledger import Bounds
+from service.store.turn_ends import TurnEnds
 from service.store.turn_records import TurnRef
 from tests.conftest import Start
 from tests.double import Double, expected_text
@@ -310,6 +311,7 @@ async def test_what_its_worker_could_not_book_is_booked_before_the_session_is_de
 
     async with start(lease_seconds=60) as served:
         with monkeypatch.context() as dying:
+            dying.setattr(TurnEnds, "together", False)  # as on a Cluster, or where a webhook is told of it
             dying.setattr(served.app.state.edge.engine.budgets, "settle", away)
             answer = await ask(served, "[[tokens=7]]", session_id="s")
         assert answer.status_code == 200

@@ -85,12 +85,13 @@ async def test_behind_a_proxy_a_call_that_has_left_at_last_is_paid_for() -> None
         return httpx.Response(200, content=b"", headers={"content-type": "text/event-stream"})
 
     provider = Groq(Settings(_env_file=None))
-    provider._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    provider._calls.http, provider._calls.direct = http, None
     model = load_catalogue(None, None).default
     request = Request(model, [], 9, {}, "t_1", patience=2)
     async with provider.call(request):
         assert request.billable
-    await provider._http.aclose()
+    await http.aclose()
     await provider.close()
     assert tries == 2
 

@@ -41,6 +41,8 @@ class Books:
         running = oracle.redis.value(given["running"])
         taken = len(running) if running else 0
         living = sum(1 for end in running._bylex.values() if end > oracle.now_ms()) if running else 0
+        if reply[0] == b"OK" and oracle.kept.settled.get(turn_id.decode()) is False:
+            del oracle.kept.settled[turn_id.decode()]  # given back before it began, and reserved anew
         if reply[0] == b"OK" and oracle.calm and taken > places:
             oracle.broken("more turns run than their principal may have", taken, turn_id)
         if reply[0] == b"TURNS" and living < places:

@@ -67,7 +67,7 @@ class Oracle:
         self.books = Books(self)
         self._keeping = Keeping(self)
         self._said = Said(self)
-        self.redis.told = self._told
+        self.redis.told = self._carried_out
         provider.told = self._said.told
 
     def broken(self, rule: str, *details: object) -> None:
@@ -85,6 +85,14 @@ class Oracle:
         self.losses += 1
 
     # What the store has carried out
+
+    def _carried_out(self, name: str, keys: Sequence[bytes], given: Mapping[str, Any], reply: Any) -> None:
+        if name != "finish":
+            self._told(name, keys, given, reply)
+            return
+        self._told("seal", keys, given["sealing"], reply[0])
+        if reply[1] == 1:
+            self.books.settled(given["settling"])
 
     def _told(self, name: str, keys: Sequence[bytes], given: Mapping[str, Any], reply: Any) -> None:
         serving = self._network.serving

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
 import orjson
@@ -24,6 +24,7 @@ from service.upstream.base import Request
 from service.upstream.groq import GroqAnswer
 from service.upstream.models import Model
 from service.upstream.refusals import refusal
+from service.upstream.transport import Body, Head
 from tests.simulation.clock import Process
 
 #: what may become of a call besides a whole answer, and how often (of 100)
@@ -136,7 +137,7 @@ class Upstream:
         call.accepted = True
         body = _Body(call, chance, self._lease, self._provider.given_at)
         try:
-            yield GroqAnswer(httpx.Response(200, extensions={"body": body}))
+            yield GroqAnswer(Head(200, [], {}, cast(Body, body)))
         finally:
             body.close()
 

@@ -51,11 +51,12 @@ class Keyring:
             return None
         held = self._known.get(key_id)
         found = await self.by_id(key_id)
-        if found is not None and not found.matches(key, time.time()) and held is self._known.get(key_id):
-            found = await self._read(key_id)  # it may have been given a new secret just now
-        if found is None or not found.matches(key, time.time()):
-            return None
-        return await self._noted(found)
+        if found is not None and not found.matches(key, time.time()):
+            # It may have been given a new secret just now.
+            found = await self._read(key_id) if held is self._known.get(key_id) else None
+            if found is None or not found.matches(key, time.time()):
+                return None
+        return await self._noted(found) if found is not None else None
 
     async def by_id(self, key_id: str) -> Credential | None:
         now = asyncio.get_running_loop().time()

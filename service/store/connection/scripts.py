@@ -23,7 +23,7 @@ from service.store.connection.typed_scripts import Call, sources
 
 # What may write while Redis is full: what ends a turn and gives back what it holds. All else is refused then.
 _WHEN_FULL: Final = frozenset(
-    ("seal", "settle", "leave", "stop", "release", "expire_lease", "refund", "free_session")
+    ("seal", "settle", "leave", "finish", "stop", "release", "expire_lease", "refund", "free_session")
 )
 _FLAGS: Final = "#!lua flags=allow-oom\n"  # Redis 7, Valkey
 

@@ -216,6 +216,7 @@ if state == 'running' then
   active = turn_id
 else
   redis.call('RPUSH', queue, turn_id)
+  redis.call('EXPIRE', queue, stays and session_ttl or ephemeral_ttl)
 end
 count = count + 1
 redis.call('HSET', session, 'active', active, 'bytes', bytes, 'seq', seq, 'turns', count, unpack(changes))
@@ -224,7 +225,7 @@ if fingerprint ~= '' then
   redis.call('EXPIRE', idem, idem_ttl)
 end
 local ttl = stays and session_ttl or ephemeral_ttl
-for _, key in ipairs({session, order, messages, turns, queue}) do redis.call('EXPIRE', key, ttl) end
+for _, key in ipairs({session, order, messages, turns}) do redis.call('EXPIRE', key, ttl) end
 redis.call('EXPIRE', turn, math.max(ttl, log_ttl))
 redis.call('PUBLISH', session, 1)  -- for whoever has it open
 return {'BEGUN', state, '1', question or message_id, position + 1, count, mode == 'append' and #off or 0,

@@ -6,5 +6,5 @@
 local time = redis.call('TIME')
 redis.call('ZADD', index, time[1] * 1000 + math.floor(time[2] / 1000) + after_ms, reference)
 redis.call('SADD', owned, reference)
-redis.call('EXPIRE', owned, ttl)
+if redis.call('TTL', owned) < ttl / 2 then redis.call('EXPIRE', owned, ttl) end
 return 1

@@ -69,13 +69,14 @@ if was[1] then  -- every session has that field
       redis.call('HDEL', session, 'active')
     else
       redis.call('HSET', session, 'active', following)
+      redis.call('EXPIRE', queue, was[2] == '1' and session_ttl or ephemeral_ttl)
     end
   else
     redis.call('LREM', queue, 0, held[5])
   end
   local named = was[2] == '1'
   local ttl = named and session_ttl or ephemeral_ttl
-  for _, key in ipairs({session, order, messages, queue}) do redis.call('EXPIRE', key, ttl) end
+  for _, key in ipairs({session, order, messages}) do redis.call('EXPIRE', key, ttl) end
   redis.call('EXPIRE', turn, math.max(ttl, log_ttl))
 
   -- The turn ends with a session that has a name, else with its log. 300: the idempotency key, in its day.

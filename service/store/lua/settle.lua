@@ -3,16 +3,16 @@
 -- KEYS: running, reserved, sum (`held`), month (tokens of this one), day, minute,
 --       month_spent (nanos of this one), day_spent, usage (of the day), sizes, ends (account.lua),
 --       listed (of the principal's sessions)
--- ARGV: turn_id str, model str ('' = the turn never began: book nothing), prompt_tokens int,
+-- ARGV: stored str (what the seal says is, '' where the turn never began or nobody knows; first, for finish),
+--       turn_id str, model str ('' = the turn never began: book nothing), prompt_tokens int,
 --       completion_tokens int, cached_tokens int (of the prompt), reasoning_tokens int (of the completion),
 --       usage_ttl int (s), session_id str,
---       stored str (what the seal says is, '' where the turn never began or nobody knows),
 --       account_ttl int (s, 0 where nothing is counted), currency str, nanos int (what it has cost, -1 = unknown)
 -- Returns 1 booked | 0 settled before, or never reserved
 -- include account
-local held = redis.call('HGET', reserved, turn_id)
+local held, money = unpack(redis.call('HMGET', reserved, turn_id, '$' .. turn_id))
 if not held then return 0 end
-local money = tonumber(redis.call('HGET', reserved, '$' .. turn_id) or nil)
+money = tonumber(money or nil)
 redis.call('HDEL', reserved, turn_id, '$' .. turn_id)
 if redis.call('ZREM', running, turn_id) == 1 then
   local turns, tokens, reserved_cost = string.match(redis.call('GET', sum) or '', '^(%d+) (%d+) ?(%d*)$')
@@ -41,14 +41,13 @@ end
 if updated then redis.call('ZADD', listed, 'XX', 'GT', updated, session_id) end
 if model == '' then return 1 end
 
-redis.call('HINCRBY', usage, 'turns ' .. model, 1)
+if redis.call('HINCRBY', usage, 'turns ' .. model, 1) == 1 then redis.call('EXPIRE', usage, usage_ttl) end
 redis.call('HINCRBY', usage, 'prompt_tokens ' .. model, prompt_tokens)
 redis.call('HINCRBY', usage, 'completion_tokens ' .. model, completion_tokens)
 if cached_tokens > 0 then redis.call('HINCRBY', usage, 'cached_tokens ' .. model, cached_tokens) end
 if reasoning_tokens > 0 then redis.call('HINCRBY', usage, 'reasoning_tokens ' .. model, reasoning_tokens) end
 if nanos >= 0 then redis.call('HINCRBY', usage, 'priced_turns ' .. model, 1) end
 if nanos > 0 then redis.call('HINCRBY', usage, 'cost:' .. currency .. ' ' .. model, string.format('%.0f', nanos)) end
-redis.call('EXPIRE', usage, usage_ttl)
 
 local tokens = prompt_tokens + completion_tokens
 if (tonumber(held) or 0) <= 0 or tokens == 0 then return 1 end
@@ -71,8 +70,7 @@ local function month_ends(seconds)
 end
 local function count(counter, amount, period_ends)
   if amount <= 0 then return end
-  redis.call('INCRBY', counter, string.format('%.0f', amount))
-  if redis.call('PTTL', counter) < 0 then
+  if redis.call('INCRBY', counter, string.format('%.0f', amount)) == amount then
     redis.call('PEXPIREAT', counter, period_ends(redis.call('TIME')[1]) * 1000)
   end
 end
