@@ -151,3 +151,38 @@ def test_a_chat_that_is_deleted_elsewhere_says_so_at_once(ui: Ui) -> None:
     expect(ui.page.get_by_role("combobox", name="Model")).to_be_disabled()
     ui.shows("one")
     expect(ui.field).to_have_value("half a thou")
+
+
+def test_a_chat_of_which_nothing_is_heard_says_so_and_comes_back_by_itself(ui: Ui) -> None:
+    """The service has taken the question and says nothing, as one that is stopped, or a line that is dead."""
+    ui.ask("[[say=one]]")
+    held: list[Route] = []
+    session = f"**/v1/sessions/{ui.address}"
+    ui.page.route(session, lambda route: held.append(route))
+    ui.page.clock.install()
+    ui.page.reload()
+    state = ui.page.locator("#state")
+    expect(state).to_contain_text("Loading")
+    while not held:
+        ui.page.wait_for_timeout(50)
+    ui.page.clock.fast_forward(21_000)
+    expect(state).to_contain_text("The service cannot be reached.")
+    expect(state.get_by_role("button", name="Try again")).to_be_visible()
+    ui.page.unroute(session)
+    ui.page.clock.fast_forward(5_000)
+    ui.shows("one")
+    expect(state).to_be_hidden()
+
+
+def test_a_chat_that_is_deleted_elsewhere_while_it_answers_says_so(ui: Ui) -> None:
+    ui.send("[[tokens=400 rate=20]]")
+    ui.shows("#3")
+    address = ui.address
+    httpx.delete(f"{ui.url}/v1/sessions/{address}").raise_for_status()
+    expect(ui.page.locator("#state")).to_contain_text("This chat is gone")
+    ui.shows("#3")
+    expect(ui.page.get_by_role("button", name="Stop the answer")).to_have_count(0)
+    expect(ui.titles).to_have_count(0)
+    ui.page.reload()
+    expect(ui.page.get_by_role("alert").last).to_contain_text("This chat is gone")
+    assert httpx.get(f"{ui.url}/v1/sessions/{address}").status_code == 404

@@ -13,7 +13,9 @@ export class ApiError extends Error {
   }
 }
 
-// A GET is repeated this often, after these pauses (ms), before somebody is bothered.
+// What is only read begins to arrive within this time (ms); a line that says nothing is dead.
+const SILENCE_MS = 20_000;
+// A GET is repeated this often, after these pauses (ms), before somebody is bothered; not one that nothing was said to.
 const GET_PAUSES = [300, 1200];
 
 export class Api {
@@ -27,11 +29,13 @@ export class Api {
   async fetch(method, path, { body, headers, signal } = {}) {
     for (;;) {
       const key = await this.#access.credential();
+      const silence = new AbortController();
+      const timer = method === "GET" && setTimeout(() => silence.abort(), SILENCE_MS);
       let response;
       try {
         response = await fetch(new URL(path, document.baseURI), {
           method,
-          signal,
+          signal: AbortSignal.any([silence.signal, ...(signal ? [signal] : [])]),
           cache: "no-store",
           headers: {
             ...(key ? { Authorization: `Bearer ${key}` } : {}),
@@ -41,8 +45,11 @@ export class Api {
           body: body === undefined ? undefined : JSON.stringify(body),
         });
       } catch (error) {
+        if (silence.signal.aborted) throw new ApiError(0, "silent", texts.errors.unreachable);
         if (error.name === "AbortError") throw error;
         throw new ApiError(0, navigator.onLine ? "unreachable" : "offline", texts.errors.unreachable);
+      } finally {
+        clearTimeout(timer);
       }
       if (response.ok) return response;
       const failure = await failureOf(response);
@@ -58,7 +65,7 @@ export class Api {
         return response.status === 204 ? null : await bodyOf(response);
       } catch (error) {
         const passing = error instanceof ApiError && (error.status === 0 || error.status >= 500);
-        if (method !== "GET" || !passing || tries >= GET_PAUSES.length) throw error;
+        if (method !== "GET" || !passing || error.code === "silent" || tries >= GET_PAUSES.length) throw error;
         await new Promise((resolve) => setTimeout(resolve, GET_PAUSES[tries]));
       }
     }
