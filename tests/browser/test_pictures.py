@@ -1,6 +1,6 @@
 """Pictures of the page, kept in artifacts/ to be looked at: light, dark, phone, mid-answer, failure.
 
-With README_PICTURES=1 the three of the README are made anew (docs/images/).
+With README_PICTURES=1 those of the README and the docs are made anew (docs/images/).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -30,9 +31,9 @@ RIGHT_TO_LEFT: Final = (
     "قوس قزح ضوء انكسر في قطرات الماء.\n\n1. يدخل الضوء القطرة وينكسر.\n2. ينعكس في داخلها.\n"
     "3. يخرج منها بألوانه.\n\n> كل قطرة ترسل إلى عينك لونا واحدا.\n\nIn English: *dispersion*.\n"
 )
-DESKTOP: Final = {"viewport": {"width": 1280, "height": 820}}
+DESKTOP: Final = {"viewport": {"width": 1440, "height": 820}}
 PHONE: Final = {
-    "viewport": {"width": 390, "height": 844},
+    "viewport": {"width": 360, "height": 780},
     "is_mobile": True,
     "has_touch": True,
     "device_scale_factor": 2,
@@ -60,6 +61,14 @@ def talked(visit: Visit, questions: list[str], **options: Any) -> Ui:
         ui.send(question)
         ui.done()
     return ui
+
+
+def called(ui: Ui, title: str) -> None:
+    """The question and the chat, without what it tells the double."""
+    httpx.patch(f"{ui.url}/v1/sessions/{ui.address}", json={"title": title}).raise_for_status()
+    expect(ui.page.locator("#title")).to_have_text(title)
+    expect(ui.titles.first).to_have_text(title)
+    ui.page.locator(".bubble").evaluate("(bubble, title) => { bubble.textContent = title; }", title)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -98,10 +107,10 @@ def test_pictures_of_formulas_code_and_what_runs_from_right_to_left(
     ui.done()
     expect(ui.answer.locator("math")).to_have_count(2)
     expect(ui.answer.locator(".hljs-keyword").first).to_be_visible()
-    ui.page.evaluate("document.querySelector('.bubble').textContent = 'The quadratic formula, please.'")
+    called(ui, "The quadratic formula, please.")
     picture(ui, "chat-math" if width == 768 else f"math-{width}")
     ui.page.keyboard.press("Alt+n")
     ui.send("كيف يتكون قوس قزح؟ " + saying(RIGHT_TO_LEFT))
     ui.done()
-    ui.page.evaluate("document.querySelector('.bubble').textContent = 'كيف يتكون قوس قزح؟'")
+    called(ui, "كيف يتكون قوس قزح؟")
     picture(ui, "chat-rtl" if width == 768 else f"rtl-{width}")
