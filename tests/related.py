@@ -109,7 +109,7 @@ BY_PATH: Final = {
     "service/store/lua/refund.lua": "limits refused_sends",
     "service/store/lua/reserve.lua": "budgets cost held places storage",
     "service/store/lua/rotate_key.lua": "auth_keys keys_routes",
-    "service/store/lua/seal.lua": "turns endings storage",
+    "service/store/lua/seal.lua": "stored_figures turns endings storage",
     "service/store/lua/settle.lua": "budgets cost held storage",
     "service/store/lua/release_image.lua": "images",
     "service/store/lua/title_session.lua": "titles",

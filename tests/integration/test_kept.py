@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
@@ -298,16 +299,17 @@ async def test_one_send_is_charged_once_and_gets_its_own_place_back_once(
 ) -> None:
     windows = hands.store.windows
 
-    def charge(by: str) -> Charge:
-        return Charge(PRINCIPAL, "sends", (Window(1, 60),), shape, "k", by)
+    def charge(by: str, once: str = "k") -> Charge:
+        return Charge(PRINCIPAL, "sends", (Window(1, 60),), shape, once, by)
 
-    async def take(by: str) -> tuple[bool, int]:
-        passes, uses = windows.taken(await windows.take(charge(by)))
+    async def take(by: str, once: str = "k") -> tuple[bool, int]:
+        passes, uses = windows.taken(await windows.take(charge(by, once)))
         return passes, uses[0].used
 
     assert await take("a") == (True, 1)
     assert await take("b") == (True, 1)  # the same send, asked twice
-    await windows.refund(charge("b"))
+    await windows.refund(charge("b"))  # whose place it is not
+    assert await take("x", "other") == (False, 1)
     assert await take("c") == (True, 1)
     for _ in range(2):
         await windows.refund(charge("a"))
@@ -357,8 +359,9 @@ async def test_a_key_changes_only_while_it_works(hands: Hands, store: redis.Redi
     keys: Credentials = hands.store.credentials
     text, credential = new_key("n")
     await keys.create(credential)
-    await keys.create(new_key("n")[1])
-    assert await keys.rotate("unknown") is None
+    expired = new_key("n", expires=int(time.time()) - 1)[1]
+    await keys.create(expired)
+    assert [await keys.rotate(key_id) for key_id in ("unknown", expired.id)] == [None, None]
     assert not await keys.revoke("unknown")
     assert await keys.get("unknown") is None
     new = await keys.rotate(credential.id, 60)
