@@ -106,13 +106,13 @@ def install_next() -> Path:
     return app
 
 
-def install_python(name: str, lock: Path) -> None:
-    """An environment of that name below MADE. Raises CalledProcessError."""
+def install_python(name: str, lock: Path, base: str = sys.executable) -> None:
+    """An environment of that name below MADE, of the interpreter `base`. Raises CalledProcessError."""
     folder = MADE / name
     python = folder / "bin" / "python"
     quiet = ["--disable-pip-version-check", "--quiet", "--no-input", "--no-compile"]
     pip = [str(python), "-m", "pip", "install", *quiet, "--no-deps", "--require-hashes", "-r", str(lock)]
-    _made(name, lock, [sys.executable, "-m", "venv", "--clear", str(folder)], pip)
+    _made(name, lock, [base, "-m", "venv", "--clear", str(folder)], pip)
 
 
 def _made(name: str, source: Path, *commands: list[str]) -> None:
