@@ -54,9 +54,9 @@ if must_exist and not exists then return {'NO_SESSION'} end
 -- A send that named no session and failed is repeated: its question is in the session of its key already,
 -- the newest there, and keeps its id. (Sessions older than the field `asked_id` go without it.)
 local again = false
+local newest = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')
 if not named and fingerprint ~= '' then
   local asked = redis.call('HMGET', session, 'asked', 'asked_id')
-  local newest = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')
   again = asked[1] == fingerprint and newest[1] and newest[2] % 2 == 0
     and (not asked[2] or asked[2] == newest[1])
   if again then message_id = newest[1] end
@@ -88,9 +88,8 @@ if mode == 'continue' then
   position, cut = place - 1, place
 elseif mode == 'append' then
   -- The newest message without an answer is sent again after a failure: it takes its old place.
-  position = tonumber(redis.call('ZSCORE', order, message_id) or nil)
-  local newest = redis.call('ZREVRANGE', order, 0, 0)[1] == message_id
-  if position and (position % 2 == 1 or not newest) then return {'MESSAGE_EXISTS'} end
+  position = newest[1] and tonumber(redis.call('ZSCORE', order, message_id) or nil)
+  if position and (position % 2 == 1 or newest[1] ~= message_id) then return {'MESSAGE_EXISTS'} end
   for i = 1, position and 0 or #before do
     local place = before[i] == '' and 0 or tonumber(redis.call('ZSCORE', order, before[i]) or nil)
     if place then
@@ -163,7 +162,7 @@ if not exists then
   changes[5], changes[6] = 'created', now_ms
   for i = 1, #defaults do changes[6 + i] = defaults[i] end
   -- Where only the session's hash was lost (evicted), the numbering goes on behind what is there still.
-  local last = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')[2]
+  local last = (cut and redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES') or newest)[2]
   if last then seq, count = math.floor(last / 2), redis.call('LLEN', turns) end
 elseif redis.call('EXISTS', order, turns) == 0 then
   for i = 1, #defaults, 2 do redis.call('HSETNX', session, defaults[i], defaults[i + 1]) end
