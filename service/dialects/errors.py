@@ -94,7 +94,7 @@ def openai_error(error: ServiceError) -> dict[str, Any]:
 
 def sentence(error: ServiceError) -> str:
     """All that a person needs, in one sentence: useChat shows the body and passes no headers."""
-    if error.retry_after is None or "try again in" in error.message:
+    if error.retry_after is None or " again in " in error.message:
         return error.message
     return f"{error.message.rstrip('.')}; try again in {max(1, math.ceil(error.retry_after))} s."
 

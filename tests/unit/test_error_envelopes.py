@@ -68,6 +68,8 @@ def test_a_page_is_told_one_sentence_with_the_time_to_wait() -> None:
         == "Full; try again in 1 s."
     )
     assert sentence(ServiceError("query_empty", "Say something.")) == "Say something."
+    used_up = "The budget of 60 tokens a day is used up; there is room again in 900 s."
+    assert sentence(ServiceError("budget_exhausted", used_up, retry_after=900)) == used_up
 
 
 @pytest.mark.parametrize(
