@@ -73,7 +73,7 @@ def demo_answer(question: str, earlier: int) -> str:
     if len(asked) > _QUOTED:
         asked = asked[:_QUOTED] + "…"
     quoted = "\n".join(f"> {line}" for line in asked.splitlines()) or "> *(nothing)*"
-    place = "This is your first message" if earlier == 0 else f"I can see {earlier} earlier messages"
+    place = "This is your first message" if earlier <= 0 else f"I can see {earlier} earlier messages"
     return (
         "Hello! 👋 I am the **local demo model**: there is no `GROQ_API_KEY`, so nothing was sent to Groq "
         "and no real model has read your message.\n\n"

@@ -70,6 +70,8 @@ async def test_a_prompt_of_the_page_has_its_answer(client: groq.AsyncGroq, quest
 
 async def test_it_says_that_it_is_a_demo_and_counts_what_came_before(client: groq.AsyncGroq) -> None:
     assert "This is your first message in this session" in said(await chunks(client, "Who are you?"))
+    alone = [{"role": "system", "content": "Be brief."}]
+    assert "This is your first message in this session" in said(await chunks(client, "", messages=alone))
     earlier = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
