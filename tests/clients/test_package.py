@@ -12,13 +12,16 @@ from typing import Any, Final
 
 import pytest
 
+from tests.docs.pages import blocks
+from tests.double import expected_text
 from tests.support.needed import program
 from tests.support.node import FOLDER, Node, linked
 from tests.support.running import ROOT
 from tests.support.service import Served
 
 CLIENT: Final = ROOT / "service" / "web" / "client"
-FILES: Final = {"package.json", "README.md", "index.js", "index.d.ts", "resumable-fetch.js", "follow-turn.js"}
+MODULES: Final = {"index.js", "resumable-fetch.js", "follow-turn.js"}
+FILES: Final = {*MODULES, "index.d.ts", "resumable-fetch.d.ts", "package.json", "README.md", "LICENSE"}
 
 
 def run(*command: str, cwd: Path) -> str:
@@ -37,18 +40,25 @@ def test_the_package_can_be_packed_installed_and_imported(tmp_path: Path) -> Non
     code = 'import * as all from "chat-service-client"; console.log(JSON.stringify(Object.keys(all)))'
     names = json.loads(run(program("node"), "--input-type=module", "-e", code, cwd=tmp_path))
     assert sorted(names) == ["TurnError", "followTurn", "resumableFetch"]
+    # node 20.19 and 22.12 were the first that `require` such modules; 20 before them says it is experimental.
+    code = 'import("chat-service-client").then((all) => console.log(Object.keys(all).length))'
+    assert run(program("node"), "--input-type=commonjs", "-e", code, cwd=tmp_path) == "3\n"
 
 
 def test_the_package_has_the_version_of_the_service_and_types_for_all_that_it_exports() -> None:
     package: dict[str, Any] = json.loads((CLIENT / "package.json").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (package["version"], package["license"]) == (project["version"], project["license"])
-    for entry in package["exports"].values():
-        assert all((CLIENT / path).is_file() for path in entry.values())
-    exported = set(re.findall(r"\b(\w+)(?=[, ]+(?:\w+ )?\}|, )", (CLIENT / "index.js").read_text()))
-    typed = set(
-        re.findall(r"^export (?:class|function) (\w+)", (CLIENT / "index.d.ts").read_text(), re.MULTILINE)
+    assert (package["sideEffects"], package.get("dependencies")) == (False, None)
+    paths = [entry if isinstance(entry, str) else [*entry.values()] for entry in package["exports"].values()]
+    assert all(
+        (CLIENT / path).is_file()
+        for entry in paths
+        for path in ([entry] if isinstance(entry, str) else entry)
     )
+    exported = set(re.findall(r"\b(\w+)(?=[, ]+(?:\w+ )?\}|, )", (CLIENT / "index.js").read_text()))
+    types = (CLIENT / "index.d.ts").read_text()
+    typed = set(re.findall(r"^export (?:class|function|\{) ?(\w+)", types, re.MULTILINE))
     assert exported == typed == {"TurnError", "followTurn", "resumableFetch"}
 
 
@@ -62,6 +72,27 @@ def test_the_types_are_those_of_what_it_does_as_a_strict_compiler_has_it(tmp_pat
     compiler = str(FOLDER / "node_modules" / ".bin" / "tsc")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     run(compiler, *options.split(), "--skipLibCheck", "types.ts", cwd=tmp_path)
+
+
+async def test_the_examples_of_its_readme_do_what_they_say(served: Served, node: Node) -> None:
+    asked = "[[tokens=12]]"
+    at_ours = {
+        '"/': f'"{served.url}/',
+        '"chat-service-client"': f'"{CLIENT / "index.js"}"',
+        "Why is the sky blue?": asked,
+    }
+    codes = [block.text for block in blocks(CLIENT / "README.md")]
+    for word, ours in at_ours.items():
+        codes = [code.replace(word, ours) for code in codes]
+    transport, headers, followed = codes
+    assert await node.play("example", "transport", code=transport, text=asked) == [asked, expected_text(12)]
+    assert (
+        await node.play("example", "show", code=f"{headers}process.stdout.write(typeof fetching);")
+        == "function"
+    )
+    assert await node.play("example", "show", code=f"{followed}process.stdout.write(text);") == expected_text(
+        12
+    )
 
 
 async def turn(served: Served, text: str) -> str:

@@ -1,12 +1,10 @@
 // A turn of the native API from a cursor to its end, whatever happens to connections and workers on the way.
 
-import { persist, Retries } from "./resumable-fetch.js";
+import { answered, asking, LATER, persist, Retries } from "./resumable-fetch.js";
 
 const TERMINAL = new Set(["turn.completed", "turn.stopped", "turn.failed"]);
 // The store lost what a reader has seen: what it has now is the answer, from its start.
 const LOST = new Set(["cursor_ahead", "events_lost"]);
-// After three heartbeats that are missing the line is dead.
-const SILENCE_MS = 45_000;
 
 /** The service refused: `status`, and `code` of docs/api.md. */
 export class TurnError extends Error {
@@ -19,18 +17,14 @@ export class TurnError extends Error {
 }
 
 /** Each event once and in order, the last one included; how it is used: index.d.ts. */
-export async function* followTurn(url, { after = 0, headers = {}, patience = 60_000, signal, fetch } = {}) {
+export async function* followTurn(url, { after = 0, headers, patience = 60_000, silence = 45_000, signal, fetch } = {}) {
   const retries = new Retries(patience, signal);
+  const ask = asking(headers, fetch);
   for (let last = after; ; ) {
-    const line = new AbortController();
-    const cut = signal ? AbortSignal.any([signal, line.signal]) : line.signal;
-    const request = {
-      signal: cut,
-      cache: "no-store",
-      headers: { ...headers, accept: "text/event-stream", "last-event-id": String(last) },
-    };
+    const request = { cache: "no-store", headers: { accept: "text/event-stream", "last-event-id": String(last) } };
+    const again = () => answered(silence, signal, (line) => ask(url, { ...request, signal: line }));
     try {
-      const response = await persist(() => (fetch ?? globalThis.fetch)(url, request), retries);
+      const response = await persist(again, retries, LATER);
       if (response.status === 204) return;
       if (!response.ok) {
         const problem = (await response.json().catch(() => null)) ?? {};
@@ -39,32 +33,31 @@ export async function* followTurn(url, { after = 0, headers = {}, patience = 60_
         yield { id: 0, name: "turn.restarted", data: {} };
         continue;
       }
-      for await (const event of eventsOf(response.body, line)) {
-        if (event.id <= last) continue;
+      for await (const event of eventsOf(response.body, silence)) {
+        retries.progress(event.id > last);
+        if (!(event.id > last)) continue;
         last = event.id;
-        retries.progress();
         yield event;
         if (TERMINAL.has(event.name)) return;
       }
+      throw new TypeError("network error: the events stopped before their end");
     } catch (error) {
-      if (error instanceof TurnError || signal?.aborted || retries.over()) throw error;
-    } finally {
-      line.abort();
+      if (error instanceof TurnError || retries.over()) throw error;
     }
-    if (retries.over()) throw new TypeError("network error: the events stopped before their end");
     await retries.pause();
   }
 }
 
-/** The whole events of a body; its line is cut when it stays silent. */
-async function* eventsOf(body, line) {
+/** The whole events of a body, heartbeats too; one that stays silent, or that nobody reads on, is let go. */
+async function* eventsOf(body, silence) {
   const decoder = new TextDecoder();
   const reader = body.getReader();
   let rest = "";
   let watchdog;
+  const leave = () => reader.cancel().catch(() => {});
   try {
     for (;;) {
-      watchdog = setTimeout(() => line.abort(), SILENCE_MS);
+      watchdog = setTimeout(leave, silence);
       const { done, value } = await reader.read();
       clearTimeout(watchdog);
       if (done) return;
@@ -72,10 +65,11 @@ async function* eventsOf(body, line) {
       rest = blocks.pop();
       for (const block of blocks) {
         const fields = Object.fromEntries(block.split("\n").map((row) => [row.split(":", 1)[0], row.slice(row.indexOf(":") + 2)]));
-        if (fields.id) yield { id: Number(fields.id), name: fields.event, data: JSON.parse(fields.data) };
+        yield fields.id ? { id: Number(fields.id), name: fields.event, data: JSON.parse(fields.data) } : {};
       }
     }
   } finally {
     clearTimeout(watchdog);
+    leave();
   }
 }

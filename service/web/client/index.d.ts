@@ -1,15 +1,5 @@
-/** How a `fetch` of the AI SDK's transports survives drops; see the README. */
-export interface ResumableFetchOptions {
-  /** The SDK in use knows the chunk `reset-step` (AI SDK 7): an answer that is begun again is replaced in place. */
-  resetStep?: boolean;
-  /** Milliseconds without progress after which a drop is shown; 60,000 without it. */
-  patience?: number;
-  /** Milliseconds without a byte after which a line is taken for dead and made anew; 45,000, three heartbeats, without it. */
-  silence?: number;
-  fetch?: typeof globalThis.fetch;
-}
-
-export function resumableFetch(options?: ResumableFetchOptions): typeof globalThis.fetch;
+export { resumableFetch, type Asked, type OwnHeaders, type ResumableFetchOptions } from "./resumable-fetch.js";
+import type { OwnHeaders } from "./resumable-fetch.js";
 
 export interface Usage {
   prompt_tokens: number;
@@ -46,9 +36,11 @@ export interface FollowOptions {
   /** The id of the last event that is known; 0, the start, without it. */
   after?: number;
   /** An `Authorization`, for example. */
-  headers?: Record<string, string>;
-  /** Milliseconds without progress after which it gives up; 60,000 without it. */
+  headers?: OwnHeaders;
+  /** Milliseconds of vain attempts after which it gives up; 60,000 without it. */
   patience?: number;
+  /** Milliseconds without a byte after which a line is taken for dead; 45,000, three heartbeats, without it. */
+  silence?: number;
   signal?: AbortSignal;
   fetch?: typeof globalThis.fetch;
 }

@@ -8,11 +8,15 @@ export const transport = new DefaultChatTransport({
   fetch: resumableFetch({ resetStep: true, patience: 30_000, fetch: globalThis.fetch }),
 });
 export const plain: typeof fetch = same();
+export const renewed = resumableFetch({
+  silence: 20_000,
+  headers: async ({ refused }) => ({ authorization: refused ? "Bearer new" : "Bearer old" }),
+});
 
 export async function textOf(url: URL, signal: AbortSignal): Promise<string> {
   let text = "";
   try {
-    for await (const event of followTurn(url, { after: 3, headers: { authorization: "Bearer x" }, signal })) {
+    for await (const event of followTurn(url, { after: 3, headers: () => ({ authorization: "Bearer x" }), silence: 20_000, signal })) {
       text = next(text, event);
     }
   } catch (error) {
@@ -40,6 +44,8 @@ function next(text: string, event: TurnEvent): string {
 
 // @ts-expect-error: an option that there is not
 resumableFetch({ resetSteps: true });
+// @ts-expect-error: it is in the package, not in this module
+export type { followTurn } from "chat-service-client/resumable-fetch.js";
 // @ts-expect-error: events have names
 followTurn("x").next().then(({ value }) => value && value.kind);
 // @ts-expect-error: a delta has a text, and no number
