@@ -37,7 +37,7 @@ def site(
         tmp_path_factory.mktemp("site"), "run", redis_url=redis_server.url, GROQ_BASE_URL=double_server[1]
     )
     yield replica
-    replica.close()
+    replica.kill()
 
 
 Special = Callable[..., Replica]
@@ -59,7 +59,7 @@ def special(
 
     yield begin
     for replica in replicas:
-        replica.close()
+        replica.kill()
 
 
 Visit = Callable[..., Ui]
