@@ -128,6 +128,15 @@ def test_keys_that_are_a_list_are_all_that_are_left() -> None:
     assert received(source, call) == {"mark": b"m", "windows": [], "by": b"me"}
 
 
+@pytest.mark.parametrize("number", [3_999, 4_000, 4_001, 20_000])
+def test_a_list_may_be_longer_than_the_stack_of_lua(number: int) -> None:
+    header = header_of("x", "-- KEYS: none\n-- ARGV: ids str..., inner call\n")
+    source = preamble(header) + "return {ids = ids, args = inner.ARGV, last = inner.script}"
+    words = [str(i) for i in range(number)]
+    found = received(source, binding("x", header)(ids=words, inner=Call("own", (), words)))
+    assert found == {"ids": [*map(str.encode, words)], "args": [*map(str.encode, words)], "last": b"own"}
+
+
 def test_a_file_that_is_included_is_a_function_with_a_preamble_of_its_own() -> None:
     written = {
         "outer": "-- KEYS: key\n-- ARGV: inner call\n-- include twice\n-- include add\n"

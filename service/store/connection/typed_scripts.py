@@ -44,6 +44,14 @@ class _Kind:
     lines: str = ""
 
 
+# So many of a list from a place on: at once where Lua's stack has room for them, which takes 8,000.
+_SOME: Final = """local function some(list, first, number)
+if number <= 4000 then return {unpack(list, first, first + number - 1)} end
+local found = {}
+for i = 1, number do found[i] = list[first + i - 1] end
+return found
+end
+"""
 _MANY: Final = "for i = 1, ARGV[a] + 0 do NAME[i] = VALUE end\na = a + 1 + #NAME\n"
 _KINDS: Final = {
     "key": _Kind(single="KEYS[N]"),
@@ -55,15 +63,15 @@ _KINDS: Final = {
     "flag": _Kind(sent="int(NAME)", single="ARGV[N] == '1'"),
     "str...": _Kind(
         sent="len(NAME), *NAME",
-        lines=_MANY.replace("VALUE", "ARGV[a + i]"),
+        empty="nil",
+        lines="NAME = some(ARGV, a + 1, ARGV[a] + 0)\na = a + 1 + #NAME\n",
     ),
     "int...": _Kind(sent="len(NAME), *NAME", lines=_MANY.replace("VALUE", "ARGV[a + i] + 0")),
     "call": _Kind(
         sent="NAME.script, len(NAME.keys), len(NAME.args), *NAME.args",
-        empty="{KEYS = {}, ARGV = {}}",
-        lines="NAME.script = ARGV[a]\n"
-        "for i = 1, ARGV[a + 1] + 0 do NAME.KEYS[i] = KEYS[k + i] end\n"
-        "for i = 1, ARGV[a + 2] + 0 do NAME.ARGV[i] = ARGV[a + 2 + i] end\n"
+        empty="nil",
+        lines="NAME = {script = ARGV[a], KEYS = some(KEYS, k + 1, ARGV[a + 1] + 0), "
+        "ARGV = some(ARGV, a + 3, ARGV[a + 2] + 0)}\n"
         "k, a = k + #NAME.KEYS, a + 3 + #NAME.ARGV\n",
     ),
 }
@@ -153,7 +161,7 @@ def preamble(header: Header) -> str:
         return text
     keys = sum(kind == "key" for kind in header.keys.values())
     args = sum(bool(_KINDS[kind].single) for kind in header.args.values())
-    return f"{text}do\nlocal k, a = {keys}, {args + 1}\n{many}end\n"
+    return f"{text}{_SOME}do\nlocal k, a = {keys}, {args + 1}\n{many}end\n"
 
 
 def text_of(name: str, files: Mapping[str, str]) -> str:
