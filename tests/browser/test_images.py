@@ -187,6 +187,26 @@ def test_images_stay_with_the_chat_that_they_were_meant_for(ui: Ui) -> None:
     expect(attached(ui)).to_have_count(1)
 
 
+def test_the_text_of_a_question_whose_images_a_browser_does_not_keep_comes_back_as_a_draft(ui: Ui) -> None:
+    choose(ui, TAKES)
+    ui.page.route("**/v1/sessions", lambda route: route.abort())
+    pick(ui, {"name": "noise.png", "mimeType": "image/png", "buffer": png(3, 2, extra=20_000)})
+    expect(attached(ui)).to_have_count(1)
+    ui.page.evaluate("""() => {
+        const real = Storage.prototype.setItem;
+        Storage.prototype.setItem = function (name, value) {
+            if (value.length > 10_000) throw new DOMException("full", "QuotaExceededError");
+            real.call(this, name, value);
+        };
+    }""")
+    with ui.page.expect_event("requestfailed"):
+        ui.send("What is this?")
+    ui.page.unroute("**/v1/sessions")
+    ui.page.reload()
+    expect(ui.field).to_have_value("What is this?")
+    assert ui.questions.count() == 0
+
+
 def test_images_that_another_client_named_by_an_address_are_links(ui: Ui, double: Double) -> None:
     ui.ask("[[say=one]]")
     image = {"type": "image", "url": "https://pictures.example/red.png"}

@@ -2,6 +2,8 @@
 // answers are still running.
 // Storage may be off or full; then nothing is kept and everything else works.
 
+import { saidIn } from "./question.js";
+
 const PENDING = "chat.pending.";
 
 function read(storage, name) {
@@ -12,12 +14,14 @@ function read(storage, name) {
   }
 }
 
+/** True where it is kept. */
 function write(storage, name, value) {
   try {
     if (value === null) globalThis[storage].removeItem(name);
     else globalThis[storage].setItem(name, value);
+    return true;
   } catch {
-    // Full or forbidden: see above.
+    return false; // full or forbidden: see above
   }
 }
 
@@ -60,8 +64,12 @@ export function pending(session) {
   }
 }
 
-export const keepPending = (session, value) =>
-  write("sessionStorage", PENDING + session, value && JSON.stringify(value));
+export function keepPending(session, value) {
+  const keep = (kept) => write("sessionStorage", PENDING + session, kept && JSON.stringify(kept));
+  if (keep(value) || !value?.body?.content) return;
+  // Its images are more than a browser keeps of a tab: the text is kept, too old to be sent again without them.
+  keep({ ...value, at: 0, body: { content: saidIn(value.body.content).text } });
+}
 
 /** The model that was chosen last, for new chats. */
 export const chosenModel = () => read("localStorage", "chat.model");
