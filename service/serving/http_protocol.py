@@ -7,6 +7,7 @@ What is bounded here, whether the request is answered or not:
 - the rest of a body whose request is answered already (401, 413, ...): bytes and time, then the
   connection is closed;
 - the framing of a body (chunk sizes, trailers): its bytes between two of the body;
+- requests behind one that is being answered: their number; what was sent behind these is not read;
 - an answer: the time for which its client takes nothing of it, also when it has ended. Its bytes are
   unsent.py's;
 - connections without a request: closed after 75 s, and sooner where the process has too many;
@@ -49,6 +50,9 @@ _SEND_BUFFER: Final = 256 * 1024
 # Bytes of it, which are dropped: the largest body that a setting allows. Most clients read no answer before
 # all is sent: beyond it they wait for the deadline, and may lose the answer to the reset that ends them.
 _MAX_REST: Final = 32 * 1024 * 1024
+# Requests that wait on their connection for the answer to another, of 4 KiB each: one piece of 256 KiB from
+# the network may have 10,000. Browsers and libraries send none.
+_MOST_WAITING: Final = 16
 # 5,000 readers on one worker are measured (docs/performance.md); an idle connection holds 5 KiB.
 _MAX_CONNECTIONS: Final = 8192
 _EVICTED_AT_ONCE: Final = 32  # connections per look at all of them, which takes 1 ms
@@ -90,6 +94,9 @@ class BoundedHttp(HttpToolsProtocol):
     _framing = 0  # bytes of the body's framing since its last byte
     _deadline: asyncio.TimerHandle | None = None  # of the head or body that is being received
     _idle_since = 0.0  # loop time at which this connection was last without a request
+    # The request that is being answered. uvicorn's `cycle` is the newest that was read, which may wait.
+    _answering: RequestResponseCycle | None = None
+    _full = False  # too many wait: what comes is not read, and the last of them closes the connection
 
     # -- the connection
 
@@ -105,7 +112,12 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._no_deadline()
+        self.pipeline.clear()
+        answering, self._answering = self._answering, None
         super().connection_lost(exc)
+        if answering is not None and not answering.response_complete:  # it is told by nobody else
+            answering.disconnected = True
+            answering.message_event.set()
 
     def _evict(self) -> bool:
         """Close those that have been without a request for longest. False if there is none."""
@@ -144,7 +156,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         # Not uvicorn's: that one gives a kept connection new time with every byte.
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._full:
             return
         self._behind_another = self._brought_body = False
         self._parse(memoryview(data))
@@ -175,6 +187,9 @@ class BoundedHttp(HttpToolsProtocol):
                     data = data[upgrade.args[0] :]
                     self._read_head_again()
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if self._full:
+                self.flow.resume_reading()  # and drop it: what is unread at the close would reset the answers
+                return
             self._invalid("Invalid HTTP request received.")
 
     def _invalid(self, text: str) -> None:
@@ -220,6 +235,10 @@ class BoundedHttp(HttpToolsProtocol):
             self._upgrading = True
             return
         self._head = None
+        if len(self.pipeline) >= _MOST_WAITING:
+            self._full, self.cycle.keep_alive = True, False
+            self._no_deadline()
+            raise ValueError("too many requests wait")  # which ends the parsing
         self._in_body = True
         self._rest = self._framing = 0
         self._no_deadline()
@@ -257,6 +276,7 @@ class BoundedHttp(HttpToolsProtocol):
     # -- what the response calls
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
         if cycle.scope["http_version"] == "1.0":
             app = functools.partial(_until_the_end, cycle, app)
         super()._start_asgi_task(cycle, app)
