@@ -55,16 +55,15 @@ def _found(document: Any) -> list[tuple[dict[str, Any], str, str]]:
     for content, path in _contents(document):
         for i, part in enumerate(content if isinstance(content, list) else ()):
             kind = part.get("type") if isinstance(part, dict) else None
-            holder, field, where = part, "url", f"{path}.{i}.url"
-            if kind == "image_url" and isinstance(
-                part.get("image_url"), str
-            ):  # short for {"url"}: some clients
-                field, where = "image_url", f"{path}.{i}.image_url"
-            elif kind == "image_url":
-                holder, where = part.get("image_url"), f"{path}.{i}.image_url.url"
-            elif kind == "input_image":
-                field, where = "image_url", f"{path}[{i}].image_url"
-            if kind not in ("image_url", "image", "input_image", "file") or not isinstance(holder, dict):
+            if kind == "input_image":
+                holder, field, where = part, "image_url", f"{path}[{i}].image_url"
+            elif kind == "image_url" and isinstance(part.get("image_url"), dict):
+                holder, field, where = part["image_url"], "url", f"{path}.{i}.image_url.url"
+            elif kind == "image_url":  # some clients write the URL itself
+                holder, field, where = part, "image_url", f"{path}.{i}.image_url"
+            elif kind in ("image", "file"):
+                holder, field, where = part, "url", f"{path}.{i}.url"
+            else:
                 continue
             url = holder.get(field)
             if isinstance(url, str) and is_data_url(url):
