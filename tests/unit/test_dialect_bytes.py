@@ -59,6 +59,15 @@ def test_native() -> None:
     )
 
 
+def test_native_readers_are_told_nothing_of_what_the_provider_said_to_us() -> None:
+    for name, body in (
+        (events.FAILED, {"code": "upstream_rejected", "message": "No.", "retryable": False}),
+        (events.COMPLETED, {"finish_reason": "stop", "usage": USAGE}),
+    ):
+        said = events.structured(name, events.with_provider(body, {"id": "req_1", "failed_generation": "x"}))
+        assert encoded(NativeEncoder(), said) == encoded(NativeEncoder(), events.structured(name, body))
+
+
 HEAD = '"id":"chatcmpl-t_1","object":"chat.completion.chunk","created":1790000000,"model":"m"'
 USAGE_JSON = '{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}'
 
