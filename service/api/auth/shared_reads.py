@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from service.eventloop.shared_task import outcome
+
 Wanted = TypeVar("Wanted")
 Found = TypeVar("Found")
 
@@ -26,13 +28,8 @@ class SharedReads(Generic[Wanted, Found]):
         if task is None:
             task = asyncio.create_task(self._read(wanted), name=self._name)
             self._under_way[wanted] = task
-            task.add_done_callback(lambda done: self._ended(wanted, done))
-        return await asyncio.shield(task)
+            task.add_done_callback(lambda _: self._under_way.pop(wanted, None))
+        return await outcome(task)
 
     async def _read(self, wanted: Wanted) -> Found:
         return await self._fetch(wanted)
-
-    def _ended(self, wanted: Wanted, task: asyncio.Task[Found]) -> None:
-        self._under_way.pop(wanted, None)
-        if not task.cancelled():
-            task.exception()  # seen, also when all who asked have left

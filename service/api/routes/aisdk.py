@@ -41,6 +41,7 @@ from service.dialects import aisdk
 from service.dialects.aisdk_request import UseChatBody, parse
 from service.engine.engine import Engine
 from service.errors import ServiceError, StoreUnavailable
+from service.eventloop.shared_task import outcome
 from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
@@ -248,7 +249,7 @@ def _delivering(engine: Engine, ref: TurnRef) -> Callable[[], Awaitable[None]]:
     async def note() -> None:
         try:
             # Shielded: a client that has its answer leaves at once.
-            await asyncio.shield(engine.history.deliver(ref))
+            await outcome(asyncio.create_task(engine.history.deliver(ref)))
         except StoreUnavailable:
             log.warning("deliver.unnoted", turn=ref.turn_id, action="the end may be replayed once more")
 
