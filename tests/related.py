@@ -102,7 +102,7 @@ BY_PATH: Final = {
     "service/store/lua/free.lua": "storage sessions",
     "service/store/lua/free_session.lua": "lost_turns",
     "service/store/lua/hold.lua": "held places",
-    "service/store/lua/limit_": "limits over_limit",
+    "service/store/lua/limit_": "exact_bounds limits over_limit",
     "service/store/lua/leave.lua": "endings budgets promises",
     "service/store/lua/look.lua": "limits session_snapshot",
     "service/store/lua/pace.lua": "pacing governor",

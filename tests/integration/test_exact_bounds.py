@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 import redis
@@ -10,8 +11,14 @@ import redis
 from service.config.settings import Settings
 from service.store.account import Kept
 from service.store.store import Store
+from service.store.windows import Charge, Window
 from tests.support.redis import RedisServer
 from tests.support.turns import PRINCIPAL, SESSION, Hands
+
+
+def redis_time(store: redis.Redis) -> tuple[int, int]:
+    seconds, micros = cast(Any, store.time())
+    return int(seconds), int(micros)
 
 
 @pytest.fixture
@@ -35,6 +42,22 @@ async def test_what_may_be_stored_may_be_stored_to_the_last_byte_and_session(ope
     assert [await charge("a", 1), await charge("c", 0)] == ["bytes", "sessions"]
     assert [await charge("a", -1), await charge("b", 1)] == [None, None]
     assert await opened.account.kept(PRINCIPAL) == Kept(2, 1_000)
+
+
+async def test_a_place_in_a_moving_window_is_free_when_its_period_is_over(
+    opened: Store, store: redis.Redis
+) -> None:
+    async def take(age_ms: int) -> bool:
+        """With the one place of a minute taken so long ago."""
+        name = opened.keys.principal(PRINCIPAL).limit("sends", "moving", 60)
+        store.delete(name)
+        seconds, micros = redis_time(store)
+        store.rpush(name, seconds * 1_000 + micros // 1_000 - age_ms)
+        store.expire(name, 60)
+        charge = Charge(PRINCIPAL, "sends", (Window(1, 60),), "moving", "", "")
+        return opened.windows.taken(await opened.windows.take(charge))[0]
+
+    assert [await take(age) for age in (30_000, 60_000)] == [False, True]
 
 
 async def test_the_message_that_goes_beyond_the_bytes_is_the_last_that_is_read(opened: Store) -> None:
