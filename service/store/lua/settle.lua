@@ -10,9 +10,9 @@
 --       account_ttl int (s, 0 where nothing is counted), currency str, nanos int (what it has cost, -1 = unknown)
 -- Returns 1 booked | 0 settled before, or never reserved
 -- include account
-local held, money = unpack(redis.call('HMGET', reserved, turn_id, '$' .. turn_id))
+local held = redis.call('HGET', reserved, turn_id)
 if not held then return 0 end
-money = tonumber(money or nil)
+local money = tonumber(redis.call('HGET', reserved, '$' .. turn_id) or nil)
 redis.call('HDEL', reserved, turn_id, '$' .. turn_id)
 if redis.call('ZREM', running, turn_id) == 1 then
   local turns, tokens, reserved_cost = string.match(redis.call('GET', sum) or '', '^(%d+) (%d+) ?(%d*)$')
