@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from tests.attack.attack import Attack, attacker
-from tests.attack.connection import Answer, request
+from tests.attack.connection import Answer, Cut, request
 
 _MIB: Final = 1_048_576
 _EVIL: Final = "https://evil.example"
@@ -172,3 +172,35 @@ async def made_up_keys(attack: Attack) -> None:
         attack.tally.check(answer.status in (401, 429, 503), f"status {answer.status}")
 
     await attack.flood(make, connections=20, look=look)
+
+
+@attacker("trailers without an end behind whole bodies, on 60 connections, without a key")
+async def endless_trailers(attack: Attack) -> None:
+    head = request("POST", "/chat", body=b"", headers={"Transfer-Encoding": "chunked"}).replace(
+        b"Content-Length: 0\r\n", b""
+    )
+    body = b"13\r\n" + b'{"user_query": "x"}' + b"\r\n0\r\n"
+    trailers = b"".join(b"X-Trailer-%d: %b\r\n" % (number, b"t" * 1_000) for number in range(16))
+    ports = attack.everywhere
+
+    async def again(number: int) -> None:
+        while attack.left > 0:
+            attack.tally.made += 1
+            try:
+                async with attack.connection(ports[number % len(ports)]) as line:
+                    await line.send(head + body)
+                    async with asyncio.timeout_at(attack.deadline):
+                        sent = 0
+                        while line.usable:
+                            await line.send(trailers)
+                            sent += len(trailers)
+                            await asyncio.sleep(0.01)  # the pace of the attack
+                            attack.tally.check(sent < 64 * _MIB, "64 MiB of trailers were taken")
+                        attack.tally.take(await line.answer())
+            except TimeoutError:
+                attack.tally.answers["open at the end"] += 1
+            except (Cut, OSError):
+                attack.tally.take(None)
+            await attack.pause(0.2)
+
+    await asyncio.gather(*(again(number) for number in range(60)))
