@@ -171,3 +171,13 @@ def test_a_long_word_of_a_wrong_address_is_read_at_once() -> None:
     assert refusal(404, {"error": "x" * 1_000_000}, {}).kind == "unknown_url"
     assert refusal(400, {"error": {"message": "x" * 4_000_000}}, {}).kind == "rejected"
     assert time.thread_time() - begun < 0.5  # a pattern took hours
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("7", 7), ("0.5", 0.5), ("-3", 0), ("inf", 86_400), ("1e300", 86_400), ("nan", None), ("Mon", None)],
+)
+def test_a_wait_that_a_provider_names_is_a_number_of_seconds_within_a_day(
+    said: str, seconds: float | None
+) -> None:
+    assert refusal(503, {}, {"retry-after": said}).retry_after == seconds
