@@ -1,9 +1,9 @@
-"""How long the page is busy at a time with an answer of 43 kB: `python -m tests.load.page`.
+"""How long the page is busy at a time with 43 kB, one answer or a chat: `python -m tests.load.page`.
 
 Prints the table of docs/performance.md: the longest task of the browser's main thread, by the time that the
 processor has worked at it (a trace of Chromium's, so that what else the machine does counts little), and how
-many took more than 50 ms; with the processor as it is and slowed down to a quarter. Starts a service of its
-own with the demo model.
+many took more than 50 ms; with the processor as it is and slowed down to a quarter. Of a chat it is what
+coming from another one takes, in the place of arriving. Starts a service of its own with the demo model.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+import httpx
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.ui import Ui, saying
@@ -62,6 +63,38 @@ KINDS: Final = {
         "The sum $\\sum_{i=0}^{{}} x_i^2$ of section {}.\n\n\\[ \\int_0^{{}} e^{-x}\\,dx \\]\n\n"
     ),
 }
+
+
+def seeded(url: str, name: str) -> str:
+    """A chat of 60 messages with something of everything, 43 kB."""
+    sections = KINDS["sections of all kinds"].split("\n\n## ")
+    size = len(sections) // 30
+    history = []
+    for number in range(30):
+        said = "\n\n## ".join(sections[number * size : (number + 1) * size])
+        history += [{"role": "user", "content": f"And {number}?"}, {"role": "assistant", "content": said}]
+    body = {"user_query": f"[[say={name}]]", "session_id": name, "history": history}
+    httpx.post(f"{url}/chat-with-history", json=body, timeout=60).raise_for_status()
+    return name
+
+
+def measure_chat(browser: Browser, url: str, slower: int) -> tuple[list[float], list[float]]:
+    """How long each task took (ms): coming from another chat as long as this, and after a reload."""
+    one, other = (seeded(url, f"s_{name}_{slower}") for name in ("one", "other"))
+    page = browser.new_context().new_page()
+    ui = Ui(page, url).open(f"/#/{one}")
+    ended(ui)
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
+    browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
+    page.evaluate("name => { location.hash = `#/${name}`; }", other)
+    ended(ui)
+    switching = tasks(browser.stop_tracing())
+    browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
+    page.reload()
+    ended(ui)
+    showing = tasks(browser.stop_tracing())
+    page.context.close()
+    return switching, showing
 
 
 def measure(browser: Browser, url: str, text: str, slower: int) -> tuple[list[float], list[float]]:
@@ -120,6 +153,8 @@ def main() -> None:
             for name, text in KINDS.items():
                 found = [*measure(browser, site.url, text, 1), *measure(browser, site.url, text, 4)]
                 print(f"| {name} | {' | '.join(map(said, found))} |", flush=True)
+            found = [*measure_chat(browser, site.url, 1), *measure_chat(browser, site.url, 4)]
+            print(f"| a chat of 62 messages | {' | '.join(map(said, found))} |", flush=True)
         finally:
             browser.close()
             site.close()
