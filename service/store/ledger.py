@@ -34,6 +34,8 @@ MONEY_PERIODS: Final = ("month", "day")
 USAGE_DAYS: Final = 400
 # An answer shorter than a paragraph or two is not worth its prompt.
 _LEAST_COMPLETION: Final = 256
+# Principals that a worker remembers as listed among those with usage: beyond it all are listed once more.
+_MOST_NOTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +232,7 @@ class Ledger(StorePart):
 
     async def _note(self, principal: str, today: str) -> None:
         """Put the principal on the list of those that have usage, once a day and worker."""
-        if self._noted_on != today:
+        if self._noted_on != today or len(self._noted) >= _MOST_NOTED:
             self._noted_on = today
             self._noted.clear()
         if principal in self._noted:
