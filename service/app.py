@@ -90,7 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         store = Store(settings, logs.worker_name())
-        engine = Engine(settings, store, Groq(settings), catalogue, logs.worker_name())
+        engine = Engine(store, Groq(settings), catalogue)
         await engine.open()
         authenticator = Authenticator(settings, store)
         await authenticator.open()

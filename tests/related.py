@@ -44,6 +44,7 @@ BY_PATH: Final = {
     "service/dialects/text.py": "chat",
     "service/engine/": "turns endings",
     "service/engine/beginning.py": "send_admission session_snapshot lost_turns repeated_questions",
+    "service/engine/repeats.py": "repeated_questions lost_turns",
     "service/engine/billing.py": "billing",
     "service/engine/budgets.py": "budgets places",
     "service/engine/chains.py": "responses_chains",

@@ -53,7 +53,7 @@ def main(argv: list[str], settings: Settings) -> int:
 async def _erase(settings: Settings, principal: str) -> Erased:
     catalogue = load_catalogue(settings.models_file, settings.model, settings.on_takeover)
     store = Store(settings, worker_name())
-    engine = Engine(settings, store, Groq(settings), catalogue, worker_name())
+    engine = Engine(store, Groq(settings), catalogue)
     engine.drain()  # it stops turns, and takes none over
     await engine.open()
     try:

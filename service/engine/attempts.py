@@ -6,17 +6,18 @@ What happens in a turn is the runner's; nothing here changes it.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import structlog
 
 from service.errors import UpstreamError
-from service.money import Amount
 from service.store.turn_records import Turn
 from service.telemetry import metrics, tracing
 from service.telemetry.tracing import Span
 from service.upstream.base import Batch, Request
+from service.usage import detail
 
 
 def begin_turn(turn: Turn) -> Span:
@@ -43,11 +44,36 @@ def origin(turn: Turn) -> dict[str, str]:
     return {**found, "trace": tracing.trace_id(turn.trace)} if turn.trace else found
 
 
-def cost_fields(cost: Amount | None) -> dict[str, Any]:
-    """What a turn's line says of its cost; unknown is null, and never 0."""
-    if cost is None:
-        return {"cost_nanos": None, "currency": None}
-    return {"cost_nanos": cost.nanos, "currency": cost.currency or None}
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a turn has ended: `code` is that of a failure, `finish_reason` that of any other end."""
+
+    state: str
+    model: str
+    usage: dict[str, Any]
+    finish_reason: str | None = None
+    code: str | None = None
+
+
+def line_of(turn: Turn, ending: Ending) -> dict[str, Any]:
+    """What `turn.ended` says in any case. A cost that nobody knows is null, and never 0."""
+    ref, usage, cost = turn.ref, ending.usage, turn.cost
+    return {
+        **origin(turn),
+        "turn": ref.turn_id,
+        "session": ref.session_id,
+        "principal": ref.principal,
+        "outcome": ending.state,
+        "model": ending.model,
+        "attempt": turn.attempt,
+        "epoch": turn.epoch,
+        "input_tokens": usage.get("prompt_tokens", 0),
+        "output_tokens": usage.get("completion_tokens", 0),
+        "cached_tokens": detail(usage, "cached_tokens"),
+        "reasoning_tokens": detail(usage, "reasoning_tokens"),
+        "cost_nanos": cost.nanos if cost else None,
+        "currency": cost.currency or None if cost else None,
+    }
 
 
 class Attempt:

@@ -1,9 +1,9 @@
 """Beginning: from a send to a turn that runs, or why there is none.
 
 The charge to the request limit, the reservation and the begin are one round trip where nothing is in the way;
-whatever refuses afterwards gives back what was reserved. Invariants: a repeat under the same idempotency key
-meets the turn of the first and is never refused; only begin.lua says whether a session is busy. What
-a place or a token costs belongs to budgets.py, what a busy replica does to admission.py.
+whatever refuses afterwards gives back what was reserved. Invariant: only begin.lua says whether a session is
+busy. What a place or a token costs belongs to budgets.py, what a busy replica does to admission.py, what a
+repeat under the same idempotency key meets to repeats.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from service import ids
 from service.engine.admission import Admission
@@ -23,17 +22,17 @@ from service.engine.budgets import Budgets, SlotsBusy
 from service.engine.charging import charged
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
 from service.engine.exchanges import answers, asked_again, find_base, gone_on_meanwhile, no_results_of_newest
-from service.engine.history import mismatch, session_not_found, turn_not_found
+from service.engine.history import answering, mismatch, session_not_found, turn_not_found
 from service.engine.pictures import Pictures
+from service.engine.repeats import Repeats
 from service.engine.running import Running
-from service.engine.sends import Attached, Send, draft
+from service.engine.sends import Attached, Candidate, Send, draft
 from service.engine.stopping import Stops
 from service.errors import ServiceError, StoreUnavailable
-from service.store.messages import Page
+from service.store.messages import HistoryPage
 from service.store.send_admission import SessionSnapshot
 from service.store.store import Store
 from service.store.turn_records import Begin, Begun, Turn, TurnRef
-from service.store.windows import Charge
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.models import Catalogue, Model
@@ -66,8 +65,6 @@ class Beginning:
         pictures: Pictures,
         budgets: Budgets,
         admission: Admission,
-        worker: str,
-        stoppable: int,
         running: Running,
         stops: Stops,
         background: Background,
@@ -78,54 +75,12 @@ class Beginning:
         self._pictures = pictures
         self._budgets = budgets
         self._admission = admission
-        self._worker = worker
-        self._stoppable = stoppable  # so many turns may be in the way of an interrupt
         self._running = running
         self._stops = stops
         self._background = background
-        self._hold = store.settings.store_hold_seconds
+        self._repeats = Repeats(store, running)
+        self.known, self.knows = self._repeats.known, self._repeats.knows
         self.closed = False  # begins nothing any more
-
-    async def known(self, send: Send) -> Attached | None:
-        """The turn of a repeat. Raises idempotency_mismatch for another body under the same key."""
-        if send.key is None:
-            return None
-        session_id = send.session_id or ids.derived_session_id(send.principal, send.key)
-        found = await self._store.turns.known(send.principal, session_id, send.key)
-        if found is None:
-            return None
-        if found[1] != send.fingerprint():
-            raise mismatch()
-        ref = TurnRef(send.principal, session_id, found[0])
-        attached = await self._attach(ref)
-        if attached is None:
-            if await self._answered(ref):
-                raise turn_not_found()  # and is not asked for again
-            await self._running.free(ref, send.key)
-        return attached
-
-    async def knows(self, principal: str, session_id: str | None, key: str) -> bool:
-        """Does the key belong to a turn of this session, or of the one that a send without has?"""
-        session_id = session_id or ids.derived_session_id(principal, key)
-        return await self._store.turns.known(principal, session_id, key) is not None
-
-    async def _answered(self, ref: TurnRef) -> bool:
-        """Is its answer in the history, though the turn is gone? One it went on with has another's id."""
-        sessions, answer = self._store.sessions, ids.answer_id(ref.turn_id)
-        if await sessions.message(ref.principal, ref.session_id, answer) is not None:
-            return True
-        newest, _ = await sessions.messages(ref.principal, ref.session_id, 1, None, newest_first=True)
-        return [message.turn_id for message in newest] == [ref.turn_id] and newest[0].role == "assistant"
-
-    async def _attach(self, ref: TurnRef) -> Attached | None:
-        """None where the turn is gone."""
-        turn = await self._store.turns.get(ref)
-        if turn is None:
-            return None
-        if not turn.sealed:
-            await self._store.leases.attend([ref])  # its runner, elsewhere, may be about to end it unread
-        metrics.idempotent_repeats.inc()
-        return Attached(ref, turn.model, turn.created, fresh=False, state=turn.state, void=turn.void)
 
     async def begin(self, send: Send) -> Attached:
         """Start the send's turn, or attach to it where another replica was faster.
@@ -139,7 +94,9 @@ class Beginning:
         seen = SessionSnapshot()
         try:
             if send.session_id is not None:
-                seen = await charged(send.charging, self._looking(send, send.session_id))
+                preview = (0, 0) if send.messages is not None else PREVIEW
+                read = self._store.send_admission.read_snapshot
+                seen = await charged(send.charging, partial(read, send.principal, send.session_id, *preview))
             return await self._begin(send, seen)
         except ServiceError as error:
             if send.key is None or error.code not in _GATES:
@@ -151,11 +108,6 @@ class Beginning:
                 if attached is not None:
                     return attached
             raise
-
-    def _looking(self, send: Send, session_id: str) -> Callable[[Charge | None], Awaitable[SessionSnapshot]]:
-        """What asks the store for what there is of the send's session."""
-        preview = (0, 0) if send.messages is not None else PREVIEW
-        return partial(self._store.send_admission.read_snapshot, send.principal, session_id, *preview)
 
     async def _begin(self, send: Send, seen: SessionSnapshot) -> Attached:
         session_id = send.session_id or (
@@ -174,120 +126,101 @@ class Beginning:
         kept = send.system or (session.system_prompt if session else None)
         system = "\n\n".join(text for text in (send.instructions, kept) if text) or DEFAULT_SYSTEM_PROMPT
         model.check(send.params)
-        params = await self._fitting(send, ref, seen, model, system)
+        candidate = await self._fitting(send, ref, seen, model, system)
         if send.charging is not None and self._admission.full:
             # Who is over the limit does not stand in the line of those who are not.
             await send.charging.charge_now()
         async with self._admission.place(), self._pictures.keeping(ref) as kept_images:
             if send.params.get("images") or send.seeds_from:
                 await self._pictures.keep_all(send, ref, kept_images, there=session is not None)
-            begin, begun = await self._enter(send, ref, seen, model, params)
-            begun = begun or await self._store.turns.begin(begin, self._worker)
+            begin, begun = await self._enter(candidate)
+            begun = begun or await self._store.turns.begin(begin, self._store.worker)
             busy = TurnRef(ref.principal, session_id, begun.turn_id)
             if begun.outcome == "BUSY" and send.results and await answers(self._store, busy, send):
                 begun = replace(begun, outcome="KNOWN")
             elif begun.outcome == "BUSY" and send.on_busy == "interrupt":
-                begin, begun = await self._interrupt(
-                    begun, send, ref, replace(seen, page=None), model, params
-                )
+                begin, begun = await self._interrupt(begun, _unread(candidate))
             elif begun.outcome == "BUSY":
                 begun = await self._freed(begin, begun)
             if begun.outcome == "BEGUN":
                 kept_images.begun = True
-                return await self._start(begin, begun, send, seen, model.id, params)
+                return await self._start(begin, begun, candidate)
         await self._budgets.cancel(ref)
         return await self._refused(begun, ref, send)
 
     async def _fitting(
         self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, system: str
-    ) -> dict[str, Any]:
-        """What the turn is asked with. Raises context_too_long."""
+    ) -> Candidate:
+        """With what the model is to be asked. Raises context_too_long."""
         await send.breathe()
         if send.trims and send.messages is not None:
             send.messages = self._contexts.shortened(send, model)
         required = len(send.seeds) if send.seeds_required else 0
         self._contexts.check(send, model, system, required)
-        params = {**send.params, "system": system}
+        candidate = Candidate(send, ref, seen, model, {**send.params, "system": system})
         if send.prior and send.base is None:
-            params["prior"] = send.prior
+            candidate.params["prior"] = send.prior
         if send.messages is not None:
-            params["messages"] = send.messages
+            candidate.params["messages"] = send.messages
         elif send.trims is False:
-            params["whole"] = True
-            await self._contexts.estimate(send, ref, seen, model, params)
-        return params
+            candidate.params["whole"] = True
+            await self._contexts.estimate(candidate)
+        return candidate
 
-    async def _enter(
-        self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
-    ) -> tuple[Begin, Begun | None]:
+    async def _enter(self, candidate: Candidate) -> tuple[Begin, Begun | None]:
         """What begins the turn and, where all that it needs was granted, what came of it."""
+        session = candidate.seen.session
         try:
-            return await self._reserved(send, ref, seen, model, params)
+            return await self._reserved(candidate)
         except SlotsBusy:
-            if send.on_busy != "interrupt" or seen.session is None or seen.session.active_turn is None:
+            if candidate.send.on_busy != "interrupt" or session is None or session.active_turn is None:
                 raise
         # What it interrupts may hold what it needs; but is that all that is in its way?
-        trial = replace(draft(send, ref, model.id, params, 0), on_busy="check")
-        verdict = await self._store.turns.begin(trial, self._worker)
+        trial = replace(draft(candidate, 0), on_busy="check")
+        verdict = await self._store.turns.begin(trial, self._store.worker)
         if verdict.outcome not in ("BUSY", "FREE"):
             return trial, verdict
         if verdict.outcome == "BUSY":
-            await self._stop(send, ref, verdict.turn_id)
-        return await self._reserved(send, ref, replace(seen, page=None), model, params)
+            await self._stop(candidate, verdict.turn_id)
+        return await self._reserved(_unread(candidate))
 
-    async def _reserved(
-        self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
-    ) -> tuple[Begin, Begun | None]:
-        need = await self._budgets.need(send, ref, seen, model, params)
+    async def _reserved(self, candidate: Candidate) -> tuple[Begin, Begun | None]:
+        send = candidate.send
+        need = await self._budgets.need(candidate)
         await send.breathe()
-        begin = draft(send, ref, model.id, params, need.tokens)
+        begin = draft(candidate, need.tokens)
         await send.breathe()
         tokens, begun = await self._budgets.enter(begin, need, send.charging)
         if tokens < need.tokens:
             # It has not begun: the answer will be shorter.
-            params["max_completion_tokens"] = tokens - need.prompt
-            begin = draft(send, ref, model.id, params, tokens)
+            candidate.params["max_completion_tokens"] = tokens - need.prompt
+            begin = draft(candidate, tokens)
         return begin, begun
 
-    async def _interrupt(
-        self,
-        busy: Begun,
-        send: Send,
-        ref: TurnRef,
-        seen: SessionSnapshot,
-        model: Model,
-        params: dict[str, Any],
-    ) -> tuple[Begin, Begun]:
+    async def _interrupt(self, busy: Begun, candidate: Candidate) -> tuple[Begin, Begun]:
         """Stop what runs in the session, and whatever is next in its queue, until this turn begins.
 
         A stop may take longer than a place and tokens are held for a turn that has not begun, so both are
         reserved again with each try; where they are held still, that changes nothing.
         """
-        for _ in range(self._stoppable):
-            await self._stop(send, ref, busy.turn_id)
-            begin, begun = await self._reserved(send, ref, seen, model, params)
-            busy = begun or await self._store.turns.begin(begin, self._worker)
+        for _ in range(self._stops.most):
+            await self._stop(candidate, busy.turn_id)
+            begin, begun = await self._reserved(candidate)
+            busy = begun or await self._store.turns.begin(begin, self._store.worker)
             if busy.outcome != "BUSY":
                 break
         return begin, busy
 
-    async def _stop(self, send: Send, ref: TurnRef, turn_id: str) -> None:
+    async def _stop(self, candidate: Candidate, turn_id: str) -> None:
         """Stop what runs in the send's session. An answer that it goes on with may have grown by that."""
+        send, ref = candidate.send, candidate.ref
         await self._stops.carry_out(TurnRef(ref.principal, ref.session_id, turn_id))
         if send.base is not None:
             await find_base(self._store, send, ref.session_id, None)
 
-    async def _start(
-        self,
-        begin: Begin,
-        begun: Begun,
-        send: Send,
-        seen: SessionSnapshot,
-        model: str,
-        params: dict[str, Any],
-    ) -> Attached:
+    async def _start(self, begin: Begin, begun: Begun, candidate: Candidate) -> Attached:
         """The turn is in the store: run it, unless it waits in a queue."""
-        ref = begin.ref
+        send, ref, model = candidate.send, candidate.ref, candidate.model.id
         metrics.turns_started.inc()
         turn = Turn(
             ref=ref,
@@ -299,7 +232,7 @@ class Beginning:
             pos=begun.pos,
             last=1,
             created=begin.created,
-            params=params,
+            params=candidate.params,
             started=begin.started,
             claim=begin.claim,
             idem=self._store.turns.idempotency(ref, send.key),
@@ -311,7 +244,7 @@ class Beginning:
             question="" if send.parts or send.base is not None else send.content,
             goes_on=send.base.answer.id if send.base is not None else "",
             before=send.base.before if send.base is not None else None,
-            history=_unchanged(seen, begun, send),
+            history=_unchanged(candidate.seen, begun, send),
             drops=begun.drops,
         )
         if begun.state == "running":
@@ -333,7 +266,7 @@ class Beginning:
             await self._store.sessions.list_it(ref.principal, ref.session_id)
 
     async def _note_later(self, begin: Begin, begun: Begun, send: Send) -> None:
-        give_up = time.monotonic() + self._hold
+        give_up = time.monotonic() + self._store.settings.store_hold_seconds
         while time.monotonic() < give_up:
             await asyncio.sleep(_NOTE_SECONDS)
             with contextlib.suppress(StoreUnavailable):
@@ -342,45 +275,45 @@ class Beginning:
 
     async def _freed(self, begin: Begin, busy: Begun) -> Begun:
         """Begin once more, as often as what the session is busy with turns out to be gone."""
-        for _ in range(self._stoppable):
+        for _ in range(self._stops.most):
             active = TurnRef(begin.ref.principal, begin.ref.session_id, busy.turn_id)
             if busy.outcome != "BUSY" or not await self._running.free(active):
                 break
-            busy = await self._store.turns.begin(begin, self._worker)
+            busy = await self._store.turns.begin(begin, self._store.worker)
         return busy
 
     async def _refused(self, begun: Begun, ref: TurnRef, send: Send) -> Attached:
-        if begun.outcome == "KNOWN":
-            attached = await self._attach(TurnRef(ref.principal, ref.session_id, begun.turn_id))
-            if attached is None:
-                raise turn_not_found()
-            return attached
-        if begun.outcome == "MESSAGE_EXISTS" and send.results:
-            raise no_results_of_newest()
-        if begun.outcome in ("MISMATCH", "MESSAGE_EXISTS"):
-            raise mismatch()
-        if begun.outcome == "BUSY":
-            raise ServiceError(
-                "turn_in_progress",
-                f"The session is answering already, in turn {begun.turn_id}.",
-                retry_after=1,
-                headers={
-                    "Location": f"/v1/sessions/{ref.session_id}/turns/{begun.turn_id}/events",
-                    "X-Turn-Id": begun.turn_id,
-                },
-            )
-        if begun.outcome == "HAS_HISTORY":
-            raise ServiceError(
-                "session_has_history", "The session has messages already; send without history."
-            )
-        if begun.outcome == "NO_SESSION":
-            raise session_not_found()
-        if send.base is not None:
-            raise gone_on_meanwhile()
-        raise ServiceError("message_not_found", "There is no user message of that id in this session.")
+        if begun.outcome != "KNOWN":
+            raise _refusal(begun, ref, send)
+        attached = await self._repeats.attach(TurnRef(ref.principal, ref.session_id, begun.turn_id))
+        if attached is None:
+            raise turn_not_found()
+        return attached
 
 
-def _unchanged(seen: SessionSnapshot, begun: Begun, send: Send) -> Page | None:
+def _refusal(begun: Begun, ref: TurnRef, send: Send) -> ServiceError:
+    if begun.outcome == "MESSAGE_EXISTS" and send.results:
+        return no_results_of_newest()
+    if begun.outcome in ("MISMATCH", "MESSAGE_EXISTS"):
+        return mismatch()
+    if begun.outcome == "BUSY":
+        sentence = f"The session is answering already, in turn {begun.turn_id}."
+        return answering(sentence, ref.session_id, begun.turn_id)
+    if begun.outcome == "HAS_HISTORY":
+        return ServiceError("session_has_history", "The session has messages already; send without history.")
+    if begun.outcome == "NO_SESSION":
+        return session_not_found()
+    if send.base is not None:
+        return gone_on_meanwhile()
+    return ServiceError("message_not_found", "There is no user message of that id in this session.")
+
+
+def _unread(candidate: Candidate) -> Candidate:
+    """What was seen of its history may be another by now."""
+    return replace(candidate, seen=replace(candidate.seen, page=None))
+
+
+def _unchanged(seen: SessionSnapshot, begun: Begun, send: Send) -> HistoryPage | None:
     """What was seen of the history, where nothing has happened between the look and the begin."""
     turns = seen.session.turns if seen.session else 0
     busy = seen.session is not None and seen.session.active_turn is not None

@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from service.engine.attempts import cost_fields, origin
+from service.engine.attempts import Ending, line_of
 from service.engine.budgets import Budgets
 from service.engine.webhooks import Webhooks
 from service.store.store import Store
 from service.store.turn_records import Turn, TurnRef
 from service.telemetry.logs import get_logger
-from service.usage import detail
 
 # A sealer that lives books within a round trip of the seal, and writes the turn's line itself.
 _SEALER_SECONDS: Final = 0.1
@@ -47,26 +46,13 @@ class Booking:
         The sealer may have died before it wrote its line, or after: one that counts lines counts
         each turn once.
         """
-        usage, model = turn.usage or {}, turn.answered_by or turn.model
-        code = (turn.error or {}).get("code")
-        await self._webhooks.ended(
-            turn, usage, model, state=turn.state, finish_reason=turn.finish_reason, code=code
+        ending = Ending(
+            turn.state,
+            turn.answered_by or turn.model,
+            turn.usage or {},
+            turn.finish_reason,
+            (turn.error or {}).get("code"),
         )
-        if await self._budgets.settle(turn, model, usage):
-            log.info(
-                "turn.ended",
-                **origin(turn),
-                turn=turn.ref.turn_id,
-                session=turn.ref.session_id,
-                principal=turn.ref.principal,
-                outcome=turn.state,
-                model=model,
-                attempt=turn.attempt,
-                epoch=turn.epoch,
-                input_tokens=usage.get("prompt_tokens", 0),
-                output_tokens=usage.get("completion_tokens", 0),
-                cached_tokens=detail(usage, "cached_tokens"),
-                reasoning_tokens=detail(usage, "reasoning_tokens"),
-                **cost_fields(turn.cost),
-                settled_by=by,
-            )
+        await self._webhooks.ended(turn, ending)
+        if await self._budgets.settle(turn, ending.model, ending.usage):
+            log.info("turn.ended", **line_of(turn, ending), settled_by=by)

@@ -19,14 +19,14 @@ from service.config.settings import Settings
 from service.engine import billing
 from service.engine.charging import Charging, charged
 from service.engine.context import Contexts
-from service.engine.sends import Send
+from service.engine.sends import Candidate
 from service.engine.storage import Storage
 from service.errors import ServiceError
 from service.money import Amount, decimal
 from service.store.credentials import OwnLimits
 from service.store.ledger import Booking, Bounds, Ledger, Need, Reserved
 from service.store.ledger_records import Standing
-from service.store.send_admission import SendAdmission, SessionSnapshot
+from service.store.send_admission import SendAdmission
 from service.store.turn_records import Begin, Begun, Turn, TurnRef
 from service.telemetry import metrics
 from service.upstream.models import Model
@@ -80,19 +80,20 @@ class Budgets:
     async def standing(self, principal: str) -> Standing:
         return await self._ledger.standing(principal, self.currency)
 
-    async def need(
-        self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
-    ) -> Need:
+    async def need(self, candidate: Candidate) -> Need:
         """What a turn that is about to begin will ask for."""
-        bounds = self.bounds(send.own)
+        bounds, model = self.bounds(candidate.send.own), candidate.model
         if bounds.money:
             if model.price is None:
-                raise _unpriced(model)
+                raise _exhausted(
+                    f"The budget is in money, and nobody knows what {model.id} costs; take another model.",
+                    None,
+                )
             bounds = replace(bounds, price=model.price)
         prompt = 0
         if any(bounds.budgets):
-            prompt = await self._contexts.estimate(send, ref, seen, model, params)
-        return Need(prompt, self._contexts.completion_of(model, params), bounds)
+            prompt = await self._contexts.estimate(candidate)
+        return Need(prompt, self._contexts.completion_of(model, candidate.params), bounds)
 
     async def enter(self, begin: Begin, need: Need, charging: Charging | None) -> tuple[int, Begun | None]:
         """Charge the send, reserve and begin, the last only where all that is needed was granted.
@@ -187,11 +188,6 @@ def _said(bounds: Bounds, period: str) -> str:
     if of == period:
         return f"{getattr(bounds, period)} tokens a {period}"
     return f"{decimal(getattr(bounds, period))} {bounds.currency} a {of}"
-
-
-def _unpriced(model: Model) -> ServiceError:
-    sentence = f"The budget is in money, and nobody knows what {model.id} costs; take another model."
-    return _exhausted(sentence, None)
 
 
 def _exhausted(sentence: str, wait: int | None, *, retryable: bool | None = None) -> ServiceError:

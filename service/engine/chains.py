@@ -47,18 +47,11 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: boo
     answer_id = turn.answer_id
     answer = await store.sessions.message(ref.principal, ref.session_id, answer_id)
     if answer is None:
-        raise ServiceError(
-            "invalid_request",
-            "The previous response has no answer to go on from; use the one before it.",
-            param="previous_response_id",
-        )
+        raise _invalid("The previous response has no answer to go on from; use the one before it.")
     waiting = parts.open_calls(answer.whole)
     if waiting and not answering:
-        raise ServiceError(
-            "invalid_request",
-            f"There is no output for the function call {waiting[0]['id']:.100}.",
-            param="input",
-        )
+        sentence = f"There is no output for the function call {waiting[0]['id']:.100}."
+        raise ServiceError("invalid_request", sentence, param="input")
     newest = await _newest_answer(store, ref)
     if newest == answer_id:
         return Destination(ref.session_id)
@@ -66,11 +59,7 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: boo
     if key is not None and await store.turns.known(ref.principal, ref.session_id, key) is not None:
         return Destination(ref.session_id)
     if answering:
-        raise ServiceError(
-            "invalid_request",
-            "Newer responses follow this one; send outputs to the newest.",
-            param="previous_response_id",
-        )
+        raise _invalid("Newer responses follow this one; send outputs to the newest.")
     seeds = await _copy(store, ref, answer_id)
     session_id = ids.derived_session_id(ref.principal, key) if key else ids.new_session_id()
     return Destination(session_id, seeds, session.system_prompt, ref.session_id)
@@ -87,6 +76,10 @@ def previous_not_found() -> ServiceError:
         "There is no response of this id to go on from.",
         param="previous_response_id",
     )
+
+
+def _invalid(sentence: str) -> ServiceError:
+    return ServiceError("invalid_request", sentence, param="previous_response_id")
 
 
 async def _newest_answer(store: Store, ref: TurnRef) -> str | None:
@@ -114,11 +107,9 @@ async def _copy(store: Store, ref: TurnRef, answer_id: str) -> list[dict[str, An
         if place is None or len(said) > _MOST_COPIED:
             break
     if not ends or len(said) > _MOST_COPIED:
-        raise ServiceError(
-            "invalid_request",
+        raise _invalid(
             "Newer responses follow this one, and no copy is made of a conversation that was edited or has "
-            f"more than {_MOST_COPIED} messages; go on from its newest response.",
-            param="previous_response_id",
+            f"more than {_MOST_COPIED} messages; go on from its newest response."
         )
     following = [*(message.role for message in said[1:]), ""]
     return [

@@ -8,7 +8,6 @@ again after a takeover.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -16,15 +15,14 @@ import orjson
 
 from service import parts
 from service.engine.exchanges import said_before
-from service.engine.pictures import LEFT_OUT
-from service.engine.sends import Send
+from service.engine.sends import Candidate, Send
+from service.engine.tokens import PER_MESSAGE, Counter, Tokens
 from service.errors import ServiceError
 from service.parts import Chat, Part
-from service.store.messages import Page, Said
-from service.store.send_admission import SessionSnapshot
+from service.store.messages import HistoryPage, Said
 from service.store.sessions import Sessions
 from service.store.turn_records import Turn, TurnRef
-from service.upstream.models import ImageRules, Model
+from service.upstream.models import Model
 
 DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
 #: What a model that takes no prefill is asked for the rest of its answer with.
@@ -33,13 +31,8 @@ GO_ON: Final = (
     "repeat nothing, explain nothing."
 )
 
-# Chat templates wrap every message in a few tokens (o200k_harmony: 4) and prime the answer.
-_PER_MESSAGE: Final = 4
+# Chat templates prime the answer with some tokens.
 _PRIMING: Final = 16
-# Shorter prompts tell more of the template, which models wrap around them, than of the text.
-_TELLING: Final = 500
-# Principals whose ratio a worker remembers, some 150 bytes each; a forgotten one begins again at 1.
-_KNOWN_PRINCIPALS: Final = 4_096
 # More tokens than any model takes.
 _ALL: Final = 2**40
 # A place behind all messages.
@@ -58,89 +51,6 @@ _SPARE_BYTES: Final = 4_096
 PREVIEW: Final = (_PAGE, 16_384)
 # Trimming starts at a place divisible by the largest of these that keeps half the room used.
 _STEPS: Final = (64, 32, 16, 8, 4, 2)
-
-
-class Counter:
-    """Counts tokens of one caller's texts: exactly with a tokenizer, else by length times `ratio`.
-
-    Images by their model's rule; one that is not shown is counted as the words in its place.
-    """
-
-    __slots__ = ("_exact", "_images", "_ratio")
-
-    def __init__(
-        self, exact: Callable[[str], int] | None, ratio: float, images: ImageRules | None = None
-    ) -> None:
-        self._exact = exact
-        self._ratio = ratio
-        self._images = images
-
-    def without_images(self) -> Counter:
-        return Counter(self._exact, self._ratio)
-
-    def text(self, text: str) -> int:
-        if self._exact is not None:
-            return self._exact(text)
-        # 4 characters per token fit English; three quarters of the bytes scripts that o200k knows less well.
-        length = len(text) if text.isascii() else max(len(text), len(text.encode()) * 0.75)
-        return int(length / 4 * self._ratio) + 1
-
-    def message(self, content: str) -> int:
-        return self.text(content) + _PER_MESSAGE
-
-    def chat(self, messages: Iterable[Chat]) -> int:
-        """Tokens of messages as a model is sent them."""
-        return sum(map(self._chat, messages))
-
-    def _chat(self, message: Chat) -> int:
-        content = message.get("content") or ""
-        if isinstance(content, str):
-            tokens = self.message(content)
-        else:
-            tokens = _PER_MESSAGE + sum(map(self._part, content))
-        for call in message.get("tool_calls", ()):
-            tokens += self.message(call["function"]["name"] + str(call["function"]["arguments"]))
-        return tokens + (self.text(message["reasoning"]) if message.get("reasoning") else 0)
-
-    def _part(self, part: dict[str, Any]) -> int:
-        if part["type"] != "image_url":
-            return self.text(part["text"])
-        return self._images.tokens_of(part.get("pixels")) if self._images else self.text(LEFT_OUT)
-
-
-class Tokens:
-    """A `Counter` per principal: with a tokenizer where the extra `tokens` is installed, else estimates.
-
-    Estimates are corrected by what the provider reports of the same principal's prompts (a moving mean
-    of the ratio). One caller's odd texts never change what another's count for.
-    """
-
-    def __init__(self) -> None:
-        self._exact = _tokenizer()
-        self._ratios: dict[str, float] = {}  # the one learned last is at the end
-
-    def of(self, principal: str, model: Model | None = None) -> Counter:
-        return Counter(self._exact, self._ratios.get(principal, 1.0), model.images if model else None)
-
-    def learn(self, principal: str, context: Context, reported: int) -> None:
-        """Correct later estimates by a fifth of what this one's text was off, within sound bounds."""
-        text = context.text_tokens
-        said = reported - (context.prompt_tokens - text)
-        if self._exact is not None or text < _TELLING or said <= 0:
-            return
-        ratio = self._ratios.pop(principal, 1.0) * (1 + 0.2 * (said / text - 1))
-        self._ratios[principal] = min(3.0, max(0.5, ratio))
-        if len(self._ratios) > _KNOWN_PRINCIPALS:
-            del self._ratios[next(iter(self._ratios))]
-
-
-def _tokenizer() -> Callable[[str], int] | None:
-    try:
-        from rs_bpe import openai
-    except ImportError:
-        return None
-    count: Callable[[str], int] = openai.o200k_base().count
-    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +83,9 @@ class Contexts:
         `history`: messages that a new session is to begin with; what no context can hold is not stored.
         """
         params = send.params
-        most = max(0, self.room(model, params)) // (_PER_MESSAGE + 1)
+        most = max(0, self.room(model, params)) // (PER_MESSAGE + 1)
         if history > most:
-            raise ServiceError(
-                "context_too_long",
-                f"The history has {history} messages; with the room for the answer the model takes {most}.",
-            )
+            raise _too_long(f"The history has {history} messages", most)
         counter = self._tokens.of(send.principal, model)
         if send.messages is not None:
             what, smallest = "conversation", counter.chat(send.messages)
@@ -187,11 +94,7 @@ class Contexts:
             smallest += counter.chat(_fitting_rounds(counter, _before(send), 0))
         smallest += _formats(counter, params)
         if smallest > self.room(model, params):
-            raise ServiceError(
-                "context_too_long",
-                f"The {what} has about {smallest} tokens; with the room for the answer the model takes "
-                f"{max(0, self.room(model, params))}.",
-            )
+            raise _too_long(f"The {what} has about {smallest} tokens", max(0, self.room(model, params)))
         return smallest
 
     def shortened(self, send: Send, model: Model) -> list[Chat]:
@@ -206,6 +109,10 @@ class Contexts:
             over -= sum(sizes[i] for i in range(first, start) if messages[i]["role"] != "system")
             first = start
         return [one for i, one in enumerate(messages) if i >= first or one["role"] == "system"]
+
+    def learn(self, principal: str, context: Context, reported: int) -> None:
+        """The provider has counted a context: later ones of the same principal are estimated better."""
+        self._tokens.learn(principal, context.prompt_tokens, context.text_tokens, reported)
 
     async def build(self, turn: Turn, model: Model) -> Context:
         counter = self._tokens.of(turn.ref.principal, model)
@@ -235,14 +142,14 @@ class Contexts:
             raise ServiceError("session_not_found", "The session was deleted.")
         return parts.chat("user", message.content, message.parts)
 
-    async def estimate(
-        self, send: Send, ref: TurnRef, seen: SessionSnapshot, model: Model, params: dict[str, Any]
-    ) -> int:
+    async def estimate(self, candidate: Candidate) -> int:
         """Tokens of the context that a send will have, or a little more, before it has begun.
 
         What is read for that of the history is added to what was seen. Raises context_too_long where
         nothing may be left out of it, and all is too much.
         """
+        send, ref, seen = candidate.send, candidate.ref, candidate.seen
+        model, params = candidate.model, candidate.params
         counter = self._tokens.of(ref.principal, model)
         if send.messages is not None:
             return counter.chat(send.messages) + _formats(counter, params) + _PRIMING
@@ -262,20 +169,17 @@ class Contexts:
             used += window.tokens
             whole = window.whole
         if send.trims is False and not (whole and used <= self.room(model, params) + _PRIMING):
-            raise ServiceError(
-                "context_too_long",
-                "With the conversation before it the message does not fit; with the room for the answer the "
-                f"model takes {max(0, self.room(model, params))} tokens.",
-            )
+            most = f"{max(0, self.room(model, params))} tokens"
+            raise _too_long("With the conversation before it the message does not fit", most)
         return used
 
     async def _window(
-        self, ref: TurnRef, place: int, room: int, seen: Page | None, model: Model, asked: list[Chat]
+        self, ref: TurnRef, place: int, room: int, seen: HistoryPage | None, model: Model, asked: list[Chat]
     ) -> _Window:
         """The newest messages below a place that fit; `seen` is known of them, `asked` follows them."""
         counter, reasoning = self._tokens.of(ref.principal, model), model.supports("reasoning_history")
         shown = (model.images.count if model.images else 0) - _images(asked)
-        page = Page([], place > _FIRST) if seen is None else seen.below(place)
+        page = HistoryPage([], place > _FIRST) if seen is None else seen.below(place)
         fitting: list[_Fitting] = []  # newest first
         used = 0
         while True:
@@ -295,6 +199,10 @@ class Contexts:
             below = page.said[-1].place if page.said else place
             older = await self._sessions.window(ref.principal, ref.session_id, below, _PAGE, size)
             page = page.followed_by(older)
+
+
+def _too_long(what: str, most: int | str) -> ServiceError:
+    return ServiceError("context_too_long", f"{what}; with the room for the answer the model takes {most}.")
 
 
 def _told(one: Said, *, reasoning: bool) -> list[Chat]:
@@ -349,7 +257,7 @@ def _context(messages: list[dict[str, Any]], tokens: int, formats: int) -> Conte
     plain = not formats and not any(
         "tool_calls" in message or isinstance(message.get("content"), list) for message in messages
     )
-    text = max(0, tokens - len(messages) * _PER_MESSAGE) if plain else 0
+    text = max(0, tokens - len(messages) * PER_MESSAGE) if plain else 0
     return Context(messages, tokens + formats + _PRIMING, text)
 
 
@@ -370,7 +278,7 @@ class _Window:
 
     chat: list[Chat]
     tokens: int
-    read: Page
+    read: HistoryPage
     whole: bool = True
 
 

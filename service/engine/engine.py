@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from service.config.settings import Settings
 from service.engine.admission import Admission
 from service.engine.background import Background
 from service.engine.beginning import Beginning
 from service.engine.booking import Booking
 from service.engine.budgets import Budgets
-from service.engine.context import Contexts, Tokens
+from service.engine.context import Contexts
 from service.engine.exchanges import was_before
 from service.engine.flusher import Flusher
 from service.engine.history import History, session_not_found, turn_not_found
@@ -35,6 +34,7 @@ from service.engine.stopping import Stops
 from service.engine.storage import Storage
 from service.engine.tail_cache import FAREWELL_SECONDS, TailCaches
 from service.engine.titles import Titles
+from service.engine.tokens import Tokens
 from service.engine.webhooks import Webhooks
 from service.errors import ServiceError
 from service.parts import Part
@@ -45,19 +45,13 @@ from service.upstream.base import Upstream
 from service.upstream.models import Catalogue
 
 _IDLE_POLL_SECONDS: Final = 0.05
-# Turns that come into a session while those in it are stopped: each waits for a seal, so this bounds an
-# interrupt, or a delete, to seconds.
-_LATE_TURNS: Final = 5
 
 
 class Engine:
-    def __init__(
-        self, settings: Settings, store: Store, upstream: Upstream, catalogue: Catalogue, worker: str
-    ) -> None:
-        self.settings = settings
+    def __init__(self, store: Store, upstream: Upstream, catalogue: Catalogue) -> None:
+        self.settings = settings = store.settings
         self.store = store
         self.catalogue = catalogue
-        self.worker = worker
         self._upstream = upstream
         self._background = Background()
         self.tokens = Tokens()
@@ -78,17 +72,6 @@ class Engine:
         self._webhooks = Webhooks(settings, store)
         self.sealer = Sealer(settings, store, self.tails, self.budgets, self._webhooks)
         self._flusher = Flusher(settings, store.log, self._background)
-        runner = Runner(
-            settings,
-            catalogue,
-            upstream,
-            self.contexts,
-            self.pictures,
-            self.tokens,
-            self._flusher,
-            self.governor,
-            self.sealer,
-        )
         self._titles = Titles(
             catalogue.titles,
             upstream,
@@ -100,8 +83,36 @@ class Engine:
             self._background,
         )
         self._booking = Booking(store, self.budgets, self._webhooks)
-        self.running = Running(
+        self.running = self._make_running()
+        self._recovery = Recovery(settings, store, self.running, self.tails, self.budgets, self.admission)
+        self._stops = Stops(store, self.readers, self.sealer, self.running)
+        self.live_turns = LiveTurns(store, self._stops)
+        self.beginning = Beginning(
             store,
+            catalogue,
+            self.contexts,
+            self.pictures,
+            self.budgets,
+            self.admission,
+            self.running,
+            self._stops,
+            self._background,
+        )
+        self._channel = store.keys.worker_channel(store.worker)
+
+    def _make_running(self) -> Running:
+        runner = Runner(
+            self.settings,
+            self.catalogue,
+            self._upstream,
+            self.contexts,
+            self.pictures,
+            self._flusher,
+            self.governor,
+            self.sealer,
+        )
+        return Running(
+            self.store,
             runner,
             self._titles,
             self.tails,
@@ -110,27 +121,7 @@ class Engine:
             self.admission,
             self.pictures,
             self._background,
-            worker,
         )
-        self._recovery = Recovery(settings, store, self.running, self.tails, self.budgets, self.admission)
-        self._stops = Stops(store, self.readers, self.sealer, self.running, worker)
-        self.live_turns = LiveTurns(store, self._stops)
-        # The queued turns of a session begin one after the other, while it is emptied.
-        self._stoppable = settings.max_queued_turns + _LATE_TURNS
-        self.beginning = Beginning(
-            store,
-            catalogue,
-            self.contexts,
-            self.pictures,
-            self.budgets,
-            self.admission,
-            worker,
-            self._stoppable,
-            self.running,
-            self._stops,
-            self._background,
-        )
-        self._channel = store.keys.worker_channel(worker)
 
     async def open(self) -> None:
         self.tails.start()
@@ -219,7 +210,7 @@ class Engine:
         Returns how many turns and messages it had.
         """
         stopped = False
-        for tried in range(self._stoppable):
+        for tried in range(self._stops.most):
             # In this order: a turn that begins after the first is not among those that are removed.
             turns = await self.store.sessions.turns(principal, session_id)
             session = await self.store.sessions.get(principal, session_id)

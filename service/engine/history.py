@@ -32,6 +32,13 @@ def mismatch() -> ServiceError:
     )
 
 
+def answering(sentence: str, session_id: str, turn_id: str) -> ServiceError:
+    """The session is busy with a turn, to which the headers lead."""
+    events = f"/v1/sessions/{session_id}/turns/{turn_id}/events"
+    headers = {"Location": events, "X-Turn-Id": turn_id}
+    return ServiceError("turn_in_progress", sentence, retry_after=1, headers=headers)
+
+
 class History:
     def __init__(self, store: Store) -> None:
         self._sessions = store.sessions
@@ -88,10 +95,5 @@ class History:
         if outcome == "TOO_LONG":
             raise ServiceError("invalid_request", "What stands there now is too long for a version; fork it.")
         if outcome == "BUSY":
-            raise ServiceError(
-                "turn_in_progress",
-                f"The session is answering, in turn {turn}.",
-                retry_after=1,
-                headers={"Location": f"/v1/sessions/{session_id}/turns/{turn}/events", "X-Turn-Id": turn},
-            )
+            raise answering(f"The session is answering, in turn {turn}.", session_id, turn)
         return unnamed

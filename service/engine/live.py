@@ -56,16 +56,20 @@ class Answer:
             elif event.name == events.TOOL_CALL:
                 self.tool_calls.append(event.data)
             elif event.name == events.RESTARTED:
-                self.text.clear()
-                self.reasoning.clear()
-                self.tool_calls.clear()
+                self.clear()
+
+    def clear(self) -> None:
+        """Of what was said before a restart nothing counts."""
+        self.text.clear()
+        self.reasoning.clear()
+        self.tool_calls.clear()
 
 
 class Live:
     def __init__(self, turn: Turn, names: Sequence[str], tail: TailCache | None) -> None:
         self.turn = turn
         self.names = names  # of its keys, for appends
-        self.feed = tail
+        self.tail = tail
         self.answer = Answer()
         self.shown = self._shown_stored = turn.shown
         self.acknowledged = turn.last
@@ -207,8 +211,8 @@ class Live:
         self._taken = []
         self._taken_fields = {}
         self.failing_since = None
-        if self.feed is not None:
-            self.feed.push(log)
+        if self.tail is not None:
+            self.tail.push(log)
         if not self._pending:
             self._idle.set()
 
@@ -260,10 +264,6 @@ class Live:
         self._taken, self._pending = [], []
 
     async def flushed(self) -> None:
-        """Returns when nothing waits for its acknowledgement."""
-        await self._idle.wait()
-
-    async def logged(self) -> None:
         """Returns when all that was added is in the log, or the attempt is interrupted."""
         await self._idle.wait()
 

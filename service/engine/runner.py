@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final
 
 from service import events
-from service.config.provider_keys import ProviderKey
 from service.config.settings import Settings
 from service.engine.attempts import Attempt
-from service.engine.context import Context, Contexts, Tokens
+from service.engine.context import Context, Contexts
 from service.engine.flusher import Flusher
 from service.engine.live import Interrupted, Live
 from service.engine.pacing.governor import Permit
@@ -51,7 +49,6 @@ class Runner:
         upstream: Upstream,
         contexts: Contexts,
         pictures: Pictures,
-        tokens: Tokens,
         flusher: Flusher,
         governor: ProviderKeys,
         sealer: Sealer,
@@ -61,7 +58,6 @@ class Runner:
         self._upstream = upstream
         self._contexts = contexts
         self._pictures = pictures
-        self._tokens = tokens
         self._flusher = flusher
         self._governor = governor
         self._sealer = sealer
@@ -86,11 +82,11 @@ class Runner:
         turn = live.turn
         if turn.stop:
             return await self._sealer.stop(live)
-        if (turn.shown or turn.opens_life) and not await self._resume_shown(live):
-            return await self._sealer.fail(live, _given_up())
         if turn.attempt >= self._settings.max_attempts:
             return await self._sealer.fail(live, _given_up())
         model = self._catalogue.resolve(turn.model)
+        if turn.shown or turn.opens_life:
+            _resume_shown(live, model)
         chain = self._pictures.chain(model, turn.params)
         since = time.monotonic()
         live.end = (asyncio.get_running_loop().time() + self._settings.turn_timeout_seconds, "turn_timeout")
@@ -102,7 +98,8 @@ class Runner:
             if failure is None:
                 return live.followed_by
             model = live.model or model
-            following = self._next(chain, model, failure, turn.attempt, live.refused_keys)
+            others = self._governor.others(live.refused_keys)
+            following = _next(chain, model, failure, turn.attempt, other_key=others)
             if live.shown or turn.attempt >= self._settings.max_attempts or following is None:
                 break
             wait = 0.0
@@ -119,7 +116,7 @@ class Runner:
             model = following
             # What the attempt has cost is in the store before the next one, for whoever takes over.
             self._flusher.put(live, urgent=True)
-            if wait and await self._interrupted_within(live, wait):
+            if wait and await _interrupted_within(live, wait):
                 return await self._interrupted(live)
         return await self._sealer.fail(live, failure)
 
@@ -159,61 +156,6 @@ class Runner:
 
     def _left(self, since: float) -> float:
         return self._settings.retry_budget_seconds - (time.monotonic() - since)
-
-    def _next(
-        self,
-        chain: list[Model],
-        model: Model,
-        error: UpstreamError,
-        attempt: int,
-        refused: Collection[ProviderKey],
-    ) -> Model | None:
-        """The model to ask next, None to give up. The last attempts go along the fallbacks."""
-        if error.kind in ("circuit", "held"):
-            return None
-        if error.circuit:  # of this key; another one may do
-            return model if self._governor.others(refused) else None
-        if error.kind.startswith("limit_"):
-            return model  # the governor waits or fails over
-        rest = chain[chain.index(model) + 1 :]
-        if error.fail_over:
-            if rest:
-                return rest[0]
-            return model if error.retryable else None
-        if not error.retryable:
-            return None
-        if error.kind == "streaming":
-            return model  # asked the other way
-        return rest[0] if rest and attempt >= 2 and error.kind != "connect" else model
-
-    async def _interrupted_within(self, live: Live, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await live.changed.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _resume_shown(self, live: Live) -> bool:
-        """After a takeover with something shown: continue it or say that it begins again.
-
-        Where the store has lost events nobody knows what was shown: then it always begins again.
-        """
-        turn = live.turn
-        if turn.attempt >= self._settings.max_attempts:
-            return False
-        model = self._catalogue.resolve(turn.model)
-        continues = model.on_takeover == "continue" and live.answer.text and not live.answer.tool_calls
-        if turn.opens_life or not continues:
-            live.answer.text.clear()
-            live.answer.reasoning.clear()
-            live.answer.tool_calls.clear()
-            live.shown = False
-            # Nothing is pending here, so this is the id that the event will have.
-            turn.void = live.acknowledged + 1
-            live.add_event(events.RESTARTED, {"attempt": turn.attempt + 1}, shown=0, void=turn.void)
-            metrics.restarts.inc()
-        return True
 
     async def _context(self, turn: Turn, chain: list[Model], model: Model) -> Context:
         """Read the history; while Redis is away, for as long as turns hold their deltas."""
@@ -267,7 +209,7 @@ class Runner:
         # refuses to write, or a worker that was fenced or stopped, is noticed here. Costs a round trip.
         self._flusher.put(live, urgent=True)
         try:
-            await live.logged()
+            await live.flushed()
         except asyncio.CancelledError:
             live.asked(billable=False)  # it was not
             raise
@@ -313,7 +255,7 @@ class Runner:
                 retryable=True,
             )
         if last.usage and "prompt_tokens" in last.usage:
-            self._tokens.learn(turn.ref.principal, context, last.usage["prompt_tokens"])
+            self._contexts.learn(turn.ref.principal, context, last.usage["prompt_tokens"])
         return last.finish_reason or "stop"
 
     async def _relay(self, live: Live, permit: Permit, request: Request, attempt: Attempt) -> Batch:
@@ -343,6 +285,56 @@ class Runner:
             return await self._sealer.gone(live)
         log.warning("turn.left", turn=live.turn.ref.turn_id, epoch=live.turn.epoch, reason=signal)
         return ""
+
+
+def _next(
+    chain: list[Model], model: Model, error: UpstreamError, attempt: int, *, other_key: bool
+) -> Model | None:
+    """The model to ask next, None to give up. The last attempts go along the fallbacks.
+
+    `other_key`: there is one that may work beside those that have refused the turn.
+    """
+    if error.kind in ("circuit", "held"):
+        return None
+    if error.circuit:  # of this key
+        return model if other_key else None
+    if error.kind.startswith("limit_"):
+        return model  # the governor waits or fails over
+    rest = chain[chain.index(model) + 1 :]
+    if error.fail_over:
+        if rest:
+            return rest[0]
+        return model if error.retryable else None
+    if not error.retryable:
+        return None
+    if error.kind == "streaming":
+        return model  # asked the other way
+    return rest[0] if rest and attempt >= 2 and error.kind != "connect" else model
+
+
+async def _interrupted_within(live: Live, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await live.changed.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _resume_shown(live: Live, model: Model) -> None:
+    """After a takeover with something shown: continue it or say that it begins again.
+
+    Where the store has lost events nobody knows what was shown: then it always begins again.
+    """
+    turn = live.turn
+    continues = model.on_takeover == "continue" and live.answer.text and not live.answer.tool_calls
+    if turn.opens_life or not continues:
+        live.answer.clear()
+        live.shown = False
+        # Nothing is pending here, so this is the id that the event will have.
+        turn.void = live.acknowledged + 1
+        live.add_event(events.RESTARTED, {"attempt": turn.attempt + 1}, shown=0, void=turn.void)
+        metrics.restarts.inc()
 
 
 def _prefilled(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:

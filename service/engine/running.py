@@ -9,7 +9,6 @@ is runner.py's. Who begins, stops or looks for turns stands above: beginning.py,
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 
 from service.engine.admission import Admission
 from service.engine.attempts import begin_turn
@@ -31,21 +30,31 @@ from service.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 
-@dataclass(eq=False)
 class Running:
-    _store: Store
-    _runner: Runner
-    _titles: Titles
-    _tails: TailCaches
-    _budgets: Budgets
-    _booking: Booking
-    _admission: Admission
-    _pictures: Pictures
-    _background: Background
-    _worker: str
-    _lives: dict[str, Live] = field(default_factory=dict, init=False)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    closed: bool = field(default=False, init=False)  # takes no turn over any more
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        titles: Titles,
+        tails: TailCaches,
+        budgets: Budgets,
+        booking: Booking,
+        admission: Admission,
+        pictures: Pictures,
+        background: Background,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._titles = titles
+        self._tails = tails
+        self._budgets = budgets
+        self._booking = booking
+        self._admission = admission
+        self._pictures = pictures
+        self._background = background
+        self._lives: dict[str, Live] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.closed = False  # takes no turn over any more
 
     def __len__(self) -> int:
         return len(self._lives)
@@ -119,11 +128,11 @@ class Running:
         """Whatever a passed deadline turns out to mean."""
         if self.closed:
             return
-        claim = await self._store.turns.claim(ref, self._worker)
+        claim = await self._store.turns.claim(ref, self._store.worker)
         if claim.outcome == "CLAIMED" and claim.turn is not None:
             self._take_over(claim, claim.turn)
             await self._store.leases.own(ref)
-            if claim.previous_owner != self._worker:
+            if claim.previous_owner != self._store.worker:
                 await self._store.leases.disown(ref, claim.previous_owner)
         elif claim.outcome == "LEASED":
             await self._store.leases.schedule([ref], claim.milliseconds_left + 50)

@@ -19,7 +19,7 @@ import orjson
 from service import events, parts
 from service.config.settings import Settings
 from service.engine import billing
-from service.engine.attempts import cost_fields, origin
+from service.engine.attempts import Ending, line_of
 from service.engine.budgets import Budgets
 from service.engine.exchanges import said_before
 from service.engine.live import Answer, Live
@@ -34,7 +34,6 @@ from service.store.store import Store
 from service.store.turn_records import Seal, Sealed, Turn
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
-from service.usage import detail
 
 _RETRY_SECONDS: Final = 0.2
 
@@ -86,21 +85,21 @@ class Sealer:
         live.forget_unwritten()
         metrics.logs_lost.inc()
         log.error("turn.log_lost", turn=live.turn.ref.turn_id, session=live.turn.ref.session_id)
-        return await self.fail(live, lost_log(), new_life=True)
+        error = ServiceError("store_unavailable", "The store lost a part of this answer; send it again.")
+        return await self.fail(live, error, new_life=True)
 
     async def gone(self, live: Live) -> str:
         """The store has lost the turn, or it was deleted: its session is free, what it used is booked."""
         turn = live.turn
         error = ServiceError("turn_not_found", "The store has lost this turn; send it again.")
-        if live.feed is not None:
-            live.feed.fail(error)
+        if live.tail is not None:
+            live.tail.fail(error)
         try:
             _, following = await self._store.turns.free_session(turn.ref)
         except StoreUnavailable:
             following = ""  # the next begin, stop or delete frees it, or a sweep
         turn.cost = live.cost
-        model = live.model.id if live.model else turn.model
-        await self._ended(turn, "failed", live.usage, model, code=error.code)
+        await self._ended(turn, Ending("failed", _model(live), live.usage, code=error.code))
         return following
 
     async def release(self, live: Live) -> None:
@@ -152,7 +151,7 @@ class Sealer:
             sealed = await self._store.turns.seal(turn, replace(seal, first_id=0))
         if sealed.outcome == "SEALED":
             turn.stored = sealed.stored
-            await self._ended(turn, "stopped", usage, turn.answered_by or turn.model, finish_reason="stop")
+            await self._ended(turn, Ending("stopped", turn.answered_by or turn.model, usage, "stop"))
         return sealed
 
     async def _end(
@@ -183,10 +182,10 @@ class Sealer:
             first_id=0 if new_life else live.acknowledged + 1,
             frees_key=state == "failed" and not _shown(live),
         )
-        model = live.model.id if live.model else turn.model
+        ending = Ending(state, _model(live), usage, body.get("finish_reason"), body.get("code"))
         booking = None  # what is told of a turn is queued between its seal and its settlement
         if self._store.turn_ends.together and not self._webhooks.told_of(turn):
-            booking = self._budgets.booking(turn, model, usage)
+            booking = self._budgets.booking(turn, ending.model, usage)
         sealed = await self._write(live, seal, booking)
         if sealed.outcome == "LOST":
             return await self.lose(live)
@@ -194,19 +193,10 @@ class Sealer:
             turn.stored, live.outcome = sealed.stored, state
             if live.shown:
                 live.is_shown()
-            if live.feed is not None:
+            if live.tail is not None:
                 first = sealed.last - len(payloads) + 1
-                live.feed.push([events.Event(first + i, payload) for i, payload in enumerate(payloads)])
-            await self._ended(
-                turn,
-                state,
-                usage,
-                model,
-                settled=booking is not None,
-                code=body.get("code"),
-                finish_reason=body.get("finish_reason"),
-                first_token_seconds=_rounded(live.first_shown),
-            )
+                live.tail.push([events.Event(first + i, payload) for i, payload in enumerate(payloads)])
+            await self._ended(turn, ending, live.first_shown, settled=booking is not None)
             live.span.set(
                 {
                     "chat.turn.outcome": state,
@@ -235,15 +225,15 @@ class Sealer:
                     return await self._store.turn_ends.finish(live.turn, seal, booking)
                 return await self._store.turns.seal(live.turn, seal)
             except StoreUnavailable as error:
-                if isinstance(error, StoreRefusesWrites) and not live.ever_shown and live.feed is not None:
-                    live.feed.fail(error)  # who has been shown nothing need not wait for the seal
+                if isinstance(error, StoreRefusesWrites) and not live.ever_shown and live.tail is not None:
+                    live.tail.fail(error)  # who has been shown nothing need not wait for the seal
                 # The answer is whole, its turn still ours: a slot that is being moved is waited for.
                 moving = isinstance(error, StoreMoving)
                 hold = self._settings.turn_timeout_seconds if moving else self._settings.store_hold_seconds
                 if loop.time() - since > hold:
                     log.error("seal.given_up", turn=live.turn.ref.turn_id, action="left for takeover")
-                    if live.feed is not None:
-                        live.feed.fail(error)
+                    if live.tail is not None:
+                        live.tail.fail(error)
                     return Sealed("UNKNOWN")
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -269,52 +259,36 @@ class Sealer:
         return Seal(state, first_id, payloads, fields, turn.answer_id, message, frees_key)
 
     async def _ended(
-        self,
-        turn: Turn,
-        state: str,
-        usage: dict[str, Any],
-        model: str,
-        *,
-        settled: bool = False,
-        **told: object,
+        self, turn: Turn, ending: Ending, first_shown: float | None = None, *, settled: bool = False
     ) -> None:
         """Counted before anything is awaited: whoever reads the last event finds it counted."""
         seconds = max(0.0, time.time() - turn.created / 1000)
-        metrics.turns_ended.labels(outcome=state).inc()
-        metrics.turn_duration.labels(outcome=state).observe(seconds)
-        billing.count(model, usage, turn.cost)
+        metrics.turns_ended.labels(outcome=ending.state).inc()
+        metrics.turn_duration.labels(outcome=ending.state).observe(seconds)
+        billing.count(ending.model, ending.usage, turn.cost)
+        told = {
+            "code": ending.code,
+            "finish_reason": ending.finish_reason,
+            "first_token_seconds": None if first_shown is None else round(first_shown, 3),
+        }
         log.info(
             "turn.ended",
-            **origin(turn),
-            turn=turn.ref.turn_id,
-            session=turn.ref.session_id,
-            principal=turn.ref.principal,
-            outcome=state,
-            model=model,
-            attempt=turn.attempt,
-            epoch=turn.epoch,
+            **line_of(turn, ending),
             seconds=round(seconds, 3),
-            input_tokens=usage["prompt_tokens"],
-            output_tokens=usage["completion_tokens"],
-            cached_tokens=detail(usage, "cached_tokens"),
-            reasoning_tokens=detail(usage, "reasoning_tokens"),
-            **cost_fields(turn.cost),
             **{name: value for name, value in told.items() if value is not None},
         )
         if settled:
             return
         try:
-            await self._webhooks.ended(
-                turn,
-                usage,
-                model,
-                state=state,
-                finish_reason=told.get("finish_reason"),
-                code=told.get("code"),
-            )
-            await self._budgets.settle(turn, model, usage)
+            await self._webhooks.ended(turn, ending)
+            await self._budgets.settle(turn, ending.model, ending.usage)
         except StoreUnavailable:
             log.warning("settle.postponed", turn=turn.ref.turn_id, action="the sweep settles it")
+
+
+def _model(live: Live) -> str:
+    """That of the last call, or of the turn where none was made."""
+    return live.model.id if live.model else live.turn.model
 
 
 def _ended(live: Live, reason: str, usage: dict[str, Any]) -> dict[str, Any]:
@@ -345,14 +319,6 @@ def _begun(turn: Turn) -> int:
     return int(events.Event(1, turn.started).data["created"]) if turn.started else turn.created
 
 
-def lost_log() -> ServiceError:
-    return ServiceError("store_unavailable", "The store lost a part of this answer; send it again.")
-
-
 def _shown(live: Live) -> bool:
     """Has its sender been shown anything of the answer that failed?"""
     return {"all": live.shown, "text": not live.answer.empty, "end": False}[live.turn.shows]
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)

@@ -20,7 +20,9 @@ from service.images import Image
 from service.parts import Part
 from service.store.credentials import OwnLimits
 from service.store.messages import Message
+from service.store.send_admission import SessionSnapshot
 from service.store.turn_records import Begin, Shows, TurnRef
+from service.upstream.models import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,20 @@ class Attached:
     void: int = 0
 
 
-def draft(send: Send, ref: TurnRef, model: str, params: dict[str, Any], reserved: int) -> Begin:
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A send that may become the turn `ref`: what was seen of its session, who is to answer, with what."""
+
+    send: Send
+    ref: TurnRef
+    seen: SessionSnapshot
+    model: Model
+    params: dict[str, Any]
+
+
+def draft(candidate: Candidate, reserved: int) -> Begin:
     """What begins the turn: its message, its fields, its first event."""
+    send, ref, model, params = candidate.send, candidate.ref, candidate.model.id, candidate.params
     now = int(time.time() * 1000)
     message_id = send.message_id or ("" if send.mode == "regenerate" else ids.new_message_id())
     message = b""

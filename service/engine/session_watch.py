@@ -176,14 +176,8 @@ def state_of(session: Session) -> int:
 
 
 def resource(session: Session) -> dict[str, Any]:
-    return {
-        "title": session.title,
-        "model": session.model,
-        "system_prompt": session.system_prompt,
-        "updated": session.updated,
-        "turns": session.turns,
-        "active_turn": session.active_turn,
-    }
+    shown = ("title", "model", "system_prompt", "updated", "turns", "active_turn")
+    return {name: getattr(session, name) for name in shown}
 
 
 def _between(told: Session | None, session: Session, known: int | None) -> Iterator[SessionEvent]:

@@ -28,16 +28,21 @@ _PATIENCE_SECONDS: Final = 0.2
 _TRIES: Final = 10
 _PAUSE_SECONDS: Final = 0.05
 
+# Turns that come into a session while those in it are stopped: each waits for a seal, so this bounds an
+# interrupt, or a delete, to seconds.
+_LATE_TURNS: Final = 5
+
 log = get_logger(__name__)
 
 
 class Stops:
-    def __init__(self, store: Store, readers: Readers, sealer: Sealer, running: Running, worker: str) -> None:
+    def __init__(self, store: Store, readers: Readers, sealer: Sealer, running: Running) -> None:
         self._store = store
         self._readers = readers
         self._sealer = sealer
         self._running = running
-        self._worker = worker
+        #: of one session that are stopped one after the other: the queued ones begin while it is emptied
+        self.most = store.settings.max_queued_turns + _LATE_TURNS
         self._forcing: dict[str, asyncio.Task[None]] = {}
 
     async def carry_out(self, ref: TurnRef) -> bool:
@@ -85,12 +90,12 @@ class Stops:
 
     async def _force(self, ref: TurnRef) -> None:
         for _ in range(_TRIES):
-            claim = await self._store.turns.claim(ref, self._worker, force=True)
+            claim = await self._store.turns.claim(ref, self._store.worker, force=True)
             if claim.outcome != "CLAIMED" or claim.turn is None:
                 return
             log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
             sealed = await self._sealer.stop_from_log(claim.turn)
-            if claim.previous_owner != self._worker:
+            if claim.previous_owner != self._store.worker:
                 with suppress(StoreUnavailable):  # a stop does not fail for a list
                     await self._store.leases.disown(ref, claim.previous_owner)
             if sealed.outcome != "FENCED":

@@ -14,10 +14,10 @@ from typing import Final
 from service import ids
 from service.engine.background import Background
 from service.engine.budgets import Budgets
-from service.engine.context import Tokens
 from service.engine.live import Live
 from service.engine.pacing.provider_keys import ProviderKeys
 from service.engine.storage import Storage
+from service.engine.tokens import Tokens
 from service.errors import ServiceError
 from service.store.store import Store
 from service.store.turn_records import TurnRef

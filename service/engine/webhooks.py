@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from service.config.settings import Settings
 from service.config.webhook import key_of
+from service.engine.attempts import Ending
 from service.engine.background import Apart, Background
 from service.errors import StoreUnavailable
 from service.eventloop.aligned_sleep import aligned_sleep
@@ -39,6 +40,7 @@ _KEYS_AT_ONCE: Final = 32
 #: s after a try that failed, the first of them after the first; two days in all. A tenth by chance.
 PAUSES: Final = (5, 30, 120, 600, 3_600, 10_800, 21_600, 43_200, 86_400)
 _LONGEST_TEXT: Final = 65_536  # characters
+_USAGE: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 log = get_logger(__name__)
 
@@ -71,28 +73,30 @@ class Webhooks:
         """Is anybody told of the turn's end?"""
         return self._all is not None or turn.hook != ""
 
-    async def ended(self, turn: Turn, usage: dict[str, Any], model: str, **told: Any) -> None:
+    async def ended(self, turn: Turn, ending: Ending) -> None:
         """Queue what is told of a sealed turn that is not settled yet. Raises StoreUnavailable."""
         queues = [*([""] if self._all else []), *([turn.hook] if turn.hook else [])]
         if not queues:
             return
         ref, now = turn.ref, datetime.now(UTC).isoformat(timespec="milliseconds")
-        data = {
+        data: dict[str, Any] = {
             "turn_id": ref.turn_id,
             "session_id": ref.session_id,
             "principal": ref.principal,
-            "model": model,
+            "model": ending.model,
             "attempt": turn.attempt,
             "created": turn.created,
-            "usage": {
-                name: usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-            },
-            **{name: value for name, value in told.items() if value is not None},
+            "usage": {name: ending.usage.get(name, 0) for name in _USAGE},
+            "state": ending.state,
         }
+        if ending.finish_reason is not None:
+            data["finish_reason"] = ending.finish_reason
+        if ending.code is not None:
+            data["code"] = ending.code
         if self._text:
             message = await self._store.sessions.message(ref.principal, ref.session_id, turn.answer_id)
             data["text"] = message.content[:_LONGEST_TEXT] if message else ""
-        body = orjson.dumps({"type": f"turn.{told['state']}", "timestamp": now, "data": data})
+        body = orjson.dumps({"type": f"turn.{ending.state}", "timestamp": now, "data": data})
         for of in queues:
             if not await self._store.webhooks.put(ref.turn_id, body, of):
                 metrics.webhooks.labels(outcome="full").inc()
@@ -122,7 +126,7 @@ class Webhooks:
             await asyncio.gather(*(self._tell(receiver, one, key_id) for one in waiting))
 
     async def _tell(self, receiver: Receiver | None, told: Told, of: str = "") -> None:
-        queue = self._store.webhooks
+        again: float | None = None
         try:
             if receiver is None:
                 raise NotTold("the key has no webhook any more", final=True)
@@ -133,12 +137,11 @@ class Webhooks:
             log.warning(
                 "webhook.failed", turn=told.id, key=of, reason=str(error), tries=told.tries, given_up=over
             )
-            pause = 0.0 if over else PAUSES[told.tries - 1] * random.uniform(1, 1.1)
+            again = None if over else PAUSES[told.tries - 1] * random.uniform(1, 1.1)
         else:
-            over, pause = True, 0.0
             metrics.webhooks.labels(outcome="delivered").inc()
         try:
-            await (queue.done(told.id, of) if over else queue.again(told.id, pause, of))
+            await self._store.webhooks.tried(told.id, of, again)
         except StoreUnavailable:
             log.warning("webhook.held_up", turn=told.id, key=of, action="it is sent again")
 

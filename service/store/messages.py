@@ -150,20 +150,20 @@ class Said(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HistoryPage:
     """The newest messages below a place, newest first; `more`: there are older ones."""
 
     said: list[Said]
     more: bool
 
-    def below(self, place: int) -> Page:
-        return Page([one for one in self.said if one.place < place], self.more)
+    def below(self, place: int) -> HistoryPage:
+        return HistoryPage([one for one in self.said if one.place < place], self.more)
 
-    def followed_by(self, older: Page) -> Page:
-        return Page([*self.said, *older.said], older.more)
+    def followed_by(self, older: HistoryPage) -> HistoryPage:
+        return HistoryPage([*self.said, *older.said], older.more)
 
 
-def page_of(answer: list[Any]) -> Page:
+def page_of(answer: list[Any]) -> HistoryPage:
     more, *flat = answer
     said = []
     for place, raw in zip(flat[::2], flat[1::2], strict=True):
@@ -178,10 +178,14 @@ def page_of(answer: list[Any]) -> Page:
                 body.get("reasoning", ""),
             )
         )
-    return Page(said, bool(more))
+    return HistoryPage(said, bool(more))
 
 
-def session_of(session_id: str, fields: dict[bytes, bytes]) -> Session:
+def session_of(session_id: str, fields: dict[bytes, bytes]) -> Session | None:
+    """From its hash; None where there is none."""
+    if not fields:
+        return None
+
     def text(name: bytes) -> str | None:
         return fields[name].decode() if name in fields else None
 

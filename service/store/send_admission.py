@@ -19,7 +19,7 @@ from service.store.connection import lua
 from service.store.connection.typed_scripts import NO_CALL, Call
 from service.store.leases import Leases
 from service.store.ledger import Ledger, Need, Reserved
-from service.store.messages import Page, Session
+from service.store.messages import HistoryPage, Session, page_of, session_of
 from service.store.part import Shared, StorePart
 from service.store.sessions import Sessions
 from service.store.turn_records import Begin, Begun
@@ -43,7 +43,7 @@ class SessionSnapshot:
 
     charged: list[Any] = field(default_factory=list)
     session: Session | None = None
-    page: Page | None = None
+    page: HistoryPage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,11 @@ class SendAdmission(StorePart):
             )
         )
         charged, *rest = await (looking if charge is None else self._client.unless_silent(looking))
-        return SessionSnapshot(charged, *(self._sessions.looked_at(session_id, *rest) if rest else ()))
+        if not rest:
+            return SessionSnapshot(charged)
+        fields, window = rest
+        session = session_of(session_id, dict(zip(fields[::2], fields[1::2], strict=True)))
+        return SessionSnapshot(charged, session, page_of(window))
 
     async def _snapshot_step_by_step(
         self, principal: str, session_id: str, charge: Charge | None

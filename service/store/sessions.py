@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from service.errors import ServiceError, StoreRefusesWrites
 from service.store.account import Account
 from service.store.connection import lua
 from service.store.connection.typed_scripts import Call, flat
 from service.store.keys import SessionKeys
-from service.store.messages import Message, Page, Session, page_of, session_of
+from service.store.messages import HistoryPage, Message, Session, page_of, session_of
 from service.store.part import Shared, StorePart, now_ms
 from service.store.turn_records import TurnRef
 
@@ -50,16 +50,14 @@ class Sessions(StorePart):
     async def get(self, principal: str, session_id: str) -> Session | None:
         name = self._of(principal, session_id).session
         fields = await self._client.run("get_session", self._redis.hgetall(name))
-        return session_of(session_id, fields) if fields else None
+        return session_of(session_id, fields)
 
     async def create(self, principal: str, session_id: str, fields: dict[str, str]) -> bool:
         """True when it is new. Either way it is named and listed from now on."""
         keys = self._of(principal, session_id)
-        created = await self._scripts.call(
-            lua.create_session(
-                keys, now_ms=now_ms(), ttl=self._ttl, fields=flat({"id": session_id, **fields})
-            )
-        )
+        given = flat({"id": session_id, **fields})
+        creating = lua.create_session(keys, now_ms=now_ms(), ttl=self._ttl, fields=given)
+        created = await self._scripts.call(creating)
         await self.list_it(principal, session_id)
         return bool(created)
 
@@ -136,9 +134,9 @@ class Sessions(StorePart):
         for session_id in ids:
             pipeline.hgetall(self._of(principal, session_id).session)
         raws = await self._client.run("list", pipeline.execute(), commands=len(ids))
-        found = [session_of(name, raw) if raw else None for name, raw in zip(ids, raws, strict=True)]
         # One that was named, expired, and began again without its name is not listed either.
-        found = [session if session and session.named else None for session in found]
+        read = map(session_of, ids, raws)
+        found = [session if session and session.named else None for session in read]
         gone = [name for name, session in zip(ids, found, strict=True) if session is None]
         if gone:
             name = self._keys.principal(principal).listed
@@ -181,7 +179,9 @@ class Sessions(StorePart):
         """The newest messages, newest first."""
         return (await self.messages(principal, session_id, limit, None, newest_first=True))[0]
 
-    async def window(self, principal: str, session_id: str, position: int, count: int, size: int) -> Page:
+    async def window(
+        self, principal: str, session_id: str, position: int, count: int, size: int
+    ) -> HistoryPage:
         """The newest messages below a position.
 
         At most `count`, and none after that which goes beyond `size` bytes.
@@ -193,10 +193,6 @@ class Sessions(StorePart):
         """The call that reads a window."""
         keys = self._of(principal, session_id)
         return lua.window(keys, below=below, most=count, most_bytes=size)
-
-    def looked_at(self, session_id: str, flat: list[Any], window: list[Any]) -> tuple[Session | None, Page]:
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        return session_of(session_id, fields) if fields else None, page_of(window)
 
     async def message(self, principal: str, session_id: str, message_id: str) -> Message | None:
         name = self._of(principal, session_id).messages

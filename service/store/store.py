@@ -35,6 +35,7 @@ from service.store.windows import Windows
 class Store:
     def __init__(self, settings: Settings, worker: str) -> None:
         self.settings = settings
+        self.worker = worker  # the name under which this process holds leases
         self.client = client = Client(settings)
         self.keys = Keys(settings.redis_key_prefix)
         shared = Shared(settings, client, Scripts(client), self.keys, worker)

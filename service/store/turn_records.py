@@ -15,7 +15,7 @@ import orjson
 from service import ids
 from service.money import Amount, Price
 from service.parts import Part
-from service.store.messages import Page
+from service.store.messages import HistoryPage
 
 #: what a response shows of an answer before it ends well: all events, text but no reasoning, nothing
 Shows = Literal["all", "text", "end"]
@@ -92,7 +92,7 @@ class Turn:
     delivered: bool = False
     shows: Shows = "all"
     question: str = ""
-    history: Page | None = None
+    history: HistoryPage | None = None
     goes_on: str = ""
     before: list[Part] | None = None
     stored: str = ""

@@ -61,12 +61,8 @@ class WebhookQueue(StorePart):
         )
         return [raw.decode() for raw in found or ()]
 
-    async def done(self, id: str, of: str = "") -> None:
-        await self._end(id, of, -1)
-
-    async def again(self, id: str, seconds: float, of: str = "") -> None:
-        await self._end(id, of, int(seconds * 1000))
-
-    async def _end(self, id: str, of: str, again_ms: int) -> None:
+    async def tried(self, id: str, of: str, again: float | None) -> None:
+        """It is to be sent again in so many seconds; None: it is done with."""
         due, said, _ = self._names(of)
+        again_ms = -1 if again is None else int(again * 1000)
         await self._scripts.call(lua.end_webhook(due=due, said=said, id=id, again_ms=again_ms))

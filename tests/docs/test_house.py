@@ -258,6 +258,8 @@ GONE = {
     "LaneRedis",
     "Lane",
     "lane",
+    "_lane",
+    "_lanes",
     "Feed",
     "Feeds",
     "feeds",

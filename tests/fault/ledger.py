@@ -26,7 +26,8 @@ from typing import Any, Final, Literal, cast
 import httpx
 
 from service import ids
-from service.engine.context import Contexts, Tokens
+from service.engine.context import Contexts
+from service.engine.tokens import Tokens
 from service.money import NANOS
 from service.store.turn_records import Turn, TurnRef
 from service.upstream.models import load_catalogue

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import redis
 
-from service.engine.context import Tokens
+from service.engine.tokens import Tokens
 from tests.conftest import Start
 from tests.double import Double
 from tests.integration.test_budgets import settled, usage

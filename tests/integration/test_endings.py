@@ -146,7 +146,7 @@ async def test_an_answer_without_an_end_is_ended_and_called_what_it_is(
 
 async def live_turn(hands: Hands, served: Served) -> Live:
     """A turn of the service that has text which is in no log yet."""
-    hands.worker = engine_of(served).worker
+    hands.worker = engine_of(served).store.worker
     turn = await hands.begin("t1", fields={"model": MODEL})
     live = Live(turn, hands.store.log.names(turn.ref), None)
     live.add_text("not yet ")

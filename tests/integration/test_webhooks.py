@@ -188,10 +188,10 @@ async def test_the_queue_is_bounded_in_bytes_and_what_was_told_makes_room(
         assert [await waiting.put(f"t_{n}", b"x" * 40) for n in range(3)] == [True, True, False]
         assert await waiting.put("t_0", b"x" * 40)  # which waits already
         for _ in range(2):  # a worker that is told twice that it is done with
-            await waiting.done("t_0")
+            await waiting.tried("t_0", "", None)
         assert [await waiting.put(f"t_{n}", b"x" * 40) for n in (3, 4)] == [True, False]
-        await waiting.done("t_1")
-        await waiting.done("t_3")
+        await waiting.tried("t_1", "", None)
+        await waiting.tried("t_3", "", None)
         assert not list(store.scan_iter("*:{webhooks}:*"))
 
 

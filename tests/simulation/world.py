@@ -99,7 +99,7 @@ class Worker:
         self.store = Store(world.settings, name)
         stores.learn(self.store.scripts)
         upstream = Upstream(world.provider, self.process, LEASE)
-        self.engine = Engine(world.settings, self.store, upstream, world.catalogue, name)
+        self.engine = Engine(self.store, upstream, world.catalogue)
         await self.engine.open()
 
     async def ask(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:

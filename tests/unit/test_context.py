@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from service.engine.context import Contexts, Tokens
+from service.engine.context import Contexts
 from service.engine.sends import Send
+from service.engine.tokens import Tokens
 from service.errors import ServiceError
-from service.store.messages import Page, Said
+from service.store.messages import HistoryPage, Said
 from service.store.turn_records import Turn, TurnRef
 from service.upstream.models import Model
 
@@ -23,7 +24,7 @@ class History:
         ]
         self.pages: list[int] = []
 
-    async def window(self, principal: str, session_id: str, place: int, count: int, size: int) -> Page:
+    async def window(self, principal: str, session_id: str, place: int, count: int, size: int) -> HistoryPage:
         said: list[Said] = []
         for one in reversed(self.said[: place - 2]):
             if len(said) == count or size < 0:
@@ -31,7 +32,7 @@ class History:
             said.append(one)
             size -= len(one.content) + 100  # its form
         self.pages.append(len(said))
-        return Page(said, said[-1].place > 2)
+        return HistoryPage(said, said[-1].place > 2)
 
 
 def turn_after(count: int) -> Turn:
@@ -80,12 +81,13 @@ async def test_what_the_provider_makes_of_tools_does_not_change_the_estimate_of_
     turn.params = {"tools": TOOLS}
     context = await contexts.build(turn, ROOMY)
     for _ in range(20):
-        tokens.learn("p", context, context.prompt_tokens * 3)
+        tokens.learn("p", context.prompt_tokens, context.text_tokens, context.prompt_tokens * 3)
     assert tokens.of("p").text("x" * 4000) == before
     plain = await contexts.build(turn_after(40), ROOMY)
     twice = plain.prompt_tokens + plain.text_tokens
     for _ in range(50):
-        tokens.learn("p", await contexts.build(turn_after(40), ROOMY), twice)
+        plain = await contexts.build(turn_after(40), ROOMY)
+        tokens.learn("p", plain.prompt_tokens, plain.text_tokens, twice)
     assert 1.9 < tokens.of("p").text("x" * 4000) / before < 2.1
 
 
@@ -95,7 +97,7 @@ async def test_short_prompts_teach_nothing_as_most_of_them_is_the_template() -> 
     before = tokens.of("p").text("x" * 4000)
     context = await contexts.build(turn_after(2), ROOMY)
     for _ in range(20):
-        tokens.learn("p", context, context.prompt_tokens + 70)
+        tokens.learn("p", context.prompt_tokens, context.text_tokens, context.prompt_tokens + 70)
     assert tokens.of("p").text("x" * 4000) == before
 
 
@@ -105,7 +107,7 @@ async def test_what_one_callers_texts_weigh_changes_no_count_of_another() -> Non
     before = tokens.of("neighbour").text("x" * 4000)
     context = await contexts.build(turn_after(40), ROOMY)
     for _ in range(50):
-        tokens.learn("p", context, context.prompt_tokens * 3)
+        tokens.learn("p", context.prompt_tokens, context.text_tokens, context.prompt_tokens * 3)
     assert tokens.of("p").text("x" * 4000) > 2.5 * before
     assert tokens.of("neighbour").text("x" * 4000) == before
 
@@ -115,7 +117,7 @@ async def test_a_worker_remembers_what_texts_weigh_of_so_many_callers_only() -> 
     contexts = Contexts(History(40, "some text " * 50), tokens)  # type: ignore[arg-type]  # the same
     context = await contexts.build(turn_after(40), ROOMY)
     for number in range(4_097):
-        tokens.learn(f"p{number}", context, context.prompt_tokens * 2)
+        tokens.learn(f"p{number}", context.prompt_tokens, context.text_tokens, context.prompt_tokens * 2)
     plain = Tokens().of("p").text("x" * 4000)
     assert tokens.of("p0").text("x" * 4000) == plain
     assert tokens.of("p1").text("x" * 4000) > plain

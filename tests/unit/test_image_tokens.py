@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from service.config.settings import SettingsError
-from service.engine.context import Context, Contexts, Counter, Tokens
-from service.store.messages import Page, Said
+from service.engine.context import Context, Contexts
+from service.engine.tokens import Counter, Tokens
+from service.store.messages import HistoryPage, Said
 from service.store.turn_records import Turn, TurnRef
 from service.upstream.models import load_catalogue
 
@@ -62,8 +63,8 @@ class Pictured:
             self.said.append(Said(2 * i + 2, "user", f"q{i}", "t", parts=parts))
             self.said.append(Said(2 * i + 3, "assistant", f"a{i}", "t"))
 
-    async def window(self, principal: str, session_id: str, place: int, count: int, size: int) -> Page:
-        return Page([one for one in reversed(self.said) if one.place < place], False)
+    async def window(self, principal: str, session_id: str, place: int, count: int, size: int) -> HistoryPage:
+        return HistoryPage([one for one in reversed(self.said) if one.place < place], False)
 
 
 async def built(questions: int, pixels: int, model: Any) -> Context:

@@ -9,7 +9,7 @@ import pytest
 
 from service.engine.background import Background
 from service.engine.pacing import knowledge
-from service.engine.pacing.grant import Grant
+from service.engine.pacing.knowledge import Grant
 from service.engine.pacing.queue import Pacer
 from service.errors import StoreUnavailable, UpstreamError
 from service.store.pacing import Bucket, Pace, Report

@@ -9,9 +9,10 @@ import orjson
 import pytest
 
 from service import parts
-from service.engine.context import Contexts, Tokens
+from service.engine.context import Contexts
+from service.engine.tokens import Tokens
 from service.parts import Part
-from service.store.messages import Message, Page, Said
+from service.store.messages import HistoryPage, Message, Said
 from service.store.turn_records import Turn, TurnRef
 from service.upstream.models import Model
 
@@ -184,8 +185,8 @@ class History:
     def __init__(self, said: list[Said]) -> None:
         self.said = said
 
-    async def window(self, principal: str, session_id: str, place: int, count: int, size: int) -> Page:
-        return Page([one for one in reversed(self.said) if one.place < place], False)
+    async def window(self, principal: str, session_id: str, place: int, count: int, size: int) -> HistoryPage:
+        return HistoryPage([one for one in reversed(self.said) if one.place < place], False)
 
 
 def exchange(slot: int, words: str) -> list[Said]:

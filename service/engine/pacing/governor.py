@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
 from service.config.provider_keys import ProviderKey
 from service.engine.background import Background
-from service.engine.pacing.grant import Grant
+from service.engine.pacing.knowledge import Grant
 from service.engine.pacing.queue import Pacer
 from service.errors import StoreUnavailable, UpstreamError
 from service.store.pacing import Circuit, Pacing
@@ -40,6 +41,16 @@ _KEY_TAKEN: Final = ("rejected", "too_large", "too_long", "bad_output", "streami
 MAY_BE_TRIED: Final = " (may be tried)"
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Tokens of a call that wants to be made; a completion limit that is not `fixed` may be cut."""
+
+    principal: str
+    prompt: int
+    completion: int
+    fixed: bool
 
 
 class Permit:
@@ -114,13 +125,11 @@ class Governor:
         self._forbidden: dict[str, float] = {}  # models and when they last met a 403
         self._answered_at = float("-inf")  # by any model
 
-    async def take(
-        self, principal: str, model: Model, prompt: int, completion: int, patience: float, *, asked: bool
-    ) -> Permit | float:
+    async def take(self, ask: Ask, model: Model, patience: float) -> Permit | float:
         """A permit, or the seconds after which it would make sense to ask again."""
         pacer = self._pacer(model)
-        limit = min(completion, model.max_completion_tokens)
-        found = await pacer.take(principal, prompt, limit, patience, fixed=asked)
+        limit = min(ask.completion, model.max_completion_tokens)
+        found = await pacer.take(ask.principal, ask.prompt, limit, patience, fixed=ask.fixed)
         return Permit(self, pacer, model, found) if isinstance(found, Grant) else found
 
     def _pacer(self, model: Model) -> Pacer:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import Any, Final
 
 from service.engine.background import Background
 from service.engine.pacing.buckets import fitting, lowered, reckoned
-from service.engine.pacing.grant import Grant, Waiter, says_nothing
 from service.errors import StoreUnavailable, UpstreamError
-from service.store.pacing import PERIODS, Pace, Pacing, Report
+from service.store.pacing import NEAR, PERIODS, Pace, Pacing, Report
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.base import Limits
@@ -38,6 +38,36 @@ _ALONE_SECONDS: Final = 1.0
 _UNTOLD: Final = 32
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A call let go, `at` Redis's ms; tokens left of the minute and reserved by others as of then."""
+
+    prompt: int
+    completion: int
+    at: int = 0
+    level: float = -1.0
+    out: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    principal: str
+    prompt: int
+    completion: int
+    fixed: bool
+    since: float
+    deadline: float
+    outcome: asyncio.Future[Grant | float]
+    held: bool = False
+
+
+def _says_nothing(limits: Limits) -> bool:
+    """The headers of an account whose calls are not counted, or that are not there."""
+    if limits.remaining_tokens is not None and limits.remaining_tokens < (limits.limit_tokens or 0):
+        return False
+    return limits.remaining_requests is None or limits.remaining_requests >= NEAR
 
 
 class Knowledge:
@@ -114,7 +144,7 @@ class Knowledge:
             "out": grant.out,
             "cost": grant.prompt + grant.completion,
         }
-        if self._pace is not None and self._pace.free and says_nothing(limits):
+        if self._pace is not None and self._pace.free and _says_nothing(limits):
             return entry
         if limits.limit_tokens is not None and limits.remaining_tokens is not None:
             entry["limit"], entry["left"] = limits.limit_tokens, limits.remaining_tokens

@@ -18,7 +18,7 @@ from typing import Final
 from service.config.provider_keys import KeySource, ProviderKey, parse_weights
 from service.config.settings import Settings, SettingsError
 from service.engine.background import Background
-from service.engine.pacing.governor import MAY_BE_TRIED, Governor, Permit, failed_over, held
+from service.engine.pacing.governor import MAY_BE_TRIED, Ask, Governor, Permit, failed_over, held
 from service.errors import UpstreamError
 from service.eventloop.aligned_sleep import aligned_sleep
 from service.store.pacing import Pacing
@@ -123,9 +123,8 @@ class ProviderKeys:
         """
         probing: list[Governor] = []  # keys of which this call is to show whether they work again
         try:
-            permit = await self._admit(
-                principal, chain, prompt, completion, left, asked=asked, refused=refused, probing=probing
-            )
+            ask = Ask(principal, prompt, completion, fixed=asked)
+            permit = await self._admit(ask, chain, left, refused, probing)
             probing = [governor for governor in probing if governor.key != permit.key]
             return permit
         finally:
@@ -134,13 +133,9 @@ class ProviderKeys:
 
     async def _admit(
         self,
-        principal: str,
+        ask: Ask,
         chain: list[Model],
-        prompt: int,
-        completion: int,
         left: float,
-        *,
-        asked: bool,
         refused: Collection[ProviderKey],
         probing: list[Governor],
     ) -> Permit:
@@ -151,9 +146,7 @@ class ProviderKeys:
         for model in offered:
             governors = [one for one in usable if one.offers(model)] or usable
             patience = left if model is offered[0] else 0.0
-            found = await self._take(
-                governors, principal, model, prompt, completion, patience, asked=asked, probing=probing
-            )
+            found = await self._take(governors, ask, model, patience, probing)
             if isinstance(found, Permit):
                 if model is not offered[0]:
                     failed_over(offered[0], model)
@@ -162,20 +155,11 @@ class ProviderKeys:
         raise held(soonest)
 
     async def _take(
-        self,
-        governors: list[Governor],
-        principal: str,
-        model: Model,
-        prompt: int,
-        completion: int,
-        patience: float,
-        *,
-        asked: bool,
-        probing: list[Governor],
+        self, governors: list[Governor], ask: Ask, model: Model, patience: float, probing: list[Governor]
     ) -> Permit | float:
         """At once with the first that has room; else with the one that will have it soonest."""
         if len(self._governors) == 1:
-            return await governors[0].take(principal, model, prompt, completion, patience, asked=asked)
+            return await governors[0].take(ask, model, patience)
         loop = asyncio.get_running_loop()
         until = loop.time() + patience
         while True:
@@ -188,7 +172,7 @@ class ProviderKeys:
                 except UpstreamError as error:  # somebody else tries whether it works again
                     failure = error
                     continue
-                found = await governor.take(principal, model, prompt, completion, 0.0, asked=asked)
+                found = await governor.take(ask, model, 0.0)
                 if isinstance(found, Permit):
                     return found
                 waits.append((found, governor))
@@ -198,9 +182,7 @@ class ProviderKeys:
             left = until - loop.time()
             if wait > left:
                 return wait
-            found = await best.take(
-                principal, model, prompt, completion, min(left, max(_SLICE_SECONDS, wait)), asked=asked
-            )
+            found = await best.take(ask, model, min(left, max(_SLICE_SECONDS, wait)))
             if isinstance(found, Permit):
                 return found
 

@@ -14,8 +14,7 @@ from typing import Final
 
 from service.engine.background import Background
 from service.engine.pacing.buckets import fitting, line
-from service.engine.pacing.grant import Grant, Waiter
-from service.engine.pacing.knowledge import Knowledge
+from service.engine.pacing.knowledge import Grant, Knowledge, Waiter
 from service.store.pacing import Pace, Pacing
 from service.telemetry import metrics
 

@@ -5,6 +5,7 @@
 -- ARGV: turn_id str
 -- Returns {FREED, id of the queued turn whose time has come or ''} | {NOTHING} (nothing pointed to it) |
 --         {HELD} | {ABANDONED} (its lease has lapsed, or its time in the queue has come)
+-- include next_turn
 local held = redis.call('HMGET', turn, 'state', 'lease')
 local active = redis.call('HGET', session, 'active') == turn_id
 if held[1] == 'running' or held[1] == 'queued' then
@@ -19,12 +20,7 @@ if not held[1] and redis.call('HGET', idem, 'turn') == turn_id then
 end
 local following = ''
 if active then
-  following = redis.call('LPOP', queue) or ''
-  if following == '' then
-    redis.call('HDEL', session, 'active')
-  else
-    redis.call('HSET', session, 'active', following)
-  end
+  following = next_turn(session, queue)
+  redis.call('PUBLISH', session, 1)  -- for whoever has it open
 end
-if active then redis.call('PUBLISH', session, 1) end  -- for whoever has it open
 return pointed and {'FREED', following} or {'NOTHING'}

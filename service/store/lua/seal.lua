@@ -12,6 +12,7 @@
 -- account is told: `<bytes of the session> <s it lives> <bytes of the log> <hour since 1970 in which that
 -- ends> <updated>`; '' where the session is gone.
 -- include next_life
+-- include next_turn
 local held = redis.call('HMGET', turn, 'epoch', 'state', 'last', 'pos', 'id', 'created', 'claim', 'stored')
 if not held[1] then return {'GONE'} end
 if tonumber(held[1]) ~= epoch or (held[7] or '') ~= claim then return {'FENCED'} end
@@ -64,13 +65,8 @@ if was[1] then  -- every session has that field
     redis.call('HSET', messages, answer_id, answer)
   end
   if was[3] == held[5] then
-    following = redis.call('LPOP', queue) or ''
-    if following == '' then
-      redis.call('HDEL', session, 'active')
-    else
-      redis.call('HSET', session, 'active', following)
-      redis.call('EXPIRE', queue, was[2] == '1' and session_ttl or ephemeral_ttl)
-    end
+    following = next_turn(session, queue)
+    if following ~= '' then redis.call('EXPIRE', queue, was[2] == '1' and session_ttl or ephemeral_ttl) end
   else
     redis.call('LREM', queue, 0, held[5])
   end
