@@ -338,3 +338,13 @@ async def test_a_refused_begin_gives_everything_back(start: Start, store: redis.
         assert store.hgetall(RESERVED) == before
         assert store.zrange("chat:{none.anonymous}:running", 0, -1) == list(before)
         await served.client.post(f"{running.headers['location']}/stop")
+
+
+async def test_the_channel_of_a_turn_that_runs_here_is_neither_asked_for_nor_given_back(
+    served: Served, store: redis.Redis
+) -> None:
+    store.config_resetstat()
+    await ask(served, "[[tokens=1]]")
+    await settled(served, 1)
+    asked: Any = store.info("commandstats")
+    assert not {"cmdstat_subscribe", "cmdstat_unsubscribe"} & asked.keys()

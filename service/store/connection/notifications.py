@@ -73,7 +73,9 @@ class Notifications:
         await asyncio.wait({confirmed}, timeout=self._timeout)
 
     async def unsubscribe(self, channel: str) -> None:
-        self._channels.pop(channel, None)
+        if channel not in self._channels:
+            return  # of a turn that this worker has run: it was never asked for
+        del self._channels[channel]
         if self._connected.is_set():
             with contextlib.suppress(RedisError, OSError):
                 await self._subscription.unsubscribe(channel)
