@@ -97,6 +97,7 @@ class Readers:
                     found = await self._read(tail, reader.cursor)
                     if not found and not reader.cursor:
                         await self._check_kept(tail)
+                        continue  # it may have been written meanwhile
                 if found:
                     if found[0].id != reader.cursor + 1:
                         await self._cross(ref, reader.cursor, found[0])
@@ -117,13 +118,17 @@ class Readers:
     async def _check_kept(self, tail: TailCache) -> None:
         """Of a log without a first event: nothing more comes of a turn that is sealed or deleted.
 
-        Every log has its first event from the turn's begin on. Raises turn_not_found, events_expired.
+        A turn that waits for others has no log until it runs or is stopped.
+
+        Raises turn_not_found, events_expired.
         """
         turn = await self._turn(tail)
         if turn is None:
             raise turn_not_found()
         if turn.sealed:
-            raise expired()
+            if not await self._store.log.read(tail.ref, 0, 1):
+                raise expired()
+            tail.stale = True  # it was stopped after its log was read
 
     async def _cross(self, ref: TurnRef, cursor: int, event: Event) -> None:
         """From a cursor over a gap. Raises events_lost where its reader was shown what is not there.

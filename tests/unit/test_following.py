@@ -76,6 +76,33 @@ async def test_a_feed_that_jumps_is_made_up_for_from_the_log() -> None:
     await asyncio.gather(following, return_exceptions=True)
 
 
+async def test_a_turn_that_is_stopped_while_it_waits_is_read_to_its_end() -> None:
+    """Its log begins with its stop, which may come between the look at the log and that at the turn."""
+    tail = TailCache(REF, "log")
+    log: list[Event] = []
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def watch(ref: TurnRef) -> AsyncIterator[TailCache]:
+        yield tail
+
+    async def read(ref: TurnRef, after: int, count: int = 500) -> list[Event]:
+        return [event for event in log if event.id > after]
+
+    async def get(ref: TurnRef) -> Turn:
+        log[:] = [
+            Event(1, events.structured(events.STARTED, {})),
+            Event(2, events.structured(events.STOPPED, {})),
+        ]
+        return Turn(REF, "stopped", 1, 0, "m", "u", 3, 2, 0)
+
+    parts = SimpleNamespace(log=SimpleNamespace(read=read), turns=SimpleNamespace(get=get))
+    readers = Readers(Settings(), cast(Store, parts), cast(TailCaches, SimpleNamespace(watch=watch)))
+    following = readers.follow(REF, 0, lambda found: seen.extend(event.name for event in found))
+    await asyncio.wait_for(following, 5)
+    assert seen == ["turn.started", "turn.stopped"]
+
+
 class Missed:
     """A log of which the tail has heard nothing, and readers at its old end: the bell was missed."""
 
