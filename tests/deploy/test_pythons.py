@@ -53,10 +53,9 @@ def test_it_runs_with_this_python_or_installs_from_wheels(version: str, tmp_path
 
 
 def run(words: list[str]) -> None:
-    """Behind all else on the machine: it computes for a minute, and nobody waits for it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
-        ["nice", "-n", "19", *words],
+        words,
         cwd=ROOT,
         env=environment,
         capture_output=True,
