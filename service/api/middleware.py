@@ -71,6 +71,7 @@ class EdgeMiddleware:
                 await self._app(scope, receive, noting)
         except asyncio.CancelledError:
             state.outcome = "cut"
+            await _refuse_cut(scope, receive, noting, state)
             raise
         except ClientDisconnect:
             # Raised where a body is read: the client hung up in the middle of it. Nobody is there to
@@ -96,3 +97,10 @@ class EdgeMiddleware:
         if self._hardening.too_many_headers(scope):
             return ServiceError("invalid_request", "The request has too many headers.", status=431)
         return self._hosts.refusal(scope) or self._origins.refusal(scope)
+
+
+async def _refuse_cut(scope: Scope, receive: Receive, send: Send, state: RequestState) -> None:
+    """A worker that ends has cancelled the request before its answer had a head."""
+    if not state.status:
+        error = ServiceError("draining", "This replica is shutting down; send it again.", retry_after=1)
+        await respond(scope["path"], error)(scope, receive, send)
