@@ -80,6 +80,13 @@ class ServiceError(Exception):
         self.provider = provider  # the provider's own words, for clients that know them
 
 
+class Draining(ServiceError):
+    """This replica ends: what it has not come to is for another one."""
+
+    def __init__(self) -> None:
+        super().__init__("draining", "This replica is shutting down; send it again.", retry_after=1)
+
+
 class StoreUnavailable(ServiceError):
     """Redis cannot be reached, is stalled or loading."""
 

@@ -19,7 +19,7 @@ from service.api.origins import Origins
 from service.api.prefixes import Prefixes, below
 from service.api.request_state import RequestState, route_of
 from service.config.settings import Settings
-from service.errors import BrokenAnswer, ServiceError
+from service.errors import BrokenAnswer, Draining, ServiceError
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
@@ -102,5 +102,6 @@ class EdgeMiddleware:
 async def _refuse_cut(scope: Scope, receive: Receive, send: Send, state: RequestState) -> None:
     """A worker that ends has cancelled the request before its answer had a head."""
     if not state.status:
-        error = ServiceError("draining", "This replica is shutting down; send it again.", retry_after=1)
+        error = Draining()
+        state.code = error.code
         await respond(scope["path"], error)(scope, receive, send)

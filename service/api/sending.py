@@ -65,7 +65,7 @@ class Sending:
         session_id = self._session_id or self._request.headers.get("x-session-id") or None
         if key is None or not (session_id is None or ids.is_session_id(session_id)):
             return False
-        return await self._edge.engine.beginning.knows(self.principal.id, session_id, key)
+        return await self._edge.engine.beginning.repeats.knows(self.principal.id, session_id, key)
 
     async def start(self, send: Send, *, reads: bool = True) -> Attached:
         """The turn to read, new or known. Raises what the gates and the engine raise.
@@ -86,7 +86,7 @@ class Sending:
         send.own, send.hook = self.principal, self.principal.hook
         send.large = not 0 <= bodies.length(request) <= bodies.SMALL_BYTES
         await send.breathe()
-        attached = await edge.engine.beginning.known(send)
+        attached = await edge.engine.beginning.repeats.known(send)
         if attached is not None:
             await self._read.charge()
         if reads:

@@ -20,7 +20,7 @@ from service.api.request_state import request_state
 from service.dialects.base import Encoder
 from service.engine.engine import Engine
 from service.engine.reader import Reconnect
-from service.errors import BrokenAnswer, ServiceError
+from service.errors import BrokenAnswer, Draining, ServiceError
 from service.events import Event
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
@@ -167,7 +167,7 @@ class TurnResponse(Response):
         if not self._started:
             if self._refused:
                 await self._note_end()
-            raise error if isinstance(error, ServiceError) else _gone() from None
+            raise error if isinstance(error, ServiceError) else Draining() from None
         encoder = self._encoder
         farewell = encoder.reconnect() if isinstance(error, Reconnect) else encoder.failed(error)
         if farewell is None:
@@ -231,10 +231,6 @@ async def _left(receive: Receive, reading: asyncio.Task[None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     reading.cancel()
-
-
-def _gone() -> ServiceError:
-    return ServiceError("draining", "This replica is shutting down; send it again.", retry_after=1)
 
 
 def _since_restart(batch: list[Event]) -> list[Event]:

@@ -28,7 +28,7 @@ from service.engine.repeats import Repeats
 from service.engine.running import Running
 from service.engine.sends import Attached, Candidate, Send, draft
 from service.engine.stopping import Stops
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import Draining, ServiceError, StoreUnavailable
 from service.store.messages import HistoryPage
 from service.store.send_admission import SessionSnapshot
 from service.store.store import Store
@@ -78,8 +78,7 @@ class Beginning:
         self._running = running
         self._stops = stops
         self._background = background
-        self._repeats = Repeats(store, running)
-        self.known, self.knows = self._repeats.known, self._repeats.knows
+        self.repeats = Repeats(store, running)
         self.closed = False  # begins nothing any more
 
     async def begin(self, send: Send) -> Attached:
@@ -90,7 +89,7 @@ class Beginning:
         session_not_found, idempotency_mismatch, store_unavailable.
         """
         if self.closed:
-            raise ServiceError("draining", "This replica is shutting down; send it again.", retry_after=1)
+            raise Draining
         seen = SessionSnapshot()
         try:
             if send.session_id is not None:
@@ -104,7 +103,7 @@ class Beginning:
             # A concurrent duplicate has taken the last slot: a repeat is never refused.
             for pause in _GATES[error.code]:
                 await asyncio.sleep(pause)
-                attached = await self.known(send)
+                attached = await self.repeats.known(send)
                 if attached is not None:
                     return attached
             raise
@@ -285,7 +284,7 @@ class Beginning:
     async def _refused(self, begun: Begun, ref: TurnRef, send: Send) -> Attached:
         if begun.outcome != "KNOWN":
             raise _refusal(begun, ref, send)
-        attached = await self._repeats.attach(TurnRef(ref.principal, ref.session_id, begun.turn_id))
+        attached = await self.repeats.attach(TurnRef(ref.principal, ref.session_id, begun.turn_id))
         if attached is None:
             raise turn_not_found()
         return attached

@@ -16,7 +16,7 @@ from service.engine.reader import Readers, Reconnect
 from service.engine.running import Running
 from service.engine.sealing import Sealer
 from service.errors import StoreUnavailable
-from service.eventloop.shared_task import outcome
+from service.eventloop.shared_task import result_of
 from service.store.store import Store
 from service.store.turn_records import TurnRef
 from service.telemetry import metrics
@@ -86,7 +86,7 @@ class Stops:
         if forcing is None:
             forcing = self._forcing[ref.turn_id] = asyncio.create_task(self._force(ref), name="stop")
             forcing.add_done_callback(lambda _: self._forcing.pop(ref.turn_id, None))
-        await outcome(forcing)
+        await result_of(forcing)
 
     async def _force(self, ref: TurnRef) -> None:
         for _ in range(_TRIES):

@@ -12,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def outcome(task: asyncio.Task[T]) -> T:
+async def result_of(task: asyncio.Task[T]) -> T:
     """Its result, or raises what it has raised. Cancelling who waits here does not cancel it."""
     task.add_done_callback(_see)
     await asyncio.wait([task])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from service.api.middleware import EdgeMiddleware
+from service.config.settings import Settings
 from service.errors import ServiceError
 from service.eventloop.aligned_sleep import aligned_sleep
 from service.upstream.models import Catalogue
@@ -61,3 +65,31 @@ async def test_a_turn_whose_model_has_left_the_catalogue_says_so(
         events = list(Parser().feed(answer.content))
         assert events[-1].event == "turn.failed"
         assert events[-1].data["code"] == "model_not_found"
+
+
+async def test_what_the_end_of_a_drain_cancels_before_its_head_is_told_to_come_again() -> None:
+    begun = asyncio.Event()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": "http", "method": "DELETE", "scheme": "http", "path": "/v1/sessions/s"}
+    scope |= {"query_string": b"", "headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1)}
+    asked = asyncio.create_task(EdgeMiddleware(waits, Settings())(scope, receive, send))
+    await asyncio.wait_for(begun.wait(), 5)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    head, body = sent
+    headers = dict(head["headers"])
+    assert (head["status"], headers[b"retry-after"]) == (503, b"1")
+    assert json.loads(body["body"])["code"] == "draining"

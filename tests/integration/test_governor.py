@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.engine.pacing import knowledge
+from service.engine.pacing import learned_limits
 from service.store import pacing
 from tests.conftest import Start
 from tests.double import Double, expected_text
@@ -99,12 +99,12 @@ async def test_an_account_with_a_small_limit_is_asked_for_what_fits(
     assert asked == [(413, 8192), (200, 2000), (200, 2000)]
 
 
-@pytest.mark.parametrize("settles", [0.0, knowledge._SETTLE_SECONDS])
+@pytest.mark.parametrize("settles", [0.0, learned_limits._SETTLE_SECONDS])
 async def test_what_a_caller_asks_for_is_not_cut_while_it_fits(
     start: Start, double: Double, alone: Path, monkeypatch: pytest.MonkeyPatch, settles: float
 ) -> None:
     """Also where the others are told of an answer's head and of its end at once."""
-    monkeypatch.setattr(knowledge, "_SETTLE_SECONDS", settles)
+    monkeypatch.setattr(learned_limits, "_SETTLE_SECONDS", settles)
     limits(double, TPM=8_000)
     async with start(models_file=alone) as served:
         for _ in range(2):
@@ -147,8 +147,16 @@ async def test_a_bad_key_is_shown_refuses_without_a_call_and_heals(
         double.configure(double.settings.changed({"require_key": True, "api_keys": ["another"]}))
         answers = [await ask(served, "hi") for _ in range(3)]
         assert {answer.json()["code"] for answer in answers} == {"upstream_unavailable"}
-        ready = await served.client.get("/readyz")
-        assert (ready.status_code, ready.json()["checks"]["upstream"]) == (503, "auth")
+
+        async def known(to: Served) -> tuple[int, str]:
+            ready = await to.client.get("/readyz")
+            return ready.status_code, ready.json()["checks"]["upstream"]
+
+        async def refused_here() -> bool:
+            """What a call has found out is told beside it."""
+            return await known(served) == (503, "auth")
+
+        await eventually_async(refused_here)
 
         async def other_refuses() -> bool:
             """It looks once a second, and may have looked between the first failure and the third."""
@@ -166,8 +174,7 @@ async def test_a_bad_key_is_shown_refuses_without_a_call_and_heals(
 
         # Once it may be tried again it is ready, and says until a call has succeeded what it knows.
         async def may_be_tried() -> bool:
-            ready = await other.client.get("/readyz")
-            return (ready.status_code, ready.json()["checks"]["upstream"]) == (200, "auth (may be tried)")
+            return await known(other) == (200, "auth (may be tried)")
 
         await eventually_async(may_be_tried, within=10)
 
@@ -175,10 +182,9 @@ async def test_a_bad_key_is_shown_refuses_without_a_call_and_heals(
             return (await ask(other, "[[tokens=2]]")).status_code == 200
 
         await eventually_async(heals, within=15)
-        assert (await other.client.get("/readyz")).json()["checks"]["upstream"] == "ok"
 
         async def all_know() -> bool:
-            return (await served.client.get("/readyz")).json()["checks"]["upstream"] == "ok"  # type: ignore[no-any-return]
+            return [await known(one) for one in (other, served)] == [(200, "ok")] * 2
 
         await eventually_async(all_know)
 
@@ -189,28 +195,32 @@ async def test_what_is_known_of_the_provider_outlives_the_workers_that_learned_i
     """A reload, or a new replica, does not make a refused key look well."""
     double.configure(double.settings.changed({"require_key": True, "api_keys": ["another"]}))
 
-    async def says(served: Served) -> str:
+    async def upstream(served: Served) -> str:
         return str((await served.client.get("/readyz")).json()["checks"]["upstream"])
 
+    async def says(served: Served, *words: str) -> None:
+        """What a call has found out is told beside it."""
+
+        async def told() -> bool:
+            return await upstream(served) in words
+
+        await eventually_async(told)
+
     async with start(models_file=alone) as first:
-        assert await says(first) == "ok"  # nothing was asked yet, and nothing is known against it
+        assert await upstream(first) == "ok"  # nothing was asked yet, and nothing is known against it
         await ask(first, "hi")
-        assert await says(first) == "auth"
+        await says(first, "auth")
     async with start(models_file=alone) as second:
-
-        async def knows() -> bool:
-            return (await says(second)).startswith("auth")
-
-        await eventually_async(knows)
+        await says(second, "auth", "auth (may be tried)")
         double.configure(double.settings.changed({"require_key": False}))
 
         async def heals() -> bool:
             return (await ask(second, "[[tokens=2]]")).status_code == 200
 
         await eventually_async(heals, within=15)
-        assert await says(second) == "ok"
+        await says(second, "ok")
     async with start(models_file=alone) as third:
-        assert await says(third) == "ok"
+        assert await upstream(third) == "ok"
 
 
 async def test_one_refused_key_is_shown_and_holds_up_nobody(served: Served, double: Double) -> None:

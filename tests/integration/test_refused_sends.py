@@ -190,8 +190,8 @@ async def test_a_repeat_that_looked_before_its_twin_began_and_is_charged_after_i
     """P4: the window is full by then, and the mark of the twin's charge is gone."""
     body = {"session_id": session} if session else {}
     async with start(limit_sends="1/minute", limit_reads="9/minute", limit_window=window) as served:
-        beginning = served.app.state.edge.engine.beginning
-        known, looked, goes_on = beginning.known, asyncio.Event(), asyncio.Event()
+        repeats = served.app.state.edge.engine.beginning.repeats
+        known, looked, goes_on = repeats.known, asyncio.Event(), asyncio.Event()
 
         async def late(send: Any) -> Any:
             found = await known(send)
@@ -201,7 +201,7 @@ async def test_a_repeat_that_looked_before_its_twin_began_and_is_charged_after_i
                 await goes_on.wait()
             return found
 
-        monkeypatch.setattr(beginning, "known", late)
+        monkeypatch.setattr(repeats, "known", late)
         repeated = asyncio.create_task(ask(served, key="k", **body))
         await asyncio.wait_for(looked.wait(), 5)
         first = await ask(served, key="k", **body)
@@ -216,8 +216,8 @@ async def test_a_repeat_that_meets_its_twin_in_the_store_gives_its_charge_back(
     start: Start, monkeypatch: pytest.MonkeyPatch, window: str
 ) -> None:
     async with start(limit_sends="9/minute", limit_reads="9/minute", limit_window=window) as served:
-        beginning = served.app.state.edge.engine.beginning
-        known, looked, goes_on = beginning.known, asyncio.Event(), asyncio.Event()
+        repeats = served.app.state.edge.engine.beginning.repeats
+        known, looked, goes_on = repeats.known, asyncio.Event(), asyncio.Event()
 
         async def late(send: Any) -> Any:
             found = await known(send)
@@ -226,7 +226,7 @@ async def test_a_repeat_that_meets_its_twin_in_the_store_gives_its_charge_back(
                 await goes_on.wait()
             return found
 
-        monkeypatch.setattr(beginning, "known", late)
+        monkeypatch.setattr(repeats, "known", late)
         repeated = asyncio.create_task(ask(served, key="k"))
         await asyncio.wait_for(looked.wait(), 5)
         first = await ask(served, key="k")

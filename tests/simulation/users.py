@@ -281,7 +281,7 @@ class Users:
 
 
 async def _enter(engine: Engine, send: Send) -> Attached:
-    return await engine.beginning.known(send) or await engine.beginning.begin(send)
+    return await engine.beginning.repeats.known(send) or await engine.beginning.begin(send)
 
 
 async def _follow(engine: Engine, view: View) -> None:

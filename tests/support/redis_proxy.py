@@ -92,7 +92,7 @@ class RedisProxy:
                     writer.transport.abort()
                     return
                 if self.mode == "late":
-                    await asyncio.sleep(self.delay)
+                    await asyncio.sleep(self.delay)  # the fault
                 await self._hold()
                 writer.write(data)
                 await writer.drain()

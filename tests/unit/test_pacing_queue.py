@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from service.engine.background import Background
-from service.engine.pacing import knowledge
-from service.engine.pacing.knowledge import Grant
+from service.engine.pacing import learned_limits
+from service.engine.pacing.learned_limits import Grant
 from service.engine.pacing.queue import Pacer
 from service.errors import StoreUnavailable, UpstreamError
 from service.store.pacing import Bucket, Pace, Report
@@ -256,7 +256,7 @@ async def test_without_the_store_a_known_limit_is_kept_and_what_went_is_told_aft
 async def test_a_store_that_stays_away_is_not_forgotten_what_went_meanwhile(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(knowledge, "_ALONE_SECONDS", 0.02)
+    monkeypatch.setattr(learned_limits, "_ALONE_SECONDS", 0.02)
     room = Room(11)
     room.period = 3600.0
     line = pacer(room, background)
@@ -286,7 +286,7 @@ async def test_without_the_store_a_refusal_of_the_provider_holds_all_calls_back(
 async def test_a_refusal_that_the_store_has_not_heard_of_is_told_when_it_is_back(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(knowledge, "_ALONE_SECONDS", 0.02)
+    monkeypatch.setattr(learned_limits, "_ALONE_SECONDS", 0.02)
     room = Room()
     room.away = True
     line = pacer(room, background)

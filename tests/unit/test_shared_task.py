@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.eventloop.shared_task import outcome
+from service.eventloop.shared_task import result_of
 from tests.support.running import ROOT
 
 
@@ -23,15 +23,15 @@ async def test_who_leaves_does_not_end_it_and_who_stays_hears_of_its_failure() -
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     now = asyncio.Event()
     task = asyncio.create_task(fails(now))
-    leaves, stays = (asyncio.create_task(outcome(task)) for _ in range(2))
-    await asyncio.sleep(0)
+    leaves, stays = (asyncio.create_task(result_of(task)) for _ in range(2))
+    await asyncio.sleep(0)  # until it waits
     leaves.cancel()
     await asyncio.wait([leaves])
     assert not task.done()
     now.set()
     with pytest.raises(LookupError, match="gone"):
         await stays
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # until the loop has told of what it would
     assert unhandled == []
 
 
@@ -40,21 +40,21 @@ async def test_a_failure_that_nobody_has_waited_for_is_no_error_of_the_loop() ->
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     now = asyncio.Event()
     task = asyncio.create_task(fails(now))
-    leaves = asyncio.create_task(outcome(task))
-    await asyncio.sleep(0)
+    leaves = asyncio.create_task(result_of(task))
+    await asyncio.sleep(0)  # until it waits
     leaves.cancel()
     now.set()
     await asyncio.wait([leaves, task])
     del leaves, task
     gc.collect()
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # until the loop has told of what it would
     assert unhandled == []
 
 
 async def test_its_result_is_everybodys() -> None:
     task = asyncio.create_task(asyncio.sleep(0, result=7))
-    assert list(await asyncio.gather(outcome(task), outcome(task))) == [7, 7]
-    assert await outcome(task) == 7
+    assert list(await asyncio.gather(result_of(task), result_of(task))) == [7, 7]
+    assert await result_of(task) == 7
 
 
 def test_nothing_in_the_service_shields() -> None:

@@ -21,7 +21,7 @@ from service.config.jwt_key import Keys, read_key, usable_keys
 from service.config.settings import Settings
 from service.config.validators import SHORTEST_SECRET
 from service.errors import ServiceError
-from service.eventloop.shared_task import outcome
+from service.eventloop.shared_task import result_of
 from service.telemetry.logs import get_logger
 
 _LONGEST_TOKEN: Final = 8_192
@@ -168,7 +168,7 @@ class Published:
             self.refresh()
         # The issuer's outage makes nobody wait again: a fetch that has failed is an end too.
         if self._fetching is not None and (not known or now - self._ended > _STALE_SECONDS):
-            await outcome(self._fetching)
+            await result_of(self._fetching)
         if time.monotonic() - self._fetched > _KEPT_SECONDS:
             raise ServiceError(
                 "overloaded",

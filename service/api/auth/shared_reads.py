@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from service.eventloop.shared_task import outcome
+from service.eventloop.shared_task import result_of
 
 Wanted = TypeVar("Wanted")
 Found = TypeVar("Found")
@@ -29,7 +29,7 @@ class SharedReads(Generic[Wanted, Found]):
             task = asyncio.create_task(self._read(wanted), name=self._name)
             self._under_way[wanted] = task
             task.add_done_callback(lambda _: self._under_way.pop(wanted, None))
-        return await outcome(task)
+        return await result_of(task)
 
     async def _read(self, wanted: Wanted) -> Found:
         return await self._fetch(wanted)

@@ -41,7 +41,7 @@ from service.dialects import aisdk
 from service.dialects.aisdk_request import UseChatBody, parse
 from service.engine.engine import Engine
 from service.errors import ServiceError, StoreUnavailable
-from service.eventloop.shared_task import outcome
+from service.eventloop.shared_task import result_of
 from service.store.turn_records import Turn, TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
@@ -249,7 +249,7 @@ def _delivering(engine: Engine, ref: TurnRef) -> Callable[[], Awaitable[None]]:
     async def note() -> None:
         try:
             # Shielded: a client that has its answer leaves at once.
-            await outcome(asyncio.create_task(engine.history.deliver(ref)))
+            await result_of(asyncio.create_task(engine.history.deliver(ref)))
         except StoreUnavailable:
             log.warning("deliver.unnoted", turn=ref.turn_id, action="the end may be replayed once more")
 

@@ -251,8 +251,9 @@ async def _place(engine: Engine, call: Call, key: str | None) -> None:
         return
     if call.conversation is not None:
         send.session_id = ids.check_session_id(call.conversation)
-        repeats = key is not None and await engine.beginning.knows(send.principal, send.session_id, key)
-        if not repeats and await history.count(send.principal, send.session_id):
+        repeats = engine.beginning.repeats
+        known = key is not None and await repeats.knows(send.principal, send.session_id, key)
+        if not known and await history.count(send.principal, send.session_id):
             go_on_with(call, await resolved(engine, send.principal, call.items, send.session_id))
             return
     elif call.background:  # named, so that it runs on without readers

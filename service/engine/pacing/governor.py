@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from service.config.provider_keys import ProviderKey
 from service.engine.background import Background
-from service.engine.pacing.knowledge import Grant
+from service.engine.pacing.learned_limits import Grant
 from service.engine.pacing.queue import Pacer
 from service.errors import StoreUnavailable, UpstreamError
 from service.store.pacing import Circuit, Pacing

@@ -2,7 +2,7 @@
 
 Invariants: waiting calls go in turns over principals, so that nobody's flood holds up anybody else; one pump
 per pacer asks Redis for as many as may go, so that waiting costs a call per poll and not one per waiter.
-What is known of the limits is knowledge.py's. What to do when the wait is too long belongs to governor.py.
+What is known of the limits is learned_limits.py's. What to do when the wait is too long is governor.py's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from service.engine.background import Background
 from service.engine.pacing.buckets import fitting, line
-from service.engine.pacing.knowledge import Grant, Knowledge, Waiter
+from service.engine.pacing.learned_limits import Grant, LearnedLimits, Waiter
 from service.store.pacing import Pace, Pacing
 from service.telemetry import metrics
 
@@ -26,7 +26,7 @@ _REMEMBERED_SECONDS: Final = 60.0
 _BATCH: Final = 32
 
 
-class Pacer(Knowledge):
+class Pacer(LearnedLimits):
     def __init__(self, model: str, pacing: Pacing, background: Background) -> None:
         super().__init__(model, pacing, background)
         self._served: dict[str, float] = {}  # principals and when they had their last turn, in that order

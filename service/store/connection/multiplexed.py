@@ -17,7 +17,7 @@ from typing import Any
 import redis.asyncio as aioredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from service.eventloop.shared_task import outcome
+from service.eventloop.shared_task import result_of
 from service.store.connection.commands import Command, Commands, or_raise
 from service.store.connection.connection import Answered, RedisConnection, close_pool, open_connection
 from service.store.connection.replicas import Replicas, ReplicatedConnection
@@ -69,7 +69,7 @@ class Multiplexer:
             if self._opening is None:
                 self._opening = asyncio.create_task(self._open(), name="multiplexer")
                 self._opening.add_done_callback(self._opened)
-            connection = await outcome(self._opening)
+            connection = await result_of(self._opening)
             return await connection.ask(commands)
 
     def _opened(self, task: asyncio.Task[RedisConnection | ReplicatedConnection]) -> None:

@@ -70,7 +70,7 @@ def _says_nothing(limits: Limits) -> bool:
     return limits.remaining_requests is None or limits.remaining_requests >= NEAR
 
 
-class Knowledge:
+class LearnedLimits:
     def __init__(self, model: str, pacing: Pacing, background: Background) -> None:
         self._model = model
         self._pacing = pacing
