@@ -103,6 +103,10 @@ class Connection:
             return Answer(status, headers, b"")
         return Answer(status, headers, b"".join([piece async for piece in self.pieces(headers)]))
 
+    def stop_reading(self) -> None:
+        """From now on all that comes fills the kernel's buffers, and then the other side's."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     def abort(self) -> None:
         """Gone at once, as a client is whose battery is empty."""
         self._kept = False

@@ -229,3 +229,42 @@ async def _answer_of(line: Connection) -> Answer | None:
         return await line.answer()
     except Cut:
         return None
+
+
+@attacker("1,000 open streams of one key, of the events of a running answer and of its session")
+async def many_streams(attack: Attack) -> None:
+    key = await attack.key("many-streams", limit_sends=_PLENTY, limit_reads=_PLENTY)
+    begun = await attack.ask(
+        request(
+            "POST",
+            "/v1/sessions/many-streams/turns",
+            key=key,
+            body={"content": "[[tokens=400 rate=2]] many streams"},
+            headers={"Prefer": "respond-async"},
+        )
+    )
+    assert begun is not None, "the answer was not begun"
+    assert begun.status == 202, begun
+    paths = (f"{begun.headers['location']}/events", "/v1/sessions/many-streams/events")
+    ports = attack.everywhere
+
+    async def again(number: int) -> None:
+        await attack.pause(number / 100)
+        while attack.left > 0:
+            attack.tally.made += 1
+            try:
+                async with attack.connection(ports[number % len(ports)]) as line:
+                    async with asyncio.timeout_at(attack.deadline):
+                        await line.send(request("GET", paths[number % 2], key=key))
+                        status, headers = await line.head()
+                        attack.tally.take(Answer(status, headers, b""))
+                        attack.tally.check(status in (200, 429, 503), f"status {status}")
+                        async for _ in line.pieces(headers):
+                            pass
+            except TimeoutError:
+                attack.tally.answers["open at the end"] += 1
+            except (Cut, OSError):
+                attack.tally.take(None)
+            await attack.pause(5.0)
+
+    await asyncio.gather(*(again(number) for number in range(1_000)))

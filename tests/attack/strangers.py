@@ -174,6 +174,32 @@ async def made_up_keys(attack: Attack) -> None:
     await attack.flood(make, connections=20, look=look)
 
 
+@attacker("300 connections that ask for the largest answers there are without a key, and read none of them")
+async def unread_answers(attack: Attack) -> None:
+    pages = ("/openapi.json", "/ui", "/client/resumable-fetch.js", "/docs")
+    ports = attack.everywhere
+
+    async def again(number: int) -> None:
+        await attack.pause(number / 50)
+        while attack.left > 0:
+            attack.tally.made += 1
+            try:
+                async with attack.connection(ports[number % len(ports)]) as line:
+                    line.stop_reading()
+                    await line.send(request("GET", pages[number % len(pages)]) * 4)
+                    async with asyncio.timeout_at(attack.deadline):
+                        while True:  # until it is closed: a byte tells
+                            await asyncio.sleep(5)
+                            await line.send(b"G")
+            except TimeoutError:
+                attack.tally.answers["open at the end"] += 1
+            except OSError:
+                attack.tally.take(None)
+            await attack.pause(0.2)
+
+    await asyncio.gather(*(again(number) for number in range(300)))
+
+
 @attacker("trailers without an end behind whole bodies, on 60 connections, without a key")
 async def endless_trailers(attack: Attack) -> None:
     head = request("POST", "/chat", body=b"", headers={"Transfer-Encoding": "chunked"}).replace(
