@@ -14,6 +14,39 @@ from tests.double.faults import Fault
 
 PYTHON: Final = 'def greet(name: str) -> str:\n    """Say it."""\n    return f"Hello, {name}"  # kindly\n'
 
+#: where what has grown by so many characters at a time looks otherwise than what comes at once, with a clock
+#: that stands still, so that nothing waits for another slice
+GROWN: Final = """async ([text, step]) => {
+    performance.now = () => 0;
+    const { Blocks } = await import(new URL("ui/js/blocks.js", document.baseURI));
+    const shown = () => {
+        const box = document.createElement("div");
+        const blocks = new Blocks(box);
+        return (text) => { blocks.update(text); return box.innerHTML; };
+    };
+    const [grown, differs] = [shown(), []];
+    for (let length = 1; length < text.length + step; length += step) {
+        const part = text.slice(0, length);
+        if (grown(part) !== shown()(part)) differs.push(part.length);
+    }
+    return differs;
+}"""
+LINES: Final = {
+    "table": "| {} | some *words* | and more of them |\n",
+    "list": "- item **{}** of a long list, with words\n",
+    "numbered list": "{}. item of a long list, with *words*\n",
+    "paragraph": "The {}th line of a paragraph, which has *some* words in it and goes on.\n",
+}
+
+
+@pytest.mark.parametrize("what", list(LINES))
+def test_what_grows_looks_at_all_times_as_if_it_had_come_at_once(ui: Ui, what: str) -> None:
+    """Also where it is so long that it is drawn in pieces, and what follows it."""
+    head = "| a | b | c |\n|---|---|---|\n" if what == "table" else ""
+    text = head + "".join(LINES[what].format(number) for number in range(1, 6000 // len(LINES[what])))
+    whole = f"Before.\n\n{text}\nBehind it.\n\n{text}"
+    assert ui.page.evaluate(GROWN, [whole, 131]) == []
+
 
 @pytest.mark.parametrize(
     ("reason", "words"),

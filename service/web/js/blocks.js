@@ -24,7 +24,8 @@ export class Blocks {
   // {raw, node, code, text, notBelow} in order; a `notBelow`: parsing took too long, not again before this length
   #shown = [];
   #settled = 0; // as many of them are final ...
-  #offset = 0; // ... and end here in the text
+  #offset = 0; // ... and end here in the text,
+  #next = {}; // where a piece like this begins: one that goes on with a table needs its head
   #job = null;
 
   constructor(container) {
@@ -35,7 +36,7 @@ export class Blocks {
   update(raw) {
     this.#wanted = normal(raw);
     if (!this.#wanted.startsWith(this.#text)) {
-      this.#settled = this.#offset = 0;
+      this.#anew();
     } else if (this.#job) {
       return; // it goes on with that: if each change began anew, an answer that is faster than us would stand still
     }
@@ -45,8 +46,13 @@ export class Blocks {
   /** Show the whole text: references may be defined after their use. Cheap where nothing differs. */
   finish(raw, drawn = () => {}) {
     this.#wanted = normal(raw);
-    this.#settled = this.#offset = 0;
+    this.#anew();
     this.#draw(drawn);
+  }
+
+  #anew() {
+    this.#settled = this.#offset = 0;
+    this.#next = {};
   }
 
   #draw(drawn = null) {
@@ -60,7 +66,7 @@ export class Blocks {
   *#steps(drawn) {
     try {
       if (drawn) this.#define(definitions(this.#text));
-      yield* this.#pieces(pieces(this.#text.slice(this.#offset)));
+      yield* this.#pieces(pieces(this.#text.slice(this.#offset), this.#next));
     } finally {
       this.#job = null;
     }
@@ -76,10 +82,11 @@ export class Blocks {
 
   *#pieces(found) {
     const last = found.pop(); // it may still grow; all before it is final
-    for (const piece of found) {
+    for (const [i, piece] of found.entries()) {
       yield* this.#show(piece);
       this.#offset += piece.raw.length;
       this.#settled += 1;
+      this.#next = found[i + 1] ?? last;
       yield;
     }
     if (last) yield* this.#show(last);

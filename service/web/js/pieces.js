@@ -27,9 +27,12 @@ const SURE = /^[\p{L}"'(*]*\p{L}/u;
  * @property {boolean} more the same list or table goes on from the piece before
  */
 
-/** @returns {Piece[]} */
-export function pieces(text) {
-  const cutter = new Cutter(text);
+/**
+ * `after`: {more, head} of the piece that the text begins with, where it is the rest of a longer one.
+ * @returns {Piece[]}
+ */
+export function pieces(text, after) {
+  const cutter = new Cutter(text, after);
   for (let at = 0; at < text.length; ) {
     const newline = text.indexOf("\n", at);
     const end = newline < 0 ? text.length : newline + 1;
@@ -59,8 +62,10 @@ class Cutter {
   #more = false;
   #fence = null; // {mark, length, indent, language, open} inside of one; `open`: where its text begins
 
-  constructor(text) {
+  constructor(text, { more = false, head = "" } = {}) {
     this.#text = text;
+    this.#more = more;
+    this.#head = head;
   }
 
   line(line, at, end, whole) {
