@@ -59,6 +59,7 @@ QUICK: Final = (
     "tests/integration/test_promises.py",
     "tests/integration/test_fence.py",
     "tests/integration/test_kept.py",
+    "tests/integration/test_changes.py",
 )
 REDIS: Final = {"TESTS_REDIS": "redis-server"}
 # Made-up requests to all of the API: each worker of pytest makes all of them, and has a replica.

@@ -144,9 +144,8 @@ async def once(
         raise mismatch()
     try:
         yield
-    except ServiceError as error:
-        if error.code != "idempotency_mismatch":
-            await engine.store.amendments.free_key(principal, session_id, key)
+    except ServiceError:
+        await engine.store.amendments.free_key(principal, session_id, key)
         raise
 
 

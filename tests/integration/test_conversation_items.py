@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import Start
 from tests.double import Double
 from tests.integration.test_responses import TOOL, client, sent
+from tests.support.pictures import data_url, png
 from tests.support.service import Served
 
 PATH = "/v1/conversations"
@@ -282,3 +283,40 @@ async def test_items_and_metadata_count_as_stored_and_what_is_too_much_is_refuse
         assert 10_000 < before + grown - await kept() < 11_000
         await sdk.conversations.delete(conversation)
         assert await kept() < 8_000
+
+
+async def test_what_a_conversation_holds_is_on_its_account_to_the_byte_whatever_is_done_to_it(
+    start: Start, store: Any
+) -> None:
+    async with start(max_stored_bytes_per_principal=1_000_000) as served, client(served) as sdk:
+        conversation = (await sdk.conversations.create(metadata={"a": "b"})).id
+
+        def is_right() -> bool:
+            held: dict[str, str] = store.hgetall(f"chat:{{none.anonymous/{conversation}}}:session")
+            counted = 1_000 + len(held["metadata"]) + int(held.get("bytes", 0))
+            return counted == int(store.hget("chat:{none.anonymous}:stored", conversation))
+
+        image = {"type": "input_image", "image_url": data_url(png())}
+        items = [
+            [said("user", "Weather?"), CALL],
+            [OUTPUT],
+            [said("assistant", "Sunny.")],
+            [said("user", "Thanks.")],
+        ]
+        items.append([{"type": "message", "role": "user", "content": [image]}])
+        for some in items:
+            await sdk.conversations.items.create(
+                conversation, items=some, extra_headers={"Idempotency-Key": f"k{len(some)}{some[0]}"[:50]}
+            )
+            assert is_right(), some
+        while len(left := await items_of(sdk, conversation)) > 1:
+            await sdk.conversations.items.delete(left[-1].id, conversation_id=conversation)
+            assert is_right(), left
+        assert not store.hget(f"chat:{{none.anonymous/{conversation}}}:session", "images")
+        answering = {"model": "", "input": "[[tokens=400 rate=40]]", "conversation": conversation}
+        slow = await sdk.responses.create(**answering, background=True)
+        before = store.hget("chat:{none.anonymous}:stored", conversation)
+        with pytest.raises(openai.ConflictError):
+            await sdk.conversations.items.create(conversation, items=[said("user", "x")])
+        assert store.hget("chat:{none.anonymous}:stored", conversation) == before
+        await sdk.responses.cancel(slow.id)

@@ -113,6 +113,17 @@ async def test_a_conversation_is_made_once_with_its_items(served: Served) -> Non
     assert len(await items(served, conversation)) == 4
 
 
+async def test_a_key_whose_entry_has_ended_is_still_that_of_what_it_has_made(
+    served: Served, store: redis.Redis
+) -> None:
+    first = (await post(served, "", {"metadata": {"a": "b"}})).json()
+    [entry] = store.scan_iter("*:idem:*")
+    store.delete(entry)
+    for _ in range(2):
+        assert is_mismatch(await post(served, "", {"metadata": {"a": "c"}}))
+    assert (await post(served, "", {"metadata": {"a": "b"}})).json() == first
+
+
 async def test_a_conversation_that_was_made_without_its_items_gets_them_from_the_repeat(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,3 +93,24 @@ async def test_what_the_end_of_a_drain_cancels_before_its_head_is_told_to_come_a
     headers = dict(head["headers"])
     assert (head["status"], headers[b"retry-after"]) == (503, b"1")
     assert json.loads(body["body"])["code"] == "draining"
+
+
+async def test_a_replica_that_leaves_begins_nothing_and_a_worker_that_is_replaced_goes_on(
+    start: Start,
+) -> None:
+    async with start() as served:
+        engine = served.app.state.edge.engine
+
+        async def ask(key: str) -> Any:
+            return await served.client.post(
+                "/chat", json={"user_query": "[[say=Hello]]"}, headers={"Idempotency-Key": key}
+            )
+
+        engine.drain(refuse=False)
+        assert (await ask("k1")).text == "Hello"
+        engine.drain()
+        engine.drain(refuse=False)  # a replica that leaves does not come back
+        refused = await ask("k2")
+        assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+        assert refused.headers["retry-after"]
+        assert (await ask("k1")).text == "Hello"  # known, and begun before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -197,3 +198,49 @@ async def test_a_redis_that_is_silent_while_a_send_enters_lets_it_in_when_it_ans
         answer = await asking
         assert (answer.status_code, answer.text) == (200, expected_text(3, 0))
         assert answer.headers["ratelimit-remaining"] == "8"  # of those that this worker alone has counted
+
+
+SLOW = {"content": "[[tokens=2000 rate=50]]"}
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "busy": ("s", {"content": "x"}, "turn_in_progress"),
+    "no such session": ("none", {"regenerate": True}, "session_not_found"),
+    "no such message": ("s", {"edit": {"message_id": "none", "content": "x"}}, "message_not_found"),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+async def test_what_a_refused_send_has_reserved_is_given_back(
+    start: Start, store: redis.Redis, refused: str
+) -> None:
+    session, body, code = REFUSED[refused]
+    async with start(budget_tokens_per_day=1_000_000, max_running_turns_per_principal=9) as served:
+        soon = {"Prefer": "respond-async"}
+        running = (await served.client.post("/v1/sessions/s/turns", json=SLOW, headers=soon)).json()["id"]
+        answer = await served.client.post(f"/v1/sessions/{session}/turns", json=body, headers=soon)
+        assert answer.json()["code"] == code
+        assert store.hkeys("chat:{none.anonymous}:reserved") == [running]
+        assert store.zrange("chat:{none.anonymous}:running", 0, -1) == [running]
+        assert store.zrange("chat:turns:deadlines", 0, -1) == [f"none.anonymous/s/{running}"]
+
+
+async def test_a_turn_in_a_queue_keeps_its_place_until_it_is_looked_at_again(
+    start: Start, store: redis.Redis
+) -> None:
+    async with start(max_running_turns_per_principal=9, lease_seconds=20) as served:
+        soon = {"Prefer": "respond-async", "X-On-Busy": "queue"}
+        for body in (SLOW, {"content": "x"}):
+            turn = (await served.client.post("/v1/sessions/s/turns", json=body, headers=soon)).json()["id"]
+        until = float(str(store.zscore("chat:{none.anonymous}:running", turn)))
+        assert 39 < until / 1000 - time.time() < 42
+
+
+async def test_a_send_that_does_not_interrupt_stops_no_answer_for_its_place(
+    start: Start,
+) -> None:
+    async with start(max_running_turns_per_principal=1) as served:
+        soon = {"Prefer": "respond-async"}
+        running = await served.client.post("/v1/sessions/s/turns", json=SLOW, headers=soon)
+        answer = await served.client.post("/v1/sessions/s/turns", json={"content": "x"}, headers=soon)
+        assert answer.json()["code"] == "concurrency_limited"
+        turn = (await served.client.get(running.headers["location"])).json()
+        assert turn["state"] == "running"

@@ -34,6 +34,7 @@ for i, entry in ipairs(entries) do
     end
     redis.call('HINCRBY', session, 'bytes', bytes)
     redis.call('HSET', session, 'updated', now_ms)
+    redis.call('PUBLISH', session, 1)  -- for whoever has it open
     return {'CHOSEN', '', versions.gone and 1 or 0}
   end
 end
