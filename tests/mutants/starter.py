@@ -43,7 +43,6 @@ _LIBRARIES: Final = (
     "pytest_timeout",
     "redis.asyncio",
     "redis.asyncio.cluster",
-    "schemathesis.pytest.plugin",
     "slowapi",
     "structlog",
     "uvicorn",
