@@ -43,8 +43,7 @@ async def watching() -> AsyncIterator[Lag]:
     try:
         yield lag
     finally:
-        task.cancel()
-        gc.unfreeze()
+        task.cancel()  # what is frozen stays so: to unfreeze would be to look again at all that is imported
 
 
 async def _watch(lag: Lag) -> None:
