@@ -40,6 +40,44 @@ def test_all_that_groq_takes_is_passed_on_under_its_name() -> None:
     assert send_of(**given).params == given
 
 
+def test_what_some_clients_send_for_nothing_is_not_passed_on() -> None:
+    assert send_of(stop="", user="", reasoning_effort="").params == {}
+    assert send_of(stop=[], seed=0, temperature=0).params == {"seed": 0, "temperature": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("temperature", 0, 2),
+        ("top_p", 0, 1),
+        ("max_tokens", 1, 1_000_000),
+        ("max_completion_tokens", 1, 1_000_000),
+    ],
+)
+def test_a_number_is_taken_within_its_bounds(name: str, least: int, most: int) -> None:
+    for value in (least, most):
+        assert value in send_of(**{name: value}).params.values()
+    for value in (least - 1, most + 1):
+        with pytest.raises(ServiceError) as refused:
+            send_of(**{name: value})
+        assert (refused.value.code, refused.value.param) == ("invalid_request", name)
+
+
+def test_a_question_is_asked_once_and_results_behind_it_go_on_with_their_answer() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = send_of(messages=[USER, {"role": "assistant", "content": "Yo"}, USER])
+    assert (asked.mode, asked.prior, asked.results) == ("append", [], [])
+    answered = [
+        USER,
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "42"},
+    ]
+    gone_on = send_of(messages=answered)
+    assert (gone_on.mode, gone_on.content) == ("continue", "Hi")
+    assert [part["content"] for part in gone_on.results] == ["42"]
+    assert [part["type"] for part in gone_on.prior] == ["tool_call", "tool_result"]
+
+
 def test_of_tools_nothing_is_said_without_tools() -> None:
     assert send_of(tool_choice="none", parallel_tool_calls=True).params == {}
     assert send_of(tools=[], tool_choice="auto").params == {}
@@ -166,6 +204,7 @@ def test_a_session_in_the_body_wins_over_the_header_s() -> None:
         ([{"type": "image_url", "image_url": {"url": "x"}}], "invalid_request"),
         ([{"type": "text"}], "invalid_request"),
         (["Hi"], "unsupported_parameter"),
+        ([{"type": "text", "text": "Hi"}, {"type": "input_audio"}], "unsupported_parameter"),
         (5, "invalid_request"),
     ],
 )

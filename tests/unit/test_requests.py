@@ -57,10 +57,53 @@ def test_a_turn_is_a_message_an_edit_or_another_answer() -> None:
     assert (again.mode, again.content, again.must_exist) == ("regenerate", "", True)
 
 
+def test_tools_stand_beside_a_turn_s_content_or_in_its_params() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    form = {"type": "json_object"}
+    for body in (
+        {"tools": tools, "response_format": form},
+        {"params": {"tools": tools, "response_format": form}},
+    ):
+        assert turn(content="Hi", **body).params == {"tools": tools, "response_format": form}
+
+
+def test_results_and_a_wish_for_the_rest_go_on_with_the_newest_answer() -> None:
+    results = [
+        {"tool_call_id": "c", "content": {"x": 1}},
+        {"tool_call_id": "d", "content": "no", "is_error": True},
+    ]
+    found = turn(tool_results=results)
+    assert (found.mode, found.content, found.must_exist) == ("continue", "", True)
+    assert found.results == [
+        {"type": "tool_result", "tool_call_id": "c", "content": '{"x":1}', "json": True},
+        {"type": "tool_result", "tool_call_id": "d", "content": "no", "is_error": True},
+    ]
+    rest = turn(**{"continue": True})
+    assert (rest.mode, rest.must_exist, rest.results) == ("continue", True, [])
+
+
+def test_a_busy_session_is_asked_for_as_the_body_says() -> None:
+    assert (turn(content="Hi").on_busy, turn(content="Hi").on_busy_asked) == ("reject", False)
+    asked = turn(content="Hi", on_busy="queue")
+    assert (asked.on_busy, asked.on_busy_asked) == ("queue", True)
+
+
+def test_a_session_in_a_chat_s_body_wins_over_the_header_s() -> None:
+    def session(header: str, **body: Any) -> str | None:
+        return text.parse({"user_query": "Hi", **body}, "p", header, with_history=False).session_id
+
+    assert (session("h"), session("h", session_id="b"), session("")) == ("h", "b", None)
+    with pytest.raises(ServiceError) as refused:
+        session("no spaces")
+    assert refused.value.code == "invalid_request"
+
+
 @pytest.mark.parametrize(
     "body",
     [
         {"content": "x", "regenerate": True},
+        {"content": "x", "tool_results": [{"tool_call_id": "c", "content": "x"}]},
+        {"content": "x", "continue": True},
         {"content": "x", "edit": {"message_id": "m", "content": "x"}},
         {"regenerate": True, "edit": {"message_id": "m", "content": "x"}},
     ],

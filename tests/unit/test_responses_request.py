@@ -84,6 +84,21 @@ def test_the_echo_is_what_was_asked_for() -> None:
     assert begun(store=False).send.response == {"store": False}
     assert begun(background=True).send.response == {"background": True, "store": True}
     assert begun(conversation={"id": "c"}).send.response == {"store": True, "conversation": "c"}
+    form = {"type": "json_schema", "name": "n", "schema": {}}
+    assert begun(text={"format": form}).send.response == {"store": True, "format": form}
+    reasoning = {"effort": "low", "summary": None}
+    assert begun(reasoning={"effort": "low"}).send.response == {"store": True, "reasoning": reasoning}
+    asked = begun(tools=[{"type": "function", "name": "f"}], tool_choice="auto", parallel_tool_calls=False)
+    assert asked.send.response == {
+        "store": True,
+        "tools": [{"type": "function", "name": "f", "description": None, "parameters": None, "strict": None}],
+        "tool_choice": "auto",
+        "parallel_tool_calls": False,
+    }
+
+
+def test_a_long_conversation_is_cut_where_that_was_asked_for() -> None:
+    assert [begun(truncation=word).send.trims for word in ("auto", "disabled", None)] == [True, False, False]
 
 
 @pytest.mark.parametrize(

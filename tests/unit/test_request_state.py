@@ -1,0 +1,126 @@
+"""A request is counted and logged once, by labels that no client makes, as loudly as it matters."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import structlog
+from prometheus_client import REGISTRY
+
+from service.api.hosts import PROBES
+from service.api.request_state import RequestState
+
+
+def scope(
+    path: str = "/v1/sessions", method: str = "GET", peer: str = "10.0.0.1", **headers: str
+) -> dict[str, Any]:
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "scheme": "http",
+        "query_string": b"",
+        "client": (peer, 1),
+        "headers": named,
+    }
+
+
+def ended(
+    path: str = "/v1/sessions",
+    method: str = "GET",
+    status: int = 200,
+    route: str | None = "/v1/sessions",
+    **fields: str,
+) -> dict[str, Any]:
+    """The log line of a request."""
+    asked = scope(path, method)
+    if route:
+        asked["route"] = SimpleNamespace(path_format=route)
+    with structlog.testing.capture_logs() as lines:
+        state = RequestState(asked, "", cast(Any, None))
+        for name, value in fields.items():
+            setattr(state, name, value)
+        if status:
+            state.began(status)
+        state.ended()
+        state.close()
+    [line] = lines
+    return dict(line)
+
+
+def counted(name: str = "chat_http_requests_total", **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "labels"),
+    [
+        ({}, {"route": "/v1/sessions", "method": "GET", "status": "200"}),
+        ({"status": 0}, {"route": "/v1/sessions", "method": "GET", "status": "499"}),
+        ({"method": "BREW"}, {"route": "/v1/sessions", "method": "other", "status": "200"}),
+        (
+            {"route": None, "path": "/a/b", "status": 404},
+            {"route": "unmatched", "method": "GET", "status": "404"},
+        ),
+    ],
+)
+def test_a_request_is_counted_once_by_labels_that_no_client_makes(
+    asked: dict[str, Any], labels: dict[str, str]
+) -> None:
+    before = counted(**labels)
+    line = ended(**asked)
+    assert counted(**labels) == before + 1
+    assert (line["event"], line["route"], line["method"]) == (
+        "request.ended",
+        labels["route"],
+        labels["method"],
+    )
+    assert line["status"] == int(labels["status"])
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "level"),
+    [
+        ("/v1/sessions", 200, "info"),
+        ("/v1/sessions", 429, "info"),
+        ("/v1/sessions", 500, "warning"),
+        *((probe, 200, "debug") for probe in PROBES),
+        ("/readyz", 503, "warning"),
+        ("/health", 404, "info"),
+    ],
+)
+def test_a_request_is_logged_as_loudly_as_it_matters(path: str, status: int, level: str) -> None:
+    assert ended(path, route=path, status=status)["log_level"] == level
+
+
+def test_a_line_says_whose_request_it_was_and_the_time_to_its_first_byte() -> None:
+    name = "chat_http_time_to_first_byte_seconds_count"
+    before = counted(name, route="/v1/sessions")
+    said: dict[str, Any] = {"principal": "p", "session": "s", "turn": "t_1", "code": "internal"}
+    line = ended(**said)
+    assert {one: line[one] for one in said} == said
+    assert 0 <= line["first_byte_seconds"] <= line["seconds"]
+    assert "first_byte_seconds" not in ended(status=0)
+    assert counted(name, route="/v1/sessions") == before + 1
+
+
+def test_what_a_stream_holds_is_given_back_once_however_it_ends() -> None:
+    given: list[int] = []
+    state = RequestState(scope(), "", cast(Any, None))
+    state.on_end = lambda: given.append(1)
+    state.ended()
+    state.close()
+    assert given == [1]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("abc-1._", True), ("a b", False), ("a" * 129, False), ("", False)]
+)
+def test_a_request_s_id_is_the_caller_s_where_it_is_clean(given: str, kept: bool) -> None:
+    state = RequestState(scope(x_request_id=given), "", cast(Any, None))
+    assert (state.request_id == given) is kept
+    assert state.request_id
