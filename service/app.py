@@ -101,7 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             store.credentials,
             store.principals,
             Limits(settings, store.windows),
-            OpenStreams(settings.open_streams_per_principal),
+            OpenStreams(settings.max_open_streams_per_principal),
             BodyBounds(max(settings.max_body_bytes, settings.max_image_body_bytes)),
             RefusedBodies(),
         )

@@ -69,14 +69,16 @@ class Limits(Limiter):
 
         Requests with the same `once` at the same time are one: whichever comes first is charged.
         """
-        own = principal.limit_sends if kind == "sends" else principal.limit_reads
-        limits = _parse(self._settings.limit_for(kind) if own is None else own)
+        sends, settings = kind == "sends", self._settings
+        own = principal.limit_sends if sends else principal.limit_reads
+        default = settings.limit_sends if sends else settings.limit_reads
+        limits = _parse(default if own is None else own)
         who = self._who(request, principal) if limits else ""
         if who:
             request_state(request).caller = who
         windows = tuple(Window(limit.amount, limit.get_expiry()) for limit in limits)
         by = ids.new_claim() if once else ""
-        charge = Charge(who, kind, windows, self._settings.limit_window, once, by)
+        charge = Charge(who, kind, windows, settings.limit_window, once, by)
         return RequestCharge(self, request, limits, charge)
 
     def _who(self, request: Request, principal: Principal) -> str:

@@ -60,7 +60,7 @@ def _check_key(settings: Settings, text: str) -> bool:
 
 def check_oidc(settings: Settings) -> None:
     """That the page can sign in, and that the service takes the tokens it gets."""
-    if "jwt" not in settings.auth_modes:
+    if "jwt" not in settings.auth:
         raise ValueError("CHAT_OIDC_CLIENT_ID: needs jwt in CHAT_AUTH, which takes the tokens of the sign-in")
     if not settings.jwt_issuer:
         raise ValueError("CHAT_OIDC_CLIENT_ID: needs CHAT_JWT_ISSUER; the page signs in at the first of them")

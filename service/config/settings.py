@@ -48,6 +48,22 @@ DEV_ORIGINS: Final = (
 _LONGEST: Final = 315_360_000
 # Of these "" says something else than nothing.
 _MAY_BE_EMPTY: Final = ("limit_sends", "limit_reads", "cors_origins")
+#: what is unset, in local and in production
+_BY_ENV: Final[dict[str, tuple[Any, Any]]] = {
+    "log_format": ("console", "json"),
+    "cors_origins": (DEV_ORIGINS, ()),
+    "drain_delay_seconds": (0.0, 5.0),
+    "auth": (("none",), ("keys",)),
+}
+#: what is unset where callers are identified; nothing bounds who is not
+_OF_CALLERS: Final[dict[str, Any]] = {
+    "limit_sends": "100/minute",
+    "limit_reads": "1200/minute",
+    "max_running_turns_per_principal": 20,
+    "max_open_streams_per_principal": 100,
+    "max_sessions_per_principal": 20_000,  # those of an hour's sends at the default limit are 6,000
+    "max_stored_bytes_per_principal": 67_108_864,  # a twelfth of the Redis that compose starts (768 MB)
+}
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
 HttpUrl = Annotated[str, AfterValidator(check_http_url)]
@@ -76,7 +92,7 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=256)
     max_requests: int = Field(0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] | None = None
+    log_format: Literal["json", "console"] = Field(None, validate_default=True)
     hosts: Annotated[Words, AfterValidator(check_hosts)] = ()
     cors_origins: Annotated[Words, AfterValidator(check_origins)] = Field(None, validate_default=True)
     trusted_proxies: Annotated[Words, AfterValidator(check_networks)] = ()
@@ -84,7 +100,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(None, ge=1, le=65535)
     metrics_token: SecretStr | None = None
     drain_seconds: float = Field(60, ge=1, le=3600)
-    drain_delay_seconds: float | None = Field(None, ge=0, le=300)
+    drain_delay_seconds: float = Field(None, validate_default=True, ge=0, le=300)  # until the listener closes
 
     secrets_dir: Path = Path("/run/secrets")  # one file per secret, named like its variable
 
@@ -137,7 +153,7 @@ class Settings(BaseSettings):
     max_running_turns: int = Field(2_000, ge=1)
 
     # Identity, limits, budgets
-    auth: Annotated[Words, AfterValidator(check_modes)] | None = None
+    auth: Annotated[Words, AfterValidator(check_modes)] = Field(None, validate_default=True)
     secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
     jwt_key: SecretStr | None = None
     jwt_jwks_url: HttpUrl | None = None
@@ -154,13 +170,13 @@ class Settings(BaseSettings):
     oidc_audience: str | None = None
     oidc_token: Literal["access", "id"] = "access"
     oidc_origins: Words = ()
-    limit_sends: Limit | None = None
-    limit_reads: Limit | None = None
+    limit_sends: Limit = Field(None, validate_default=True)
+    limit_reads: Limit = Field(None, validate_default=True)
     limit_window: Literal["fixed", "moving"] = "moving"
-    max_running_turns_per_principal: int | None = Field(None, ge=0)
-    max_open_streams_per_principal: int | None = Field(None, ge=0)
-    max_sessions_per_principal: int | None = Field(None, ge=0)
-    max_stored_bytes_per_principal: int | None = Field(None, ge=0)
+    max_running_turns_per_principal: int = Field(None, validate_default=True, ge=0)
+    max_open_streams_per_principal: int = Field(None, validate_default=True, ge=0)  # per worker
+    max_sessions_per_principal: int = Field(None, validate_default=True, ge=0)
+    max_stored_bytes_per_principal: int = Field(None, validate_default=True, ge=0)
     budget_tokens_per_minute: int | None = Field(None, ge=0)
     budget_tokens_per_day: int | None = Field(None, ge=0)
     budget_tokens_per_month: int | None = Field(None, ge=0)
@@ -178,23 +194,21 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _empty_is_unset(cls, value: Any, info: ValidationInfo) -> Any:
-        unset = (
-            cls.model_fields[str(info.field_name)].default is None and info.field_name not in _MAY_BE_EMPTY
-        )
-        return None if unset and isinstance(value, str) and not value.strip() else value
+    def _unless_set(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        if cls.model_fields[name].default is None and name not in _MAY_BE_EMPTY:
+            value = None if isinstance(value, str) and not value.replace(",", "").strip() else value
+        if value is None and name in _BY_ENV:
+            return _BY_ENV[name][info.data.get("env") == "production"]
+        if value is None and name in _OF_CALLERS:
+            bound = _OF_CALLERS[name]
+            return type(bound)() if "none" in info.data.get("auth", ()) else bound
+        return value
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _origins_unless_set(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is None:  # what development servers of pages use: on a developer's machine only
-            return () if info.data.get("env") == "production" else DEV_ORIGINS
-        return value
 
     @field_validator("redis_url")
     @classmethod
@@ -206,7 +220,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _together(self) -> Settings:
-        modes = self.auth_modes
+        modes = self.auth
         if "none" in modes and len(modes) > 1:
             raise ValueError("CHAT_AUTH: none cannot be combined with keys or jwt; leave it out")
         if "none" in modes and self.production:
@@ -255,52 +269,5 @@ class Settings(BaseSettings):
         return self.env == "production"
 
     @property
-    def auth_modes(self) -> tuple[str, ...]:
-        return self.auth or (("keys",) if self.production else ("none",))
-
-    @property
     def anonymous(self) -> bool:
-        return "none" in self.auth_modes
-
-    @property
-    def drain_delay(self) -> float:
-        """Seconds between /readyz turning 503 and the listener closing."""
-        if self.drain_delay_seconds is not None:
-            return self.drain_delay_seconds
-        return 5.0 if self.production else 0.0
-
-    @property
-    def console_logs(self) -> bool:
-        return self.log_format == "console" or (self.log_format is None and not self.production)
-
-    def limit_for(self, kind: Literal["sends", "reads"]) -> str:
-        """The limit of a kind of request, "" for none. Off by default where nobody is identified."""
-        value = self.limit_sends if kind == "sends" else self.limit_reads
-        if value is not None:
-            return value.strip()
-        if self.anonymous:
-            return ""
-        return "100/minute" if kind == "sends" else "1200/minute"
-
-    @property
-    def running_turns_per_principal(self) -> int:
-        return self._bound(self.max_running_turns_per_principal, 20)
-
-    @property
-    def open_streams_per_principal(self) -> int:
-        """Per worker."""
-        return self._bound(self.max_open_streams_per_principal, 100)
-
-    @property
-    def sessions_per_principal(self) -> int:
-        """20,000: those of an hour's sends at the default limit are 6,000."""
-        return self._bound(self.max_sessions_per_principal, 20_000)
-
-    @property
-    def stored_bytes_per_principal(self) -> int:
-        """64 MiB: a twelfth of the Redis that compose starts (768 MB)."""
-        return self._bound(self.max_stored_bytes_per_principal, 67_108_864)
-
-    def _bound(self, chosen: int | None, default: int) -> int:
-        """0 is no bound, which is the default where nobody is identified."""
-        return chosen if chosen is not None else 0 if self.anonymous else default
+        return "none" in self.auth

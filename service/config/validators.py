@@ -59,11 +59,11 @@ def check_algorithms(names: tuple[str, ...]) -> tuple[str, ...] | None:
     return names or None
 
 
-def check_modes(modes: tuple[str, ...]) -> tuple[str, ...] | None:
+def check_modes(modes: tuple[str, ...]) -> tuple[str, ...]:
     for mode in modes:
         if mode not in ("none", "keys", "jwt"):
             raise ValueError(f"{mode!r} is not one of none, keys, jwt")
-    return modes or None
+    return modes
 
 
 def check_secret(value: SecretStr) -> SecretStr:

@@ -68,7 +68,7 @@ class Budgets:
         """What holds for a caller: its own bounds, else the settings'."""
         settings = self._settings
         return Bounds(
-            running=_first(own.max_running_turns, settings.running_turns_per_principal),
+            running=_first(own.max_running_turns, settings.max_running_turns_per_principal),
             month=_first(own.budget_tokens_per_month, settings.budget_tokens_per_month),
             day=_first(own.budget_tokens_per_day, settings.budget_tokens_per_day),
             minute=_first(own.budget_tokens_per_minute, settings.budget_tokens_per_minute),

@@ -55,7 +55,7 @@ class Webhooks:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._text = settings.webhook_text
         self._private = settings.webhook_allow_private
-        self._keys_in_use = "keys" in settings.auth_modes
+        self._keys_in_use = "keys" in settings.auth
         self._store = store
         self._all: Receiver | None = None
         if settings.webhook_url and settings.webhook_secret:

@@ -54,7 +54,8 @@ _BACKLOG: Final = 2048
 
 def grace_seconds(settings: Settings) -> float:
     """How long a process may take to leave, from SIGTERM to its end."""
-    return settings.drain_delay + LINGER_SECONDS + settings.drain_seconds + CANCEL_SECONDS + FAREWELL_SECONDS
+    own = LINGER_SECONDS + CANCEL_SECONDS + FAREWELL_SECONDS
+    return settings.drain_delay_seconds + settings.drain_seconds + own
 
 
 def readable_url(address: tuple[str, int]) -> str:
@@ -149,7 +150,7 @@ class ChatServer(Server):
     async def _leave(self) -> None:
         loop = asyncio.get_running_loop()
         whole = self._replica_leaves()
-        first = self.settings.drain_delay if whole else LINGER_SECONDS
+        first = self.settings.drain_delay_seconds if whole else LINGER_SECONDS
         self._waits = self._patient()
         longest = self.settings.turn_timeout_seconds if self._waits else 0.0
         self.leaving.deadline = loop.time() + first + max(longest, self.settings.drain_seconds)
@@ -158,7 +159,7 @@ class ChatServer(Server):
         await super().on_tick(0)  # puts them into the headers of every response from here on
         if whole:
             self.leaving.set()
-            await self._wait(self.settings.drain_delay)
+            await self._wait(self.settings.drain_delay_seconds)
         for _ in range(3):  # what the kernel has queued is accepted before the listener goes
             await asyncio.sleep(0)
         for server in self.servers:

@@ -48,8 +48,8 @@ class Account(StorePart):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         settings = shared.settings
-        self.most_sessions = settings.sessions_per_principal
-        self.most_bytes = settings.stored_bytes_per_principal
+        self.most_sessions = settings.max_sessions_per_principal
+        self.most_bytes = settings.max_stored_bytes_per_principal
         # As long as anything in it may last, and a day.
         self.longest = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
 

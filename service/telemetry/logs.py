@@ -93,7 +93,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, cache: bool =
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     logger_factory: Any = (
         structlog.WriteLoggerFactory(cast(TextIO, _Lenient(stream)))
-        if settings.console_logs
+        if settings.log_format == "console"
         else structlog.BytesLoggerFactory(cast(BinaryIO, _Lenient(stream.buffer)))
     )
     structlog.configure(
@@ -199,7 +199,7 @@ def _shared() -> list[Processor]:
 
 
 def _last(settings: Settings, stream: TextIO, *, text: bool = False) -> list[Processor]:
-    if settings.console_logs:
+    if settings.log_format == "console":
         return [
             structlog.processors.format_exc_info,
             redact,

@@ -180,8 +180,7 @@ def _quotas(share: float) -> dict[str, Any]:
     """What a principal may keep, in proportion to a smaller store."""
     from service.config.settings import Settings
 
-    shipped = Settings(_env_file=None, auth="keys")
-    stored = getattr(shipped, "stored_bytes_per_principal", None)
+    stored = Settings(_env_file=None, auth=("keys",)).max_stored_bytes_per_principal
     return {"max_stored_bytes_per_principal": int(stored * share)} if stored and share < 1 else {}
 
 

@@ -249,7 +249,7 @@ def test_production_demands_a_key_and_has_auth() -> None:
     }
     with pytest.raises(ValueError, match="GROQ_API_KEY"):
         Settings(_env_file=None, groq_api_key=None, **values)
-    assert Settings(_env_file=None, groq_api_key="gsk_x", **values).auth_modes == ("keys",)
+    assert Settings(_env_file=None, groq_api_key="gsk_x", **values).auth == ("keys",)
 
 
 def test_the_demo_model_ends_at_once_in_production() -> None:

@@ -37,7 +37,7 @@ class Books:
     def reserved(self, given: Mapping[str, Any], reply: Any) -> None:
         """By reserve.lua, which was given this."""
         oracle, turn_id = self._oracle, given["turn_id"]
-        places = oracle.settings.running_turns_per_principal
+        places = oracle.settings.max_running_turns_per_principal
         running = oracle.redis.value(given["running"])
         taken = len(running) if running else 0
         living = sum(1 for end in running._bylex.values() if end > oracle.now_ms()) if running else 0

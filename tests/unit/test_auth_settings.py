@@ -66,9 +66,9 @@ def test_a_wrong_identity_setting_is_one_sentence_and_no_start(values: dict[str,
 
 
 def test_production_has_keys_and_local_has_none_unless_set() -> None:
-    assert load(**PRODUCTION).auth_modes == ("keys",)
-    assert load().auth_modes == ("none",)
-    assert load(auth="keys, jwt", jwt_key=SECRET, jwt_algorithms="HS256").auth_modes == ("keys", "jwt")
+    assert load(**PRODUCTION).auth == ("keys",)
+    assert load().auth == ("none",)
+    assert load(auth="keys, jwt", jwt_key=SECRET, jwt_algorithms="HS256").auth == ("keys", "jwt")
 
 
 def test_the_allowed_algorithms_follow_the_kind_of_key() -> None:
@@ -101,8 +101,8 @@ def test_secrets_do_not_show_in_the_settings_text() -> None:
 
 
 def test_limits_are_off_for_nobody_and_on_for_principals() -> None:
-    assert [load().limit_for("sends"), load().limit_for("reads")] == ["", ""]
-    assert load(limit_sends="5/minute").limit_for("sends") == "5/minute"
+    assert [load().limit_sends, load().limit_reads] == ["", ""]
+    assert load(limit_sends="5/minute").limit_sends == "5/minute"
     keys = load(auth="keys")
-    assert [keys.limit_for("sends"), keys.limit_for("reads")] == ["100/minute", "1200/minute"]
-    assert load(auth="keys", limit_sends="").limit_for("sends") == ""
+    assert [keys.limit_sends, keys.limit_reads] == ["100/minute", "1200/minute"]
+    assert load(auth="keys", limit_sends="").limit_sends == ""

@@ -150,11 +150,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (settings.lease_seconds, settings.max_attempts, settings.drain_seconds) == (5, 3, 60)
     assert (settings.orphan_seconds, settings.hold_seconds) == (10, 15)
     assert (settings.store_hold_seconds, settings.max_body_bytes) == (15, 1_048_576)
-    assert (settings.auth_modes, settings.limit_for("sends"), settings.drain_delay) == (("none",), "", 0)
+    assert (settings.auth, settings.limit_sends, settings.drain_delay_seconds) == (("none",), "", 0)
     production = load_settings(_env_file=None, **PRODUCTION)
-    assert (production.auth_modes, production.drain_delay) == (("keys",), 5)
-    assert production.limit_for("sends") == "100/minute"
-    assert load_settings(_env_file=None, limit_sends="").limit_for("sends") == ""
+    assert (production.auth, production.drain_delay_seconds) == (("keys",), 5)
+    assert production.limit_sends == "100/minute"
+    assert load_settings(_env_file=None, limit_sends="").limit_sends == ""
 
 
 def test_empty_values_are_unset(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ class Authenticator:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._modes = frozenset(settings.auth_modes)
+        self._modes = frozenset(settings.auth)
         self._keyring = Keyring(store.client, store.credentials)
         self._principals = PrincipalCache(store.client, store.principals)
         self._verifier = _verifier(settings) if "jwt" in self._modes else None

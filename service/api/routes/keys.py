@@ -100,7 +100,7 @@ async def admin(request: Request, mode: str = "keys", what: str = "API keys") ->
     """The caller, who may manage who else may call. Raises forbidden also where these are not in use."""
     principal = await principal_of(request, scope="admin")
     edge = edge_of(request)
-    if mode not in edge.settings.auth_modes:
+    if mode not in edge.settings.auth:
         # With CHAT_AUTH=none anybody could lay up a key for the day when keys are switched on.
         raise ServiceError("forbidden", f"{what} are not in use here (CHAT_AUTH).")
     await edge.limits.check(request, principal, "reads")

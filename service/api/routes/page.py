@@ -124,7 +124,7 @@ def sign_in_by(settings: Settings) -> dict[str, Any]:
             "token": settings.oidc_token,
             "origins": sorted(set(origins)),
         }
-    return {"keys": "keys" in settings.auth_modes, "oidc": oidc}
+    return {"keys": "keys" in settings.auth, "oidc": oidc}
 
 
 def page_of(request: Request) -> Page:
