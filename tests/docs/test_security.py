@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from service.api.auth import jwt, key_cache, tickets
+from service.api.auth import jwt, known_records, tickets
 from tests.docs.pages import code, rows
 from tests.support.running import ROOT
 
@@ -35,8 +35,8 @@ def test_a_threat_names_tests_that_exist(line: list[str]) -> None:
 
 def test_the_times_that_the_page_promises_are_those_of_the_code() -> None:
     text = re.sub(r"\s+", " ", PAGE.read_text())
-    assert f"believes what it read of a key for {key_cache._FRESH_SECONDS:.0f} s" in text
-    assert f"go on working for {key_cache._STALE_SECONDS / 60:.0f} minutes" in text
+    assert f"believes what it read of a key for {known_records._FRESH_SECONDS:.0f} s" in text
+    assert f"go on working for {known_records._STALE_SECONDS / 60:.0f} minutes" in text
     assert f"fetched again every {jwt._FRESH_SECONDS / 60:.0f} minutes" in text
     assert f"at most every {jwt._RETRY_SECONDS:.0f} s" in text
     assert tickets.TICKET_SECONDS == 600

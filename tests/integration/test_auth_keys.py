@@ -184,7 +184,7 @@ async def test_a_key_in_use_costs_the_store_one_read(
     start: Start, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For as long as it is fresh: two seconds, of which tests/unit/test_key_cache.py is."""
-    monkeypatch.setattr("service.api.auth.key_cache._FRESH_SECONDS", 3_600.0)
+    monkeypatch.setattr("service.api.auth.known_records._FRESH_SECONDS", 3_600.0)
     async with start(auth="keys") as served:
         key = await make_key(served)
         for _ in range(3):
@@ -195,7 +195,7 @@ async def test_a_key_in_use_costs_the_store_one_read(
 async def test_made_up_keys_cannot_push_known_ones_out(
     start: Start, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.auth.key_cache._MOST", 10)
+    monkeypatch.setattr("service.api.auth.known_records._MOST", 10)
     async with start(auth="keys") as served:
         key = await make_key(served)
         assert await status(served, key) == 200

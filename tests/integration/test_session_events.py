@@ -12,7 +12,7 @@ import orjson
 import pytest
 import redis
 
-from service.api.auth import key_cache
+from service.api.auth import known_records
 from service.engine import session_watch
 from tests.conftest import Start
 from tests.support.identity import bearer, credentials_of, id_in, make_key
@@ -165,7 +165,7 @@ async def test_a_session_is_read_once_for_all_who_have_it_open_and_less_often_th
 async def test_a_credential_that_has_ended_is_told_nothing_more(
     start: Start, store: redis.Redis, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    monkeypatch.setattr(key_cache, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(known_records, "_FRESH_SECONDS", 0.0)
     async with start(auth="keys") as served:
         keys = credentials_of(served)
         key, other = await make_key(served, owner="o"), await make_key(served, owner="o")

@@ -14,4 +14,5 @@ class LoopClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
         self.now = asyncio.get_running_loop().time()
         loop = SimpleNamespace(time=lambda: self.now)
-        monkeypatch.setattr(module, "asyncio", SimpleNamespace(get_running_loop=lambda: loop))
+        seen = SimpleNamespace(get_running_loop=lambda: loop, create_task=asyncio.create_task)
+        monkeypatch.setattr(module, "asyncio", seen)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.api.auth import key_cache
+from service.api.auth import known_records
 from service.api.auth.key_cache import Keyring
 from service.errors import StoreUnavailable
 from service.store.credentials import Credential, digest, new_key, new_text
@@ -59,7 +59,7 @@ def keyring(records: Records) -> Keyring:
 
 @pytest.fixture
 async def clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
-    return LoopClock(monkeypatch, key_cache)
+    return LoopClock(monkeypatch, known_records)
 
 
 async def test_a_key_in_use_is_read_once_in_two_seconds(
@@ -161,7 +161,7 @@ async def test_the_use_of_a_key_is_noted_once_an_hour(
 async def test_memories_are_bounded(
     records: Records, keyring: Keyring, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_cache, "_MOST", 5)
+    monkeypatch.setattr(known_records, "_MOST", 5)
     keys = [records.make() for _ in range(8)]
     for key in keys:
         assert await keyring.find(key)

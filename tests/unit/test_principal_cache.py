@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.api.auth import principal_cache
+from service.api.auth import known_records
 from service.api.auth.principal_cache import PrincipalCache, most_generous
 from service.errors import StoreUnavailable
 from service.store.credentials import OwnLimits
@@ -51,7 +51,7 @@ def cache(entries: Entries) -> PrincipalCache:
 
 @pytest.fixture
 async def clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
-    return LoopClock(monkeypatch, principal_cache)
+    return LoopClock(monkeypatch, known_records)
 
 
 async def test_a_persons_own_limit_goes_before_a_groups_and_the_others_are_the_groups(
@@ -167,8 +167,8 @@ async def test_an_outage_is_bridged_for_all_where_nobody_had_an_entry(
 async def test_the_memory_is_bounded(
     entries: Entries, cache: PrincipalCache, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(principal_cache, "_MOST", 5)
+    monkeypatch.setattr(known_records, "_MOST", 5)
     entries.put("jwt.other", max_running_turns=2)
     for n in range(20):
         await cache.limits(f"jwt.p{n}", [f"group.g{m}" for m in range(9)])
-    assert len(cache._held) == 5
+    assert len(cache._known) == 5

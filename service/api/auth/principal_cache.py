@@ -1,47 +1,31 @@
-"""Limits of single subjects of JWTs and of groups, as a worker knows them: read from the store, kept for two
-seconds.
+"""Limits of single subjects of JWTs and of groups, as a worker knows them.
 
 Most have no entry, so that is remembered too, and that there is none at all: then a worker asks the store
-once every two seconds, whoever calls. While the store is silent what was known holds for five minutes;
-who was not known is 503. Invariant: at most _MOST ids are remembered. What an entry holds is
-store/principals.py's.
+once every two seconds, whoever calls. What an entry holds is store/principals.py's.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 from limits import parse_many
 
-from service.api.auth.shared_reads import SharedReads
+from service.api.auth.known_records import KnownRecords, SharedReads
 from service.errors import StoreUnavailable
 from service.store.connection.client import Client
 from service.store.credentials import OwnLimits
 from service.store.principals import Entry, Principals
 
-_FRESH_SECONDS: Final = 2.0
-_STALE_SECONDS: Final = 300.0
-_RETRY_SECONDS: Final = 1.0  # between tries while the store is silent
-_MOST: Final = 10_000  # 5 MB; beyond it what was read first is read again
-
-
-@dataclass(slots=True)
-class _Held:
-    entry: Entry | None
-    read: float
-    again: float
+_NOBODY: Final = ""  # no id: known while there is no entry at all
 
 
 class PrincipalCache:
     def __init__(self, client: Client, store: Principals) -> None:
         self._client = client
         self._store = store
-        self._held: dict[str, _Held] = {}
-        self._none = _Held(None, float("-inf"), float("-inf"))  # when there was no entry at all
+        self._known = KnownRecords[Entry | None]()
         self._reads = SharedReads("read-own-limits", self._fetch)
 
     async def limits(self, subject: str, groups: Sequence[str]) -> dict[str, Any]:
@@ -55,10 +39,9 @@ class PrincipalCache:
         return of_groups | own.own() if own else of_groups
 
     async def _find(self, ids: tuple[str, ...]) -> dict[str, Entry | None]:
-        now = asyncio.get_running_loop().time()
-        if now < self._none.again:
+        if self._known.fresh(_NOBODY):
             return {}
-        known = {id: held.entry for id in ids if (held := self._held.get(id)) and now < held.again}
+        known = {id: found.record for id in ids if (found := self._known.fresh(id))}
         missing = tuple(id for id in ids if id not in known)
         return known | await self._read(missing) if missing else known
 
@@ -66,32 +49,18 @@ class PrincipalCache:
         try:
             return await self._reads.read(ids)
         except StoreUnavailable:
-            return self._bridged(ids)
+            known = (_NOBODY,) if _NOBODY in self._known else ids
+            return {id: self._known.bridged(id) for id in known}
 
     async def _fetch(self, ids: tuple[str, ...]) -> dict[str, Entry | None]:
         found, any_at_all = await self._client.unless_silent(self._store.find(ids))
-        now = asyncio.get_running_loop().time()
-        if not any_at_all:
-            self._held.clear()
-            self._none = _Held(None, now, now + _FRESH_SECONDS)
-            return found
-        self._none.read = float("-inf")
-        for id, entry in found.items():
-            self._held.pop(id, None)
-            if len(self._held) >= _MOST:
-                del self._held[next(iter(self._held))]
-            self._held[id] = _Held(entry, now, now + _FRESH_SECONDS)
+        if any_at_all:
+            self._known.pop(_NOBODY, None)
+        else:
+            self._known.clear()
+        for id, entry in (found if any_at_all else {_NOBODY: None}).items():
+            self._known.keep(id, entry)
         return found
-
-    def _bridged(self, ids: tuple[str, ...]) -> dict[str, Entry | None]:
-        """What was known of them before the store fell silent. Raises StoreUnavailable."""
-        now = asyncio.get_running_loop().time()
-        held = [self._none if now - self._none.read <= _STALE_SECONDS else self._held.get(id) for id in ids]
-        for one in held:
-            if one is None or now - one.read > _STALE_SECONDS:
-                raise StoreUnavailable
-            one.again = now + _RETRY_SECONDS
-        return {id: one.entry for id, one in zip(ids, held, strict=True) if one is not None}
 
 
 def most_generous(several: Iterable[OwnLimits]) -> dict[str, Any]:
