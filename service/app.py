@@ -56,22 +56,8 @@ from service.telemetry import logs, metrics, tracing
 from service.upstream.groq import Groq
 from service.upstream.models import load_catalogue
 
-EXPOSED = [
-    "Location",
-    "Retry-After",
-    "X-Request-Id",
-    "X-Session-Id",
-    "X-Turn-Id",
-    "RateLimit-Limit",
-    "RateLimit-Remaining",
-    "RateLimit-Reset",
-    "X-RateLimit-Limit",
-    "X-RateLimit-Remaining",
-    "X-RateLimit-Reset",
-    "x-should-retry",
-    "x-vercel-ai-ui-message-stream",
-    "Content-Disposition",
-]
+#: what pages of other origins may read of answers; the rest is for their browsers
+EXPOSED = sorted(openapi.HEADERS.keys() - {"Cache-Control", "ETag", "WWW-Authenticate"})
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -27,16 +27,6 @@ def new_session_id() -> str:
     return f"s_{_sortable()}"
 
 
-def new_conversation_id() -> str:
-    """A session's too, by a name that OpenAI's clients know."""
-    return f"conv_{_sortable()}"
-
-
-def derived_conversation_id(principal: str, key: str) -> str:
-    """The same where it is made under an idempotency key: repeats meet there."""
-    return "conv_k" + hashlib.sha256(f"{principal}\n{key}".encode()).hexdigest()[:40]
-
-
 def new_turn_id() -> str:
     return f"t_{_sortable()}"
 
@@ -62,6 +52,12 @@ def new_request_id() -> str:
 def derived_session_id(principal: str, key: str) -> str:
     """The session of a send that names none but has an idempotency key: repeats meet there."""
     return "s_k" + hashlib.sha256(f"{principal}\n{key}".encode()).hexdigest()[:40]
+
+
+def conversation_id(principal: str, key: str | None) -> str:
+    """A session's too, by a name that OpenAI's clients know; under an idempotency key repeats meet there."""
+    session_id = derived_session_id(principal, key) if key else new_session_id()
+    return f"conv{session_id[1:]}"
 
 
 def answer_id(turn_id: str) -> str:

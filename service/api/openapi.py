@@ -83,7 +83,6 @@ PARAMETERS: Final[dict[str, Schema]] = {
         "starting_after", "the `sequence_number` of the last event that was seen", **_FROM_0
     ),
     "after": _query("after", "like `Last-Event-ID`, which wins", **_FROM_0),
-    "ticket": _query("ticket", "instead of credentials, for EventSource"),
     "exclude": _query("exclude", "checks to leave out: store, drain, upstream", **_TEXTS),
     "days": _query("days", "days back (30)", **{**_UP_TO_100, "maximum": USAGE_DAYS}),
     "principal": _query("principal", "somebody else's usage (scope admin)"),
@@ -115,7 +114,8 @@ PARAMETERS: Final[dict[str, Schema]] = {
 # Optional to the models that check them, so that one that is missing or null is told as query_empty.
 _NEEDED: Final = {"ChatBody": "user_query", "ChatWithHistoryBody": "user_query"}
 
-_HEADERS: Final = {
+#: of answers
+HEADERS: Final = {
     "X-Request-Id": "in the answer and in every log line of the request",
     "X-Session-Id": "the session that the turn belongs to",
     "X-Turn-Id": "the turn",
@@ -134,7 +134,7 @@ _HEADERS: Final = {
     "X-RateLimit-Remaining": "the same",
     "X-RateLimit-Reset": "when there are more, in seconds since 1970",
 }
-_LIMITS: Final = tuple(name for name in _HEADERS if "RateLimit" in name)
+_LIMITS: Final = tuple(name for name in HEADERS if "RateLimit" in name)
 _RETRIED: Final = frozenset((408, 409, 429, 500, 502, 503, 504))
 _SECURITY: Final[dict[str, Schema]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a JWT"},
@@ -175,7 +175,7 @@ def _document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]:
         "components": {
             "schemas": {**_requests(shown), **SCHEMAS},
             "parameters": PARAMETERS,
-            "headers": {name: {"description": about, "schema": TEXT} for name, about in _HEADERS.items()},
+            "headers": {name: {"description": about, "schema": TEXT} for name, about in HEADERS.items()},
             "securitySchemes": _SECURITY,
         },
     }

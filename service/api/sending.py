@@ -109,7 +109,7 @@ class Sending:
             attached.ref,
             encoder,
             void=attached.void,
-            headers=turn_headers(attached),
+            headers=turn_headers(attached.ref),
             left=self.left(attached.ref),
         )
 
@@ -141,9 +141,9 @@ class Sending:
         await self._send.charge_now()
 
 
-def turn_path(attached: Attached) -> str:
-    return f"/v1/sessions/{attached.ref.session_id}/turns/{attached.ref.turn_id}"
+def turn_path(ref: TurnRef) -> str:
+    return f"/v1/sessions/{ref.session_id}/turns/{ref.turn_id}"
 
 
-def turn_headers(attached: Attached) -> dict[str, str]:
-    return {"X-Session-Id": attached.ref.session_id, "X-Turn-Id": attached.ref.turn_id}
+def turn_headers(ref: TurnRef) -> dict[str, str]:
+    return {"X-Session-Id": ref.session_id, "X-Turn-Id": ref.turn_id}

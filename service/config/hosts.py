@@ -73,6 +73,8 @@ def host_pattern(text: str) -> str:
 
 def origin_pattern(text: str) -> str:
     """An entry of CHAT_CORS_ORIGINS as a pattern for the Origin header. Raises ValueError."""
+    if text == "*":
+        return ".*"
     scheme, mark, rest = text.partition("://")
     scheme = scheme.lower()
     if not mark or not _SCHEME.fullmatch(scheme) or re.search(r"[/@?#\s]", rest) or scheme in _OPAQUE:
@@ -108,21 +110,6 @@ def _web_origin(text: str, scheme: str, rest: str) -> str:
     # Browsers leave the default port out, and other clients may not.
     own = f"(:{port or _DEFAULT_PORTS[scheme]})?" if port in ("", _DEFAULT_PORTS[scheme]) else f":{port}"
     return f"{scheme}://{prefix}{re.escape(where)}{own}"
-
-
-def check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Raises ValueError."""
-    for part in values:
-        host_pattern(part)
-    return values
-
-
-def check_origins(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Raises ValueError."""
-    for part in values:
-        if part != "*":
-            origin_pattern(part)
-    return values
 
 
 def any_of(patterns: list[str]) -> re.Pattern[str]:

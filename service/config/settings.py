@@ -22,18 +22,20 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.config.hosts import check_hosts, check_origins, is_loopback
+from service.config.hosts import host_pattern, is_loopback, origin_pattern
 from service.config.identity import check_jwt, check_oidc
 from service.config.redis_url import check_redis_url, with_password
 from service.config.validators import (
-    check_algorithms,
+    JWT_ASYMMETRIC,
+    JWT_SYMMETRIC,
     check_http_url,
     check_lifetimes,
     check_limit,
-    check_modes,
-    check_networks,
+    check_network,
     check_secret,
     check_waits,
+    each,
+    one_of,
     split_commas,
 )
 from service.config.webhook import check_webhook
@@ -93,9 +95,9 @@ class Settings(BaseSettings):
     max_requests: int = Field(0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = Field(None, validate_default=True)
-    hosts: Annotated[Words, AfterValidator(check_hosts)] = ()
-    cors_origins: Annotated[Words, AfterValidator(check_origins)] = Field(None, validate_default=True)
-    trusted_proxies: Annotated[Words, AfterValidator(check_networks)] = ()
+    hosts: Annotated[Words, each(host_pattern)] = ()
+    cors_origins: Annotated[Words, each(origin_pattern)] = Field(None, validate_default=True)
+    trusted_proxies: Annotated[Words, each(check_network)] = ()
     docs: bool = True
     metrics_port: int | None = Field(None, ge=1, le=65535)
     metrics_token: SecretStr | None = None
@@ -153,11 +155,11 @@ class Settings(BaseSettings):
     max_running_turns: int = Field(2_000, ge=1)
 
     # Identity, limits, budgets
-    auth: Annotated[Words, AfterValidator(check_modes)] = Field(None, validate_default=True)
+    auth: Annotated[Words, each(one_of("none", "keys", "jwt"))] = Field(None, validate_default=True)
     secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
     jwt_key: SecretStr | None = None
     jwt_jwks_url: HttpUrl | None = None
-    jwt_algorithms: Annotated[Words, AfterValidator(check_algorithms)] | None = None
+    jwt_algorithms: Annotated[Words, each(one_of(*JWT_SYMMETRIC, *JWT_ASYMMETRIC))] = ()
     jwt_issuer: Words = ()
     jwt_audience: Words = ()
     jwt_scope_claim: Words = ("scope", "scp", "permissions")

@@ -10,11 +10,12 @@ import ipaddress
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 
 if TYPE_CHECKING:
     from service.config.settings import Settings
@@ -46,24 +47,27 @@ def split_commas(value: Any) -> Any:
     return value
 
 
-def check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
-    for part in values:
-        ipaddress.ip_network(part, strict=False)
-    return values
+def each(check: Callable[[str], object]) -> AfterValidator:
+    """Of all words of a setting."""
+
+    def check_all(words: tuple[str, ...]) -> tuple[str, ...]:
+        for word in words:
+            check(word)
+        return words
+
+    return AfterValidator(check_all)
 
 
-def check_algorithms(names: tuple[str, ...]) -> tuple[str, ...] | None:
-    for name in names:
-        if name not in (*JWT_SYMMETRIC, *JWT_ASYMMETRIC):
-            raise ValueError(f"{name!r} is not one of {', '.join((*JWT_SYMMETRIC, *JWT_ASYMMETRIC))}")
-    return names or None
+def check_network(text: str) -> None:
+    ipaddress.ip_network(text, strict=False)
 
 
-def check_modes(modes: tuple[str, ...]) -> tuple[str, ...]:
-    for mode in modes:
-        if mode not in ("none", "keys", "jwt"):
-            raise ValueError(f"{mode!r} is not one of none, keys, jwt")
-    return modes
+def one_of(*known: str) -> Callable[[str], None]:
+    def check(word: str) -> None:
+        if word not in known:
+            raise ValueError(f"{word!r} is not one of {', '.join(known)}")
+
+    return check
 
 
 def check_secret(value: SecretStr) -> SecretStr:

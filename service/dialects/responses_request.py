@@ -148,15 +148,8 @@ class Call:
 
     send: Send
     items: list[Item]
-    stream: bool
-    background: bool
-    previous: str | None
+    body: ResponseBody
     conversation: str | None
-    instructions: str | None
-
-    @property
-    def stored(self) -> bool:
-        return bool(self.send.response["store"])
 
 
 def parse(body: Any, principal: str) -> Call:
@@ -198,15 +191,7 @@ def parse(body: Any, principal: str) -> Call:
         # Not a dump of the model, which would walk through all of a large input.
         identity={name: body[name] for name in _IDENTITY if body.get(name) is not None},
     )
-    return Call(
-        send,
-        input_items(call.input),
-        bool(call.stream),
-        bool(call.background),
-        call.previous_response_id,
-        conversation,
-        call.instructions or None,
-    )
+    return Call(send, input_items(call.input), call, conversation)
 
 
 def _params(call: ResponseBody, echo: dict[str, Any]) -> dict[str, Any]:
@@ -307,8 +292,8 @@ def begin_with(call: Call, items: list[Item]) -> None:
     system = [one["content"] for one in messages if one["role"] == "system" and one["content"].strip()]
     send.system = kept_prompt("\n\n".join(system) or None)
     since = messages[last + 1 :]
-    if call.instructions:
-        messages.insert(0, {"role": "system", "content": call.instructions})
+    if call.body.instructions:
+        messages.insert(0, {"role": "system", "content": call.body.instructions})
     send.messages = messages
     go_on(send, since)
 
@@ -325,7 +310,7 @@ def go_on_with(call: Call, items: list[Item]) -> None:
                 f"{item.where}.role", "A conversation goes on with messages of the user, or with outputs."
             )
     said = [item for item in items if item.role == "user" and (item.parts or item.text.strip())]
-    system = [call.instructions, *(item.text for item in items if item.role == "system")]
+    system = [call.body.instructions, *(item.text for item in items if item.role == "system")]
     send = call.send
     if outputs:
         send.mode, send.must_exist = "continue", True

@@ -11,9 +11,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 
 from service.config.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from service.telemetry.otel import OtelTracer
 
 Kind = Literal["server", "internal", "client"]
 Value = str | int | float | bool | list[str]
@@ -21,23 +24,12 @@ Value = str | int | float | bool | list[str]
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
-class Span(Protocol):
-    """A piece of work with a beginning and an end. `traceparent` is what its parts begin below."""
+class Span:
+    """A piece of work with a beginning and an end, by itself recorded nowhere.
 
-    traceparent: str
+    `traceparent` is what its parts begin below.
+    """
 
-    def set(self, attributes: Mapping[str, Value | None]) -> None: ...
-    def rename(self, name: str) -> None: ...
-    def fail(self, kind: str) -> None: ...
-    def end(self) -> None: ...
-
-
-class Tracer(Protocol):
-    def start(self, name: str, kind: Kind, parent: str, attributes: Mapping[str, Value | None]) -> Span: ...
-    def close(self) -> None: ...
-
-
-class _Unrecorded:
     __slots__ = ("traceparent",)
 
     def __init__(self, traceparent: str) -> None:
@@ -49,9 +41,9 @@ class _Unrecorded:
     def end(self) -> None: ...
 
 
-NOTHING: Final[Span] = _Unrecorded("")
+NOTHING: Final = Span("")
 
-_tracer: Tracer | None = None  # one per process, like the logger
+_tracer: OtelTracer | None = None  # one per process, like the logger
 
 
 def configure(settings: Settings, version: str) -> None:
@@ -69,7 +61,7 @@ def configure(settings: Settings, version: str) -> None:
         _tracer = OtelTracer.exporting(settings.otlp_endpoint, version)
 
 
-def use(tracer: Any) -> None:
+def use(tracer: OtelTracer) -> None:
     """Record with this tracer from now on; for tests."""
     global _tracer
     _tracer = tracer
@@ -97,4 +89,4 @@ def start(name: str, kind: Kind, parent: str, attributes: Mapping[str, Value | N
         return _tracer.start(name, kind, parent, attributes or {})
     if not parent:
         return NOTHING
-    return _Unrecorded(f"{parent[:36]}{os.urandom(8).hex()}{parent[52:]}")
+    return Span(f"{parent[:36]}{os.urandom(8).hex()}{parent[52:]}")

@@ -90,7 +90,7 @@ async def chat(request: Request) -> Response:
         send.key = bodies.idempotency_key(request) or send.key or bodies.fallback_key(request)
         after = _cursor(request)
         attached = await sending.start(send)
-    headers = turn_headers(attached)
+    headers = turn_headers(attached.ref)
     if attached.fresh or after is None:
         encoder = aisdk.AiSdkEncoder(attached.ref.turn_id, resets=_resets(request))
         return _answer(request, attached.ref, encoder, attached.void, headers)

@@ -97,9 +97,7 @@ async def create(request: Request) -> Response:
     fields = {"asked": asked} if key is not None else {}
     if body.metadata:
         fields["metadata"] = orjson.dumps(body.metadata).decode()
-    session_id = ids.new_conversation_id()
-    if key is not None:
-        session_id = ids.derived_conversation_id(principal.id, key)
+    session_id = ids.conversation_id(principal.id, key)
     async with amending.once(engine, principal.id, None, key, asked):
         made = await engine.storage.create(principal.id, session_id, fields)
         if not made and (await engine.history.existing(principal.id, session_id)).asked != asked:

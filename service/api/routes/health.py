@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -131,8 +131,8 @@ async def root(request: Request) -> Response:
 
 @_probe("/livez", "The process serves; nothing else is asked")
 @documented(plain("Alive", {"status": "alive"}, "It serves"), public=True)
-async def livez() -> dict[str, str]:
-    return {"status": "alive"}
+async def livez(request: Request) -> Response:
+    return Json({"status": "alive"})
 
 
 @_probe("/readyz", "Can this replica begin turns?")
@@ -157,23 +157,20 @@ async def readyz(request: Request) -> Response:
 
 @_probe("/health", "Always 200 while the process serves; the details say the rest")
 @documented(plain("Health", examples.HEALTH, "It serves"), public=True)
-async def health(request: Request) -> dict[str, Any]:
+async def health(request: Request) -> Response:
     edge = edge_of(request)
-    checks = readiness_of(request).known()
-    return {
+    settings, engine = edge.settings, edge.engine
+    told = {
         "status": "healthy",
         "service": "ai-chat-backend",
         "version": __version__,
-        "env": edge.settings.env,
-        "checks": checks,
-        "store": edge.settings.store_kind,
-        "upstream": edge.settings.upstream_kind,
-        "model": edge.engine.catalogue.default.id,
-        "models_unavailable": [
-            model.id for model in edge.engine.catalogue if not edge.engine.governor.offers(model)
-        ],
-        "provider_keys": [
-            {"name": name, "state": state} for name, state in edge.engine.governor.state().items()
-        ],
-        "turns_running": len(edge.engine.running),
+        "env": settings.env,
+        "checks": readiness_of(request).known(),
+        "store": settings.store_kind,
+        "upstream": settings.upstream_kind,
+        "model": engine.catalogue.default.id,
+        "models_unavailable": [model.id for model in engine.catalogue if not engine.governor.offers(model)],
+        "provider_keys": [{"name": name, "state": state} for name, state in engine.governor.state().items()],
+        "turns_running": len(engine.running),
     }
+    return Json(told)

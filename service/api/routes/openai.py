@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from service.api import examples, uploads
+from service.api.answers import Json
 from service.api.edge import Edge, admitted
 from service.api.operation import HOLDS, SEND_HEADERS, SENDING, SENDS, Answer, Handler, documented, plain
 from service.api.sending import Sending
@@ -90,15 +91,16 @@ def model_resource(edge: Edge, model: Any) -> dict[str, Any]:
 
 @both(router, "GET", "/v1/models", "The models, in OpenAI's list shape")
 @documented(plain("Models", examples.MODELS, "The models"))
-async def list_models(request: Request) -> dict[str, Any]:
+async def list_models(request: Request) -> Response:
     edge, _ = await admitted(request)
-    return {"object": "list", "data": [model_resource(edge, model) for model in edge.engine.catalogue]}
+    found = [model_resource(edge, model) for model in edge.engine.catalogue]
+    return Json({"object": "list", "data": found})
 
 
 @both(router, "GET", "/v1/models/{model_id:path}", "One model, by id or alias")
 @documented(plain("Model", examples.MODEL, "The model"), "model_not_found")
-async def get_model(request: Request, model_id: str) -> dict[str, Any]:
+async def get_model(request: Request, model_id: str) -> Response:
     edge, _ = await admitted(request)
     if not model_id:
         raise ServiceError("model_not_found", "There is no model of that name.")
-    return model_resource(edge, edge.engine.catalogue.resolve(model_id))
+    return Json(model_resource(edge, edge.engine.catalogue.resolve(model_id)))

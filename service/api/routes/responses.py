@@ -86,22 +86,23 @@ async def create(request: Request) -> Response:
     async with Sending(request) as sending:
         body, images = await uploads.read(request)
         call = parse(body, sending.principal.id)
+        stream, background = bool(call.body.stream), bool(call.body.background)
         call.send.images = images
         await _place(engine, call, bodies.idempotency_key(request))
-        attached = await sending.start(call.send, reads=call.stream or not call.background)
-    headers = turn_headers(attached)
-    if call.background and not call.stream:
+        attached = await sending.start(call.send, reads=stream or not background)
+    headers = turn_headers(attached.ref)
+    if background and not stream:
         turn = await engine.turn(attached.ref)
         return Json(await response_object(engine, turn), headers=headers)
     echo = call.send.response
     return TurnResponse(
         engine,
         attached.ref,
-        ResponseStream(echo) if call.stream else ResponseObject(echo),
+        ResponseStream(echo) if stream else ResponseObject(echo),
         void=attached.void,
         headers=headers,
         # Whoever is told the id at once can come back.
-        left=None if call.stream and call.stored else sending.left(attached.ref),
+        left=None if stream and echo["store"] else sending.left(attached.ref),
     )
 
 
@@ -133,8 +134,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
     if after is not None:
         metrics.reader_resumes.inc()
     encoder = ResponseStream(turn.response, after=after, holds=False, ended=ended)
-    headers = {"X-Session-Id": turn.ref.session_id, "X-Turn-Id": turn.ref.turn_id}
-    return TurnResponse(edge.engine, turn.ref, encoder, void=turn.void, headers=headers)
+    return TurnResponse(edge.engine, turn.ref, encoder, void=turn.void, headers=turn_headers(turn.ref))
 
 
 @both(
@@ -238,8 +238,8 @@ async def _place(engine: Engine, call: Call, key: str | None) -> None:
     Raises previous_response_not_found, not_found, unsupported_parameter, invalid_request, query_empty.
     """
     send, history = call.send, engine.history
-    if call.previous is not None:
-        found = named(call.previous)
+    if call.body.previous_response_id is not None:
+        found = named(call.body.previous_response_id)
         if found is None or found.kind != "resp" or not ids.is_session_id(found.session_id):
             raise previous_not_found()
         ref = TurnRef(send.principal, found.session_id, found.turn_id)
@@ -256,6 +256,6 @@ async def _place(engine: Engine, call: Call, key: str | None) -> None:
         if not known and await history.count(send.principal, send.session_id):
             go_on_with(call, await resolved(engine, send.principal, call.items, send.session_id))
             return
-    elif call.background:  # named, so that it runs on without readers
+    elif call.body.background:  # named, so that it runs on without readers
         send.session_id = ids.derived_session_id(send.principal, key) if key else ids.new_session_id()
     begin_with(call, await resolved(engine, send.principal, call.items, None))

@@ -118,8 +118,8 @@ async def create_turn(request: Request, session_id: str) -> Response:
         send.must_exist = send.must_exist or request.headers.get("if-match", "").strip() == "*"
         after = bodies.cursor(request)
         attached = await sending.start(send, reads=not _wants_resource(request))
-    path = turn_path(attached)
-    headers = {**turn_headers(attached), "Location": f"{path}/events"}
+    path = turn_path(attached.ref)
+    headers = {**turn_headers(attached.ref), "Location": f"{path}/events"}
     if _wants_resource(request):
         turn = await edge.engine.turn(attached.ref)
         headers["Location"] = path
@@ -168,11 +168,7 @@ async def get_events(request: Request, session_id: str, turn_id: str) -> Respons
     after = bodies.cursor(request)
     ref = await _named(edge.engine, principal, session_id, turn_id)
     edge.open_streams.take(request, principal)
-    headers = {
-        "X-Session-Id": session_id,
-        "X-Turn-Id": turn_id,
-        "Location": f"/v1/sessions/{session_id}/turns/{turn_id}/events",
-    }
+    headers = {**turn_headers(ref), "Location": f"{turn_path(ref)}/events"}
     return await _events(request, ref, after, headers)
 
 
@@ -187,8 +183,8 @@ async def create_ticket(request: Request, session_id: str, turn_id: str) -> Resp
     ref = await _named(edge.engine, principal, session_id, turn_id)
     await edge.engine.turn(ref)
     ticket, expires = await edge.authenticator.ticket(principal, session_id, turn_id)
-    path = f"{request_state(request).prefix}/v1/sessions/{session_id}/turns/{turn_id}/events?ticket={ticket}"
-    return Json({"url": path, "expires": expires})
+    url = f"{request_state(request).prefix}{turn_path(ref)}/events?ticket={ticket}"
+    return Json({"url": url, "expires": expires})
 
 
 @router.post(
