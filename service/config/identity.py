@@ -17,7 +17,7 @@ def check_jwt(settings: Settings) -> None:
     if bool(settings.jwt_key) == bool(settings.jwt_jwks_url):
         raise ValueError("CHAT_AUTH: jwt needs either CHAT_JWT_KEY or CHAT_JWT_JWKS_URL")
     secret = _check_key(settings, settings.jwt_key.get_secret_value()) if settings.jwt_key else False
-    wrong = set(settings.jwt_algorithms) - set(JWT_SYMMETRIC if secret else JWT_ASYMMETRIC)
+    wrong = set(settings.jwt_algorithms or ()) - set(JWT_SYMMETRIC if secret else JWT_ASYMMETRIC)
     if wrong:
         kind = "a plain secret" if secret else "public keys"
         raise ValueError(f"CHAT_JWT_ALGORITHMS: {', '.join(sorted(wrong))} cannot be used with {kind}")

@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     secret: Annotated[SecretStr, AfterValidator(check_secret)] | None = None
     jwt_key: SecretStr | None = None
     jwt_jwks_url: HttpUrl | None = None
-    jwt_algorithms: Annotated[Words, each(one_of(*JWT_SYMMETRIC, *JWT_ASYMMETRIC))] = ()
+    jwt_algorithms: Annotated[Words, each(one_of(*JWT_SYMMETRIC, *JWT_ASYMMETRIC))] | None = None
     jwt_issuer: Words = ()
     jwt_audience: Words = ()
     jwt_scope_claim: Words = ("scope", "scp", "permissions")

@@ -6,7 +6,7 @@ The provider is ours and not the process's global one, so that no library traces
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -22,8 +22,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from service.telemetry import tracing
-from service.telemetry.tracing import Kind, Value
+if TYPE_CHECKING:
+    from service.telemetry.tracing import Kind, Value
 
 _KINDS: Final = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
 _FLUSH_MS: Final = 3000  # at the end of the process; it has 6 s to leave
@@ -56,13 +56,13 @@ class OtelTracer:
         self._provider.shutdown()
 
 
-class OtelSpan(tracing.Span):
-    __slots__ = ("_span",)
+class OtelSpan:
+    __slots__ = ("_span", "traceparent")
 
     def __init__(self, span: Span) -> None:
         self._span = span
         context = span.get_span_context()
-        super().__init__(f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}")
+        self.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
     def set(self, attributes: Mapping[str, Value | None]) -> None:
         for name, value in attributes.items():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from service.config.settings import Settings, SettingsError
 
@@ -24,12 +24,18 @@ Value = str | int | float | bool | list[str]
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
-class Span:
-    """A piece of work with a beginning and an end, by itself recorded nowhere.
+class Span(Protocol):
+    """A piece of work with a beginning and an end. `traceparent` is what its parts begin below."""
 
-    `traceparent` is what its parts begin below.
-    """
+    traceparent: str
 
+    def set(self, attributes: Mapping[str, Value | None]) -> None: ...
+    def rename(self, name: str) -> None: ...
+    def fail(self, kind: str) -> None: ...
+    def end(self) -> None: ...
+
+
+class _Unrecorded:
     __slots__ = ("traceparent",)
 
     def __init__(self, traceparent: str) -> None:
@@ -41,7 +47,7 @@ class Span:
     def end(self) -> None: ...
 
 
-NOTHING: Final = Span("")
+NOTHING: Final[Span] = _Unrecorded("")
 
 _tracer: OtelTracer | None = None  # one per process, like the logger
 
@@ -89,4 +95,4 @@ def start(name: str, kind: Kind, parent: str, attributes: Mapping[str, Value | N
         return _tracer.start(name, kind, parent, attributes or {})
     if not parent:
         return NOTHING
-    return Span(f"{parent[:36]}{os.urandom(8).hex()}{parent[52:]}")
+    return _Unrecorded(f"{parent[:36]}{os.urandom(8).hex()}{parent[52:]}")
