@@ -17,7 +17,7 @@ T = TypeVar("T")
 _POLL = 0.02
 
 
-def eventually(predicate: Callable[[], T | None], within: float = 5.0, what: str = "") -> T:
+def eventually(predicate: Callable[[], T | None], within: float = 15.0, what: str = "") -> T:
     deadline = time.monotonic() + within
     while True:
         value = predicate()
@@ -30,14 +30,14 @@ def eventually(predicate: Callable[[], T | None], within: float = 5.0, what: str
 
 @overload
 async def eventually_async(
-    predicate: Callable[..., Awaitable[T | None]], within: float = 5.0, what: str = "", every: float = _POLL
+    predicate: Callable[..., Awaitable[T | None]], within: float = 15.0, what: str = "", every: float = _POLL
 ) -> T: ...
 @overload
 async def eventually_async(
-    predicate: Callable[..., T | None], within: float = 5.0, what: str = "", every: float = _POLL
+    predicate: Callable[..., T | None], within: float = 15.0, what: str = "", every: float = _POLL
 ) -> T: ...
 async def eventually_async(
-    predicate: Callable[..., Any], within: float = 5.0, what: str = "", every: float = _POLL
+    predicate: Callable[..., Any], within: float = 15.0, what: str = "", every: float = _POLL
 ) -> Any:
     deadline = time.monotonic() + within
     while True:
