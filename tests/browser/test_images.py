@@ -162,8 +162,8 @@ def test_an_edited_question_keeps_its_images(ui: Ui) -> None:
 
 
 def test_what_is_no_image_is_not_taken(ui: Ui) -> None:
-    pick(ui, {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"notes"}, RED)
-    expect(ui.page.get_by_role("alert").last).to_contain_text("“notes.txt” is not an image that can be sent.")
+    pick(ui, {"name": "notes.png", "mimeType": "image/png", "buffer": b"notes"}, RED)
+    expect(ui.page.get_by_role("alert").last).to_contain_text("“notes.png” can not be sent")
     expect(attached(ui)).to_have_count(1)
 
 

@@ -33,7 +33,15 @@ NAMES: Final = re.compile(
     r"\$?[.…]"
 )
 
-TECHNICAL: Final = ("colours.js", "parse.js", "pieces.js", "sanitize.js")
+TECHNICAL: Final = (
+    "colours.js",
+    "keys.js",
+    "parse.js",
+    "pieces.js",
+    "sanitize.js",
+    "speech.js",
+    "textfile.js",
+)
 
 
 def shape(ui: Ui, language: str) -> dict[str, str]:
@@ -107,7 +115,23 @@ def test_a_whole_conversation_in_german(visit: Visit) -> None:
     expect(ui.page.get_by_role("navigation", name="Chats").get_by_role("heading")).to_have_text("Heute")
     ui.page.get_by_role("button", name="Tastenkürzel").click()
     expect(ui.dialog.locator("kbd")).to_have_text(
-        ["Eingabe", "Umschalt", "Eingabe", "Esc", "↑", "/", "Alt", "N", "?"]
+        [
+            "Eingabe",
+            "Umschalt",
+            "Eingabe",
+            "Esc",
+            "↑",
+            "/",
+            "Strg",
+            "K",
+            "Alt",
+            "B",
+            "Alt",
+            "C",
+            "Alt",
+            "N",
+            "?",
+        ]
     )
 
 

@@ -1,11 +1,11 @@
 // The images that go with the message being written: picked, pasted or dropped, each chat's own, until the tab is
-// loaded anew (they are too large for what the browser keeps of a tab). Says where the model takes none.
+// loaded anew (they are too large for what the browser keeps of a tab). Says where the model takes none. What is a text
+// is put into the message.
 
 import { byId, fromTemplate } from "./dom.js";
 import { texts } from "./texts.js";
 
 const MOST = 10;
-
 export class Attachments {
   #tray = byId("tray");
   #offer = byId("offer");
@@ -14,7 +14,7 @@ export class Attachments {
   #of = new Map(); // chat -> images, [{url}]
   #preparing = 0;
 
-  /** on: changed(), failed(text), choose(model id) */
+  /** on: changed(), failed(text), choose(model id), text(chat, block) */
   constructor(on) {
     this.#on = on;
     const picker = byId("picker");
@@ -63,13 +63,18 @@ export class Attachments {
     this.#on.changed();
     for (const file of all) {
       try {
+        if (!file.type.startsWith("image/")) {
+          const { quoted } = await import("./textfile.js");
+          this.#on.text(chat, await quoted(file));
+          continue;
+        }
         const { prepared } = await import("./pictures.js");
         const image = { url: await prepared(file) };
         const images = this.#of.get(chat) ?? [];
         if (images.length < MOST) this.#of.set(chat, [...images, image]);
         else this.#on.failed(texts.mostImages(MOST));
       } catch {
-        this.#on.failed(texts.notAnImage(file.name));
+        this.#on.failed(texts.notTaken(file.name));
       }
     }
     this.#preparing--;

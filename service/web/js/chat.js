@@ -16,7 +16,6 @@ import { sentence, title, unwritable, when } from "./words.js";
 const RESEND_WITHIN = 10 * 60_000;
 
 const blank = (defaults = {}) => ({ id: null, title: null, model: null, system_prompt: null, turns: 0, ...defaults });
-
 const GONE = "session_not_found";
 
 export class Chat {

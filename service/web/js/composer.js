@@ -24,11 +24,12 @@ export class Composer {
    */
   constructor(on) {
     const { failed, choose } = on;
+    const text = (chat, block) => this.#add(chat, block);
     const changed = () => {
       this.#fit();
       on.attached();
     };
-    this.#attached = new Attachments({ failed, choose, changed });
+    this.#attached = new Attachments({ failed, choose, changed, text });
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.#busy) return on.stop();
@@ -98,6 +99,13 @@ export class Composer {
     this.#field.value = text;
     keepDraft(this.#chat, text);
     this.#fit();
+  }
+
+  /** A text goes below what is written for a chat. */
+  #add(chat, block) {
+    const all = [chat === this.#chat ? this.#field.value : draft(chat), block].filter((part) => part.trim()).join("\n\n");
+    if (chat === this.#chat) this.draft(all);
+    else keepDraft(chat, all);
   }
 
   /** What was sent and not taken comes back, before what has been written since. */

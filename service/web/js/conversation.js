@@ -5,6 +5,7 @@ import { byId, copy, fromTemplate } from "./dom.js";
 import { AnswerView, UserView } from "./message.js";
 import { imagesOf } from "./question.js";
 import { Scroll } from "./scroll.js";
+import { read } from "./speech.js";
 import { callsOf } from "./tools.js";
 
 export class Conversation {
@@ -16,7 +17,7 @@ export class Conversation {
   #on;
   #scroll;
 
-  /** on: picture(ref) -> its data URL, version(id), earlier(), edit(id, text) -> was it taken, regenerate(), again(), now(), cancel(), continued(), reload(), fresh() */
+  /** on: picture(ref) -> its data URL, version(id), earlier(), edit(id, text) -> was it taken, regenerate(), branch(answer), again(), now(), cancel(), continued(), reload(), fresh() */
   constructor(on) {
     this.#on = on;
     this.#scroll = new Scroll({
@@ -157,7 +158,7 @@ export class Conversation {
     for (const { id, role, turn_id, created, versions = [] } of messages) {
       const view = this.#views.find((one) => one.role === role && (role === "user" ? one.id === id : one.turn === turn_id));
       const [own, others] = [true, false].map((mine) => versions.filter((one) => (one.role === role) === mine));
-      Object.assign(view, { turn: turn_id, created, unanswered: others });
+      Object.assign(view, { id, turn: turn_id, created, unanswered: others });
       view.versions.show(own, created);
     }
   }
@@ -241,10 +242,18 @@ export class Conversation {
     if (what === "copy") copy(view.text, button);
     else if (what === "copy-code") copy(button.closest("figure").querySelector("pre").textContent, button);
     else if (what === "edit") this.edit(view.id);
+    else if (what === "speak") read(view.element.querySelector(".text"), button);
     else if (what === "unfold") view.unfold();
     else if (what === "older") this.#toVersion(view, -1, what);
     else if (what === "newer") this.#toVersion(view, 1, what);
-    else this.#on[what]?.();
+    else this.#on[what]?.(view);
+  }
+
+  /** Copy the newest answer that has ended; false where there is none. */
+  copyLast() {
+    const view = this.#views.findLast(({ role, text, element }) => role !== "user" && text && !element.hasAttribute("aria-busy"));
+    if (view) copy(view.text, view.element.querySelector("[data-do=copy]"));
+    return Boolean(view);
   }
 }
 

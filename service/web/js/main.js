@@ -10,9 +10,11 @@ import { byId } from "./dom.js";
 import { keepFocus, watchFocus } from "./focus.js";
 import { chooseModel, chosen, Drawer, languageButton, models, prompts, themeButton } from "./frame.js";
 import { chosenModel, keepModel, keepSettings, settings } from "./keep.js";
+import { keys } from "./keys.js";
 import { notify, say, settled } from "./notice.js";
 import { Recovery } from "./recovery.js";
 import { Sidebar } from "./sidebar.js";
+import { hush, offerSpeech } from "./speech.js";
 import { language, speak, texts } from "./texts.js";
 import { sentence } from "./words.js";
 
@@ -41,6 +43,7 @@ const conversation = new Conversation({
   earlier: () => chat.earlier(),
   edit: (id, text) => chat.edit(id, text),
   regenerate: () => chat.regenerate(),
+  branch: (view) => branch(chat.session, view),
   again: () => chat.retry(),
   continued: () => chat.continued(),
   now: () => chat.now(),
@@ -72,6 +75,7 @@ const composer = new Composer({
 });
 const sidebar = new Sidebar(api, {
   rename: rename,
+  copied: branch,
   exported: exportSession,
   remove: remove,
   removeAll: removeAll,
@@ -132,6 +136,7 @@ function show(id, defaults) {
 
 function follow() {
   drawer.chosen();
+  hush();
   if (addressed() !== chat.session.id) chat.open(addressed());
   composer.invite();
 }
@@ -159,6 +164,22 @@ async function exportSession(session, ending) {
     const blob = ending === "md" ? new Blob([markdown(await response.json())], { type: "text/markdown" }) : await response.blob();
     save(blob, fileName(session, ending));
   }, texts.notExported);
+}
+
+/** A copy of a chat, or of it up to an answer, becomes the open one. */
+async function branch(session, view) {
+  await attempt(async () => {
+    const { copyOf } = await import("./branch.js");
+    location.hash = `#/${(await copyOf(api, session, view)).id}`;
+  }, texts.notCopied);
+}
+
+async function importSession([file]) {
+  await attempt(async () => {
+    const { imported } = await import("./import.js");
+    const offered = [...select.options].map(({ value }) => value);
+    location.hash = `#/${await imported(api, file, offered)}`;
+  }, texts.notImported(file.name));
 }
 
 /** Put an earlier version of a message into its place, with what followed it. */
@@ -248,26 +269,31 @@ byId("usage").addEventListener("click", async () => {
   await attempt(() => showUsage(api), texts.usageNotRead);
 });
 byId("sign-out").addEventListener("click", () => access.signOut());
+byId("import").addEventListener("click", () => byId("import-file").click());
+byId("import-file").addEventListener("change", async ({ target }) => {
+  await importSession(target.files);
+  target.value = "";
+});
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   composer.focus();
 });
 
-addEventListener("keydown", (event) => {
-  if (document.querySelector("dialog[open], :popover-open") || event.isComposing) return;
-  const writing = event.target.closest("input, textarea, select");
-  if (event.key === "Escape") {
+keys({
+  leave() {
     if (drawer.covers) drawer.set(false);
     else if (chat.busy) chat.stop();
-  } else if (event.altKey && event.code === "KeyN") {
-    event.preventDefault();
-    newChat();
-  } else if (event.key === "/" && !writing) {
-    event.preventDefault();
-    composer.focus();
-  } else if (event.key === "?" && !writing) {
-    showShortcuts();
-  }
+    else hush();
+  },
+  fresh: newChat,
+  field: () => composer.focus(),
+  help: showShortcuts,
+  list: () => drawer.set(!drawer.open),
+  search() {
+    drawer.set(true);
+    byId("search").select();
+  },
+  copy: () => conversation.copyLast() && say(texts.copied),
 });
 
 // The world around the page
@@ -314,6 +340,7 @@ async function start() {
     composer.draft(text);
     composer.focus();
   });
+  offerSpeech();
   await access.returned();
   chat.open(addressed());
   composer.invite();

@@ -33,7 +33,7 @@ export class Sidebar {
   #pinned = []; // sessions that the pages read so far do not have
   #selected = null; // ids, while several are chosen
 
-  /** on: rename(session), exported(session, ending), remove(session), removeAll(ids) -> done, failed(error), watch() */
+  /** on: rename(session), copied(session), exported(session, ending), remove(session), removeAll(ids) -> done, failed(error), watch() */
   constructor(api, on) {
     this.#api = api;
     this.#on = on;
@@ -45,6 +45,7 @@ export class Sidebar {
       const act = {
         rename: () => on.rename(session),
         pin: () => this.#pin(session),
+        copy: () => on.copied(session),
         markdown: () => on.exported(session, "md"),
         export: () => on.exported(session, "json"),
         select: () => this.#select(new Set([session.id])),

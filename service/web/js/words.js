@@ -84,10 +84,17 @@ export function title(text) {
   return `${space > TITLE_LENGTH / 2 ? cut.slice(0, space) : cut}…`;
 }
 
+/** "14:03", of another day "3 Dec, 14:03", of another year with that. */
+function stamp(time, now) {
+  const year = time.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
+  const date = time.toDateString() === now.toDateString() ? {} : { day: "numeric", month: "short", ...year };
+  return time.toLocaleString(locale, { ...date, hour: "2-digit", minute: "2-digit" });
+}
+
 /** What stands under an answer: "gpt-oss-120b · 14:03 · 1,210 tokens" */
-export function facts({ model, usage, created }) {
+export function facts({ model, usage, created }, now = Date.now()) {
   if (!model) return "";
-  const time = new Date(created).toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit" });
+  const time = stamp(new Date(created), new Date(now));
   const tokens = usage?.total_tokens ? texts.tokens(usage.total_tokens.toLocaleString(locale)) : "";
   return [model.split("/").pop(), time, tokens].filter(Boolean).join(" · ");
 }
