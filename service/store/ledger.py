@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from service.errors import StoreUnavailable
 from service.money import Amount, Price
 from service.store.account import Account
 from service.store.connection import lua
@@ -223,7 +225,8 @@ class Ledger(StorePart):
         if booking.model:
             usage = booking.usage
             metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))
-            await self._note(principal, booking.date)
+            with suppress(StoreUnavailable):  # with the next turn of its principal, then
+                await self._note(principal, booking.date)
 
     async def unsettled(self, principal: str) -> set[str]:
         """The ids of the principal's turns that run, wait or are not booked yet."""

@@ -7,9 +7,6 @@ Cluster one after the other. What a turn ends with is decided elsewhere.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
-from service.errors import StoreUnavailable
 from service.store.connection import lua
 from service.store.leases import Leases
 from service.store.ledger import Booking, Ledger
@@ -43,6 +40,5 @@ class TurnEnds(StorePart):
             )
         )
         if booked:
-            with suppress(StoreUnavailable):  # with the next turn of its principal, then
-                await self._ledger.note_booked(turn.ref.principal, booking)
+            await self._ledger.note_booked(turn.ref.principal, booking)
         return self._turns.sealed(answer)

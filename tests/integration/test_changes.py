@@ -49,11 +49,14 @@ def counted(store: redis.Redis, session: str = SESSION) -> int:
     return int(str(store.hget(key("session", session), "bytes") or 0))
 
 
+def kept_in(store: redis.Redis, session: str = SESSION) -> dict[str, str]:
+    return cast("dict[str, str]", store.hgetall(key("messages", session)))
+
+
 def weight(store: redis.Redis, session: str = SESSION) -> int:
     """Of what lies in the messages' key, by the rule of the scripts, and of keys that the session names."""
-    held = cast("dict[str, str]", store.hgetall(key("messages", session)))
     size = 0
-    for name, body in held.items():
+    for name, body in kept_in(store, session).items():
         long = len(body.encode())
         size += long + 200 if name.startswith("\x01") else long + 2 * len(name.encode()) + 160
     named = str(store.hget(key("session", session), "keyed") or "")
@@ -145,6 +148,8 @@ async def test_a_session_counts_what_it_holds_whatever_has_changed_it(
     for step in done:
         await step()
         assert counted(store) == weight(store) > 0, step.__name__
+        placed = set(cast("list[str]", store.zrange(key("order"), 0, -1)))
+        assert placed == {name for name in kept_in(store) if name[0] not in "\x01\x02"}, step.__name__
 
 
 def left(end: float) -> int:
@@ -300,3 +305,19 @@ async def test_a_session_whose_hash_was_evicted_goes_on_behind_what_is_there(
     store.delete(key("session"))
     begun = await hands.try_begin("t3", named=True)
     assert (begun.outcome, begun.pos, begun.turns) == ("BEGUN", 7, 3)
+
+
+async def test_what_stands_in_the_place_of_a_chosen_version_is_kept_where_no_others_are(
+    hands: Hands, redis_server: RedisServer
+) -> None:
+    """The setting has been lowered since."""
+    steps = Steps(hands)
+    await steps.seeded()
+    await steps.ended("t2", mode="regenerate", message_id="", message=b"")
+    few = Store(hands.store.settings.model_copy(update={"max_versions": 0}), "host:1")
+    try:
+        for _ in range(2):
+            (version,) = await few.versions.all(PRINCIPAL, SESSION)
+            assert (await few.versions.choose(PRINCIPAL, SESSION, version.id))[0] == "CHOSEN"
+    finally:
+        await few.close()

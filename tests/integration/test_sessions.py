@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -248,3 +250,45 @@ async def test_what_is_streamed_page_by_page_counts_as_an_open_stream(start: Sta
             answer = await served.client.get(path)
             assert answer.status_code == 429
         assert (await served.client.get(path)).status_code == 200
+
+
+async def test_of_two_deletes_at_once_both_have_deleted_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.client.post("/v1/sessions", json={"id": "s"})
+    sessions = served.app.state.edge.engine.store.sessions
+    delete = sessions.delete
+
+    async def beside(*args: Any) -> bool:
+        """Another one is faster."""
+        assert await delete(*args)
+        return False
+
+    monkeypatch.setattr(sessions, "delete", beside)
+    assert (await served.client.delete("/v1/sessions/s")).status_code == 204
+    assert (await served.client.delete("/v1/sessions/s")).status_code == 404
+
+
+async def test_who_reads_a_turn_elsewhere_is_told_its_end_before_a_delete_takes_its_log(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.tail_cache._TAIL_SECONDS", 0.5)  # it has just looked
+    monkeypatch.setattr("service.engine.engine.FAREWELL_SECONDS", 3.0)
+    async with start() as one, start() as other:
+        body = {"content": "[[tokens=2000 rate=200]]"}
+        turn = await one.client.post("/v1/sessions/s/turns", json=body, headers={"Prefer": "respond-async"})
+        async with other.client.stream("GET", f"{turn.headers['location']}/events") as reading:
+            names = [line async for line in deleted_when_it_speaks(one, reading.aiter_lines())]
+        assert names[-1] == "event: turn.stopped"
+
+
+async def deleted_when_it_speaks(served: Served, lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The names of events; upon the first text the session is deleted."""
+    deleting: asyncio.Task[Any] | None = None
+    async for line in lines:
+        if line.startswith("event:"):
+            yield line
+        if line == "event: delta" and deleting is None:
+            deleting = asyncio.create_task(served.client.delete("/v1/sessions/s"))
+    assert deleting is not None
+    await deleting
