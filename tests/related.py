@@ -85,7 +85,8 @@ BY_PATH: Final = {
     "service/dialects/text.py": "chat",
     "service/dialects/tools.py": "structured openai",
     "service/engine/": "turns endings",
-    "service/engine/beginning.py": "send_admission session_snapshot lost_turns repeated_questions drained aisdk_lists",
+    "service/engine/beginning.py": "send_admission session_snapshot lost_turns repeated_questions drained "
+    "aisdk_lists",
     "service/engine/repeats.py": "repeated_questions lost_turns",
     "service/engine/billing.py": "billing",
     "service/engine/budgets.py": "budgets places",
