@@ -72,7 +72,7 @@ class Event:
 
 
 def with_provider(body: dict[str, Any], words: dict[str, Any] | None) -> dict[str, Any]:
-    """The body of a terminal event with what the provider said besides the answer.
+    """The body of a terminal event with what the provider said besides the answer, and when it was complete.
 
     It is for dialects that pass it on, and no part of the event that others are told.
     """

@@ -147,6 +147,8 @@ async def response_object(engine: Engine, turn: Turn) -> dict[str, Any]:
         for event in log:
             if items.goes_on(event) is None:
                 items.take(event)
+        if turn.sealed and log[-1].terminal:  # its own end: later turns may have gone on with the answer
+            at = items.ended(log[-1].data, ending)["completed_at"] or at
         return items.object(ending, usage, at)
     if answer is None and turn.state == "completed":
         raise response_not_found()

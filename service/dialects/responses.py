@@ -222,7 +222,12 @@ class Items:
         if error is not None:
             told.append(error_event(error, self._next()))
         kind = ending.status if ending.status in ("completed", "failed") else "incomplete"
-        return [*told, self._tell(f"response.{kind}", response=self.object(ending, body.get("usage")))]
+        return [*told, self._tell(f"response.{kind}", response=self.ended(body, ending))]
+
+    def ended(self, body: dict[str, Any], ending: Ending) -> dict[str, Any]:
+        """The response as its terminal event leaves it."""
+        at = (events.provider(body) or {}).get("completed_at") if ending.status == "completed" else None
+        return self.object(ending, body.get("usage"), at)
 
 
 _PIECES: Final = {events.DELTA: "text", events.REASONING: "reasoning"}
@@ -351,4 +356,4 @@ class ResponseObject(Encoder):
             return b""
         body = event.data
         ending = Ending.of(event.name.removeprefix("turn."), body.get("finish_reason"))
-        return orjson.dumps(self._items.object(ending, body.get("usage")))
+        return orjson.dumps(self._items.ended(body, ending))

@@ -144,7 +144,7 @@ class Sealer:
         if turn.state == "queued":
             payloads.insert(0, turn.started)
         seal = self._seal(
-            turn, "stopped", payloads, answer, usage, {"finish": "stop"}, first_id=turn.last + 1
+            turn, "stopped", payloads, answer, usage, {"finish": "stop"}, at=_now(), first_id=turn.last + 1
         )
         sealed = await self._store.turns.seal(turn, seal)
         if sealed.outcome == "LOST":
@@ -163,6 +163,9 @@ class Sealer:
         await live.landed()
         await said_before(self._store.sessions, turn)
         name = {"completed": events.COMPLETED, "stopped": events.STOPPED, "failed": events.FAILED}[state]
+        at = _now()
+        if state == "completed":  # for Responses, in each replay the same
+            body = events.with_provider(body, {**live.said, "completed_at": at // 1000})
         payloads = [*live.unwritten(), events.structured(name, body)]
         fields: dict[str, Any] = {"attempt": turn.attempt}
         if live.model is not None:
@@ -179,6 +182,7 @@ class Sealer:
             live.answer,
             usage,
             fields,
+            at=at,
             first_id=0 if new_life else live.acknowledged + 1,
             frees_key=state == "failed" and not _shown(live),
         )
@@ -246,14 +250,15 @@ class Sealer:
         usage: dict[str, Any],
         fields: dict[str, Any],
         *,
+        at: int,
         first_id: int,
         frees_key: bool = False,
     ) -> Seal:
         message = b""
         # What was shown is kept, thoughts alone too; where the key is free a repeat takes the answer's place.
         if not answer.empty or state == "completed" or (answer.reasoning and not frees_key):
-            message = _message(turn, state, answer, usage, fields.get("finish", "")).dump()
-        fields = {**fields, "usage": orjson.dumps(usage), "ended": int(time.time() * 1000)}
+            message = _message(turn, state, answer, usage, fields.get("finish", ""), at).dump()
+        fields = {**fields, "usage": orjson.dumps(usage), "ended": at}
         if turn.cost is not None:
             fields["cost"] = str(turn.cost)
         return Seal(state, first_id, payloads, fields, turn.answer_id, message, frees_key)
@@ -291,11 +296,16 @@ def _model(live: Live) -> str:
     return live.model.id if live.model else live.turn.model
 
 
+def _now() -> int:
+    """ms since 1970."""
+    return int(time.time() * 1000)
+
+
 def _ended(live: Live, reason: str, usage: dict[str, Any]) -> dict[str, Any]:
     return events.with_provider({"finish_reason": reason, "usage": usage}, live.said)
 
 
-def _message(turn: Turn, state: str, answer: Answer, usage: dict[str, Any], finish: str) -> Message:
+def _message(turn: Turn, state: str, answer: Answer, usage: dict[str, Any], finish: str, at: int) -> Message:
     """What the history keeps of an answer, with what had been said of it before the turn."""
     made = Message(
         id=turn.answer_id,
@@ -303,7 +313,7 @@ def _message(turn: Turn, state: str, answer: Answer, usage: dict[str, Any], fini
         content="".join(answer.text),
         turn_id=turn.ref.turn_id,
         state=state,
-        created=int(time.time() * 1000),
+        created=at,
         reasoning="".join(answer.reasoning),
         tool_calls=tuple(answer.tool_calls),
         finish_reason=finish,
