@@ -94,6 +94,67 @@ async def test_a_question_that_a_worker_of_before_asked_is_repeated_under_any_id
     assert [message["content"] for message in said] == [body["user_query"], expected_text(4, 0)]
 
 
+FAILS = "[[tokens=4 fault=400 times=1]] first"
+SENDS: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
+    "text": ("/chat", {"user_query": FAILS, "session_id": "s"}, {}),
+    "history": (
+        "/chat-with-history",
+        {
+            "user_query": FAILS,
+            "session_id": "s",
+            "history": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        },
+        {},
+    ),
+    "native": ("/v1/sessions/s/turns", {"content": FAILS}, {"Accept": "text/event-stream"}),
+    "openai": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": FAILS}], "session_id": "s"},
+        {},
+    ),
+    "responses": ("/v1/responses", {"input": FAILS, "conversation": "s"}, {}),
+}
+
+
+@pytest.mark.parametrize("send", SENDS)
+async def test_a_failed_send_to_a_named_session_is_repeated_in_its_place(served: Served, send: str) -> None:
+    path, body, headers = SENDS[send]
+    if send == "openai":
+        await served.client.post("/v1/sessions", json={"id": "s"})
+    await served.client.post(path, json=body, headers={**KEY, **headers})
+    before = await history(served, "s")
+    assert [message["content"] for message in before] == [*("ab" if send == "history" else ""), FAILS]
+    again = await served.client.post(path, json=body, headers={**KEY, **headers})
+    assert again.status_code == 200
+    *earlier, question, answer = await history(served, "s")
+    assert [(message["id"], message["content"]) for message in (*earlier, question)] == [
+        (message["id"], message["content"]) for message in before
+    ]
+    assert (answer["content"], answer["turn_id"]) == (expected_text(4, 0), question["turn_id"])
+
+
+@pytest.mark.parametrize(
+    ("key", "query"), [("k2", FAILS), ("k1", f"{FAILS}!")], ids=["another key", "another body"]
+)
+async def test_another_send_after_a_failed_one_is_a_question_of_its_own(
+    served: Served, key: str, query: str
+) -> None:
+    for name, text in (("k1", FAILS), (key, query)):
+        body = {"user_query": text, "session_id": "s"}
+        await served.client.post("/chat", json=body, headers={"Idempotency-Key": name})
+    said = [message["content"] for message in await history(served, "s") if message["role"] == "user"]
+    assert said == [FAILS, query]
+
+
+async def test_a_failed_send_that_others_have_gone_on_from_is_asked_again_behind_them(served: Served) -> None:
+    body = {"user_query": FAILS, "session_id": "s"}
+    await served.client.post("/chat", json=body, headers=KEY)
+    await served.client.post("/chat", json={"user_query": "[[say=yes]]", "session_id": "s"})
+    await served.client.post("/chat", json=body, headers=KEY)
+    said = [message["content"] for message in await history(served, "s")]
+    assert said == [FAILS, "[[say=yes]]", "yes", FAILS, expected_text(4, 0)]
+
+
 def test_no_script_replaces_in_texts_or_takes_one_for_a_pattern() -> None:
     for file in (ROOT / "service" / "store" / "lua").glob("*.lua"):
         source = file.read_text()

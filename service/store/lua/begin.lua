@@ -51,16 +51,19 @@ if mode ~= 'append' and message ~= '' and not must_exist
 end
 if must_exist and not exists then return {'NO_SESSION'} end
 
--- A send that named no session and failed is repeated: its question is in the session of its key already,
--- the newest there, and keeps its id. (Sessions older than the field `asked_id` go without it.)
+-- A send that failed with nothing shown is repeated under its key: its question is there already, the newest,
+-- and keeps its id. (Where none was named: sessions older than the field `asked_id` go without it.)
 local again = false
 local newest = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')
 if not named and fingerprint ~= '' then
   local asked = redis.call('HMGET', session, 'asked', 'asked_id')
   again = asked[1] == fingerprint and newest[1] and newest[2] % 2 == 0
     and (not asked[2] or asked[2] == newest[1])
-  if again then message_id = newest[1] end
 end
+if not again and fingerprint ~= '' and mode == 'append' and not was[3] and newest[1] and newest[2] % 2 == 0 then
+  again = redis.call('HGET', session, 'freed') == idem .. ' ' .. fingerprint .. ' ' .. newest[1]
+end
+if again then message_id = newest[1] end
 if #seeds > 0 and redis.call('EXISTS', order) == 1 then
   if seeds_required and not again then return {'HAS_HISTORY'} end
   seeds = {}

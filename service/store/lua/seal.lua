@@ -13,7 +13,7 @@
 -- ends> <updated>`; '' where the session is gone.
 -- include next_life
 -- include next_turn
-local held = redis.call('HMGET', turn, 'epoch', 'state', 'last', 'pos', 'id', 'created', 'claim', 'stored')
+local held = redis.call('HMGET', turn, 'epoch', 'state', 'last', 'pos', 'id', 'created', 'claim', 'stored', 'user')
 if not held[1] then return {'GONE'} end
 if tonumber(held[1]) ~= epoch or (held[7] or '') ~= claim then return {'FENCED'} end
 local n, last = first, tonumber(held[3])
@@ -43,6 +43,7 @@ redis.call('HDEL', turn, 'params', 'started')
 redis.call('EXPIRE', log, log_ttl)
 -- A stream's newest node keeps 4 KiB for what is to come; in a copy it has what it needs.
 if redis.call('COPY', log, log_copy, 'REPLACE') == 1 then redis.call('RENAME', log_copy, log) end
+local asked = frees_key and redis.call('HGET', idem, 'fingerprint')
 if frees_key then redis.call('DEL', idem) end
 
 local function usage(key)
@@ -52,6 +53,8 @@ end
 local following, stored = '', ''
 local was = redis.call('HMGET', session, 'created', 'named', 'active', 'bytes')
 if was[1] then  -- every session has that field
+  -- A repeat of this send takes the place of its question (begin).
+  if asked then redis.call('HSET', session, 'freed', idem .. ' ' .. asked .. ' ' .. (held[9] or '')) end
   local bytes = tonumber(was[4] or nil)
   if not bytes then  -- begun by a worker that did not count, as in begin
     local measured = redis.pcall('MEMORY', 'USAGE', messages, 'SAMPLES', 0)
