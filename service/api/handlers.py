@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
@@ -96,15 +95,6 @@ def _there(scope: Scope, method: str) -> bool:
     return any(route.matches(asked)[0] is Match.FULL for route in scope["app"].routes)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    return await _service_error(request, ServiceError("invalid_request", "A parameter is not valid."))
-
-
 def install(app: FastAPI) -> None:
-    handlers: dict[Any, Any] = {
-        ServiceError: _service_error,
-        HTTPException: _http_error,
-        RequestValidationError: _invalid,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(HTTPException, _http_error)

@@ -21,7 +21,7 @@ Kind = Literal["resp", "msg", "rs", "fc", "fco"]
 #: The type of an item that has what a function gave.
 OUTPUT: Final = "function_call_output"
 _ID: Final = re.compile(
-    r"(resp|msg|rs|fco|fc)_([0-9a-z]{26})(?:\.([0-9]{1,4}))?_([A-Za-z0-9_.:-]{1,128})", re.ASCII
+    r"(resp|msg|rs|fco|fc)_([0-9a-z]{26})(?:\.[0-9]{1,4})?_([A-Za-z0-9_.:-]{1,128})", re.ASCII
 )
 
 # Our finish reasons that end an answer early, and OpenAI's word for why.
@@ -36,12 +36,11 @@ _CODES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What an id of ours names: a turn, and which item of its kind."""
+    """What an id of ours names."""
 
     kind: str
     turn_id: str
     session_id: str
-    number: int = 0
 
 
 def public_id(kind: Kind, session_id: str, turn_id: str, number: int = 0) -> str:
@@ -52,7 +51,7 @@ def public_id(kind: Kind, session_id: str, turn_id: str, number: int = 0) -> str
 def named(value: str) -> Named | None:
     """What an id names, if it is one of ours."""
     found = _ID.fullmatch(value)
-    return Named(found[1], f"t_{found[2]}", found[4], int(found[3] or 0)) if found else None
+    return Named(found[1], f"t_{found[2]}", found[3]) if found else None
 
 
 def message_item(item_id: str, role: str, text: str, status: str = "completed") -> dict[str, Any]:

@@ -196,8 +196,8 @@ def test_a_failure_has_a_code_that_openai_s_types_allow(code: str, told: str, ki
 @pytest.mark.parametrize(
     ("kind", "number"), list(itertools.product(("resp", "msg", "rs", "fc", "fco"), (0, 1, 12)))
 )
-def test_an_id_names_its_session_its_turn_and_which_of_its_kind(kind: Any, number: int) -> None:
-    assert named(public_id(kind, "a_b.c:d-1", TURN, number)) == Named(kind, TURN, "a_b.c:d-1", number)
+def test_an_id_names_its_session_and_its_turn_whichever_of_its_kind_it_is(kind: Any, number: int) -> None:
+    assert named(public_id(kind, "a_b.c:d-1", TURN, number)) == Named(kind, TURN, "a_b.c:d-1")
 
 
 def test_items_of_a_stream_are_numbered_in_order_and_each_has_an_id_of_its_own() -> None:

@@ -37,7 +37,6 @@ class Principal(OwnLimits):
 
     id: str
     scopes: frozenset[str] = frozenset()
-    name: str = ""
     key_id: str = ""
     expires: float | None = None
     anonymous: bool = False
@@ -49,9 +48,7 @@ class Principal(OwnLimits):
         return {"by": self.id, "by_key": self.key_id}
 
 
-ANONYMOUS: Final = Principal(
-    ids.principal_id("none", "anonymous"), frozenset(SCOPES), name="anonymous", anonymous=True
-)
+ANONYMOUS: Final = Principal(ids.principal_id("none", "anonymous"), frozenset(SCOPES), anonymous=True)
 
 
 class Authenticator:
@@ -139,7 +136,6 @@ class Authenticator:
         return Principal(
             who,
             self._scopes_of(claims),
-            name=claims.subject[:200],
             expires=claims.expires + self._settings.jwt_leeway_seconds,
             **await self._principals.limits(who, groups),
         )
@@ -212,7 +208,6 @@ def _of_credential(found: Credential) -> Principal:
     return Principal(
         found.principal,
         frozenset(found.scopes),
-        name=found.name,
         key_id=found.id,
         expires=found.expires,
         hook=found.id if found.webhook_url else "",

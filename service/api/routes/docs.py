@@ -20,22 +20,18 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from service.api.answers import Json
 from service.api.request_state import request_state
+from service.api.routes import page
 from service.api.routes.page import File, Page
 from service.errors import ServiceError
 
 router = APIRouter(include_in_schema=False)
 
 _METHODS: Final = ("get", "post", "patch", "put", "delete")
-_CSP: Final = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
 _DATA: Final = {"Cache-Control": "no-cache"}
 _PAGE: Final = {
-    **_DATA,
-    "Content-Security-Policy": _CSP,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
+    **page.HEADERS,
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
 }
 _HEAD: Final = """\
 <!doctype html>

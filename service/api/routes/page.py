@@ -46,7 +46,7 @@ _CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_HEADERS: Final = {
+HEADERS: Final = {
     "Content-Security-Policy": _CSP,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -83,7 +83,7 @@ class Page:
         file = File.of("application/json", orjson.dumps(sign_in))
         origins = " ".join(("'self'", *(sign_in["oidc"] or {}).get("origins", ())))
         policy = _CSP.replace("connect-src 'self'", f"connect-src {origins}")
-        return cls({**_files(), _SIGN_IN: file}, {**_HEADERS, "Content-Security-Policy": policy})
+        return cls({**_files(), _SIGN_IN: file}, {**HEADERS, "Content-Security-Policy": policy})
 
     def respond(self, request: Request, name: str = _INDEX) -> Response:
         """Raises not_found."""
