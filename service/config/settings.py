@@ -199,7 +199,9 @@ class Settings(BaseSettings):
     def _unless_set(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)
         if cls.model_fields[name].default is None and name not in _MAY_BE_EMPTY:
-            value = None if isinstance(value, str) and not value.replace(",", "").strip() else value
+            # A password of commas is one, but no list of ways to authenticate is.
+            blank = isinstance(value, str) and not value.strip(", " if name == "auth" else None)
+            value = None if blank else value
         if value is None and name in _BY_ENV:
             return _BY_ENV[name][info.data.get("env") == "production"]
         if value is None and name in _OF_CALLERS:

@@ -67,7 +67,7 @@ def test_a_wrong_identity_setting_is_one_sentence_and_no_start(values: dict[str,
 
 def test_production_has_keys_and_local_has_none_unless_set() -> None:
     assert load(**PRODUCTION).auth == ("keys",)
-    assert load().auth == ("none",)
+    assert load().auth == load(auth="").auth == load(auth=" , ").auth == ("none",)
     assert load(auth="keys, jwt", jwt_key=SECRET, jwt_algorithms="HS256").auth == ("keys", "jwt")
 
 
