@@ -3,15 +3,17 @@
     in process   unit, contract, integration: what they cover is measured
     coverage     fails below the floor
     others       docs, deploy, the double, the simulation, clients, and whatever is in no other part
-    browser      one Chromium for each core; apart, since Playwright's loop lets no other run beside it
+    browser      a Chromium for each worker; apart, since Playwright's loop lets no other run beside it
     faults       replicas of their own; on redis-server where there is one, as in production
+    pythons      the unit tests with each other Python that the machine has
     redis        what depends on the server most, once more on redis-server beside the bundled Valkey
     model        random callers and faults on real processes, for two minutes (tests/model)
     alone        marked `alone`: they measure time, and a neighbour would be measured with it
 
-`others` and the model run beside `browser`, and `others`, which compute, are given what that leaves of the
-processor (`nice`). `in process` and `faults` have the machine for themselves: beside each other they took
-five minutes less, and each time a test found a process that had not come to what it was waited for.
+`others`, `pythons` and the model run beside `browser`, and the first two, which compute, are given what that
+leaves of the processor (`nice`). `in process` and `faults` have the machine for themselves: beside each other
+they took five minutes less, and each time a test found a process that had not come to what it was waited for.
+About half of a test is waiting, so each part has one worker more than the machine has cores.
 A worker of pytest-xdist has a Redis, a double and ports of its own (tests/conftest.py). Arguments are
 passed to pytest.
 """
@@ -36,6 +38,7 @@ from tests.support.running import ROOT
 IN_PROCESS: Final = ("tests/unit", "tests/contract", "tests/integration")
 BROWSER: Final = "tests/browser"
 FAULTS: Final = "tests/fault"
+PYTHONS: Final = "tests/deploy/test_pythons.py"
 # What scripts, commands and replies do: each server has an implementation of its own.
 ON_BOTH: Final = tuple(
     f"tests/integration/test_{name}.py"
@@ -110,10 +113,16 @@ def beside(workers: int) -> list[str]:
     return ["-m", "not alone", f"-n{workers}", "--dist=worksteal"]
 
 
+def alone() -> list[str]:
+    """The modules that have such tests: to collect all of them takes ten seconds."""
+    found = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(path.relative_to(ROOT)) for path in found if "mark.alone" in path.read_text()]
+
+
 def parts() -> list[list[Part]]:
     """Those of one list run beside each other."""
-    at_once = cores()
-    elsewhere = [f"--ignore={folder}" for folder in (*IN_PROCESS, BROWSER, FAULTS)]
+    at_once = cores() + 1
+    elsewhere = [f"--ignore={place}" for place in (*IN_PROCESS, BROWSER, FAULTS, PYTHONS)]
     real = REDIS if shutil.which("redis-server") else {}
     floor = ["--merge", _FOUND, "--out", _FOUND, "--fail-under", str(FLOOR)]
     return [
@@ -124,11 +133,12 @@ def parts() -> list[list[Part]]:
         [Part("faults", [FAULTS, *beside(at_once)], real)],
         [
             Part("browser", [BROWSER, *beside(at_once)]),
+            Part("pythons", [PYTHONS, *beside(at_once)], patient=True),
             Part("others", ["tests", *elsewhere, *_LONG, *beside(at_once)], patient=True),
             Part("model", ["--seconds", "120"], real, module="tests.model"),
         ],
-        [Part("redis", [*ON_BOTH, *beside(at_once + 1)], REDIS)],
-        [Part("alone", ["tests", "-m", "alone"])],
+        [Part("redis", [*ON_BOTH, *beside(at_once)], REDIS)],
+        [Part("alone", [*alone(), "-m", "alone"])],
     ]
 
 
@@ -166,7 +176,7 @@ class Run:
         given = self._arguments if "pytest" in (part.module, *part.words) else ()
         command = [sys.executable, "-m", part.module, *part.words, *given]
         if part.patient:
-            command = ["nice", "-n", "5", *command]  # a third of the share of what is not
+            command = ["nice", "-n", "10", *command]  # a tenth of the share of what is not
         environment = {**os.environ, **part.variables}
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
 

@@ -12,8 +12,6 @@ from tests.browser.conftest import Visit
 from tests.browser.ui import Ui, saying
 from tests.support.processes import Replica
 
-pytestmark = pytest.mark.alone
-
 #: 53 kB of Markdown in 106 sections, each with a list, code and a table.
 LONG: Final = "\n\n".join(
     f"## Section {number}\n\n"
@@ -67,6 +65,7 @@ def seeded(site: Replica, messages: int) -> str:
     return "s_long"
 
 
+@pytest.mark.alone
 def test_a_long_answer_arrives_without_blocking_the_page(ui: Ui) -> None:
     assert len(LONG) > 50_000
     ui.page.evaluate("""() => {
@@ -83,6 +82,7 @@ def test_a_long_answer_arrives_without_blocking_the_page(ui: Ui) -> None:
     assert ui.page.evaluate("window.longest") < 1500
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("what", ["list", "table"])
 def test_one_long_block_is_drawn_piece_by_piece(ui: Ui, what: str) -> None:
     rows = {
@@ -129,6 +129,7 @@ def test_no_step_of_drawing_makes_more_than_one_block_one_part_of_code_or_one_fo
     assert ui.page.evaluate("most") == {"block": 1, "lines": 1, "formula": 1}
 
 
+@pytest.mark.alone
 def test_an_answer_that_takes_a_parser_minutes_is_shown_as_text_and_the_page_stays_at_hand(ui: Ui) -> None:
     text = "a_b" * 16_000
     ui.page.evaluate("""() => {
@@ -145,6 +146,7 @@ def test_an_answer_that_takes_a_parser_minutes_is_shown_as_text_and_the_page_sta
     assert ui.page.evaluate("window.longest") < 6_000
 
 
+@pytest.mark.alone
 def test_a_long_answer_of_the_history_is_shown_at_once(ui: Ui) -> None:
     ui.ask(saying(LONG))
     ui.page.reload()
@@ -154,6 +156,7 @@ def test_a_long_answer_of_the_history_is_shown_at_once(ui: Ui) -> None:
     assert ui.page.evaluate("performance.now()") - begin < 20_000
 
 
+@pytest.mark.alone
 def test_a_session_of_500_messages_opens_with_its_end_and_loads_the_rest_when_it_is_looked_for(
     visit: Visit, site: Replica
 ) -> None:
