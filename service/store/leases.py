@@ -48,6 +48,9 @@ class Leases(StorePart):
             self._scripts.call(lua.schedule(index=index, after_ms=due, references=of))
             for index, of in by_index.items()
         ]
+        if len(calls) == 1:  # sent now, before what others ask of the store in the next moment
+            await calls[0]
+            return
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome

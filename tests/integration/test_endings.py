@@ -56,6 +56,35 @@ async def ended(hands: Hands) -> Turn:
     return await eventually_async(sealed, within=20)
 
 
+# -- leases
+
+
+async def test_a_turn_that_is_renewed_while_it_is_sealed_is_not_looked_for_afterwards(
+    start: Start, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start(lease_seconds=1) as served:
+        engine = engine_of(served)
+        finish, renew = engine.store.turn_ends.finish, engine.store.leases.renew
+        renewed = asyncio.Event()
+
+        async def renewing(*words: Any) -> Any:
+            renewed.set()
+            return await renew(*words)
+
+        async def finishing(*words: Any) -> Any:
+            sealed = await finish(*words)
+            for _ in range(2):  # the second begins when all of the first has been sent
+                renewed.clear()
+                await asyncio.wait_for(renewed.wait(), 10)
+            return sealed
+
+        monkeypatch.setattr(engine.store.leases, "renew", renewing)
+        monkeypatch.setattr(engine.store.turn_ends, "finish", finishing)
+        answer = await served.client.post("/chat", json={"user_query": "[[tokens=3]]"})
+        assert answer.text == expected_text(3, 0)
+        assert store.zcard("chat:turns:deadlines") == 0
+
+
 # -- attempts
 
 
