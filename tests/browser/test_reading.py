@@ -48,6 +48,17 @@ def test_what_grows_looks_at_all_times_as_if_it_had_come_at_once(ui: Ui, what: s
     assert ui.page.evaluate(GROWN, [whole, 131]) == []
 
 
+def test_a_short_text_is_parsed_however_slow_the_machine_is(ui: Ui) -> None:
+    """By a clock that goes on by a second at each look."""
+    given_up = ui.page.evaluate("""async () => {
+        let time = 0;
+        performance.now = () => (time += 1000);
+        const { blocks, parser } = await import(new URL("ui/js/parse.js", document.baseURI));
+        return ["**b**", "a_b ".repeat(1000)].map((text) => blocks(parser({}), text).costly ?? false);
+    }""")
+    assert given_up == [False, True]
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [("length", "reached the most that the model may write"), ("content_filter", "the provider's filter")],

@@ -8,10 +8,10 @@ const FOLDER = "../vendor/highlight/";
 // What models write behind a fence, and the file that colours it.
 const FILES = Object.fromEntries(
   [
-    "bash sh shell zsh console", "c h", "cpp c++ cc hpp cxx", "csharp cs c#", "css", "diff patch", "dockerfile docker",
+    "bash sh shell zsh console", "c h", "cpp c++ cc hpp cxx", "csharp cs c#", "css scss sass less", "diff patch", "dockerfile docker",
     "go golang", "ini toml conf", "java", "javascript js jsx mjs cjs node", "json jsonc json5", "kotlin kt",
     "lua", "makefile make", "markdown md", "nginx", "php", "powershell ps1 pwsh", "python py python3", "r",
-    "ruby rb", "rust rs", "scss sass less", "sql postgresql mysql sqlite", "swift", "typescript ts tsx", "xml html svg xhtml vue",
+    "ruby rb", "rust rs", "sql postgresql mysql sqlite", "swift", "typescript ts tsx", "xml html svg xhtml vue",
     "yaml yml",
   ].flatMap((names) => names.split(" ").map((name) => [name, names.split(" ", 1)[0]])),
 );

@@ -5,9 +5,11 @@ import { formulas } from "./formulas.js";
 
 // Prose needs 1.6 µs a character on a laptop, and a phone four times that. There are texts for which
 // marked needs seconds to minutes per 100 kB (`_a_ `, `a_b`, lines of `a` and `-`): its work grows
-// with the square of a paragraph. What is not parsed in this time is shown as the text it is.
+// with the square of a paragraph. What is not parsed in this time is shown as the text it is, unless it has so few
+// characters that it cannot take long: then it was the machine that stood still.
 const LEAST_MS = 200;
 const MS_PER_CHARACTER = 0.005;
+const FEW = 1000;
 
 class OutOfTime extends Error {}
 
@@ -50,7 +52,7 @@ export const plain = (text, costly = false) => Object.assign([{ type: "text", ra
  * `links`: what references mean that are defined elsewhere.
  */
 export function blocks(marked, text, links = {}) {
-  deadline = performance.now() + LEAST_MS + text.length * MS_PER_CHARACTER;
+  deadline = text.length > FEW ? performance.now() + LEAST_MS + text.length * MS_PER_CHARACTER : Infinity;
   try {
     const lexer = new marked.Lexer(marked.defaults);
     Object.assign(lexer.tokens.links, links);
