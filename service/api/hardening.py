@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from service.api.auth import client_address
+from service.api.auth.client_address import Proxies
 from service.config.settings import Settings
 
 Header = tuple[bytes, bytes]
@@ -32,7 +32,7 @@ _PRIVATE: Final = (b"cache-control", b"no-store")
 class Hardening:
     def __init__(self, settings: Settings) -> None:
         self._production = settings.production
-        self._trusted = client_address.networks(settings.trusted_proxies)
+        self._proxies = Proxies(settings.trusted_proxies)
 
     def too_many_headers(self, scope: Scope) -> bool:
         return len(scope["headers"]) > _MOST_HEADERS
@@ -54,7 +54,4 @@ class Hardening:
 
     def _secure(self, scope: Scope) -> bool:
         """True when the client came by https, as far as a proxy of ours says so."""
-        if scope.get("scheme") == "https":
-            return True
-        said = dict(scope["headers"]).get(b"x-forwarded-proto", b"")
-        return said == b"https" and client_address.by_trusted_proxy(scope, self._trusted)
+        return scope.get("scheme") == "https" or self._proxies.said(scope, "x-forwarded-proto") == ["https"]

@@ -8,13 +8,11 @@ tokens such a page has no credentials, and any name is. Origins of pages are ori
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from service.api.auth import client_address
+from service.api.auth.client_address import Proxies
 from service.config.hosts import any_of, host_pattern, is_loopback, split_host
 from service.config.settings import Settings
 from service.errors import ServiceError
@@ -27,7 +25,7 @@ class Hosts:
     def __init__(self, settings: Settings) -> None:
         self._checked = settings.anonymous
         self._named = any_of([host_pattern(entry) for entry in settings.hosts])
-        self._trusted = client_address.networks(settings.trusted_proxies)
+        self._proxies = Proxies(settings.trusted_proxies)
 
     def refusal(self, scope: Scope) -> ServiceError | None:
         """What is wrong with the host that a request names, if anything."""
@@ -37,7 +35,7 @@ class Hosts:
             return ServiceError("invalid_request", "A request has one Host header.")
         if not self._checked or scope["path"] in PROBES:
             return None
-        if all(self._allows(host) for host in (*hosts, *forwarded_hosts(scope, self._trusted))):
+        if all(self._allows(host) for host in (*hosts, *self._proxies.said(scope, "x-forwarded-host"))):
             return None
         return ServiceError(
             "misdirected_request",
@@ -50,14 +48,3 @@ class Hosts:
             return False
         name, port = found
         return is_loopback(name) or self._named.fullmatch(f"{name}:{port}") is not None
-
-
-def forwarded_hosts(scope: Scope, trusted: Iterable[client_address.Network]) -> list[str]:
-    """The hosts that proxies of ours were asked for, where they say so.
-
-    A client may send the header too: it can only add a name that has to be right as well.
-    """
-    if not client_address.by_trusted_proxy(scope, tuple(trusted)):
-        return []
-    given = ",".join(Headers(scope=scope).getlist("x-forwarded-host"))
-    return [part.strip() for part in given.split(",") if part.strip()]

@@ -23,8 +23,8 @@ from limits import RateLimitItem, parse_many
 from slowapi import Limiter
 
 from service import ids
-from service.api.auth import client_address
 from service.api.auth.authenticator import Principal
+from service.api.auth.client_address import Proxies, customer
 from service.api.over_limit import Decision, OverLimit
 from service.api.request_state import request_state
 from service.config.settings import Settings
@@ -44,14 +44,14 @@ log = get_logger(__name__)
 class Limits(Limiter):
     def __init__(self, settings: Settings, windows: Windows) -> None:
         super().__init__(
-            key_func=lambda request: client_address.client_address(request.scope, self._trusted),
+            key_func=lambda request: self._proxies.client_address(request.scope),
             strategy=f"{settings.limit_window}-window",
             storage_uri="memory://",
             key_style="endpoint",
         )
         self._settings = settings
         self.windows = windows
-        self._trusted = client_address.networks(settings.trusted_proxies)
+        self._proxies = Proxies(settings.trusted_proxies)
         self._alone_until = 0.0
         self.over = OverLimit()
 
@@ -84,7 +84,7 @@ class Limits(Limiter):
     def _who(self, request: Request, principal: Principal) -> str:
         if not principal.anonymous:
             return principal.id
-        return "ip." + client_address.customer(client_address.client_address(request.scope, self._trusted))
+        return f"ip.{customer(self._proxies.client_address(request.scope))}"
 
     @property
     def counts_alone(self) -> bool:

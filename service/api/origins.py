@@ -14,9 +14,8 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from service.api.auth import client_address
+from service.api.auth.client_address import Proxies
 from service.api.bodies import is_json
-from service.api.hosts import forwarded_hosts
 from service.config.hosts import any_of, origin_pattern, own_origin
 from service.config.settings import Settings
 from service.errors import ServiceError
@@ -32,7 +31,7 @@ def allowed_origins(settings: Settings) -> re.Pattern[str]:
 class Origins:
     def __init__(self, settings: Settings) -> None:
         self._allowed = allowed_origins(settings)
-        self._trusted = client_address.networks(settings.trusted_proxies)
+        self._proxies = Proxies(settings.trusted_proxies)
 
     def refusal(self, scope: Scope) -> ServiceError | None:
         """Why a request from a page is not let through, if it is not."""
@@ -53,7 +52,7 @@ class Origins:
             return False  # said by the browser, where no page has a say: also where a proxy changed the Host
         if not origins:
             return site != ""
-        hosts = (headers.get("host", ""), *forwarded_hosts(scope, self._trusted))
+        hosts = (headers.get("host", ""), *self._proxies.said(scope, "x-forwarded-host"))
         return not all(
             self._allowed.fullmatch(origin) or any(own_origin(origin, host) for host in hosts)
             for origin in origins

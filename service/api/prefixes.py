@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from service.api.auth import client_address
+from service.api.auth.client_address import Proxies
 from service.config.settings import Settings
 
 Header = tuple[bytes, bytes]
@@ -25,7 +24,7 @@ _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~%-]{1,64}){1,8}
 
 class Prefixes:
     def __init__(self, settings: Settings) -> None:
-        self._trusted = client_address.networks(settings.trusted_proxies)
+        self._proxies = Proxies(settings.trusted_proxies)
 
     def take_off(self, scope: Scope) -> str:
         """The prefix, "" for none; from here on the scope's path is one of ours."""
@@ -38,10 +37,7 @@ class Prefixes:
 
     def _forwarded(self, scope: Scope) -> str:
         """Of several proxies the outermost has written first. What is no path counts as nothing."""
-        given = Headers(scope=scope).getlist("x-forwarded-prefix")
-        if not given or not client_address.by_trusted_proxy(scope, self._trusted):
-            return ""
-        prefix = "".join(part.strip().rstrip("/") for part in ",".join(given).split(","))
+        prefix = "".join(part.rstrip("/") for part in self._proxies.said(scope, "x-forwarded-prefix"))
         return prefix if _PREFIX.fullmatch(prefix) else ""
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.api.auth.client_address import client_address, customer, networks
+from service.api.auth.client_address import Proxies, customer
 
-PROXIES = networks(["10.0.0.0/8", "2001:db8:ffff::/48"])
+PROXIES = Proxies(["10.0.0.0/8", "2001:db8:ffff::/48"])
 
 
 def scope(peer: str | None, *forwarded: str) -> dict[str, Any]:
@@ -39,16 +39,16 @@ def scope(peer: str | None, *forwarded: str) -> dict[str, Any]:
 def test_the_client_is_the_first_address_from_the_right_that_is_no_proxy(
     peer: str | None, forwarded: list[str], address: str
 ) -> None:
-    assert client_address(scope(peer, *forwarded), PROXIES) == address
+    assert PROXIES.client_address(scope(peer, *forwarded)) == address
 
 
 def test_without_proxies_the_header_counts_for_nothing() -> None:
-    assert client_address(scope("127.0.0.1", "198.51.100.1"), ()) == "127.0.0.1"
+    assert Proxies(()).client_address(scope("127.0.0.1", "198.51.100.1")) == "127.0.0.1"
 
 
 def test_an_endless_chain_is_not_walked_to_its_end() -> None:
     chain = ", ".join(["198.51.100.1"] + ["10.0.0.1"] * 5_000)
-    assert client_address(scope("10.1.2.3", chain), PROXIES) == "10.0.0.1"
+    assert PROXIES.client_address(scope("10.1.2.3", chain)) == "10.0.0.1"
 
 
 def test_an_ipv6_host_is_counted_by_its_network() -> None:

@@ -10,7 +10,6 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: where there is no address: a client on a unix socket
 LOCAL: Final = "local"
@@ -18,31 +17,42 @@ LOCAL: Final = "local"
 _LONGEST_CHAIN: Final = 32
 
 
-def networks(configured: Sequence[str]) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(part, strict=False) for part in configured)
+class Proxies:
+    """Ours, by CHAT_TRUSTED_PROXIES: what they say of a request is believed, and nobody else."""
 
+    def __init__(self, configured: Sequence[str]) -> None:
+        self._networks = tuple(ipaddress.ip_network(part, strict=False) for part in configured)
 
-def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
-    """The first address, counted from us, that is not one of our proxies."""
-    peer = _parse((scope.get("client") or ("",))[0])
-    if peer is None:
-        return LOCAL
-    if not _within(peer, trusted):
+    def client_address(self, scope: Scope) -> str:
+        """The first address, counted from us, that is not one of our proxies."""
+        peer = _parse((scope.get("client") or ("",))[0])
+        if peer is None:
+            return LOCAL
+        if not self._have(peer):
+            return str(peer)
+        chain = ",".join(Headers(scope=scope).getlist("x-forwarded-for")).split(",")[-_LONGEST_CHAIN:]
+        for part in reversed(chain):
+            address = _parse(part)
+            if address is None:
+                break
+            peer = address
+            if not self._have(address):
+                break
         return str(peer)
-    chain = ",".join(Headers(scope=scope).getlist("x-forwarded-for")).split(",")[-_LONGEST_CHAIN:]
-    for part in reversed(chain):
-        address = _parse(part)
-        if address is None:
-            break
-        peer = address
-        if not _within(address, trusted):
-            break
-    return str(peer)
 
+    def said(self, scope: Scope, header: str) -> list[str]:
+        """What a header of theirs says, the outermost proxy first: `X-Forwarded-Host` and its like.
 
-def by_trusted_proxy(scope: Scope, trusted: Sequence[Network]) -> bool:
-    peer = _parse((scope.get("client") or ("",))[0])
-    return peer is not None and _within(peer, trusted)
+        A client may have sent the header too; a page of another site cannot.
+        """
+        given = ",".join(Headers(scope=scope).getlist(header))
+        peer = _parse((scope.get("client") or ("",))[0]) if given else None
+        if peer is None or not self._have(peer):
+            return []
+        return [part.strip() for part in given.split(",") if part.strip()]
+
+    def _have(self, address: Address) -> bool:
+        return any(address.version == network.version and address in network for network in self._networks)
 
 
 def customer(address: str) -> str:
@@ -51,10 +61,6 @@ def customer(address: str) -> str:
     if not isinstance(parsed, ipaddress.IPv6Address):
         return address
     return str(ipaddress.ip_network((parsed, 64), strict=False).network_address) + "_64"
-
-
-def _within(address: Address, trusted: Sequence[Network]) -> bool:
-    return any(address.version == network.version and address in network for network in trusted)
 
 
 def _parse(text: str) -> Address | None:
