@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import structlog
 from prometheus_client import REGISTRY
+from structlog.testing import CapturingLogger
 
 from service.api.hosts import PROBES
 from service.api.request_state import RequestState
@@ -40,7 +40,9 @@ def ended(
     asked = scope(path, method)
     if route:
         asked["route"] = SimpleNamespace(path_format=route)
-    with structlog.testing.capture_logs() as lines:
+    lines = CapturingLogger()  # tests before this one may have configured what is logged
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.api.request_state.log", lines)
         state = RequestState(asked, "", cast(Any, None))
         for name, value in fields.items():
             setattr(state, name, value)
@@ -48,8 +50,8 @@ def ended(
             state.began(status)
         state.ended()
         state.close()
-    [line] = lines
-    return dict(line)
+    [line] = lines.calls
+    return {**line.kwargs, "event": line.args[0], "log_level": line.method_name}
 
 
 def counted(name: str = "chat_http_requests_total", **labels: str) -> float:
