@@ -91,3 +91,54 @@ async def test_a_ticket_is_its_principal_s_and_no_later_owner_s_of_its_key() -> 
         stored.credential = other
         with pytest.raises(ServiceError, match="Send a valid API key or token"):
             await by_ticket(ticket, stored)
+
+
+async def test_a_ticket_ends_with_its_credential_and_after_ten_minutes_at_most() -> None:
+    text, credential = new_key("web", owner="team")
+    stored = Stored(credential)
+    principal, now = await let_in(text, stored), time.time()
+    _, expires = await opened(stored).ticket(principal, *EVENTS)
+    assert 599 <= expires - now <= 601
+    _, expires = await opened(stored).ticket(replace(principal, expires=now + 60), *EVENTS)
+    assert 59 <= expires - now <= 61
+
+
+async def test_whoever_sends_a_credential_is_known_by_it_and_not_by_a_ticket() -> None:
+    text, credential = new_key("web", owner="team")
+    stored = Stored(credential)
+    ticket, _ = await opened(stored).ticket(await let_in(text, stored), *EVENTS)
+    scope = {
+        "type": "http",
+        "headers": [(b"x-api-key", b"chat_no")],
+        "query_string": f"ticket={ticket}".encode(),
+    }
+    with pytest.raises(ServiceError):
+        await opened(stored).identify(Request(scope), events_of=EVENTS)
+
+
+async def test_a_refusal_says_how_to_be_known_and_nothing_of_why() -> None:
+    text, credential = new_key("web", owner="team")
+    refusals = []
+    for given, found in ((text, None), (text, replace(credential, revoked=1)), ("", credential), ("x", None)):
+        with pytest.raises(ServiceError) as caught:
+            await let_in(given, Stored(cast(Any, found)))
+        refusals.append(caught.value)
+    assert {(one.code, one.status, one.message) for one in refusals} == {
+        ("unauthenticated", 401, "Send a valid API key or token: `Authorization: Bearer ...`.")
+    }
+    assert [one.headers for one in refusals] == [{"WWW-Authenticate": "Bearer"}] * 4
+
+
+async def test_a_key_has_its_scopes_its_limits_and_its_webhook() -> None:
+    text, credential = new_key(
+        "web", owner="team", scopes=("chat", "admin"), limit_sends="1/minute", max_running_turns=2
+    )
+    stored = Stored(replace(credential, webhook_url="https://x.example/", expires=2**40))
+    found = await let_in(text, stored)
+    assert (found.scopes, found.limit_sends, found.max_running_turns) == (
+        frozenset(("chat", "admin")),
+        "1/minute",
+        2,
+    )
+    assert (found.hook, found.expires) == (credential.id, 2**40)
+    assert (await let_in(text, Stored(credential))).hook == ""

@@ -352,3 +352,27 @@ def test_a_call_whose_name_and_id_fill_the_store_is_none() -> None:
     decoder.feed(chunk({"tool_calls": [call("{}", name="x" * 3_000_000, index=0, id="y" * 3_000_000)]}))
     assert decoder.failure is not None
     assert decoder.failure.kind == "garbled"
+
+
+def test_what_a_stream_says_besides_is_kept_where_it_is_what_it_should_be() -> None:
+    decoder = Decoder()
+    decoder.feed(
+        chunk({"role": "assistant"}, x_groq={"id": "req_1", "seed": 7}, system_fingerprint="fp", model="m2")
+    )
+    times = {"queue_time": -1, "prompt_time": 0.5, "completion_time": "x", "total_time": 1e9}
+    usage = {"prompt_tokens": 7, "completion_tokens": 4, **times}
+    batch = decoder.feed(chunk({}, "length", usage=usage, service_tier="on_demand", model="m3"))
+    assert (batch.finish_reason, batch.model) == ("length", "m3")
+    assert decoder.said == {
+        "id": "req_1",
+        "seed": 7,
+        "system_fingerprint": "fp",
+        "service_tier": "on_demand",
+        "times": {"prompt_time": 0.5},
+    }
+
+
+def test_a_call_that_came_without_an_id_is_given_one_that_its_result_can_name() -> None:
+    [(_, found)] = Decoder().feed(chunk({"tool_calls": [{"index": 0, "function": {"name": "f"}}]})).pieces
+    assert found["id"]
+    assert isinstance(found["id"], str)

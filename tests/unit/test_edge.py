@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 from fastapi import Request
-from limits import parse_many
 
 from service.api import accept, bodies
 from service.api.body_bounds import BodyBounds, RefusedBodies
-from service.api.over_limit import Decision, OverLimit
 from service.config.settings import Settings
 from service.errors import ServiceError
 
@@ -228,36 +225,3 @@ def test_large_bodies_that_were_refused_cost_their_caller_time_by_their_bytes() 
     for number in range(10_001):
         bodies_of.add(str(number), 1)
     assert len(bodies_of._levels) == 10_000
-
-
-def test_who_is_over_a_limit_is_refused_from_memory_until_there_is_room_and_for_a_minute_at_most() -> None:
-    clock = Clock()
-    over = OverLimit(clock)
-    windows = tuple(parse_many("2/minute;100/hour"))
-    over.note("p", "sends", windows, Decision(False, windows[0], 0, 30.0))
-    clock.now += 10
-    found = over.find("p", "sends", windows)
-    assert found is not None
-    assert math.isclose(found.reset, 20.0)
-    assert over.find("p", "reads", windows) is None
-    assert over.find("q", "sends", windows) is None
-    assert over.find("p", "sends", windows[:1]) is None
-    clock.now += 20
-    assert over.find("p", "sends", windows) is None
-    over.note("p", "sends", windows, Decision(False, windows[1], 0, 3_000.0))
-    clock.now += 59
-    held = over.find("p", "sends", windows)
-    assert held is not None
-    assert math.isclose(held.reset, 2_941.0)
-    clock.now += 1
-    assert over.find("p", "sends", windows) is None
-    for number in range(10_001):
-        over.note(str(number), "sends", windows, Decision(False, windows[0], 0, 30.0))
-    assert len(over) == 10_000
-    assert over.find("0", "sends", windows) is None
-    never = tuple(parse_many("0/minute"))
-    over.note("n", "sends", never, Decision(False, never[0], 0, 30.0))
-    clock.now += 5
-    told = over.find("n", "sends", never)
-    assert told is not None
-    assert told.reset == 30.0

@@ -7,7 +7,14 @@ from typing import Any
 import orjson
 import pytest
 
-from service.dialects.errors import envelope, error_headers, from_event, openai_error, sentence
+from service.dialects.errors import (
+    envelope,
+    error_headers,
+    from_event,
+    of_responses,
+    openai_error,
+    sentence,
+)
 from service.errors import ServiceError
 
 LIMITED = ServiceError("rate_limited", "The limit is reached.", retry_after=6.2)
@@ -90,6 +97,39 @@ def test_openai_s_types_go_by_status(code: str, kind: str) -> None:
         "param": "x",
         "code": code,
     }
+
+
+@pytest.mark.parametrize(
+    ("param", "told"),
+    [
+        ("reasoning_effort", "reasoning.effort"),
+        ("response_format", "text.format"),
+        ("max_completion_tokens", "max_output_tokens"),
+        ("messages", "input"),
+        ("tools", "tools"),
+        (None, None),
+    ],
+)
+def test_a_response_s_fields_are_named_as_its_caller_has_sent_them(
+    param: str | None, told: str | None
+) -> None:
+    error = ServiceError("unsupported_parameter", f"{param}: no.", param=param, retry_after=2, retryable=True)
+    found = of_responses(error)
+    assert (found.param, found.message) == (told, f"{told}: no.")
+    assert (found.code, found.status, found.retry_after, found.retryable) == (
+        "unsupported_parameter",
+        400,
+        2,
+        True,
+    )
+
+
+def test_too_long_an_input_is_told_in_openai_s_words_and_by_its_field() -> None:
+    found = of_responses(ServiceError("context_too_long", "9 of 8 tokens."))
+    assert (found.code, found.param) == ("context_length_exceeded", "input")
+    assert found.message.startswith("Your input exceeds the context window of this model.")
+    assert "9 of 8 tokens." in found.message
+    assert of_responses(ServiceError("context_too_long", "No.", param="instructions")).param == "instructions"
 
 
 def test_retry_after_is_whole_seconds_and_never_too_short() -> None:

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import pytest
 from fastapi import Request
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+from prometheus_client import REGISTRY
 
 from service.api import limits as module
 from service.api.auth.authenticator import ANONYMOUS, Principal
@@ -168,6 +170,42 @@ async def test_without_redis_a_worker_counts_alone_for_a_second_and_no_more_pass
     await door.charging().charge()
     assert len(door.windows.asked) == 2
     assert module._ALONE_SECONDS == 1.0
+
+
+async def test_refusals_and_what_a_worker_decides_alone_are_counted() -> None:
+    def counted(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0
+
+    def now() -> tuple[float, float]:
+        return (
+            counted("chat_limit_rejections_total", limit="sends"),
+            counted("chat_control_bypassed_total", control="limits"),
+        )
+
+    door, before = Door(), now()
+    door.windows.answer = [0, 3, 20_200]
+    await refused(door.charging())
+    await refused(door.charging())  # from memory
+    assert now() == (before[0] + 2, before[1])
+    alone = Door(sends="1/minute")
+    alone.windows.answer = StoreUnavailable()
+    await alone.charging().charge()
+    await refused(alone.charging())
+    assert now() == (before[0] + 3, before[1] + 2)
+
+
+async def test_of_two_windows_with_as_much_left_the_one_that_lasts_longer_is_told() -> None:
+    door = Door(sends="3/minute;3/hour")
+    door.windows.answer = [1, 1, 60_000, 1, 3_000_000]
+    await door.charging().charge()
+    assert (door.told["ratelimit-remaining"], door.told["ratelimit-reset"]) == ("2", "3000")
+
+
+@pytest.mark.parametrize(
+    ("window", "kind"), [("fixed", FixedWindowRateLimiter), ("moving", MovingWindowRateLimiter)]
+)
+def test_a_worker_that_counts_alone_has_the_windows_of_the_setting(window: Any, kind: type) -> None:
+    assert isinstance(Limits(Settings(_env_file=None, limit_window=window), Counter()).limiter, kind)
 
 
 async def test_what_cannot_be_charged_cannot_begin_but_can_be_read() -> None:

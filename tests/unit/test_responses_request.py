@@ -301,6 +301,13 @@ def test_what_no_provider_would_take_is_named(body: dict[str, Any], param: str) 
     assert refused(**body) == ("invalid_request", param)
 
 
+def test_what_an_assistant_refused_is_what_it_said() -> None:
+    said = [{"type": "output_text", "text": "Well. "}, {"type": "refusal", "refusal": "No."}]
+    found = begun([ASKED, {"role": "assistant", "content": said}, ASKED]).send.messages
+    assert found is not None
+    assert found[1] == {"role": "assistant", "content": "Well. No."}
+
+
 def test_a_reference_may_go_without_its_type() -> None:
     [item] = parse({"input": [{"id": "msg_1"}]}, "p").items
     assert (item.kind, item.id) == ("reference", "msg_1")

@@ -54,5 +54,10 @@ def test_every_failure_is_recognised(body: bytes, kind: str) -> None:
     assert caught.value.kind == kind
 
 
+def test_it_ends_as_the_provider_says() -> None:
+    batch = decode(completion({"content": "x"}, "length", model="m2"), {})
+    assert (batch.finish_reason, batch.model) == ("length", "m2")
+
+
 def test_without_a_usage_its_tokens_are_estimated() -> None:
     assert decode(completion({"content": "x" * 4_000}), {}).tokens == pytest.approx(1_000, abs=40)
