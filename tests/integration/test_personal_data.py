@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from service.errors import ServiceError
 from tests.conftest import Start
 from tests.integration.test_turns import SLOW, begin
 from tests.support import branches
-from tests.support.identity import bearer, make_key
+from tests.support.identity import bearer, id_in, make_key
 from tests.support.service import Served
 from tests.support.waiting import eventually_async
 
@@ -337,3 +338,26 @@ async def test_an_export_has_the_versions_of_another_past_too(served: Served) ->
     told = [[one["content"] for one in version["messages"]] for version in session["versions"]]
     assert told == [["one"], ["[[say=one]]", "one"]]
     assert (await served.client.get("/v1/sessions/s/export")).json() == session
+
+
+async def test_what_is_done_with_all_of_a_person_is_an_audit_line(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    audit = SimpleNamespace(info=lambda event, **fields: told.append((event, fields)))
+    monkeypatch.setattr("service.api.routes.personal_data.audit", audit)
+    async with start(auth="keys") as served:
+        ann = bearer(await make_key(served, owner="ann"))
+        key = await make_key(served, owner="root", scopes=("chat", "admin"))
+        await say(served, "[[tokens=2]]", ann)
+        await export(served, ann)
+        await erase(served, bearer(key), principal="owner.ann")
+    by_root = {"by": "owner.root", "by_key": id_in(key)}
+    (exported, of_export), (erased, of_erasure) = told
+    assert (exported, of_export["subject"], of_export["by"]) == (
+        "audit.person_exported",
+        "owner.ann",
+        "owner.ann",
+    )
+    counts = {"sessions": 1, "turns": 1, "complete": True}
+    assert (erased, of_erasure) == ("audit.person_erased", {"subject": "owner.ann", **counts, **by_root})

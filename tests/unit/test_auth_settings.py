@@ -106,3 +106,20 @@ def test_limits_are_off_for_nobody_and_on_for_principals() -> None:
     keys = load(auth="keys")
     assert [keys.limit_sends, keys.limit_reads] == ["100/minute", "1200/minute"]
     assert load(auth="keys", limit_sends="").limit_sends == ""
+
+
+BOUNDS = (
+    "max_running_turns_per_principal",
+    "max_open_streams_per_principal",
+    "max_sessions_per_principal",
+    "max_stored_bytes_per_principal",
+)
+
+
+def test_bounds_are_off_for_nobody_and_on_for_principals_unless_each_is_set() -> None:
+    assert [getattr(load(), name) for name in BOUNDS] == [0, 0, 0, 0]
+    assert [getattr(load(auth="keys"), name) for name in BOUNDS] == [20, 100, 20_000, 67_108_864]
+    own = dict(zip(BOUNDS, (1, 2, 3, 4), strict=True))
+    for auth in ("none", "keys"):
+        assert [getattr(load(auth=auth, **own), name) for name in BOUNDS] == [1, 2, 3, 4]
+        assert [getattr(load(auth=auth, **dict.fromkeys(BOUNDS, 0)), name) for name in BOUNDS] == [0, 0, 0, 0]

@@ -214,6 +214,17 @@ def test_a_question_is_text(content: Any, code: str) -> None:
     assert refused.value.code == code
 
 
+@pytest.mark.parametrize("role", ["system", "developer", "assistant", "tool"])
+def test_nobody_but_the_user_says_anything_but_text(role: str) -> None:
+    parts = [
+        {"type": "text", "text": "a"},
+        {"type": "image_url", "image_url": {"url": "https://x.example/a"}},
+    ]
+    with pytest.raises(ServiceError) as refused:
+        send_of(messages=[{"role": role, "content": parts}, USER])
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "messages.0.content")
+
+
 def test_what_an_assistant_thought_is_not_what_it_said() -> None:
     parts = [
         {"type": "thinking", "thinking": "Hm"},

@@ -90,6 +90,7 @@ def test_what_stands_in_the_environment_wins_over_a_file(tmp_path: Path) -> None
     [
         ({"GROQ_API_KEYS": "gsk_x"}, "GROQ_API_KEYS: entry 1 is not name=key"),
         ({"GROQ_API_KEYS_FILE": "/nowhere/keys"}, "GROQ_API_KEYS_FILE: /nowhere/keys cannot be read"),
+        ({"CHAT_PROVIDER_KEY_WEIGHTS": "a=1001"}, "CHAT_PROVIDER_KEY_WEIGHTS: 'a=1001' is not name=weight"),
         ({"CHAT_PROVIDER_KEY_WEIGHTS": "a=many"}, "CHAT_PROVIDER_KEY_WEIGHTS: 'a=many' is not name=weight"),
     ],
 )

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from service.config.loading import load_settings, unknown_names
 from service.config.redis_url import without_credentials
 from service.config.settings import SettingsError
+from service.config.webhook import key_of, new_secret
 from service.store.connection.connecting import _addresses
 from service.telemetry.logs import configure, warn_of
 from service.upstream.models import load_catalogue
 
 PRODUCTION: dict[str, Any] = {"env": "production", "groq_api_key": "gsk_x", "redis_url": "redis://h"}
 
+WHSEC = new_secret()
 WAITING: dict[str, Any] = {"redis_url": "redis://h", "redis_wait_replicas": 1}
 
 OIDC: dict[str, Any] = {
@@ -108,6 +111,15 @@ DATABASE = "CHAT_REDIS_URL: the database, which ends the path in the URL, has to
         ({**OIDC, "oidc_scopes": "profile"}, "CHAT_OIDC_SCOPES: has to hold openid"),
         ({**OIDC, "oidc_token": "refresh"}, "CHAT_OIDC_TOKEN: input should be 'access' or 'id'"),
         ({**OIDC, "oidc_token": "id"}, "CHAT_OIDC_TOKEN: the audience of an id token is CHAT_OIDC_CLIENT_ID"),
+        ({"groq_base_url": "ftp://h"}, "GROQ_BASE_URL: the URL has to start with http:// or https://"),
+        ({"jwt_jwks_url": "https://:8"}, "CHAT_JWT_JWKS_URL: the URL needs a host"),
+        ({"otlp_endpoint": "http://h:0"}, "CHAT_OTLP_ENDPOINT: the URL needs a host"),
+        ({"webhook_url": "https://h"}, "CHAT_WEBHOOK_SECRET: is missing"),
+        ({"webhook_url": "http://h", "webhook_secret": WHSEC}, "CHAT_WEBHOOK_URL: is https://, unless"),
+        ({"webhook_url": "https://u@h", "webhook_secret": WHSEC}, "CHAT_WEBHOOK_URL: may hold no password"),
+        ({"webhook_url": "https://:p@h", "webhook_secret": WHSEC}, "CHAT_WEBHOOK_URL: may hold no password"),
+        ({"webhook_url": "https://h", "webhook_secret": "whsec_eHg="}, "CHAT_WEBHOOK_SECRET: is whsec_ and"),
+        ({"webhook_url": "https://h", "webhook_secret": "whsec_?"}, "CHAT_WEBHOOK_SECRET: is whsec_ and"),
         ({"metrics_port": 8000}, "CHAT_METRICS_PORT: is CHAT_PORT; take another, or leave it out."),
         ({**PRODUCTION, "auth": "none"}, "CHAT_AUTH: none is for local use"),
         ({**PRODUCTION, "groq_api_key": None}, "GROQ_API_KEY: is missing"),
@@ -259,3 +271,8 @@ def test_a_wrong_models_file_is_a_sentence(tmp_path: Path, text: str, sentence: 
     with pytest.raises(SettingsError, match="CHAT_MODELS_FILE: ") as caught:
         load_catalogue(file, None)
     assert sentence in str(caught.value)
+
+
+def test_each_new_secret_of_a_webhook_is_another_and_has_32_bytes() -> None:
+    keys = {key_of(SecretStr(new_secret())) for _ in range(9)}
+    assert (len(keys), {len(key) for key in keys}) == (9, {32})

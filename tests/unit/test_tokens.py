@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import jwt
 import pytest
+import structlog
 
 from service.api.auth import jwt as module
 from service.api.auth.authenticator import Authenticator, Principal, _of_credential
@@ -188,3 +190,92 @@ async def test_an_issuer_s_outage_is_bridged_for_an_hour(issuer: Issuer) -> None
     with pytest.raises(ServiceError) as caught:
         await issuer.find()
     assert (caught.value.code, caught.value.retry_after) == ("overloaded", 10)
+
+
+@pytest.mark.parametrize(
+    ("claim", "groups"),
+    [
+        (["a", "b c", "a", 7, "", "\ud800"], ("a", "b c")),
+        ("a b", ("a b",)),
+        (None, ()),
+        ([str(number) for number in range(1_000)], tuple(str(number) for number in range(200))),
+    ],
+    ids=["some", "one name", "none", "a thousand"],
+)
+async def test_of_a_token_s_groups_the_first_two_hundred_are_looked_at(
+    claim: Any, groups: tuple[str, ...]
+) -> None:
+    body = {**VALID, "exp": 2**40, "groups": claim}
+    found = module._claims(body, settings())
+    assert found is not None
+    assert found.groups == groups
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("https://x.example/roles", {"https://x.example/roles": ["chat"]}),
+        ("realm_access.roles", {"realm_access": {"roles": ["chat"]}}),
+        ("admin", {"admin": True}),
+    ],
+)
+def test_a_claim_is_named_by_its_name_or_by_a_path_to_it(name: str, body: dict[str, Any]) -> None:
+    found = module._claims({**VALID, "exp": 2**40, **body}, settings(jwt_scope_claim=name))
+    assert found is not None
+    assert found.scopes == ({"true"} if name == "admin" else {"chat"})
+
+
+async def test_a_token_of_another_algorithm_asks_the_issuer_nothing(issuer: Issuer) -> None:
+    verifier = Verifier(settings(jwt_key=None, jwt_jwks_url="https://i.example/jwks", jwt_algorithms="RS256"))
+    verifier._published = issuer.keys
+    assert await verifier.verify(token()) is None
+    assert issuer.asked == 0
+
+
+async def test_a_list_of_keys_without_an_end_is_read_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while taken < 1_000:
+            taken += 1
+            yield b" " * 1_024
+
+    client = httpx.AsyncClient
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=endless()))
+    monkeypatch.setattr(httpx, "AsyncClient", lambda **more: client(transport=answer))
+    with pytest.raises(ValueError, match="more than 262144 bytes"):
+        await Published("https://i.example/jwks", ("RS256",))._download()
+    assert taken == 257
+
+
+async def test_what_an_operator_has_to_know_is_said_once_a_worker_starts() -> None:
+    async def told(count: int = 1, **more: Any) -> list[str]:
+        found = authenticator(**more)
+
+        async def counted() -> int:
+            return count
+
+        cast(Any, found._store).credentials = SimpleNamespace(count=counted)
+        with structlog.testing.capture_logs() as lines:
+            await found.open()
+            await found.close()
+        return [line["event"] for line in lines if line["log_level"] == "warning"]
+
+    assert await told() == []
+    assert await told(jwt_issuer="") == ["auth.jwt_wide"]
+    assert await told(jwt_audience="") == ["auth.jwt_wide"]
+    assert await told(jwt_audience="a,*") == ["auth.jwt_wide"]
+    assert await told(jwt_key="short") == ["auth.jwt_short"]
+    assert await told(auth="jwt,keys") == []
+    assert await told(0, auth="jwt,keys") == ["auth.no_keys"]
+
+
+async def test_a_token_s_right_ends_with_it_and_its_ticket_is_for_events_alone() -> None:
+    found, end = authenticator(jwt_leeway_seconds=30, secret=SECRET), int(time.time()) + 60
+    who = await principal(found, exp=end)
+    assert who.expires == end + 30
+    ticket, expires = await found.ticket(who, "s", "t")
+    assert expires == end + 30
+    by_ticket = await found._by_ticket(ticket, "s", "t")
+    assert (by_ticket.id, by_ticket.scopes, by_ticket.expires) == (who.id, frozenset({"chat"}), end + 30)
