@@ -6,7 +6,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -17,7 +17,9 @@ from hypothesis import HealthCheck
 from tests.double import Double, create_double, running
 from tests.support.node import Node
 from tests.support.redis import RedisServer
-from tests.support.service import Served, serve
+
+if TYPE_CHECKING:  # to load the application takes 1 s of CPU: what starts workers, and browser, do without
+    from tests.support.service import Served
 
 # How long an example takes says nothing about what is tested.
 hypothesis.settings.register_profile(
@@ -103,7 +105,7 @@ def double(double_server: tuple[Double, str]) -> Iterator[Double]:
     double.configure(before)
 
 
-Start = Callable[..., AbstractAsyncContextManager[Served]]
+Start = Callable[..., AbstractAsyncContextManager["Served"]]
 
 
 @pytest.fixture
@@ -111,6 +113,7 @@ def start(
     redis_server: RedisServer, store: redis.Redis, double_server: tuple[Double, str], double: Double
 ) -> Start:
     """Start a service on the run's Redis and double, with settings of the test's own."""
+    from tests.support.service import serve
 
     def begin(**settings: Any) -> AbstractAsyncContextManager[Served]:
         return serve(redis_server.url, double_server[1], **settings)
