@@ -87,7 +87,7 @@ BY_PATH: Final = {
     "service/engine/": "turns endings",
     "service/engine/beginning.py": "send_admission session_snapshot lost_turns repeated_questions drained "
     "aisdk_lists",
-    "service/engine/repeats.py": "repeated_questions lost_turns",
+    "service/engine/repeats.py": "repeated_questions lost_turns left",
     "service/engine/billing.py": "billing",
     "service/engine/budgets.py": "budgets places",
     "service/engine/chains.py": "responses_chains",
@@ -105,7 +105,7 @@ BY_PATH: Final = {
     "service/engine/storage.py": "storage images_dropped",
     "service/engine/amending.py": "conversation_items conversation_repeats",
     "service/engine/erasing.py": "personal_data",
-    "service/engine/forking.py": "branches",
+    "service/engine/forking.py": "branches images_dropped",
     "service/engine/session_watch.py": "session_events",
     "service/engine/tail_cache.py": "turns slow_readers",
     "service/engine/webhooks.py": "webhooks",

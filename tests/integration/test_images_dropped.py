@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from service.engine import forking as engine_forking
 from service.store.turn_records import TurnRef
 from tests.conftest import Start
 from tests.integration.test_images import PICTURE, REF, SEES, by_native, messages
@@ -140,6 +141,40 @@ async def test_a_fork_has_the_images_that_its_messages_show(start: Start) -> Non
         assert (full.status_code, full.json()["code"]) == (429, "storage_full")
         assert await used(served) == kept
         assert len((await served.client.get("/v1/sessions")).json()["data"]) == 3
+
+
+async def test_a_fork_is_charged_for_its_images_once_and_one_that_came_to_nothing_for_nothing(
+    start: Start, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start(max_stored_bytes_per_principal=500_000) as served:
+        await asked(served, PICTURE)
+        last = (await messages(served))[-1]["id"]
+        before = await used(served)
+        forks = served.app.state.edge.engine.store.forks
+        with monkeypatch.context() as changing:  # an edit beside it, each time
+            changing.setattr(forks, "write", answering("LOST"))
+            assert (await fork(served, last)).status_code == 409
+        assert await used(served) == before
+        key = {"Idempotency-Key": "k"}
+        copy = (await fork(served, last, **key)).json()["id"]
+        kept = await used(served)
+        with monkeypatch.context() as racing:  # as where the first has only just begun
+            known = engine_forking._repeats
+            answers = iter([False])
+
+            async def repeats(*args: Any) -> bool:
+                return next(answers, True) and await known(*args)
+
+            racing.setattr(engine_forking, "_repeats", repeats)
+            assert (await fork(served, last, **key)).json()["id"] == copy
+        assert await used(served) == kept
+
+
+def answering(outcome: str) -> Any:
+    async def write(*args: Any) -> str:
+        return outcome
+
+    return write
 
 
 async def test_an_image_that_a_turn_names_meanwhile_stays(served: Served) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+import redis
 
 from tests.conftest import Start
 from tests.double import Double, expected_text
@@ -104,3 +105,22 @@ async def test_one_of_two_readers_that_leaves_takes_nothing_from_the_other(
     await eventually_async(lambda: double.calls.find())
     await leave(served, "/chat", body, **MADE)
     assert (await staying).text == expected_text(150)
+
+
+async def test_a_repeat_elsewhere_is_noted_at_once_so_that_its_answer_is_not_ended(
+    start: Start, store: redis.Redis
+) -> None:
+    async with start() as one, start() as other:
+        key, body = {"Idempotency-Key": "k"}, asked("/chat", SLOW)
+        async with one.client.stream("POST", "/chat", json=body, headers=key) as first:
+            name = (
+                f"chat:{{none.anonymous/{first.headers['x-session-id']}}}:turn:{first.headers['x-turn-id']}"
+            )
+            assert store.hget(name, "attended") is None
+            again = await other.client.post(
+                "/v1/chat/completions", json=asked("/v1/chat/completions", SLOW), headers=key
+            )
+            assert again.status_code == 409  # of another kind of route: it is not noted
+            assert store.hget(name, "attended") is None
+            async with other.client.stream("POST", "/chat", json=body, headers=key):
+                assert store.hget(name, "attended") == "1"

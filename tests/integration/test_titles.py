@@ -71,6 +71,15 @@ async def test_the_first_answer_gives_a_title_and_its_cost_is_the_callers(
         assert models(double) == [LARGE, SMALL, LARGE, LARGE]
 
 
+async def test_a_title_counts_as_what_its_session_keeps(start: Start, store: Any) -> None:
+    async with start(title_model=SMALL, max_stored_bytes_per_principal=100_000) as served:
+        await say(served, "[[say=Paris]]")
+        await idle(served)
+        assert await title(served) == "Paris"
+        held = int(store.hget("chat:{none.anonymous}:stored", "s"))
+        assert held == 1_000 + len("Paris") + int(store.hget("chat:{none.anonymous/s}:session", "bytes"))
+
+
 async def test_what_a_person_has_called_it_stays(start: Start, double: Double) -> None:
     async with start(title_model=SMALL) as served:
         await served.client.post("/v1/sessions", json={"id": "s", "title": "Mine"})

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
 
+from service.store.connection import clock as clock_module
 from service.store.connection.clock import Clock
 
 T = TypeVar("T")
@@ -45,6 +47,22 @@ async def test_it_is_unknown_at_first_and_then_just_behind(fake: FakeRedis) -> N
     await clock.look()
     off = clock.after(5) / 1000 - (time.monotonic() + 1_000 + 5)
     assert -0.05 < off <= 0
+
+
+async def test_of_an_answer_that_took_long_it_is_not_ahead_either(
+    fake: FakeRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as it may be known: the time was read at the end of the call at the latest."""
+    times = iter([10.0, 10.015])
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=lambda: next(times, 20.0)))
+
+    async def told() -> tuple[int, int]:
+        return 1_010, 0
+
+    monkeypatch.setattr(fake, "time", told)
+    clock = Clock(fake)  # type: ignore[arg-type]  # all that it calls
+    await clock.look()
+    assert clock.after(5) == 1_024_985  # and 1_025_000 if it was read at once
 
 
 async def test_a_slow_answer_changes_nothing_that_may_still_be_true(fake: FakeRedis) -> None:

@@ -101,6 +101,13 @@ async def test_short_prompts_teach_nothing_as_most_of_them_is_the_template() -> 
     assert tokens.of("p").text("x" * 4000) == before
 
 
+def test_what_a_prompt_has_beside_its_text_teaches_nothing_of_texts() -> None:
+    tokens = Tokens()
+    before = tokens.of("p").text("x" * 4000)
+    tokens.learn("p", 3_000, 1_000, 3_000)
+    assert tokens.of("p").text("x" * 4000) == before
+
+
 async def test_what_one_callers_texts_weigh_changes_no_count_of_another() -> None:
     tokens = Tokens()
     contexts = Contexts(History(40, "some text " * 50), tokens)  # type: ignore[arg-type]  # the same
