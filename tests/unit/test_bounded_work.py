@@ -76,7 +76,8 @@ async def test_so_many_titles_are_looked_for_at_once_and_only_after_whole_answer
 
     background: Any = SimpleNamespace(task=task)
     nothing: Any = None
-    looking = Titles(SimpleNamespace(id="m"), *[nothing] * 6, background)  # type: ignore[arg-type]
+    model: Any = SimpleNamespace(id="m")
+    looking = Titles(model, nothing, nothing, nothing, nothing, nothing, nothing, background)
 
     def ended(outcome: str, *text: str) -> Any:
         answer = SimpleNamespace(text=text)

@@ -20,7 +20,7 @@ from service.store.connection.refusals import unavailable
 
 
 def settings(url: str | None = None) -> Settings:
-    return Settings(_env_file=None, redis_url=url)  # type: ignore[arg-type]  # it is made a secret
+    return Settings(_env_file=None, redis_url=url)
 
 
 @pytest.mark.parametrize(
