@@ -73,7 +73,9 @@ def test_a_file_of_secrets_that_is_replaced_is_read_again(tmp_path: Path, name: 
     source = KeySource(settings(tmp_path, **given))
     assert [key.secret for key in source.read()] == ["gsk_1"]
     assert not source.changed()
-    (tmp_path / "new").write_text(text("gsk_2"))
+    before = (tmp_path / name).stat()
+    (tmp_path / "new").write_text(text("gsk_2") + "\n")  # of the same size, and of the same time
+    os.utime(tmp_path / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
     os.replace(tmp_path / "new", tmp_path / name)
     assert source.changed()
     assert [key.secret for key in source.read()] == ["gsk_2"]
