@@ -45,6 +45,17 @@ def told(items: list[Any]) -> list[Any]:
     return found
 
 
+@pytest.mark.parametrize("message_id", ["a/b", "/", "a//b/", "..", "?#", "%2F", "é 🙂"])
+async def test_an_item_of_any_id_is_read_and_taken_out(served: Served, sdk: Any, message_id: str) -> None:
+    message = {"id": message_id, "role": "user", "parts": [{"type": "text", "text": "[[say=Hi]]"}]}
+    await served.client.post("/api/chat", json={"id": "s", "messages": [message]})
+    question, answer = await items_of(sdk, "s")
+    assert question.id == f"msg_{message_id}"
+    assert await sdk.conversations.items.retrieve(question.id, conversation_id="s") == question
+    await sdk.conversations.items.delete(question.id, conversation_id="s")
+    assert [item.id for item in await items_of(sdk, "s")] == [answer.id]
+
+
 async def test_a_conversation_begins_with_items_and_responses_are_told_of_them(
     served: Served, sdk: Any, double: Double
 ) -> None:

@@ -208,7 +208,7 @@ async def list_items(request: Request, conversation_id: str) -> Response:
     return Json(listed(items, after=after, limit=limit, more=following is not None))
 
 
-@both(router, "GET", "/v1/conversations/{conversation_id}/items/{item_id}", "One item")
+@both(router, "GET", "/v1/conversations/{conversation_id}/items/{item_id:path}", "One item")
 @documented(
     plain("Item", examples.ITEM, "The item"),
     *OF_SESSION,
@@ -232,7 +232,7 @@ async def get_item(request: Request, conversation_id: str, item_id: str) -> Resp
 @both(
     router,
     "DELETE",
-    "/v1/conversations/{conversation_id}/items/{item_id}",
+    "/v1/conversations/{conversation_id}/items/{item_id:path}",
     "Take an item out of it",
     "With a function call goes its output. Answers the conversation.",
 )
