@@ -106,6 +106,7 @@ def test_a_request_has_one_host_and_without_keys_it_is_this_machine_s_or_a_named
         ("POST", {}, True),
         ("POST", {"origin": "http://chat.example.com"}, True),
         ("POST", {"origin": "https://app.example.com"}, True),
+        ("POST", {"origin": "HTTPS://App.Example.com"}, True),
         ("POST", {"origin": "https://evil.example"}, False),
         ("POST", {"origin": "null"}, False),
         ("POST", {"sec_fetch_site": "cross-site"}, False),
