@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Visit
+from tests.browser.test_access import findings
 from tests.browser.test_images import bring, encoded, pick
 from tests.browser.ui import Ui, saying
 
@@ -123,11 +124,16 @@ def test_an_answer_is_read_aloud_by_a_voice_of_the_device_and_its_code_is_not(ui
     expect(button).to_have_attribute("aria-pressed", "true")
     assert spoken(ui.page)[1:] == ["Title", "One line.", "a", "b", "c", "d", "e", "f"]
     assert ui.page.evaluate("said.slice(1).every((one) => one.voice.localService)")
+    assert findings(ui) == []
     ui.page.evaluate("said.at(-1).onend()")
     expect(button).to_have_attribute("aria-pressed", "false")
     button.click()
     ui.page.keyboard.press("Escape")
     expect(button).to_have_attribute("aria-pressed", "false")
+    assert spoken(ui.page)[-1] == "hush"
+    button.click()
+    assert spoken(ui.page)[-1] == "f"
+    ui.page.get_by_role("button", name="New chat").click()
     assert spoken(ui.page)[-1] == "hush"
 
 

@@ -143,6 +143,7 @@ function follow() {
 
 function newChat() {
   settled();
+  hush();
   show(null);
   drawer.chosen();
   composer.invite();
