@@ -133,6 +133,37 @@ async def test_a_failed_send_to_a_named_session_is_repeated_in_its_place(served:
     assert (answer["content"], answer["turn_id"]) == (expected_text(4, 0), question["turn_id"])
 
 
+@pytest.mark.parametrize("send", ["openai", "responses"])
+async def test_a_repeat_takes_the_place_of_a_partial_answer_that_nobody_was_shown(
+    served: Served, send: str
+) -> None:
+    path, _, headers = SENDS[send]
+    query = "[[tokens=6 fault=cut after=3 times=1]]"
+    named = {"messages": [{"role": "user", "content": query}], "session_id": "s"}
+    body = named if send == "openai" else {"input": query, "conversation": "s"}
+    failed = await served.client.post(path, json=body, headers={**KEY, **headers})
+    assert failed.status_code == 502
+    assert [message["state"] for message in await history(served, "s")] == ["completed", "failed"]
+    again = await served.client.post(path, json=body, headers={**KEY, **headers})
+    assert again.status_code == 200
+    said = [message["content"] for message in await history(served, "s")]
+    assert said == [query, expected_text(6, 0)]
+
+
+async def test_a_repeat_takes_no_answer_away_that_was_gone_on_with_since(served: Served) -> None:
+    query = "[[tokens=6 fault=cut after=3 times=1]]"
+    body = {"messages": [{"role": "user", "content": query}], "session_id": "s"}
+    await served.client.post("/v1/chat/completions", json=body, headers=KEY)
+    await served.client.post("/v1/sessions/s/turns", json={"continue": True})
+    before = await history(served, "s")
+    await served.client.post("/v1/chat/completions", json=body, headers=KEY)
+    after = await history(served, "s")
+    assert (after[:2], [message["content"] for message in after[2:]]) == (
+        before,
+        [query, expected_text(6, 0)],
+    )
+
+
 @pytest.mark.parametrize(
     ("key", "query"), [("k2", FAILS), ("k1", f"{FAILS}!")], ids=["another key", "another body"]
 )

@@ -42,7 +42,7 @@ if fingerprint ~= '' then
 end
 
 -- Every session has `created`.
-local was = redis.call('HMGET', session, 'created', 'named', 'active', 'bytes', 'seq', 'turns')
+local was = redis.call('HMGET', session, 'created', 'named', 'active', 'bytes', 'seq', 'turns', 'freed')
 local exists = was[1]
 -- Without `must exist`, a message that is not there is appended (its client has it, we do not).
 if mode ~= 'append' and message ~= '' and not must_exist
@@ -60,10 +60,17 @@ if not named and fingerprint ~= '' then
   again = asked[1] == fingerprint and newest[1] and newest[2] % 2 == 0
     and (not asked[2] or asked[2] == newest[1])
 end
-if not again and fingerprint ~= '' and mode == 'append' and not was[3] and newest[1] and newest[2] % 2 == 0 then
-  again = redis.call('HGET', session, 'freed') == idem .. ' ' .. fingerprint .. ' ' .. newest[1]
-end
 if again then message_id = newest[1] end
+if was[7] and fingerprint ~= '' and mode == 'append' and not (again or was[3]) and newest[1] then
+  -- A partial answer that nobody was shown goes, as at a regenerate.
+  local answered = newest[2] % 2 == 1
+  local asked = answered and redis.call('ZRANGEBYSCORE', order, newest[2] - 1, newest[2] - 1)[1] or newest[1]
+  again = was[7] == idem .. ' ' .. fingerprint .. ' ' .. asked
+  if again then
+    message_id = asked
+    if answered then mode = 'regenerate' end
+  end
+end
 if #seeds > 0 and redis.call('EXISTS', order) == 1 then
   if seeds_required and not again then return {'HAS_HISTORY'} end
   seeds = {}
@@ -143,6 +150,7 @@ if exists and not was[4] and redis.call('EXISTS', messages) == 1 then
   bytes = type(measured) == 'number' and measured or 0
 end
 
+if was[7] then redis.call('HDEL', session, 'freed') end  -- what has begun since, another may go on from
 local gone = false  -- something that named images may be in no version
 local off = {}
 if cut then
