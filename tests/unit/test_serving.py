@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import structlog
 
 from service.cli import file_limit, local
 from service.config.settings import Settings
 from service.serving import balanced_accept, http_protocol, http_server, unsent
 from service.serving.balanced_accept import Acceptor, Board
 from service.serving.http_protocol import BoundedHttp
+from tests.support.logged import logged_by
 
 MIB = 1_048_576
 
@@ -132,12 +132,16 @@ def test_a_quarter_of_the_descriptors_stays_for_others_than_clients(
     ],
 )
 def test_as_many_files_as_the_system_allows_and_a_word_where_that_is_too_few(
-    descriptors: dict[str, Any], limits: tuple[int, int], wanted: Any, told: int | None
+    descriptors: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[int, int],
+    wanted: Any,
+    told: int | None,
 ) -> None:
     """2,000 running turns with two connections each, and 256 beside."""
     descriptors["limits"] = limits
-    with structlog.testing.capture_logs() as lines:
-        file_limit.raise_file_limit(settings())
+    lines = logged_by(file_limit, monkeypatch)
+    file_limit.raise_file_limit(settings())
     assert descriptors["set"] == wanted
     assert [(line["event"], line["limit"], line["need"]) for line in lines] == (
         [("files.few", told, 4_256)] if told else []

@@ -11,8 +11,8 @@ from typing import Any, cast
 import httpx
 import jwt
 import pytest
-import structlog
 
+from service.api.auth import authenticator as authenticating
 from service.api.auth import jwt as module
 from service.api.auth.authenticator import Authenticator, Principal, _of_credential
 from service.api.auth.jwt import Published, Verifier
@@ -20,6 +20,7 @@ from service.config.settings import Settings
 from service.errors import ServiceError
 from service.store.credentials import new_key
 from service.store.keys import Keys
+from tests.support.logged import logged_by
 
 SECRET = "s" * 32
 VALID: dict[str, Any] = {"sub": "u1", "iss": "i", "aud": "a"}
@@ -249,7 +250,9 @@ async def test_a_list_of_keys_without_an_end_is_read_in_part(monkeypatch: pytest
     assert taken == 257
 
 
-async def test_what_an_operator_has_to_know_is_said_once_a_worker_starts() -> None:
+async def test_what_an_operator_has_to_know_is_said_once_a_worker_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def told(count: int = 1, **more: Any) -> list[str]:
         found = authenticator(**more)
 
@@ -257,9 +260,9 @@ async def test_what_an_operator_has_to_know_is_said_once_a_worker_starts() -> No
             return count
 
         cast(Any, found._store).credentials = SimpleNamespace(count=counted)
-        with structlog.testing.capture_logs() as lines:
-            await found.open()
-            await found.close()
+        lines = logged_by(authenticating, monkeypatch)
+        await found.open()
+        await found.close()
         return [line["event"] for line in lines if line["log_level"] == "warning"]
 
     assert await told() == []
