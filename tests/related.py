@@ -13,7 +13,9 @@ from typing import Final
 
 from tests.support.running import ROOT
 
-# The longest beginning of a file's path counts: integration tests by their names.
+# What is true of every route is looked at beside what is of the one that has changed.
+_ROUTES: Final = "service/api/routes/"
+# Else the longest beginning of a file's path counts: integration tests by their names.
 BY_PATH: Final = {
     "service/api/": "limits_matrix ownership auth_matrix",
     "service/api/accept.py": "accept page images",
@@ -42,25 +44,25 @@ BY_PATH: Final = {
     "service/api/responses_resource.py": "responses responses_chains responses_endings",
     "service/api/sending.py": "refused_sends limits left",
     "service/api/open_streams.py": "places",
-    "service/api/routes/": "limits_matrix ownership auth_matrix auth_scopes",
+    _ROUTES: "limits_matrix ownership auth_matrix auth_scopes",
     "service/api/routes/aisdk.py": "aisdk aisdk_reload aisdk_lists",
-    "service/api/routes/branches.py": "branches limits_matrix",
+    "service/api/routes/branches.py": "branches",
     "service/api/routes/chat.py": "chat",
     "service/api/routes/conversations.py": "conversation_items conversation_repeats responses_chains",
     "service/api/routes/docs.py": "docs_page",
     "service/api/routes/health.py": "health drained refused_models",
     "service/api/routes/images.py": "images responses_images",
-    "service/api/routes/keys.py": "keys_routes webhooks_of_keys auth_scopes",
-    "service/api/routes/live_turns.py": "live_turns auth_scopes",
+    "service/api/routes/keys.py": "keys_routes webhooks_of_keys",
+    "service/api/routes/live_turns.py": "live_turns",
     "service/api/routes/openai.py": "openai openai_bodies refused_models",
     "service/api/routes/page.py": "page",
-    "service/api/routes/personal_data.py": "personal_data auth_scopes limits_matrix",
-    "service/api/routes/principals.py": "principals auth_scopes",
+    "service/api/routes/personal_data.py": "personal_data",
+    "service/api/routes/principals.py": "principals",
     "service/api/routes/responses.py": "responses responses_chains responses_rules",
-    "service/api/routes/scrape.py": "hardening auth_matrix",
-    "service/api/routes/sessions.py": "sessions turns session_list session_events limits_matrix",
+    "service/api/routes/scrape.py": "hardening",
+    "service/api/routes/sessions.py": "sessions turns session_list session_events",
     "service/api/routes/turns.py": "turns auth_tickets queue accept limits",
-    "service/api/routes/usage.py": "budgets auth_scopes",
+    "service/api/routes/usage.py": "budgets",
     "service/api/ui_messages.py": "aisdk_reload images",
     "service/api/uploads.py": "images responses_images",
     "service/cli/": "start_checks start_resources",
@@ -190,7 +192,9 @@ def related(changed: Iterable[str]) -> list[str]:
         if file.startswith("tests/integration/test_"):
             found[file] = None
         beginnings = [path for path in BY_PATH if file.startswith(path)]
-        for name in BY_PATH[max(beginnings, key=len)].split() if beginnings else ():
+        nearest = sorted(beginnings, key=len, reverse=True)[:1]
+        named = [BY_PATH[path] for path in beginnings if path in (*nearest, _ROUTES)]
+        for name in " ".join(named).split():
             found[f"tests/integration/test_{name}.py"] = None
     return [test for test in found if (ROOT / test).is_file()]  # one that was removed has changed too
 

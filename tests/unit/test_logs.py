@@ -100,10 +100,13 @@ def test_the_level_holds_for_all() -> None:
     assert lines.text() == ""
 
 
-def test_libraries_that_log_every_request_are_quiet() -> None:
-    lines = configured()
-    logging.getLogger("httpx").info("HTTP Request: POST ...")
-    logging.getLogger("uvicorn.access").info("GET / 200")
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_libraries_that_log_every_request_are_quiet(level: str) -> None:
+    """At DEBUG some would log what users say."""
+    lines = configured(log_level=level)
+    for name in ("httpx", "httpcore", "asyncio", "limits", "slowapi", "groq._base_client", "uvicorn.access"):
+        logging.getLogger(name).info("HTTP Request: POST ...")
+        logging.getLogger(name).debug("Request options: ...")
     assert lines.text() == ""
 
 
