@@ -64,6 +64,7 @@ QUICK: Final = (
     "tests/integration/test_kept.py",
     "tests/integration/test_changes.py",
     "tests/integration/test_store_calls.py",
+    "tests/integration/test_store_records.py",
 )
 REDIS: Final = {"TESTS_REDIS": "redis-server"}
 # Made-up requests to all of the API: each worker of pytest makes all of them, and has a replica.

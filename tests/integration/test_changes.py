@@ -176,6 +176,7 @@ def account(store: redis.Redis) -> dict[str, tuple[int, int]]:
 async def test_what_counts_ends_when_what_it_is_for_does(hands: Hands, store: redis.Redis) -> None:
     ledger = hands.store.ledger
     await ledger.reserve(ref("t1"), 0, 0, Bounds(), 700, named=False)
+    assert not await hands.store.account.drop_gone(PRINCIPAL, [SESSION])  # it is about to begin
     assert account(store) == {SESSION: (0, EPHEMERAL), "/t1": (700, 3600)}
     sealed = await hands.complete(await hands.begin("t1"), 2)
     await ledger.settle(ref("t1"), "m", {}, sealed.stored)

@@ -135,6 +135,8 @@ async def test_the_death_of_a_worker_lapses_its_own_turns_only(
     assert expire_leases(settings, "host:1") == 2
     assert int(str(store.hget(f"chat:{{{PRINCIPAL}/t1}}:turn:t1", "lease"))) <= now(store)
     assert store.hget(other, "lease") == kept
+    due = {str(one) for one in await hands.store.leases.due()}  # they are looked at now
+    assert due == {str(ref("t1", "t1")), str(ref("t2", "t2"))}
 
 
 # -- the log

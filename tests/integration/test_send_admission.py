@@ -244,3 +244,18 @@ async def test_a_send_that_does_not_interrupt_stops_no_answer_for_its_place(
         assert answer.json()["code"] == "concurrency_limited"
         turn = (await served.client.get(running.headers["location"])).json()
         assert turn["state"] == "running"
+
+
+async def test_a_large_message_is_sent_to_redis_once_all_else_has_let_it_in(start: Start) -> None:
+    large = "[[tokens=1]] " + "word " * 5_000
+    async with start(limit_sends="1/minute") as served:
+        steps = {"limit_moving": 1, "own": 1, "reserve": 1, "begin": 1}
+        assert await called(ask(served, large)) == steps
+        assert "begin" not in await called(ask(served, large))
+
+
+async def test_while_replicas_stay_away_a_send_reads_before_it_writes(served: Served) -> None:
+    client = served.app.state.edge.engine.store.client
+    assert "get_session" not in await called(ask(served))
+    client._doubted_until = float("inf")
+    assert "get_session" in await called(ask(served))
