@@ -90,8 +90,7 @@ class Health:
 
     async def _try_writes(self) -> None:
         # In earnest where somebody was refused since: the probe does not try all that turns do.
-        doubted = bool(self._reason) or self._client.refusals != self._refusals
-        await self._client.check(in_earnest=doubted)
+        await self._client.check(in_earnest=self._client.refusals != self._refusals)
         self._refusals = self._client.refusals
 
     async def _read_policy(self) -> None:

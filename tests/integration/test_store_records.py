@@ -189,3 +189,13 @@ async def test_what_is_chosen_leaves_as_many_versions_as_the_setting_has_now(
     assert (await few.versions.choose(PRINCIPAL, SESSION, version.id))[0] == "CHOSEN"
     assert len(await few.versions.all(PRINCIPAL, SESSION)) == 2
     await few.close()
+
+
+async def test_sessions_that_are_gone_make_no_page_leave_out_others(hands: Hands, store: redis.Redis) -> None:
+    names = [f"n{number:02}" for number in range(40)]
+    for name in names:
+        await hands.store.sessions.create(PRINCIPAL, name, {})
+    gone = set(names[-10:]) | set(names[5:10])
+    store.delete(*(f"chat:{{{PRINCIPAL}/{name}}}:session" for name in gone))
+    page, cursor = await hands.store.sessions.page(PRINCIPAL, 30, None)
+    assert ({one.id for one in page}, cursor) == (set(names) - gone, None)
