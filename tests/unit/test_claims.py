@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from service.engine.background import Background
+from service.engine.live import Live
 from service.engine.running import Running
+from service.events import Event, delta
 from service.store.turn_records import Claim, Turn, TurnRef
 
 REF = TurnRef("p", "s", "t_1")
@@ -30,7 +32,7 @@ class Noted:
             own=self.note("own"), disown=self.note("disown"), schedule=self.note("schedule")
         )
         self.sessions = SimpleNamespace(get=self._session)
-        self.log = None
+        self.log: Any = None
 
     def note(self, name: str) -> Any:
         async def noted(*args: Any) -> None:
@@ -99,3 +101,19 @@ async def test_a_worker_that_leaves_claims_nothing_and_hands_on_what_it_promotes
     assert noted.calls == []
     await work.promote(TurnRef("p", "s", "t_0"), "t_1")
     assert noted.calls == [("schedule", [REF], 0)]
+
+
+async def test_what_is_taken_over_keeps_its_place_and_what_it_has_said() -> None:
+    noted = Noted(CASES["of our own"][0])
+    noted.log = SimpleNamespace(read_all=said)
+    work = running(noted)
+    work._budgets.hold = noted.note("hold")  # type: ignore[method-assign]
+    live = Live(turn("running"), ("turn", "log"), None)
+    live.turn.shown = True
+    await work._inherit(live)
+    assert noted.calls == [("hold", [live.turn])]
+    assert live.answer.text == ["Hel", "lo"]
+
+
+async def said(ref: TurnRef) -> list[Event]:
+    return [Event(number, delta(text)) for number, text in ((2, "Hel"), (3, "lo"))]
