@@ -24,7 +24,12 @@ def alerts() -> list[dict[str, Any]]:
 def promtool(*arguments: str) -> str:
     program("prometheus")  # the package that brings it
     done = subprocess.run(
-        [program("promtool"), *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=60, check=False
+        [program("promtool"), *arguments],
+        cwd=FOLDER,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

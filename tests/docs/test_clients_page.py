@@ -21,6 +21,8 @@ from tests.support.service import Served
 PAGE = ROOT / "docs" / "clients.md"
 QUESTION = "Why is the sky blue?"
 ASKED = "[[tokens=60 rate=40]]"
+# At a load of 30 it took more than 40 s; beside other parts it has what those leave (tests/__main__.py).
+_EXAMPLE_SECONDS = 150
 CLIENT = ROOT / "service" / "web" / "client"
 MODULE = "http://localhost:8000/client/resumable-fetch.js"
 
@@ -52,7 +54,7 @@ async def test_the_python_examples_print_the_answer(served: Served, mark: str) -
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 40)
+    out, err = await asyncio.wait_for(process.communicate(), _EXAMPLE_SECONDS)
     assert process.returncode == 0, err.decode()
     assert out.decode() == expected_text(60)
 
