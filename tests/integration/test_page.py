@@ -96,6 +96,8 @@ async def test_a_sign_in_adds_its_origins_to_the_policy_and_no_others(start: Sta
         "jwt_key": public_pem(private_key("ES256")),
         "jwt_issuer": f"{issuer},https://other.example",
         "oidc_client_id": "page",
+        "oidc_scopes": "openid chat",
+        "oidc_audience": "https://chat.example",
         "oidc_origins": "https://tokens.example:8443,https://ID.example",
     }
     async with start(**settings) as served:
@@ -111,8 +113,8 @@ async def test_a_sign_in_adds_its_origins_to_the_policy_and_no_others(start: Sta
         "oidc": {
             "issuer": issuer,
             "client_id": "page",
-            "scope": "openid profile offline_access",
-            "audience": None,
+            "scope": "openid chat",
+            "audience": "https://chat.example",
             "token": "access",
             "origins": ["https://id.example", "https://tokens.example:8443"],
         },
@@ -133,6 +135,7 @@ async def test_files_travel_packed_where_the_client_can_unpack_them(served: Serv
     packed = await served.client.get("/ui/js/main.js", headers={"Accept-Encoding": "gzip"})
     plain = await served.client.get("/ui/js/main.js", headers={"Accept-Encoding": "identity"})
     assert packed.headers["content-encoding"] == "gzip"
+    assert "Accept-Encoding" in packed.headers["vary"].split(", ")
     assert "content-encoding" not in plain.headers
     assert packed.content == plain.content
     assert packed.headers["etag"] != plain.headers["etag"]
