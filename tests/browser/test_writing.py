@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.ui import Ui
@@ -36,6 +36,18 @@ def test_a_message_that_comes_back_leaves_what_was_written_since(ui: Ui) -> None
     ui.field.press_sequentially("second")
     ui.page.get_by_role("button", name="Stop the answer").click()
     expect(ui.field).to_have_value("first\n\nsecond")
+
+
+def test_what_is_stopped_while_it_is_on_its_way_comes_back_when_it_does_not_arrive(ui: Ui) -> None:
+    on_their_way: list[Route] = []
+    ui.page.route("**/turns", lambda route: on_their_way.append(route))
+    with ui.page.expect_request("**/turns"):
+        ui.send("first")
+    ui.page.get_by_role("button", name="Stop the answer").click()
+    expect(ui.field).to_have_value("")
+    on_their_way[0].abort()
+    expect(ui.field).to_have_value("first")
+    assert len(on_their_way) == 1, "it is not sent again"
 
 
 def test_the_model_that_was_chosen_is_that_of_new_chats(ui: Ui) -> None:

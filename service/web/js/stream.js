@@ -59,6 +59,7 @@ export class Stream {
         if (verdict instanceof ApiError) return verdict;
         pause = verdict;
       }
+      if (this.#stopWanted && !this.turn) break; // it did not arrive, and is not wanted any more
       if (!this.answer.ended && !this.#left) await this.#sleep(pause);
     }
     this.#on.link(null);
