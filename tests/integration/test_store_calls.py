@@ -96,6 +96,7 @@ async def test_a_full_store_takes_nothing_that_grows_and_all_that_ends_what_runs
     running = await opened.turns.get(busy)
     assert running is not None
     await opened.ledger.reserve(busy, 10, 10, bounds)
+    await opened.leases.own(busy)
     before = everything(store)
     store.config_set("maxmemory", 1)
     try:
@@ -108,6 +109,8 @@ async def test_a_full_store_takes_nothing_that_grows_and_all_that_ends_what_runs
         settling = Booking("m", {"prompt_tokens": 1, "completion_tokens": 1})
         end = Seal("stopped", 2, [b"{}"], {}, "a_t7", b"")
         assert (await opened.turn_ends.finish(running, end, settling)).outcome == "SEALED"
+        assert store.zscore("chat:turns:deadlines", str(busy)) is None  # nobody looks at it again
+        assert not store.exists("chat:worker:host:1:turns")
         assert await opened.ledger.settle(ref("t2"), "m", {"prompt_tokens": 1, "completion_tokens": 1})
         await opened.windows.refund(charge)
         assert store.llen(f"chat:{{{PRINCIPAL}}}:limit:sends:moving:60") == 0
