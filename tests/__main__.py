@@ -5,15 +5,15 @@
     others       docs, deploy, the double, the simulation, clients, and whatever is in no other part
     browser      a Chromium for each worker; apart, since Playwright's loop lets no other run beside it
     faults       replicas of their own; on redis-server where there is one, as in production
-    pythons      the unit tests with each other Python that the machine has
     redis        what depends on the server most, once more on redis-server beside the bundled Valkey
     model        random callers and faults on real processes, for two minutes (tests/model)
     alone        marked `alone`: they measure time, and a neighbour would be measured with it
 
-`others`, `pythons` and the model run beside `browser`, and the first two, which compute, are given what that
-leaves of the processor (`nice`). `in process` and `faults` have the machine for themselves: beside each other
-they took five minutes less, and each time a test found a process that had not come to what it was waited for.
-About half of a test is waiting, so each part has one worker more than the machine has cores, or more.
+`others` and the model run beside `browser`, and `others`, which compute, are given what that leaves of the
+processor (`nice`). `in process` and `faults` have the machine for themselves: beside each other they took
+five minutes less, and each time a test found a process that had not come to what it was waited for. There
+about half of a test is waiting, so they have one worker more than the machine has cores; with more of
+them beside `browser` too, clients waited in vain for what had to come in real time.
 A worker of pytest-xdist has a Redis, a double and ports of its own (tests/conftest.py). Arguments are
 passed to pytest.
 """
@@ -38,7 +38,6 @@ from tests.support.running import ROOT
 IN_PROCESS: Final = ("tests/unit", "tests/contract", "tests/integration")
 BROWSER: Final = "tests/browser"
 FAULTS: Final = "tests/fault"
-PYTHONS: Final = "tests/deploy/test_pythons.py"
 # What scripts, commands and replies do: each server has an implementation of its own.
 ON_BOTH: Final = tuple(
     f"tests/integration/test_{name}.py"
@@ -122,24 +121,22 @@ def alone() -> list[str]:
 
 def parts() -> list[list[Part]]:
     """Those of one list run beside each other."""
-    at_once = cores() + 1
-    elsewhere = [f"--ignore={place}" for place in (*IN_PROCESS, BROWSER, FAULTS, PYTHONS)]
+    at_once, more = cores(), cores() + 1
+    elsewhere = [f"--ignore={place}" for place in (*IN_PROCESS, BROWSER, FAULTS)]
     real = REDIS if shutil.which("redis-server") else {}
     floor = ["--merge", _FOUND, "--out", _FOUND, "--fail-under", str(FLOOR)]
     return [
         [
-            Part("in process", [*_MEASURED, *IN_PROCESS, *beside(at_once)], module="slipcover"),
+            Part("in process", [*_MEASURED, *IN_PROCESS, *beside(more)], module="slipcover"),
         ],
         [Part("coverage", floor, module="slipcover")],
-        # They wait most: at a load of 22 (other work) three workers took 229 s of CPU in 600 s, and passed.
-        [Part("faults", [FAULTS, *beside(2 * cores())], real)],
+        [Part("faults", [FAULTS, *beside(more)], real)],
         [
             Part("browser", [BROWSER, *beside(at_once)]),
-            Part("pythons", [PYTHONS, *beside(at_once)], patient=True),
             Part("others", ["tests", *elsewhere, *_LONG, *beside(at_once)], patient=True),
             Part("model", ["--seconds", "120"], real, module="tests.model"),
         ],
-        [Part("redis", [*ON_BOTH, *beside(at_once)], REDIS)],
+        [Part("redis", [*ON_BOTH, *beside(more)], REDIS)],
         [Part("alone", [*alone(), "-m", "alone"])],
     ]
 
@@ -178,7 +175,7 @@ class Run:
         given = self._arguments if "pytest" in (part.module, *part.words) else ()
         command = [sys.executable, "-m", part.module, *part.words, *given]
         if part.patient:
-            command = ["nice", "-n", "10", *command]  # a tenth of the share of what is not
+            command = ["nice", "-n", "5", *command]  # a third of the share of what is not
         environment = {**os.environ, **part.variables}
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
 
