@@ -24,7 +24,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from service.store.connection.connection import RedisConnection
+from service.store.connection.connection import Line, RedisConnection
 from tests.support.redis import RedisServer
 from tests.support.service import Served, serve
 
@@ -32,7 +32,7 @@ _SERVICE: Final = str(Path(__file__).parents[2] / "service")
 _TOKENS: Final = 30
 _PAUSE_SECONDS: Final = 0.05  # longer than a window (40 ms)
 _LAST: Final = 3  # tokens that travel with the end of the turn, and are not looked at
-# What is on a token's way is called for each; what the loops of a worker ask the store, 11 times a second.
+# What is on a token's way is called for each; what the loops of a worker call in no task, more seldom.
 _OFTEN: Final = 0.9 * (_TOKENS - _LAST - 1)
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 COLUMNS: Final = (
@@ -84,11 +84,23 @@ class _Watch:
         self.flow = Flow()
         self.deltas = 0
         self._begun = False
+        self._asked_in_loops: set[Any] = set()  # futures of replies
 
-    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+    def __call__(self, frame: FrameType, event: str, returned: Any) -> None:
         code = frame.f_code
-        if event != "call" or not code.co_filename.startswith(_SERVICE) or _in_a_loop():
+        if not code.co_filename.startswith(_SERVICE):
             return
+        if _in_a_loop():
+            if event == "return" and code is Line.ask.__code__:
+                self._asked_in_loops.add(returned)
+            return
+        if event != "call":
+            return
+        if (
+            code.co_qualname == "Line.ask.<locals>.answered"
+            and frame.f_locals["replies"] in self._asked_in_loops
+        ):
+            return  # a connection calls it, in no task
         if code.co_qualname == "EdgeMiddleware.__call__":
             self._begun = True
         if not self._begun:
