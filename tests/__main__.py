@@ -9,11 +9,9 @@
     model        random callers and faults on real processes, for two minutes (tests/model)
     alone        marked `alone`: they measure time, and a neighbour would be measured with it
 
-`others` and the model run beside `browser`, and `others`, which compute, are given what that leaves of the
-processor (`nice`). `in process` and `faults` have the machine for themselves: beside each other they took
-five minutes less, and each time a test found a process that had not come to what it was waited for. There
-about half of a test is waiting, so they have one worker more than the machine has cores; with more of
-them beside `browser` too, clients waited in vain for what had to come in real time.
+The model, which mostly waits, runs beside `browser`; the other parts have the machine for themselves: beside
+each other they take some minutes less, and each time a test has waited in vain for what comes in real time.
+About half of a test is waiting, so there is one worker more than the machine has cores, but for `browser`.
 A worker of pytest-xdist has a Redis, a double and ports of its own (tests/conftest.py). Arguments are
 passed to pytest.
 """
@@ -75,7 +73,7 @@ FLOOR: Final = 92
 _FOUND: Final = ".coverage.json"
 # With --fail-under here it would print what this process has seen, without its workers (slipcover 1.1).
 _MEASURED: Final = ("--json", "--out", _FOUND, "-m", "pytest")
-# For a test of a part that takes what others leave: three times what a test has by itself (pyproject.toml).
+# For a test beside the unit tests of other Pythons: three times what a test has by itself (pyproject.toml).
 _LONG: Final = ("--timeout=180",)
 _LOOK_SECONDS: Final = 0.2
 _INTERRUPTED: Final = 2
@@ -94,7 +92,6 @@ class Part:
     words: Sequence[str]
     variables: dict[str, str] = field(default_factory=dict)
     module: str = "pytest"
-    patient: bool = False  # it computes, and takes what parts beside it leave
 
 
 def quick() -> list[str]:
@@ -121,7 +118,7 @@ def alone() -> list[str]:
 
 def parts() -> list[list[Part]]:
     """Those of one list run beside each other."""
-    at_once, more = cores(), cores() + 1
+    more = cores() + 1
     elsewhere = [f"--ignore={place}" for place in (*IN_PROCESS, BROWSER, FAULTS)]
     real = REDIS if shutil.which("redis-server") else {}
     floor = ["--merge", _FOUND, "--out", _FOUND, "--fail-under", str(FLOOR)]
@@ -132,10 +129,10 @@ def parts() -> list[list[Part]]:
         [Part("coverage", floor, module="slipcover")],
         [Part("faults", [FAULTS, *beside(more)], real)],
         [
-            Part("browser", [BROWSER, *beside(at_once)]),
-            Part("others", ["tests", *elsewhere, *_LONG, *beside(at_once)], patient=True),
+            Part("browser", [BROWSER, *beside(cores())]),
             Part("model", ["--seconds", "120"], real, module="tests.model"),
         ],
+        [Part("others", ["tests", *elsewhere, *_LONG, *beside(more)])],
         [Part("redis", [*ON_BOTH, *beside(more)], REDIS)],
         [Part("alone", [*alone(), "-m", "alone"])],
     ]
@@ -174,8 +171,6 @@ class Run:
     def _start(self, part: Part, out: IO[bytes] | None) -> subprocess.Popen[bytes]:
         given = self._arguments if "pytest" in (part.module, *part.words) else ()
         command = [sys.executable, "-m", part.module, *part.words, *given]
-        if part.patient:
-            command = ["nice", "-n", "5", *command]  # a third of the share of what is not
         environment = {**os.environ, **part.variables}
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Route, expect
+from playwright.sync_api import APIResponse, Route, expect
 
 from tests.browser.conftest import Special, Visit
 from tests.browser.test_edges import problem
 from tests.browser.test_refusals import new_key
 from tests.browser.ui import Ui
 from tests.support.redis import RedisServer
+from tests.support.waiting import eventually
 
 
 def silent(route: Route) -> None:
@@ -186,3 +187,17 @@ def test_a_chat_that_is_deleted_elsewhere_while_it_answers_says_so(ui: Ui) -> No
     ui.page.reload()
     expect(ui.page.get_by_role("alert").last).to_contain_text("This chat is gone")
     assert httpx.get(f"{ui.url}/v1/sessions/{address}").status_code == 404
+
+
+def test_a_list_that_was_read_before_a_chat_went_does_not_bring_it_back(ui: Ui) -> None:
+    ui.ask("[[say=Hello.]]")
+    held: list[tuple[Route, APIResponse]] = []
+    ui.page.route("**/v1/sessions?*", lambda route: held.append((route, route.fetch())), times=1)
+    ui.page.evaluate("() => new BroadcastChannel('chat.list').postMessage(null)")  # as another tab does
+    eventually(lambda: ui.page.evaluate("() => true") and held)
+    httpx.delete(f"{ui.url}/v1/sessions/{ui.address}").raise_for_status()
+    expect(ui.page.locator("#state")).to_contain_text("This chat is gone")
+    route, response = held[0]
+    route.fulfill(response=response)
+    ui.page.evaluate("async () => { for (let i = 0; i < 3; i++) await (await fetch('/livez')).text(); }")
+    assert ui.titles.count() == 0

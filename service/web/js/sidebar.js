@@ -27,6 +27,7 @@ export class Sidebar {
   #chosen = null;
   #watch = null;
   #asked = 0;
+  #forgotten = new Set(); // since the last page of the list was asked for
   #reading = Promise.resolve(); // the list is read by one request at a time: each goes on where the last one ended
   #search = byId("search");
   #texts = new Map(); // id -> what was asked in it, of the chats that were open here
@@ -77,8 +78,7 @@ export class Sidebar {
     clearTimeout(this.#watch);
     await this.#inTurn(async () => {
       if (asked !== this.#asked) return;
-      const limit = Math.min(LONGEST_PAGE, Math.max(PAGE, this.#sessions.length));
-      const page = await this.#api.json("GET", `v1/sessions?limit=${limit}`);
+      const page = await this.#page(Math.min(LONGEST_PAGE, Math.max(PAGE, this.#sessions.length)));
       this.#sessions = page.data;
       this.#next = page.next;
       this.#draw();
@@ -99,11 +99,18 @@ export class Sidebar {
   #more(limit = PAGE) {
     return this.#inTurn(async () => {
       if (this.#next === null) return;
-      const page = await this.#api.json("GET", `v1/sessions?limit=${limit}&cursor=${encodeURIComponent(this.#next)}`);
+      const page = await this.#page(limit, `&cursor=${encodeURIComponent(this.#next)}`);
       this.#sessions = [...this.#sessions, ...page.data];
       this.#next = page.next;
       this.#draw();
     });
+  }
+
+  /** A page of the list; what was forgotten while it was read is not in it. */
+  async #page(limit, from = "") {
+    const forgotten = (this.#forgotten = new Set());
+    const page = await this.#api.json("GET", `v1/sessions?limit=${limit}${from}`);
+    return { ...page, data: page.data.filter(({ id }) => !forgotten.has(id)) };
   }
 
   /** While something is looked for, more of the list is read than is shown. */
@@ -248,6 +255,7 @@ export class Sidebar {
   }
 
   forget(id) {
+    this.#forgotten.add(id);
     this.#sessions = this.#sessions.filter((session) => session.id !== id);
     this.#pinned = this.#pinned.filter((session) => session.id !== id);
     this.#texts.delete(id);
