@@ -105,7 +105,7 @@ class Connection:
 
     def stop_reading(self) -> None:
         """From now on all that comes fills the kernel's buffers, and then the other side's."""
-        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's has it
 
     def abort(self) -> None:
         """Gone at once, as a client is whose battery is empty."""

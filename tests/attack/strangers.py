@@ -189,7 +189,7 @@ async def unread_answers(attack: Attack) -> None:
                     await line.send(request("GET", pages[number % len(pages)]) * 4)
                     async with asyncio.timeout_at(attack.deadline):
                         while True:  # until it is closed: a byte tells
-                            await asyncio.sleep(5)
+                            await asyncio.sleep(5)  # the pace at which it is tried
                             await line.send(b"G")
             except TimeoutError:
                 attack.tally.answers["open at the end"] += 1

@@ -11,6 +11,7 @@ from service.api import accept, bodies
 from service.api.body_bounds import BodyBounds, RefusedBodies
 from service.config.settings import Settings
 from service.errors import ServiceError
+from tests.support.asgi import scope
 
 MIB = 1_048_576
 
@@ -24,22 +25,6 @@ class Clock:
 
 def settings(**more: Any) -> Settings:
     return Settings(_env_file=None, **more)
-
-
-def scope(
-    path: str = "/v1/sessions", method: str = "GET", peer: str = "10.0.0.1", **headers: str
-) -> dict[str, Any]:
-    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "path": path,
-        "scheme": "http",
-        "query_string": b"",
-        "client": (peer, 1),
-        "headers": named,
-    }
 
 
 def request(query: str = "", **headers: str) -> Request:

@@ -13,26 +13,11 @@ from service.api.origins import Origins
 from service.api.prefixes import Prefixes, below
 from service.config.settings import Settings
 from service.errors import ServiceError
+from tests.support.asgi import scope
 
 
 def settings(**more: Any) -> Settings:
     return Settings(_env_file=None, **more)
-
-
-def scope(
-    path: str = "/v1/sessions", method: str = "GET", peer: str = "10.0.0.1", **headers: str
-) -> dict[str, Any]:
-    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "path": path,
-        "scheme": "http",
-        "query_string": b"",
-        "client": (peer, 1),
-        "headers": named,
-    }
 
 
 # The path of a proxy

@@ -11,22 +11,7 @@ from structlog.testing import CapturingLogger
 
 from service.api.hosts import PROBES
 from service.api.request_state import RequestState
-
-
-def scope(
-    path: str = "/v1/sessions", method: str = "GET", peer: str = "10.0.0.1", **headers: str
-) -> dict[str, Any]:
-    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "path": path,
-        "scheme": "http",
-        "query_string": b"",
-        "client": (peer, 1),
-        "headers": named,
-    }
+from tests.support.asgi import scope
 
 
 def ended(
