@@ -206,7 +206,7 @@ class Settings(BaseSettings):
             return _BY_ENV[name][info.data.get("env") == "production"]
         if value is None and name in _OF_CALLERS:
             bound = _OF_CALLERS[name]
-            return type(bound)() if "none" in info.data.get("auth", ()) else bound
+            return type(bound)() if "none" in info.data.get("auth", ()) else bound  # "" and 0: no bound
         return value
 
     @field_validator("log_level", mode="before")

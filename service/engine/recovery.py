@@ -81,9 +81,9 @@ class Recovery:
                 apart.start(("attend", server), partial(self._attend, [tail.ref for tail in tails]))
 
     async def _schedule(self, lives: Sequence[Live]) -> None:
-        """Of a turn that ends the seal may be under way already: behind it, it would be looked for once more.
+        """Not a turn that ends: its seal may be under way, and it would be on the index again behind that.
 
-        Sixteen callers of short turns met that seven times at each renewal.
+        With 16 callers of short turns that were seven turns at each renewal.
         """
         await self._store.leases.schedule([live.turn.ref for live in lives if not live.ending])
 

@@ -62,7 +62,8 @@ if not named and fingerprint ~= '' then
 end
 if again then message_id = newest[1] end
 if was[7] and fingerprint ~= '' and mode == 'append' and not (again or was[3]) and newest[1] then
-  -- A partial answer that nobody was shown goes, as at a regenerate.
+  -- `freed` names the key, the fingerprint and the question of the send that failed last (seal). A partial
+  -- answer to it, which nobody was shown, goes, as at a regenerate.
   local answered = newest[2] % 2 == 1
   local asked = answered and redis.call('ZRANGEBYSCORE', order, newest[2] - 1, newest[2] - 1)[1] or newest[1]
   again = was[7] == idem .. ' ' .. fingerprint .. ' ' .. asked
