@@ -90,7 +90,7 @@ def test_a_page_holds_one_stream_at_a_time(ui: Ui) -> None:
 
 
 @pytest.mark.fault
-def test_two_devices_show_the_same_through_a_killed_worker(
+def test_two_tabs_and_a_phone_show_the_same_through_a_killed_worker(
     visit: Visit, special: Special, store: redis.Redis
 ) -> None:
     replica = special("serve", **CLUSTER)
@@ -98,15 +98,18 @@ def test_two_devices_show_the_same_through_a_killed_worker(
     laptop.ask("[[say=one]]")
     phone = visit(replica.url, path=f"/#/{laptop.address}", **PHONE)
     phone.shows("one")
+    tab = Ui(laptop.page.context.new_page(), replica.url).open(f"/#/{laptop.address}")
+    tab.shows("one")
     laptop.send("[[tokens=300 rate=40 vary]]")
     phone.shows("#49")
     os.kill(owner_of_the_turn(store, replica), signal.SIGKILL)
-    for ui in (laptop, phone):
+    for ui in (laptop, tab, phone):
         ui.page.bring_to_front()
         ui.shows("(1)")
         ui.done()
         assert ui.copied() == expected_text(300, 1)
         assert (ui.questions.count(), ui.answers.count()) == (2, 2)
+    tab.check()
 
 
 def test_a_chat_answered_for_another_client_is_followed_too(ui: Ui) -> None:

@@ -222,3 +222,19 @@ def test_an_answer_that_was_cut_goes_on_where_it_ended(ui: Ui) -> None:
         assert len(whole) > len(cut)
         ui.page.reload()
         ui.shows("(0)")
+
+
+def test_on_paper_a_chat_is_whole_and_alone(ui: Ui) -> None:
+    ui.ask(saying("\n\n".join(f"Paragraph {number}." for number in range(60))))
+    beside = [ui.field, ui.page.get_by_role("searchbox"), ui.answer.get_by_role("button").first]
+    for thing in beside:
+        expect(thing).to_be_attached()
+    # The elements themselves: what is hidden has no role to be found by.
+    handles = [thing.element_handle() for thing in beside]
+    ui.page.emulate_media(media="print")
+    assert [handle.is_visible() for handle in handles if handle] == [False] * 3
+    expect(ui.page.get_by_text("Paragraph 0.", exact=True)).to_be_visible()
+    # Nothing of it is cut off or scrolls: the page is as high as the chat.
+    heights = "(all) => all.map((part) => document.querySelector(part).scrollHeight)"
+    page, chat = ui.page.evaluate(heights, [":root", "#messages"])
+    assert page >= chat > 820
