@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
@@ -17,6 +17,7 @@ _SILENT_TURNS: Final = 20
 _SILENCE_SECONDS: Final = 28  # under the time that the first token may take
 _ANSWER: Final = 500  # tokens, for sizes in Redis
 _HISTORIES: Final = (10, 10_000)  # messages
+_ITEMS: Final = 20
 _ROUNDS: Final = 5
 
 
@@ -78,20 +79,7 @@ async def long_history(cases: Cases) -> None:
     turns = 8 if cases.scale.quick else 40
     async with _http(cases) as http:
         for size in _HISTORIES:
-            # About a hundred tokens each: ten of them fill the small model's window.
-            word = "Small talk, said again and again and again. " * 9
-            history = [
-                {"role": ("user", "assistant")[place % 2], "content": f"{place} {word}"}
-                for place in range(size)
-            ]
-            session = f"history-{size}"
-            body: dict[str, Any] = {
-                "session_id": session,
-                "model": SMALL_MODEL,
-                "user_query": wire.wish(1, 0),
-                "history": history,
-            }
-            (await http.post("/chat-with-history", json=body)).raise_for_status()
+            await _session_of(http, f"history-{size}", size)
         again = {"regenerate": True, "model": SMALL_MODEL}
         loop = asyncio.get_running_loop()
         for size in _HISTORIES * _ROUNDS:  # in turns, because the machine's speed drifts
@@ -108,6 +96,21 @@ async def long_history(cases: Cases) -> None:
         cases.found.add(case, f"a turn with {size}: time, median", statistics.median(took[size]) * 1e3, "ms")
     few, many = (sum(spent[size]) for size in _HISTORIES)
     cases.found.add(case, "10,000 / 10, CPU", many / few, "x", 1.25)
+
+
+async def _session_of(http: httpx.AsyncClient, session: str, messages: int) -> None:
+    """A session with so many messages and a turn behind them. One request adds _ITEMS of them at most."""
+    # About a hundred tokens each: ten of them fill the small model's window.
+    word = "Small talk, said again and again and again. " * 9
+    items = [
+        {"role": ("user", "assistant")[place % 2], "content": f"{place} {word}"} for place in range(messages)
+    ]
+    (await http.post("/v1/sessions", json={"id": session})).raise_for_status()
+    for begin in range(0, messages, _ITEMS):
+        body = {"items": items[begin : begin + _ITEMS]}
+        (await http.post(f"/v1/conversations/{session}/items", json=body)).raise_for_status()
+    first = {"content": wire.wish(1, 0), "model": SMALL_MODEL}
+    (await http.post(f"/v1/sessions/{session}/turns", json=first)).raise_for_status()
 
 
 async def memory_in_redis(cases: Cases) -> None:
