@@ -16,9 +16,9 @@ from typing import Final, Literal
 from service.store.connection import lua
 from service.store.part import Shared, StorePart
 
-#: what refuses: the number of sessions, their bytes
+#: which quota refuses: the number of sessions, or their bytes
 Full = Literal["sessions", "bytes"]
-#: fields of a session that are of a caller's length
+#: fields of a session whose length a caller chooses
 TEXTS: Final[tuple[str, ...]] = ("title", "system_prompt", "metadata")
 # A session without a message: its hash, its place on the list and in the account (measured: 900 to 1,100).
 _SESSION_BYTES: Final = 1_000
@@ -50,7 +50,7 @@ class Account(StorePart):
         settings = shared.settings
         self.most_sessions = settings.max_sessions_per_principal
         self.most_bytes = settings.max_stored_bytes_per_principal
-        # As long as anything in it may last, and a day.
+        # Seconds that anything in an account may last, and a day.
         self.longest = max(settings.session_ttl_seconds, settings.log_ttl_seconds) + 86_400
 
     @property
@@ -68,7 +68,7 @@ class Account(StorePart):
         return self.longest if self.bounded else 0
 
     async def charge(self, principal: str, session_id: str, size: int, *, new: bool) -> Full | None:
-        """So many bytes more for a session, or what refuses; `new`: only where it is not there yet."""
+        """Add bytes to a session, or say which quota refuses them. `new`: only where it is not there yet."""
         if not self.bounded:
             return None
         answer = await self._scripts.call(
@@ -87,7 +87,7 @@ class Account(StorePart):
         return refusals.get(answer)
 
     async def free(self, principal: str, session_ids: Sequence[str], stored: Sequence[str] = ()) -> None:
-        """Take sessions that are gone off the account and the list; `stored` is what their turns said."""
+        """Take sessions that are gone off account and list; `stored` is from the seals of turns."""
         await self._scripts.call(
             lua.free(
                 self._keys.principal(principal), ttl=self.longest, session_ids=session_ids, stored=stored
@@ -103,8 +103,8 @@ class Account(StorePart):
     async def heal(self, principal: str) -> bool:
         """Take off some sessions that are gone; True where there were any.
 
-        A worker that died between a delete and its `free` leaves one behind. Asked for upon a refusal only:
-        as long as nothing is refused it does no harm, and it has an end of its own.
+        A worker that died between a delete and its `free` leaves one behind. Only called after a refusal:
+        until then such an entry does no harm, and it expires by itself.
         """
         ends = self._keys.principal(principal).ends
         sample = await self._client.run("account", self._redis.zrandmember(ends, _SAMPLE))
@@ -112,12 +112,12 @@ class Account(StorePart):
         return bool(names) and await self.drop_gone(principal, names)
 
     async def drop_gone(self, principal: str, names: Sequence[str]) -> bool:
-        """Take those of some sessions that are gone off the account and the list; True where any was."""
+        """Take those sessions that are gone off the account and the list; True where any was."""
         pipeline = self._redis.pipeline()
         for name in names:
             pipeline.exists(self._keys.session(principal, name).session)
         found = await self._client.run("account", pipeline.execute(), commands=len(names))
-        # Of size 0 are those that a send is about to begin.
+        # Size 0: a send is about to begin the session.
         sizes = self._keys.principal(principal).sizes
         held = await self._client.run("account", self._redis.hmget(sizes, names))
         gone = [

@@ -1,8 +1,8 @@
-"""Amendments: messages of a session that no turn brings: they are added, changed and removed by themselves;
-and the idempotency keys of calls that begin no turn.
+"""Amendments: messages that are added, changed or removed without a turn, and the idempotency keys of calls
+that begin no turn.
 
-Invariants: nothing changes while the session is answering; what a caller changes is what it has read. What an
-amendment means for an answer is engine/amending.py's.
+Invariants: nothing changes while the session is answering; a message is changed only if it is as the caller
+has read it. What an amendment means for an answer is engine/amending.py's.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _OUTCOMES: Final[dict[bytes, Outcome]] = {b"DONE": "DONE", b"NO_SESSION": "NO_SE
 
 
 def bytes_of(message: Message) -> int:
-    """What is counted of a message, as lua/amend.lua counts it."""
+    """The bytes of a message, as lua/amend.lua counts them."""
     return len(message.dump()) + 2 * len(message.id) + MESSAGE_BYTES
 
 
 class Amendments(StorePart):
     async def newest(self, principal: str, session_id: str) -> tuple[Message, int] | None:
-        """The newest message, and the bytes that it has as it is stored."""
+        """The newest message, and its stored bytes."""
         name = self._keys.session(principal, session_id).order
         entries = await self._client.run(
             "messages", self._redis.zscored(name, "+inf", "-inf", newest_first=True, limit=(0, 1))
@@ -39,14 +39,14 @@ class Amendments(StorePart):
         return (Message.load(message_id, raw), len(raw)) if raw else None
 
     async def known(self, principal: str, session_id: str, key: str) -> tuple[str, bytes] | None:
-        """The fingerprint of the call that has used an idempotency key, and what it wrote down."""
+        """The fingerprint of the call that has used an idempotency key, and the result that it kept."""
         name = self._keys.session(principal, session_id).idempotency(key)
         asking = self._redis.hmget(name, ("fingerprint", "result"))
         fingerprint, result = await self._client.run("known", asking)
         return (fingerprint.decode(), result or b"") if fingerprint else None
 
     async def use_key(self, principal: str, session_id: str, key: str, fingerprint: str) -> str:
-        """For what begins no turn. Returns the fingerprint of what the key was used for, first of all."""
+        """Use a key for a call that begins no turn. Returns the fingerprint of the first such call."""
         keys = self._keys.session(principal, session_id)
         using = lua.use_key(
             keys,
@@ -58,7 +58,7 @@ class Amendments(StorePart):
         return used.decode()
 
     async def free_key(self, principal: str, session_id: str, key: str) -> None:
-        """What it was used for has come to nothing."""
+        """The call that has used the key has failed."""
         name = self._keys.session(principal, session_id).idempotency(key)
         await self._client.run("turns", self._redis.unlink(name))
 
@@ -73,10 +73,10 @@ class Amendments(StorePart):
         newest: bool = False,
         keyed: tuple[str, str, bytes] | None = None,
     ) -> Outcome:
-        """Put `changed`, or nothing, in the place of `known`, and `added` behind all others.
+        """Replace `known` by `changed` (None: remove it), and put `added` behind all messages.
 
-        `newest`: only where `known` is the newest message; without it, only where there is none.
-        `keyed`: an idempotency key, the fingerprint of the call, and what a repeat is to know.
+        `newest`: only if `known` is the newest message or, where `known` is None, if there is none.
+        `keyed`: an idempotency key, the fingerprint of the call, and the result that a repeat is given.
         """
         keys = self._keys.session(principal, session_id)
         key, fingerprint, result = keyed or ("-", "", b"")

@@ -15,14 +15,14 @@ from service.store.connection.typed_scripts import flat
 from service.store.images import IMAGE_BYTES, Images, field
 from service.store.part import Shared, StorePart
 
-# Of a part: what begin.lua stores of a history takes 3 us each, and bytes 2 ms per MiB.
+# Bounds of one part: a message takes Redis 3 us, and a MiB 2 ms.
 _PART_MESSAGES: Final = 500
 _PART_BYTES: Final = 524_288
 #: what Redis keeps of a message besides its JSON and, twice, its id; begin.lua has the same number.
 MESSAGE_BYTES: Final = 160
 # Bodies per command, at first and at most, as for a page of messages.
 _FIRST_BODIES: Final = 8
-# A fork that is not finished is gone after so long; between two parts there are some ms.
+# A fork that is not finished expires after so long; two parts are some ms apart.
 _UNFINISHED_SECONDS: Final = 60
 
 Outcome = Literal["COPIED", "EXISTS", "LOST"]
@@ -40,7 +40,7 @@ class Forks(StorePart):
         self._images = images
 
     async def part(self, principal: str, session_id: str, after: int, upto: int) -> list[Copied] | None:
-        """The next messages of a session, up to a place; None where one of them has just gone."""
+        """The next messages of a session up to a place; None where one was removed in between."""
         keys = self._keys.session(principal, session_id)
         entries = await self._client.run(
             "messages",
@@ -49,20 +49,20 @@ class Forks(StorePart):
         found: list[Copied] = []
         size, count = 0, _FIRST_BODIES
         while len(found) < len(entries) and size < _PART_BYTES:
-            some = entries[len(found) : len(found) + count]
+            batch = entries[len(found) : len(found) + count]
             raws = await self._client.run(
-                "messages", self._redis.hmget(keys.messages, [name for name, _ in some])
+                "messages", self._redis.hmget(keys.messages, [name for name, _ in batch])
             )
             bodies = [raw for raw in raws if raw is not None]
-            if len(bodies) < len(some):
+            if len(bodies) < len(batch):
                 return None
-            found += [Copied(int(at), name, body) for (name, at), body in zip(some, bodies, strict=True)]
+            found += [Copied(int(at), name, body) for (name, at), body in zip(batch, bodies, strict=True)]
             size += sum(len(body) for body in bodies)
             count *= 2
         return found
 
     async def weigh(self, principal: str, session_id: str, upto: int) -> tuple[int, int]:
-        """How many messages there are up to a place, and what they hold as begin.lua counts it."""
+        """How many messages there are up to a place, and their bytes as begin.lua counts them."""
         keys = self._keys.session(principal, session_id)
         count = size = offset = 0
         while True:
@@ -82,7 +82,7 @@ class Forks(StorePart):
             offset += len(names)
 
     async def images(self, principal: str, session_id: str, named: set[str]) -> dict[str, int]:
-        """Those of some images that a session has, by their digests, and what each holds."""
+        """Which of the named images (digests) a session has, and the bytes of each."""
         keys, redis = self._keys.session(principal, session_id), self._redis
         found = {}
         for ref in sorted(named):
@@ -92,7 +92,7 @@ class Forks(StorePart):
         return found
 
     async def copy_image(self, principal: str, source: str, target: str, ref: str, before: int) -> None:
-        """One image, while the copy has `before` messages."""
+        """Copy one image, while the copy has `before` messages."""
         data, keys = await self._images.get(principal, source, ref), self._keys.session(principal, target)
         if data is not None:
             call = lua.fork(
@@ -108,7 +108,7 @@ class Forks(StorePart):
         part: Sequence[Copied],
         fields: dict[str, Any] | None = None,
     ) -> Outcome:
-        """A part of the copy behind `before` others; with the session's fields it is the last."""
+        """Write a part of the copy behind `before` messages; with the session's `fields` the last one."""
         keys = self._keys.session(principal, session_id)
         answer = await self._scripts.call(
             lua.fork(
@@ -123,6 +123,6 @@ class Forks(StorePart):
         return outcomes.get(answer, "LOST")
 
     async def discard(self, principal: str, session_id: str) -> None:
-        """What was written of a copy that will not be finished; a session of that id stays."""
+        """Remove what was written of a copy that is given up. A finished session of that id stays."""
         keys = self._keys.session(principal, session_id)
         await self._scripts.call(lua.fork(keys, before=-1, ttl=0, copied=(), fields=()))

@@ -1,8 +1,8 @@
 """What is known of the store: asked in the background once a second, by no request.
 
 `known` is `ok`, `unavailable` (twice in a row no answer within the bound: one slow answer is no outage),
-`refuses writes: <reason>` or `evicts: <policy>`. On Cluster it is the worst of all primaries. Who is
-told, and what is refused meanwhile, is decided elsewhere: a begin proves its writes by itself.
+`refuses writes: <reason>` or `evicts: <policy>`. On a Cluster it is that of the worst primary. No send
+is refused because of it: a begin proves its writes by itself.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from service.telemetry.logs import get_logger
 OK: Final = "ok"
 _UNAVAILABLE: Final = "unavailable"
 _LOOK_SECONDS: Final = 1.0
-# Redis answers in less than 1 ms; a fork of a large one stops it for some hundreds.
+# Redis answers in less than 1 ms; when a large one forks, it stands still for some hundred ms.
 _BOUND_SECONDS: Final = 1.0
 _SILENT: Final = 2
-# Looks between two readings of the eviction policy: somebody has to set it, and an INFO costs as
-# much as ten appends.
+# Every fifth look reads the eviction policy: it changes by hand only, and an INFO costs ten appends.
 _POLICY_EVERY: Final = 5
 
 log = get_logger(__name__)
@@ -36,7 +35,7 @@ class Health:
         settings = client.settings
         # A reply waits for the replicas of those before it, then for its own.
         waits = 2 * settings.redis_wait_seconds if settings.redis_wait_replicas else 0.0
-        self.bound = _BOUND_SECONDS + waits  # seconds after which no answer is one too few
+        self.bound = _BOUND_SECONDS + waits  # seconds that an answer may take
         self._reason = ""
         self._refusing_since = 0.0
         self._policy = ""  # one that evicts
@@ -50,7 +49,7 @@ class Health:
 
     @property
     def known(self) -> str:
-        """In one word or two; at once."""
+        """See the module."""
         if self._silent >= _SILENT:
             return _UNAVAILABLE
         if self._reason:
@@ -85,11 +84,11 @@ class Health:
             self._refused("")
 
     def silent(self) -> None:
-        """Somebody else has waited for an answer for as long as it takes."""
+        """A caller has waited for `bound` seconds, twice, without an answer."""
         self._silent = _SILENT
 
     async def _try_writes(self) -> None:
-        # In earnest where somebody was refused since: the probe does not try all that turns do.
+        # In earnest if a command was refused since the last look: the probe does not try all that turns do.
         await self._client.check(in_earnest=self._client.refusals != self._refusals)
         self._refusals = self._client.refusals
 

@@ -17,11 +17,11 @@ from service.store.connection.scripts import Scripts
 from service.store.part import Shared, StorePart, now_ms
 from service.store.turn_records import TurnRef
 
-#: what Redis uses for an image besides its bytes, as put_image.lua counts it
+#: bytes that Redis uses for an image besides its data, as put_image.lua counts them
 IMAGE_BYTES: Final = 2 * 65 + 160
-# How a message names one (parts.py).
+# How a message names an image (parts.py).
 _REF: Final = re.compile(rb'"(?:ref":"|url":"image:)([0-9a-f]{64})"')
-# Bodies that are looked through at once.
+# Bodies that are read and searched at once.
 _NAMED: Final = 64
 
 
@@ -32,20 +32,21 @@ class Images(StorePart):
         self.call = self._scripts.call
 
     async def put(self, turn: TurnRef, ref: str, data: bytes) -> bool:
-        """False where the session has it already. A session that is not there is made, without a name.
+        """Store an image. False where the session has it already; a session that is not there is made.
 
-        It stays for the turn, which is about to name it, until `release`.
+        The turn is about to name the image, and holds it until `release`.
         """
         return await self._hold(turn, ref, data) == 1
 
     async def hold(self, turn: TurnRef, ref: str) -> bool:
-        """The same of one that the session has. False where it has not."""
+        """Hold an image that the session has already. False where it has not."""
         return await self._hold(turn, ref, b"") == 0
 
     async def release(self, turn: TurnRef, ref: str, *, begun: bool, unnamed: str = "") -> int:
-        """Bytes that are free by it, -1 where the session is gone: of a turn that has not begun (`begun`).
+        """A turn holds the image no more. Returns the bytes that are freed, -1 where the session is gone.
 
-        `unnamed`: what `unnamed` has said of the session; then no turn holds it.
+        `begun`: whether the turn has begun, and so names it. `unnamed`: the state that `unnamed` returned;
+        then no turn holds it.
         """
         call = lua.release_image(
             self._session(turn), digest=ref, turn_id=turn.turn_id, begun=begun, unnamed=unnamed
@@ -53,7 +54,7 @@ class Images(StorePart):
         return int(await self.call(call))
 
     async def unnamed(self, principal: str, session_id: str) -> tuple[set[str], str]:
-        """Images that no message, no version and no turn that runs names; and the session's state then."""
+        """Images that no message, version or running turn names; and the state of the session then."""
         keys, redis = self._keys.session(principal, session_id), self._redis
         read = redis.hmget(keys.session, ("images", "active", "turns", "seq", "versions_made"))
         refs, active, *state = [(raw or b"").decode() for raw in await self._client.run("image", read)]
@@ -63,7 +64,9 @@ class Images(StorePart):
         waiting = await self._client.run("image", redis.lrange(keys.queue, 0, -1)) if active else []
         for turn_id in (active, *(raw.decode() for raw in waiting)) if active else ():
             asked = await self._client.run("image", redis.hget(keys.turn(turn_id), "params"))
-            left -= named_in(asked or b"")  # a whole context, of which the session has not all
+            left -= named_in(
+                asked or b""
+            )  # a whole context may name images that no message of the session has
         names = [
             raw for raw in await self._client.run("image", redis.hkeys(keys.messages)) if raw[:1] != b"\x02"
         ]

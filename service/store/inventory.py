@@ -1,10 +1,9 @@
-"""What a principal has in Redis, whichever index knows of it: for an export and an erasure of everything.
+"""All that a principal has in Redis, whether an index names it or not: for an export or an erasure.
 
-Indexes (the list of sessions, the account) come first, for they are short. What they do not name is found by
-going through the names of all keys: sessions without a name where nothing is counted, turns and logs that
-outlive a session without a name, what a lost index has forgotten. Invariants: each step is one bounded
-command; of a worker one step at a time goes through the keys, with pauses, so that Redis is free for others.
-Nothing is changed here.
+The indexes (the list of sessions, the account) are read first, for they are short. What they do not name is
+found by a scan of all keys: sessions without a name where nothing is counted, turns and logs that outlive a
+session without a name, and what a lost index named. Invariants: each step is one bounded command; a worker
+scans one step at a time, with pauses, so that Redis is free for others. Nothing is changed here.
 """
 
 from __future__ import annotations
@@ -31,24 +30,24 @@ class Inventory(StorePart):
         self._step = asyncio.Lock()
 
     async def sessions(self, principal: str, *, everywhere: bool = False) -> AsyncGenerator[list[str], None]:
-        """The ids of a principal's sessions, some at a time; some may be gone.
+        """The ids of a principal's sessions, page by page; some may be gone.
 
-        `everywhere`: those that no index names too, which costs a look at all keys.
+        `everywhere`: also those that no index names, which takes a scan of all keys.
         """
         keys = self._keys.principal(principal)
         listed, counted = keys.listed, keys.ends
         async for ids in self._members(listed):
             yield ids
         async for ids in self._members(counted):
-            yield await self._but(ids, [listed])
+            yield await self._in_none_of([listed], ids)
         if everywhere or not self._account.bounded:
             async for found in self.names(principal, "session"):
-                yield await self._but(found, [listed, counted])
+                yield await self._in_none_of([listed, counted], found)
 
     async def names(self, principal: str, kind: str = "*") -> AsyncGenerator[dict[str, list[str]], None]:
-        """The keys of a principal's sessions, some at a time: session id -> what follows it in their names.
+        """The keys of a principal's sessions, page by page: session id -> the ends of their names.
 
-        A key that is there from the first step to the last is among them, some twice.
+        A key that exists from the first step to the last is found, perhaps twice.
         """
         pattern = self._keys.session(principal, "*").base + f":{kind}"
         before = pattern.index("*")
@@ -61,7 +60,7 @@ class Inventory(StorePart):
                 yield found
 
     async def _members(self, index: str) -> AsyncGenerator[list[str], None]:
-        """Sessions that an index names; an account has other items too."""
+        """The sessions that an index names; an account names other items too."""
         cursor = 0
         while True:
             cursor, found = await self._client.run("list", self._redis.zscan(index, cursor, _MEMBERS))
@@ -70,8 +69,8 @@ class Inventory(StorePart):
             if cursor == 0:
                 return
 
-    async def _but(self, ids: Iterable[str], indexes: list[str]) -> list[str]:
-        """Those that none of these indexes names."""
+    async def _in_none_of(self, indexes: list[str], ids: Iterable[str]) -> list[str]:
+        """The ids that none of these indexes names."""
         left = list(ids)
         for index in indexes:
             if left:
@@ -80,7 +79,7 @@ class Inventory(StorePart):
         return left
 
     async def _scan(self, pattern: str) -> AsyncGenerator[list[bytes], None]:
-        """All keys that fit, of a Cluster from one primary after the other."""
+        """All keys that fit the pattern; on a Cluster from one primary after the other."""
         for node in await self._client.run("scan", self._redis.primaries()):
             cursor = 0
             while True:

@@ -16,7 +16,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 
 class SessionKeys:
-    """Those of one session; scripts give them the same names."""
+    """The keys of one session, by the names that Lua scripts have for them."""
 
     def __init__(self, prefix: str, principal: str, session_id: str) -> None:
         self.base = base = f"{prefix}:{{{principal}/{session_id}}}"
@@ -33,7 +33,7 @@ class SessionKeys:
         return f"{self.base}:log:{turn_id}"
 
     def log_copy(self, turn_id: str) -> str:
-        """There for a moment only, while a turn is sealed."""
+        """Exists only while a turn is being sealed."""
         return f"{self.log(turn_id)}:copy"
 
     def idempotency(self, key: str) -> str:
@@ -41,22 +41,22 @@ class SessionKeys:
 
 
 class PrincipalKeys:
-    """Those of one principal; scripts give them the same names."""
+    """The keys of one principal, by the names that Lua scripts have for them."""
 
     def __init__(self, prefix: str, principal: str) -> None:
         self.base = base = f"{prefix}:{{{principal}}}"
         #: Sorted set: its named sessions by time of last change.
         self.listed = f"{base}:sessions"
-        #: Sorted set: its turns that hold a place, by the time at which it lapses.
+        #: Sorted set: its turns that hold a place, by the time at which the place expires.
         self.running = f"{base}:running"
-        #: Hash: unsettled turn -> tokens reserved for it; the entry is the one chance to settle.
-        #: `$<turn>` -> money reserved for it, in nanos, under a budget in money only.
+        #: Hash: unsettled turn -> tokens reserved for it. Settling removes the field, so it happens once.
+        #: `$<turn>` -> money reserved for it, in nanos; only under a budget in money.
         self.reserved = f"{base}:reserved"
-        #: `<turns> <tokens>`, and ` <nanos>` where money is reserved: of all places of `running`.
+        #: Text: `<turns> <tokens>`, then ` <nanos>` where money is reserved. The sums over `running`.
         self.sum = f"{base}:held"
-        #: Hash: what its sessions hold, by item (lua/account.lua), in bytes; and the sums.
+        #: Hash: item of the account (lua/account.lua) -> its bytes; and the sums of all.
         self.sizes = f"{base}:stored"
-        #: Sorted set: the items of `sizes` by the time at which they end.
+        #: Sorted set: the items of `sizes` by the time at which they expire.
         self.ends = f"{base}:stored_until"
         #: Counters: tokens used in the running minute, day and month; they expire with it.
         self.minute = f"{base}:budget:minute"
@@ -80,33 +80,34 @@ class PrincipalKeys:
         return f"{self.base}:charged:{_digest(once)}"
 
 
-# Slots of a part: with 16 of them a shard of three or four has some for itself, and a sweep asks for 16.
-_PART: Final = 1_024
+# A Cluster has 16,384 slots: 16 parts of so many. With three or four shards each part is mostly on one of
+# them, and a sweep asks 16 indexes.
+_SLOTS_PER_PART: Final = 1_024
 
 
 def part_of(key: str) -> int:
-    """The part of the slots that a key is in."""
-    return key_slot(key.encode()) // _PART
+    """The part of the Cluster's slots that a key is in: 0 to 15."""
+    return key_slot(key.encode()) // _SLOTS_PER_PART
 
 
 @cache
 def part_tags() -> tuple[str, ...]:
-    """A hash tag in each part of the slots."""
-    found: dict[int, str] = {}
+    """A hash tag for each part, whose slot is in that part."""
+    tags: dict[int, str] = {}
     for number in itertools.count():
-        found.setdefault(key_slot(b"%d" % number) // _PART, str(number))
-        if len(found) == REDIS_CLUSTER_HASH_SLOTS // _PART:
-            return tuple(found[part] for part in sorted(found))
+        tags.setdefault(part_of(str(number)), str(number))
+        if len(tags) == REDIS_CLUSTER_HASH_SLOTS // _SLOTS_PER_PART:
+            return tuple(tags[part] for part in sorted(tags))
     raise AssertionError
 
 
-# As many sessions as a worker serves at once; begin, renewals and seal of a turn ask for their names.
+# As many as a worker serves at once; the begin, the renewals and the seal of a turn ask for the same names.
 _session_keys = lru_cache(maxsize=4096)(SessionKeys)
 _principal_keys = lru_cache(maxsize=4096)(PrincipalKeys)
 
 
 class Keys:
-    """Of all replicas, and the way to those of a session and of a principal."""
+    """The keys that all replicas share, and how to get those of a session and of a principal."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
@@ -116,15 +117,15 @@ class Keys:
         self.credentials = f"{prefix}:{{credentials}}"
         #: Hash: limits of single subjects of JWTs and of groups, as JSON. Permanent.
         self.own_limits = f"{prefix}:own_limits"
-        #: Sorted set: ids of what is to be told to the webhook's receiver, by the ms from which on.
+        #: Sorted set: ids of the messages that wait for the webhook, by the time (ms) of their next try.
         self.webhooks = f"{prefix}:{{webhooks}}:due"
-        #: Hash: id -> what is told, `#<id>` -> how often that was tried.
+        #: Hash: id -> the message's body, `#<id>` -> how often it was tried.
         self.webhooks_said = f"{prefix}:{{webhooks}}:said"
-        #: Sorted set, in no order: API keys with a webhook of their own that has something to be told.
+        #: Sorted set, without an order: API keys with a webhook of their own for which messages wait.
         self.webhook_keys = f"{prefix}:{{webhooks}}:keys"
-        #: What replicas without CHAT_SECRET sign tickets with. Permanent.
+        #: Text: the secret with which replicas without CHAT_SECRET sign tickets. Permanent.
         self.secret = f"{prefix}:secret"
-        #: Sorted set: principals that have usage, by the time of the last day's first booking.
+        #: Sorted set: principals that have usage, by the time (s) of the first booking of their last day.
         self.principals = f"{prefix}:usage:principals"
 
     def session(self, principal: str, session_id: str) -> SessionKeys:
@@ -134,27 +135,27 @@ class Keys:
         return _principal_keys(self.prefix, principal)
 
     def webhooks_of(self, key_id: str) -> str:
-        """What `webhooks` is, for the webhook of one API key."""
+        """The same as `webhooks`, for the webhook of one API key."""
         return f"{self.webhooks}:{key_id}"
 
     def webhooks_said_of(self, key_id: str) -> str:
-        """What `webhooks_said` is, for the webhook of one API key."""
+        """The same as `webhooks_said`, for the webhook of one API key."""
         return f"{self.webhooks_said}:{key_id}"
 
     def fence(self, number: int) -> str:
-        """What is written for replicas to acknowledge; on a Cluster each primary has one of its own."""
+        """A key that is written so that replicas acknowledge it; on a Cluster each primary has its own."""
         return f"{self.prefix}:fence:{number}"
 
     def deadlines_near(self, tag: str) -> str:
-        """On a Cluster, what `deadlines` is: one for the sessions of each part of the slots, in that part."""
+        """The same as `deadlines` on a Cluster: one for each part of the slots, itself in that part."""
         return f"{self.deadlines}:{{{tag}}}"
 
     def worker_channel(self, worker: str) -> str:
-        """Channel: what other workers tell this one (a turn to stop)."""
+        """Channel: the turns that other workers want this one to stop."""
         return f"{self.prefix}:bell:{worker}"
 
     def owned_by(self, worker: str) -> str:
-        """Set: references of the turns that a worker runs, for the master to lapse when it dies."""
+        """Set: the turns that a worker runs. When it dies, the master expires their leases."""
         return f"{self.prefix}:worker:{worker}:turns"
 
     def credential(self, key_id: str) -> str:
@@ -162,22 +163,22 @@ class Keys:
         return f"{self.credentials}:{key_id}"
 
     def pace(self, model: str) -> str:
-        """Hash: what all replicas know of the provider's limits for a model, and who waits for it."""
+        """Hash: the provider's limits for a model as all replicas know them, and who waits for them."""
         return f"{self.prefix}:{{upstream}}:pace:{model}"
 
     def pace_of(self, api_key: str, model: str) -> str:
-        """The same for one of several API keys: each may be of an organisation with limits of its own."""
+        """The same as `pace` for one of several API keys: each may belong to an organisation of its own."""
         return f"{self.prefix}:{{upstream}}:pace_of:{_digest(api_key)}:{model}"
 
     def circuit(self, api_key: str) -> str:
-        """Hash: why no call with this API key can succeed, when one of us tries again, and which models
-        are refused to it.
+        """Hash: why no call with this API key can succeed, when it is tried again, and which models
+        the provider refuses to it.
 
-        Not `circuit:<hash>`: replicas of before December 2026 open that one by any model's 403.
+        Not `circuit:<hash>`: replicas from before December 2026 open that one at any model's 403.
         """
         return f"{self.prefix}:{{upstream}}:circuit:key:{_digest(api_key)}"
 
 
-@lru_cache(maxsize=1024)  # a send asks for that of its key three times, one without a key for that of none
+@lru_cache(maxsize=1024)  # a send asks three times for that of its key, or of "-" without a key
 def _digest(of: str) -> str:
     return hashlib.sha256(of.encode()).hexdigest()[:32]

@@ -17,10 +17,10 @@ from service.store.keys import part_of, part_tags
 from service.store.part import Shared, StorePart
 from service.store.turn_records import Turn, TurnRef
 
-# A sweeper that dies with a turn in its hands leaves it to the next one after this time.
+# A turn that a sweeper has taken is offered to other sweepers again after this time: it may have died.
 _SWEEP_HOLD_MS: Final = 1_000
-# A deadline is a lease ahead at most; beyond this it was put by another clock. Replicas' clocks that differ
-# by less delay a takeover by as much.
+# A deadline lies one lease ahead at most. One that lies so much further came from a wrong clock. Clocks that
+# differ by less delay a takeover by as much.
 _AHEAD_MS: Final = 60_000
 # A shard that answers does so in less than 1 ms.
 _ANNOUNCE_SECONDS: Final = 0.25
@@ -39,7 +39,7 @@ class Leases(StorePart):
         self._announcing: set[asyncio.Task[None]] = set()
 
     async def schedule(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
-        """Have the turns looked at after `milliseconds` (a lease and a bit unless given)."""
+        """Let a sweeper look at the turns after `milliseconds`, by default a lease and 50 ms."""
         due = self.lease_ms + 50 if milliseconds is None else milliseconds
         by_index: dict[str, list[str]] = {}
         for ref in refs:
@@ -57,7 +57,7 @@ class Leases(StorePart):
 
     @property
     def indexes(self) -> Sequence[str]:
-        """The indexes of deadlines. On a Cluster each is where the turns are that it names, but the last."""
+        """The indexes of deadlines. On a Cluster each is on the shard of its turns, except the last one."""
         parts = part_tags() if self._client.cluster else ()
         return (*map(self._keys.deadlines_near, parts), self._keys.deadlines)
 
@@ -67,12 +67,12 @@ class Leases(StorePart):
         return self._keys.deadlines_near(part_tags()[part_of(self._session(ref).session)])
 
     async def own(self, ref: TurnRef) -> None:
-        """Announce a turn before it begins: from now on somebody will look after it."""
+        """Announce a turn before it begins: from now on a sweep finds it if its owner dies."""
         if not self._client.cluster:
             await self._scripts.call(self.announcing(ref))
             return
-        # The index may be on another shard than the turn, which is not to wait for that one: its owner puts
-        # it there again, every third of a lease. There is no set of a worker's turns, for no master reads it.
+        # The index may be on another shard, and a slow one must not delay the turn: its owner announces it
+        # again every third of a lease. A Cluster has no sets of workers' turns, since no master reads them.
         task = asyncio.create_task(self.schedule([ref]), name="announce")
         self._announcing.add(task)
         task.add_done_callback(self._announced)
@@ -84,7 +84,7 @@ class Leases(StorePart):
             task.exception()  # counted where it arose
 
     def announcing(self, ref: TurnRef) -> Call:
-        """The call that announces a turn, where all keys are on one server."""
+        """The call that announces a turn on one server."""
         index, owned = self.announced
         return lua.own(
             index=index,
@@ -96,11 +96,11 @@ class Leases(StorePart):
 
     @property
     def announced(self) -> tuple[str, str]:
-        """Where a turn of this worker is announced, where all keys are on one server."""
+        """Where a turn of this worker is announced on one server: the index and the worker's set."""
         return self._keys.deadlines, self._keys.owned_by(self._worker)
 
     async def disown(self, ref: TurnRef, worker: str = "") -> None:
-        """Strike a turn off the list of a worker, this one unless another is named."""
+        """Remove a turn from the set of a worker, by default of this one."""
         if self._client.cluster:
             return
         name = self._keys.owned_by(worker or self._worker)
@@ -125,7 +125,7 @@ class Leases(StorePart):
         await self._client.run("settle", pipeline.execute(), commands=2)
 
     async def due(self, index: str | None = None) -> list[TurnRef]:
-        """Turns of an index that somebody has to look at."""
+        """Turns of an index whose deadline has passed. Other sweepers do not get them for the next second."""
         found = await self._scripts.call(
             lua.due(
                 index=index or self._keys.deadlines,
@@ -136,28 +136,28 @@ class Leases(StorePart):
         )
         refs = [TurnRef.parse(reference.decode()) for reference in found]
         if refs and self._client.cluster and index == self._keys.deadlines:
-            # Put there by workers of before December 2026.
+            # Written there by workers from before December 2026.
             await self.schedule(refs, 0)
             await self._client.run("due", self._redis.zrem(index, *map(str, refs)))
             return []
         return refs
 
     async def unsettled(self, most: int) -> list[TurnRef]:
-        """Turns that run, wait, or are not booked yet, some more than so many at most; each once."""
-        found: dict[str, None] = {}
+        """Turns that run, wait, or are not booked yet, each once. Stops at the page that reaches `most`."""
+        references: dict[str, None] = {}
         for index in self.indexes:
             cursor = 0
             while True:
-                cursor, some = await self._client.run("list", self._redis.zscan(index, cursor, _PAGE))
-                found.update(dict.fromkeys(raw.decode() for raw, _ in some))
-                if cursor == 0 or len(found) >= most:
+                cursor, members = await self._client.run("list", self._redis.zscan(index, cursor, _PAGE))
+                references.update(dict.fromkeys(raw.decode() for raw, _ in members))
+                if cursor == 0 or len(references) >= most:
                     break
-        return [TurnRef.parse(reference) for reference in found]
+        return [TurnRef.parse(reference) for reference in references]
 
     async def renew(self, turns: Sequence[tuple[Turn, bool]], orphan: float | None = None) -> list[Any]:
-        """Renew many leases in one round trip; (turn, has a reader here) -> a code of log.py.
+        """Renew many leases in one round trip: (turn, has a reader here) -> a code of log.py.
 
-        `orphan`: seconds without a reader after which a turn is one, CHAT_ORPHAN_SECONDS unless given.
+        `orphan`: seconds without a reader after which a turn is an orphan, by default CHAT_ORPHAN_SECONDS.
         """
         orphan_ms = int((self._settings.orphan_seconds if orphan is None else orphan) * 1000)
         calls = [
@@ -175,11 +175,11 @@ class Leases(StorePart):
         return await self._scripts.batch("renew", calls) if calls else []
 
     async def attend(self, refs: Sequence[TurnRef]) -> list[TurnRef]:
-        """Readers of this worker read these turns, which others may run. Returns those that nobody runs."""
+        """Note that these turns, which others may run, have readers here. Returns those nobody runs."""
         calls = [lua.attend(turn=self._turn(ref)) for ref in refs]
         results = await self._scripts.batch("attend", calls) if calls else []
         return [ref for ref, result in zip(refs, results, strict=True) if result == _ABANDONED]
 
     async def attended(self, ref: TurnRef) -> bool:
-        """Has anybody come to the turn but the reader that it began with?"""
+        """Has the turn had another reader than the one that it began with?"""
         return bool(await self._client.run("attended", self._redis.hexists(self._turn(ref), "attended")))

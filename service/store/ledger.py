@@ -28,23 +28,23 @@ from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 from service.usage import detail
 
-#: longest first: of two budgets without room the longer one tells how long to wait
+#: longest first: of two exhausted budgets the longer one says how long to wait
 PERIODS: Final = ("month", "day", "minute")
-#: of budgets in money, the same way
+#: the same for budgets in money
 MONEY_PERIODS: Final = ("month", "day")
 #: days of usage that are kept: a year and a bit, for who compares this month with the last year's
 USAGE_DAYS: Final = 400
 # An answer shorter than a paragraph or two is not worth its prompt.
 _LEAST_COMPLETION: Final = 256
-# Principals that a worker remembers as listed among those with usage: beyond it all are listed once more.
+# Principals that a worker remembers to have listed among those with usage; beyond it, it starts anew.
 _MOST_NOTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a principal may have at once and use per period; 0 is no bound.
+    """How many turns a principal may run at once, and how much it may use per period; 0 is no bound.
 
-    Money is in nanos of `currency`; `price` is that of the model at which a turn is reserved for.
+    Money is in nanos of `currency`. A turn is reserved for at `price`, that of its model.
     """
 
     running: int = 0
@@ -98,9 +98,9 @@ def _today() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """What a turn that has ended has used; model '': it gives back what it holds, and nothing is booked.
+    """What a turn that has ended has used. Model '': it gives back what it holds, and nothing is booked.
 
-    Without a `cost` nobody knows it. `currency` is that of the budgets in money.
+    `cost` None: not known. `currency` is that of the budgets in money.
     """
 
     model: str
@@ -115,12 +115,12 @@ class Ledger(StorePart):
         super().__init__(shared)
         self._leases = leases
         self._account = account
-        self._ttl = account.longest  # as the turn itself: a sweep may settle it until then
+        self._ttl = account.longest  # as long as the turn's hash: a sweep may settle it until then
         self._noted: set[str] = set()
         self._noted_on = ""
 
     def reserving(self, ref: TurnRef, need: Need, size: int, *, named: bool) -> Call:
-        """The call that reserves for a turn that stores `size` bytes; `reserved` reads what it returns."""
+        """The call that reserves for a turn that stores `size` bytes; `reserved` reads its reply."""
         keys, account, bounds = self._keys.principal(ref.principal), self._account, need.bounds
         return lua.reserve(
             keys,
@@ -150,7 +150,7 @@ class Ledger(StorePart):
     async def reserve(
         self, ref: TurnRef, prompt: int, completion: int, bounds: Bounds, size: int = 0, *, named: bool = True
     ) -> Reserved:
-        """For a turn that was announced: what a worker that dies has reserved is given back by a sweep."""
+        """Reserve for a turn that was announced: a sweep gives it back if the worker dies."""
         call = self.reserving(ref, Need(prompt, completion, bounds), size, named=named)
         return self.reserved(await self._scripts.call(call))
 
@@ -163,7 +163,7 @@ class Ledger(StorePart):
         return Reserved(by=by, wait=amount / 1000 if amount >= 0 else None)
 
     async def hold(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
-        """Keep the places of turns for a lease, or longer; one round trip for all."""
+        """Keep the places of turns for one lease, or for `milliseconds`; one round trip for all."""
         turns: dict[str, list[str]] = {}
         for ref in refs:
             turns.setdefault(ref.principal, []).append(ref.turn_id)
@@ -188,9 +188,9 @@ class Ledger(StorePart):
         cost: Amount | None = None,
         currency: str = "USD",
     ) -> bool:
-        """True when this call has booked the usage; the rest is a Booking. Nobody looks at the turn any more.
+        """Book the usage and take the turn out of the index. True when this call has booked it.
 
-        `stored` is what the turn's seal said of the bytes that it keeps.
+        `stored` is what the turn's seal said of the bytes that it keeps; for the rest see Booking.
         """
         booking = Booking(model, usage, cost, currency)
         booked = await self._leases.settled(ref, self.settling(ref, booking, stored))
@@ -221,11 +221,11 @@ class Ledger(StorePart):
         )
 
     async def note_booked(self, principal: str, booking: Booking) -> None:
-        """What follows where a call has booked it."""
+        """Count what a call has booked, and list its principal."""
         if booking.model:
             usage = booking.usage
             metrics.budget_settled.inc(usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0))
-            with suppress(StoreUnavailable):  # with the next turn of its principal, then
+            with suppress(StoreUnavailable):  # then the next turn of the principal lists it
                 await self._note(principal, booking.date)
 
     async def unsettled(self, principal: str) -> set[str]:

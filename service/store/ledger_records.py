@@ -19,7 +19,7 @@ _COST: Final = "cost:"
 class Usage:
     """What a principal's turns of one day and model have used.
 
-    `cost` has the nanos by currency, of the `priced` turns: what the others have cost nobody knows.
+    `cost` is nanos by currency, of the `priced` turns; the cost of the others is not known.
     """
 
     date: str
@@ -35,10 +35,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Used tokens and the end of the period (s since 1970), per period; reserved by running turns.
-
-    Money, in nanos, the same way.
-    """
+    """How the budgets of a principal stand: tokens per period and its end (s since 1970), tokens that
+    running turns have reserved; and the same for money, in nanos."""
 
     used: dict[str, int]
     resets_at: dict[str, int]

@@ -22,6 +22,7 @@ from service.telemetry import metrics
 
 T = TypeVar("T")
 
+# What append.lua and renew.lua return for a turn.
 OK: Final = 1
 STOP: Final = 2
 FENCED: Final = 0
@@ -35,9 +36,9 @@ PAGE: Final = 500
 
 @dataclass(slots=True)
 class Append:
-    """Payloads that one turn wants in its log, and fields of its hash that go with them."""
+    """Events to append to one turn's log, and fields of its hash to set in the same step."""
 
-    names: Sequence[str]  # as Log.names has them
+    names: Sequence[str]  # the keys, as Log.names gives them
     epoch: int
     claim: str
     first_id: int
@@ -51,20 +52,20 @@ class Log(StorePart):
         return self._session(ref).log(ref.turn_id)
 
     def names(self, ref: TurnRef) -> Sequence[str]:
-        """The keys that an append touches; made once per turn, they cost as much as its script's call."""
+        """The keys that an append writes. Made once per turn: making them takes as long as the call."""
         return self._turn(ref), self.name(ref)
 
     async def append(self, appends: Sequence[Append]) -> list[Any]:
-        """One round trip for many turns. Per turn OK, STOP, FENCED, GONE, LOST or an exception."""
+        """Append for many turns in one round trip. Per turn OK, STOP, FENCED, GONE, LOST or an exception."""
         begin = time.perf_counter()
         results = await self._scripts.batch("append", self._calls(appends))
         self._note(appends, begin)
         return results
 
     def start_append(self, appends: Sequence[Append], answered: Callable[[list[Any] | None], None]) -> bool:
-        """The same at once and without a task, where that is possible; False where it is not.
+        """The same without waiting and without a task. False where that is not possible now.
 
-        `answered` gets the results, or None when `append` has to be asked: repeating is harmless.
+        `answered` gets the results, or None: then call `append` with the same, which never doubles an event.
         """
         begin = time.perf_counter()
 
@@ -95,7 +96,7 @@ class Log(StorePart):
         metrics.events_appended.inc(sum([len(item.payloads) for item in appends]))
 
     def by_server(self, items: Sequence[T], name: Callable[[T], str]) -> dict[str, Sequence[T]]:
-        """Items by the server that holds their log."""
+        """Group items by the server that holds their log; `name` gives the log's key."""
         return self._client.by_server(items, name)
 
     async def read(self, ref: TurnRef, after: int, count: int = PAGE) -> list[Event]:

@@ -65,7 +65,7 @@ class Message:
         return list(self.parts) or parts.said(self.reasoning, self.content, self.tool_calls)
 
     def made_of(self, whole: Sequence[Part]) -> Message:
-        """The same message, of these parts."""
+        """The same message with these parts."""
         simple = all(part["type"] in (parts.TEXT, parts.REASONING, parts.CALL) for part in whole)
         return replace(
             self,
@@ -132,9 +132,9 @@ def _filled(body: dict[str, Any]) -> list[Part]:
 
 
 class Said(NamedTuple):
-    """What a model is told of a message, and its place: even for a question, the next one for its answer.
+    """What a model is told of a message, and its place: even for a question, the next for its answer.
 
-    `parts` where there is more to tell than `content`.
+    `parts` is empty where `content` is all.
     """
 
     place: int
@@ -182,7 +182,7 @@ def page_of(answer: list[Any]) -> HistoryPage:
 
 
 def session_of(session_id: str, fields: dict[bytes, bytes]) -> Session | None:
-    """From its hash; None where there is none."""
+    """A session from its hash; None where there is none."""
     if not fields:
         return None
 

@@ -31,7 +31,7 @@ PERIODS: Final = {
 _TTL_SECONDS: Final = 90_000
 # Room is kept for the longest waiting call for as long as its worker polls (10 times a second).
 _HOLD_MS: Final = 500
-# While nothing is known of a model, this many calls go ahead and the others wait, a second at most.
+# While nothing is known of a model, so many calls go ahead; the others wait for these, 1 s at most.
 _PROBES: Final = 4
 _COLD_MS: Final = 1_000
 # Tokens a minute for each request a minute: Groq's tiers have 250 to 500. Above that share a limit
@@ -39,7 +39,7 @@ _COLD_MS: Final = 1_000
 _TOKENS_PER_CALL: Final = 500
 #: a day's requests are counted when fewer are left than replicas could send between two answers.
 NEAR: Final = 500
-# A limit that no header tells is forgotten this long after its last refusal: it may have been raised.
+# A limit that stands in no header is forgotten so long after its last refusal: it may have been raised.
 _KEEP_MS: Final = 600_000
 
 _FIRST_OPEN_MS: Final = 5_000
@@ -54,9 +54,9 @@ _CIRCUIT_TTL_SECONDS: Final = 600
 class Report:
     """What a worker has learned since its last report.
 
-    `calls` were let go, `heard` of them answered or failed, with `ended` tokens of reservations
-    over; `requests`, `prompt` and `completion` is what calls did not use. All but the first are
-    less than nothing where calls were let go before Redis was asked.
+    `calls` were let go; `heard` of them have answered or failed, which ends reservations of `ended` tokens.
+    `requests`, `prompt` and `completion` are what calls did not use. All but `calls` are negative where
+    calls were let go before Redis was asked.
     """
 
     calls: int = 0
@@ -70,7 +70,7 @@ class Report:
 
     @property
     def news(self) -> bool:
-        """Something that others act on."""
+        """Is there something in it that other replicas act on?"""
         return bool(self.requests or self.prompt or self.completion or self.heads or self.refusals)
 
 
@@ -95,12 +95,12 @@ class Pace:
     wait: float  # seconds, for the first ask that may not go
     best: float  # the same if calls under way give everything back
     blocked: float  # seconds
-    roomy: bool  # half of everything is left: a little may be taken before asking
+    roomy: bool  # half of each limit is left: a worker may take a little before it asks
     buckets: dict[str, Bucket]
 
     @property
     def free(self) -> bool:
-        """Nothing is known that a call could run into."""
+        """No known limit could refuse a call."""
         return self.known and not self.buckets and self.blocked <= 0
 
 
@@ -119,10 +119,10 @@ class Pacing(StorePart):
         key = shared.settings.groq_api_key
         # A replica with a wrong key must not stop those with the right one.
         self._circuit_key = shared.keys.circuit(key.get_secret_value() if key else "")
-        self._api_key = ""  # of several, and not that of GROQ_API_KEY
+        self._api_key = ""  # '' for that of GROQ_API_KEY
 
     def of(self, name: str, api_key: str) -> Pacing:
-        """What is shared of one API key. That of GROQ_API_KEY is paced as before there were several."""
+        """The same for one of several API keys. GROQ_API_KEY has the Redis keys that it always had."""
         found = copy.copy(self)
         found._circuit_key = self._keys.circuit(api_key)
         found._api_key = "" if name == DEFAULT else api_key
@@ -191,14 +191,14 @@ class Pacing(StorePart):
         return await self._circuit("look")
 
     async def may_probe(self) -> Circuit:
-        """Half open: whoever is not refused is the one that tries."""
+        """Ask to try a half-open circuit: one caller is not refused, and makes the call."""
         return await self._circuit("ask")
 
     async def open_circuit(self, reason: str) -> Circuit:
         return await self._circuit("failed", reason)
 
     async def free_probe(self) -> Circuit:
-        """The one that was to try has found out nothing: another may, at once."""
+        """The caller that was to try has learned nothing: another may try at once."""
         return await self._circuit("freed")
 
     async def close_circuit(self) -> None:
@@ -207,11 +207,11 @@ class Pacing(StorePart):
     # Models that the provider refuses to this API key
 
     async def unavailable(self) -> dict[str, float]:
-        """The models and for how many seconds nobody should ask for them."""
+        """Models that are not to be asked for, and for how many seconds."""
         return await self._unavailable("", 0)
 
     async def refused(self, model: str, seconds: float) -> dict[str, float]:
-        """Note one for so long; 0 when it has answered. Returns all."""
+        """Note that a model is refused for so many seconds; 0: it has answered. Returns all of them."""
         return await self._unavailable(model, int(seconds * 1000))
 
     async def _unavailable(self, model: str, milliseconds: int) -> dict[str, float]:

@@ -40,7 +40,7 @@ def entry_id(kind: Kind, name: str, issuer: str, issuers: Sequence[str]) -> str:
 
 
 def named(subject: str | None, group: str | None, issuer: str | None, issuers: Sequence[str]) -> Entry:
-    """Whom limits are for, without any yet. Raises ValueError, with a sentence."""
+    """An entry without limits yet, for a subject or a group. Raises ValueError, with a sentence."""
     if (subject is None) == (group is None):
         raise ValueError("Name either a subject (`sub` of its tokens) or a group.")
     if issuers and issuer not in (issuers if len(issuers) > 1 else (None, *issuers)):
@@ -54,7 +54,7 @@ def named(subject: str | None, group: str | None, issuer: str | None, issuers: S
 
 class Principals(StorePart):
     async def set(self, entry: Entry, removed: Collection[str] = ()) -> bool:
-        """Change what `entry` names, and `removed` back to the settings'. False where there is no room."""
+        """Set the limits that `entry` has, drop those of `removed`. False where there are MOST entries."""
         fields = {"name": entry.name, "issuer": entry.issuer, **entry.own()}
         call = lua.set_own_limits(
             entries=self._keys.own_limits, id=entry.id, most=MOST, fields=flat(fields), removed=list(removed)

@@ -1,4 +1,4 @@
-"""Admitting a send: everything between a request and its turn, in as few round trips as there can be.
+"""Admitting a send: all that Redis is asked between a request and its turn, in few round trips.
 
 The request limit, the running-turn slot, the token budget, the announcement and the begin each have a
 module and a script of their own. On one server they are called together, since every round trip delays
@@ -30,15 +30,15 @@ from service.store.windows import Charge, Windows
 _WITH_CHARGE_SECONDS: Final = 0.5
 # Bytes of a message that Redis takes in within 0.1 ms; the largest takes 2 ms, in which others wait.
 _SMALL_BYTES: Final = 16_384
-# By the limit: nothing was reserved.
+# The request limit has refused: nothing was reserved.
 _REFUSED: Final = Reserved(by="limit")
 
 
 @dataclass(slots=True)
 class SessionSnapshot:
-    """A session and the newest of its history: `page` is None where that is still to be read, and grows.
+    """A session and its newest messages: `page` is None until they are read, and grows.
 
-    `charged` is what the limit answered, [] without a charge; where it refused nothing was looked at.
+    `charged` is the reply of the request limit, [] without a charge; where it refused, nothing was read.
     """
 
     charged: list[Any] = field(default_factory=list)
@@ -48,10 +48,10 @@ class SessionSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class AdmitResult:
-    """What the limit answered, [] without a charge; what was reserved; what came of the begin.
+    """The reply of the request limit ([] without a charge), what was reserved, and the begin.
 
-    The begin waits where fewer tokens were granted than asked for, where its message is large, and on
-    Cluster.
+    `begun` is None where the begin is still to be called: fewer tokens were granted than asked for, the
+    message is large, or the store is a Cluster.
     """
 
     charged: list[Any]
@@ -112,7 +112,7 @@ class SendAdmission(StorePart):
     async def admit(self, begin: Begin, need: Need, charge: Charge | None) -> AdmitResult:
         """`charge` as for `read_snapshot`. Raises StoreUnavailable; with one as soon as Redis is silent."""
         if self._client.doubted:
-            # A read first: a turn that replicas do not acknowledge is there, though its sender is told 503.
+            # A read first: it is 503 while replicas do not acknowledge. So is a begin, but it leaves a turn.
             await self._sessions.get(begin.ref.principal, begin.ref.session_id)
         alone = self._client.cluster or begin.size > _SMALL_BYTES
         way = self._admit_step_by_step if alone else self._admit_in_one
@@ -157,6 +157,6 @@ class SendAdmission(StorePart):
         return NO_CALL if charge is None else self._windows.call_of(charge)
 
     async def _charge(self, charge: Charge | None) -> tuple[list[Any], bool]:
-        """What the limit answers, and whether it lets the send in."""
+        """The reply of the limit, and whether it lets the send in."""
         charged: list[Any] = [] if charge is None else await self._scripts.call(self._windows.call_of(charge))
         return charged, charge is None or bool(charged[0])

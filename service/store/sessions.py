@@ -27,8 +27,8 @@ _TIME: Final = re.compile(r"[0-9]{1,15}")  # ms
 _PAGE_CHARACTERS: Final = 1_048_576
 # Sessions of a list that are read in one round trip: with the longest prompts 2 MiB.
 _BATCH: Final = 16
-# A page looks at twice its sessions and so many more: some deleted ones in between do not make it shorter.
-_LOOKS: Final = 200
+# A page of n sessions looks at up to 2 n + 200 entries: a few deleted ones do not make it shorter.
+_EXTRA_ENTRIES: Final = 200
 # Bytes of a page of messages beyond which it ends, and how many are read at once, at first and at most: long
 # messages come a few at a time, short ones in few round trips.
 _PAGE_BYTES: Final = 1_048_576
@@ -71,9 +71,9 @@ class Sessions(StorePart):
         return bool(done)
 
     async def list_it(self, principal: str, session_id: str) -> None:
-        """Put the session on its principal's list, at the top; what has expired leaves the list.
+        """Put the session on its principal's list, at the top, and take expired ones off.
 
-        In the account it now lasts as long as here.
+        Its entry in the account expires at the same time as that on the list.
         """
         name = self._keys.principal(principal).listed
         now = now_ms()
@@ -85,11 +85,11 @@ class Sessions(StorePart):
         await self._client.run("list", pipeline.execute(), commands=4)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> tuple[list[Session], str | None]:
-        """Newest first; less than `limit` where their system prompts are many and long, or most are gone.
+        """Newest first; fewer than `limit` where system prompts are long, or where most sessions are gone.
 
-        The cursor is `<updated>:<id>` of the last one looked at. A page costs O(limit) commands however many
-        sessions the list names that are gone: those of the past go by their time, all in one command, and of
-        others (deleted by a worker that died before it took them off) a page passes a bounded number.
+        The cursor is `<updated>:<id>` of the last entry that was looked at. A page costs O(limit) commands,
+        however many entries of the list are stale: expired ones are removed by one command, and of the others
+        (whose worker died between the delete and the list) a page looks at a bounded number.
         """
         name = self._keys.principal(principal).listed
         top, last = "+inf", None
@@ -103,8 +103,8 @@ class Sessions(StorePart):
         found: list[Session] = []
         following: str | None = None
         offset = carried = 0
-        looks = 2 * limit + _LOOKS
-        while looks > 0:
+        entries_left = 2 * limit + _EXTRA_ENTRIES
+        while entries_left > 0:
             entries = await self._client.run(
                 "list",
                 self._redis.zscored(name, top, "-inf", newest_first=True, limit=(offset, _BATCH)),
@@ -116,7 +116,7 @@ class Sessions(StorePart):
                 named = [one for one in named if one[1] < int(top) or one[0] < last]
             sessions, removed = await self._listed(principal, [session_id for session_id, _ in named])
             offset += len(entries) - removed
-            looks -= len(entries)
+            entries_left -= len(entries)
             for (session_id, score), session in zip(named, sessions, strict=True):
                 if session is not None:
                     carried += len(session.system_prompt or "")
@@ -127,14 +127,14 @@ class Sessions(StorePart):
         return found, following
 
     async def _listed(self, principal: str, ids: list[str]) -> tuple[list[Session | None], int]:
-        """Sessions that the list names, in one round trip; None where one is gone. How many left the list."""
+        """The sessions of some entries, None for one that is gone; and how many were taken off the list."""
         if not ids:
             return [], 0
         pipeline = self._redis.pipeline()
         for session_id in ids:
             pipeline.hgetall(self._of(principal, session_id).session)
         raws = await self._client.run("list", pipeline.execute(), commands=len(ids))
-        # One that was named, expired, and began again without its name is not listed either.
+        # Nor is one listed that has expired and begun again without a name.
         read = map(session_of, ids, raws)
         found = [session if session and session.named else None for session in read]
         gone = [name for name, session in zip(ids, found, strict=True) if session is None]
@@ -155,9 +155,9 @@ class Sessions(StorePart):
         *,
         newest_first: bool = False,
     ) -> tuple[list[Message], int | None]:
-        """From one end or the position next to `after`, and the position to go on from.
+        """A page from one end, or from behind the position `after`; and the next page's `after`, or None.
 
-        Less than `limit` where the messages are long.
+        Fewer than `limit` where the messages are long.
         """
         keys = self._of(principal, session_id)
         start, end = ("+inf", "-inf") if newest_first else ("-inf", "+inf")
@@ -182,10 +182,7 @@ class Sessions(StorePart):
     async def window(
         self, principal: str, session_id: str, position: int, count: int, size: int
     ) -> HistoryPage:
-        """The newest messages below a position.
-
-        At most `count`, and none after that which goes beyond `size` bytes.
-        """
+        """The newest messages below a position: `count` at most, up to the one that passes `size` bytes."""
         reading = self.reading(principal, session_id, count, size, str(position))
         return page_of(await self._scripts.call(reading))
 
@@ -210,7 +207,7 @@ class Sessions(StorePart):
         return int(await self._client.run("messages", self._redis.zcard(name)))
 
     async def _bodies(self, keys: SessionKeys, ids: list[bytes]) -> tuple[list[Message], int]:
-        """The messages of these ids, as many as a page has room for; and how many ids were read."""
+        """The messages of the first ids, until a page is full; and how many ids that took."""
         found: list[Message] = []
         read, size, count = 0, 0, _FIRST_BODIES
         while read < len(ids) and size < _PAGE_BYTES:
@@ -234,51 +231,52 @@ class Sessions(StorePart):
         return [raw.decode() for raw in found]
 
     async def wants_title(self, ref: TurnRef) -> bool:
-        """Has the session a name and no title? True for the one turn that is to find one."""
+        """Has the session a name and no title? True for one turn only, which is then to find a title."""
         return await self.give_title(ref, "")
 
     async def give_title(self, ref: TurnRef, title: str) -> bool:
-        """False where a person was faster, or the session is gone."""
+        """Set the title. False where somebody has set one already, or the session is gone."""
         titling = lua.title_session(self._session(ref), turn_id=ref.turn_id, title=title)
         return bool(await self._scripts.call(titling))
 
     async def delete(self, principal: str, session_id: str, turns: Sequence[str]) -> bool:
         """Remove every key of the session. False when it has other turns than these, or one is running.
 
-        What turns have left goes first, many in a round trip, the session last: whoever is killed in between
-        is asked again, finds it, and goes on.
+        The turns' keys go first, many in a round trip, and the session last: when the worker is killed in
+        between, the session is still there, and the next delete removes the rest.
         """
         keys = self._of(principal, session_id)
-        named = await self._client.run("get_session", self._redis.hget(keys.session, "keyed"))
-        if named:  # idempotency entries of what was added by no turn
+        keyed = await self._client.run("get_session", self._redis.hget(keys.session, "keyed"))
+        if keyed:  # idempotency entries of messages that no turn brought
             unlinking = self._redis.pipeline()
-            for name in named.decode().split():
+            for name in keyed.decode().split():
                 unlinking.unlink(name)
             await self._client.run("turns", unlinking.execute())
         for i in range(0, len(turns), _TURNS_AT_ONCE):
-            some = turns[i : i + _TURNS_AT_ONCE]
-            asking = self._redis.pipeline()
-            for turn_id in some:
-                asking.hmget(keys.turn(turn_id), ("idem", "stored", "state"))
-            told = await self._client.run("turns", asking.execute(), commands=len(some))
-            if any(state in (b"running", b"queued") for _, _, state in told):
+            batch = turns[i : i + _TURNS_AT_ONCE]
+            reading = self._redis.pipeline()
+            for turn_id in batch:
+                reading.hmget(keys.turn(turn_id), ("idem", "stored", "state"))
+            records = await self._client.run("turns", reading.execute(), commands=len(batch))
+            if any(state in (b"running", b"queued") for _, _, state in records):
                 return False
             removing = self._redis.pipeline()
-            for turn_id, (idem, _, _) in zip(some, told, strict=True):
-                # Each by itself: a Cluster that moves their slot may have them at two nodes.
+            for turn_id, (idem, _, _) in zip(batch, records, strict=True):
+                # A command for each: while a Cluster moves their slot, they may be at two nodes.
                 for name in (keys.turn(turn_id), keys.log(turn_id), *([idem.decode()] if idem else ())):
                     removing.unlink(name)
-            await self._client.run("turns", removing.execute(), commands=len(some))
-            await self._account.free(principal, [], [kept.decode() for _, kept, _ in told if kept])
+            await self._client.run("turns", removing.execute(), commands=len(batch))
+            stored = [size.decode() for _, size, _ in records if size]
+            await self._account.free(principal, [], stored)
         deleted = await self._scripts.call(lua.delete_session(keys, known=len(turns)))
         if deleted:
             await self._account.free(principal, [session_id], [])
         return bool(deleted)
 
     async def delete_left(self, principal: str, session_id: str, names: Sequence[str]) -> None:
-        """What a session that is gone has left behind; `names` are those of Inventory.names.
+        """Remove the keys that a session has left behind; `names` come from Inventory.names.
 
-        Logs outlive a session without a name by a day. What begins meanwhile under the same id stays.
+        Logs outlive a session without a name by a day. A new session of the same id stays.
         """
         turns = {name.partition(":")[2] for name in names if name.startswith(("turn:", "log:"))}
         if turns:

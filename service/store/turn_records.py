@@ -45,37 +45,24 @@ class TurnRef:
 
 @dataclass(slots=True)
 class Turn:
-    """A turn's hash, decoded.
-
-    `epoch` and `claim` (a nonce) are its owner's right to write. `kept` is the last event that was left
-    where the store may have lost some, None where it has not; what follows is a new life of the log.
-    `last` is the id of its last event, `void` that of its last restart. `delivered`: a reader who
-    cannot ask for what it lacks (AI SDK) was sent the end of it. `shows`: what its sender
-    is shown before it ends well. `question` is what it answers, where
-    this worker has begun it, and `history` what it then knew to be before that; else they are read.
-    `goes_on` is the answer that it goes on with, '' where it makes one of its own; `before` what had been
-    said of it, once that is known.
-    `price` is that of the model that answers, None where it is not known; `cost`, of a turn that has ended,
-    what it came to. `stored` is what its seal has told the ledger of the bytes that it keeps. `response` is
-    what a Response (OpenAI's) repeats of its request.
-    """
+    """A turn's hash, decoded. Times are ms since 1970."""
 
     ref: TurnRef
     state: str
-    epoch: int
+    epoch: int  # with `claim` its owner's right to write
     attempt: int
     model: str
-    user: str
-    pos: int
-    last: int
+    user: str  # the id of the message that it answers
+    pos: int  # the position of its answer in the session
+    last: int  # the id of its last event
     created: int
     params: dict[str, Any] = field(default_factory=dict)
     shown: bool = False
     stop: bool = False
     owner: str = ""
-    claim: str = ""
+    claim: str = ""  # a nonce
     store_history: str = ""
-    kept: int | None = None
+    kept: int | None = None  # the last event that a loss in the store has left; a new life of the log follows
     tokens: int = 0
     prompt_tokens: int = 0
     billed: dict[str, int] = field(default_factory=dict)
@@ -88,25 +75,25 @@ class Turn:
     error: dict[str, Any] | None = None
     trace: str = ""
     request: str = ""
-    void: int = 0
-    delivered: bool = False
-    shows: Shows = "all"
-    question: str = ""
-    history: HistoryPage | None = None
-    goes_on: str = ""
-    before: list[Part] | None = None
-    stored: str = ""
-    response: dict[str, Any] = field(default_factory=dict)
+    void: int = 0  # the id of its last restart: text before it does not count
+    delivered: bool = False  # its end was sent to a reader who cannot ask for what it lacks (AI SDK)
+    shows: Shows = "all"  # to its sender, before it ends well
+    question: str = ""  # the text that it answers; known to the worker that has begun it, others read it
+    history: HistoryPage | None = None  # before the question; the same
+    goes_on: str = ""  # the id of the answer that it goes on with, '' where it makes one of its own
+    before: list[Part] | None = None  # the parts of that answer before this turn, once they are read
+    stored: str = ""  # what its seal says of the bytes that it keeps, for the ledger
+    response: dict[str, Any] = field(default_factory=dict)  # what OpenAI's Response repeats of its request
     sent: str = ""  # the fingerprint of a send with results of tools
-    round: int = 0  # of its answer, the results of which they are, from 1; 0 where it is not known
-    drops: bool = False  # as of its begin, where this worker has begun it
+    round: int = 0  # the round of its answer that these results belong to, from 1; 0 where it is not known
+    drops: bool = False  # its begin may have left images without a name; known where it began
     hook: str = ""  # the API key whose own webhook is told of its end
-    price: Price | None = None
-    cost: Amount | None = None
+    price: Price | None = None  # of the model that answers, None where it is not known
+    cost: Amount | None = None  # of a turn that has ended
 
     @property
     def answer_id(self) -> str:
-        """Of the message that it makes, or goes on with."""
+        """The id of the message that it makes or goes on with."""
         return self.goes_on or ids.answer_id(self.ref.turn_id)
 
     @property
@@ -115,7 +102,7 @@ class Turn:
 
     @property
     def opens_life(self) -> bool:
-        """Claimed after a loss, and nothing is written since: what readers were shown is not known."""
+        """It was claimed after a loss and has written nothing since: nobody knows what readers were shown."""
         return self.kept is not None and (self.last + 1) % LIFE == 0
 
 
@@ -159,7 +146,7 @@ def turn_of(ref: TurnRef, stored: dict[bytes, bytes]) -> Turn:
 
 
 def priced(price: Price | None, model: str) -> str:
-    """A price as the turn's hash has it. With the model: a worker of before prices leaves that of another."""
+    """A price as the turn's hash has it. It names its model: old workers change only that."""
     return f"{price.currency} {price.input} {price.cached} {price.output} {model}" if price else ""
 
 
@@ -196,13 +183,13 @@ class Begin:
 
     @property
     def size(self) -> int:
-        """Bytes of what a caller may make large: the message, a whole context, a history."""
+        """Bytes of the parts whose length a caller chooses: the message, a whole context, a history."""
         asked = len(self.fields.get("params", b"")) + len(self.fields.get("response", b""))
         return len(self.message) + asked + sum([len(seed[2]) for seed in self.seeds])
 
     @property
     def adds(self) -> int:
-        """Bytes that it adds to Redis, without the answer; about what begin.lua and seal.lua will count."""
+        """Bytes that it adds to Redis without the answer; nearly what begin.lua and seal.lua will count."""
         overhead = sum(2 * len(seed_id.encode()) + 160 for seed_id, _, _ in self.seeds)
         session = sum(len(value.encode()) for value in self.defaults.values())
         return _TURN_BYTES + self.size + overhead + session + 2 * len(self.started)
@@ -247,7 +234,7 @@ class Seal:
 class Sealed:
     """`following` is the queued turn whose time has come, '' for none; `last` the terminal event's id.
 
-    `stored` is what the ledger is told of the bytes that are kept.
+    `stored` says, for the ledger, how many bytes are kept.
     """
 
     outcome: str  # SEALED FENCED GONE LOST UNKNOWN (the store is away)

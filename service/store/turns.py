@@ -18,15 +18,16 @@ from service.store.connection.typed_scripts import Call, flat
 from service.store.part import Shared, StorePart, now_ms
 from service.store.turn_records import Begin, Begun, Claim, Seal, Sealed, Turn, TurnRef, turn_of
 
-# A begin that takes longer has an answer that nobody waits for.
-_OF_THE_TIMEOUT: Final = 0.95
-# The fields of a turn that a list of turns shows; and so many turns in one round trip.
+# A turn begins within this share of the store timeout or not at all: later nobody waits for the reply.
+_BEGIN_SHARE: Final = 0.95
+# The fields of a turn that a list of turns shows.
 _OUTLINE: Final = (
     *("state", "model", "answered_by", "attempt", "created", "owner", "epoch"),
     *("tokens", "prompt_tokens", "billed"),
 )
-_OUTLINES: Final = 500
-# Those that tell what results of tools a turn was sent.
+# Turns that are read in one round trip.
+_TURNS_AT_ONCE: Final = 500
+# The fields that say which results of tools a turn was sent.
 _RESULTS: Final = ("state", "answer", "sent", "round")
 
 
@@ -36,18 +37,19 @@ class Turns(StorePart):
         self._clock = clock
 
     def idempotency(self, ref: TurnRef, key: str | None) -> str:
-        """The entry of an idempotency key, '' without one; it stands in the turn."""
+        """The name of an idempotency key's entry, '' without a key; the turn's hash keeps it."""
         return self._session(ref).idempotency(key) if key else ""
 
     def until(self, within: float = math.inf) -> int:
-        """Until when a turn may begin, in Redis's ms: in so many seconds.
+        """The time, in ms of Redis's clock, after which a turn may not begin any more.
 
-        In any case not when nobody waits for it any more, or its answer would come too late.
+        That is in `within` seconds, or earlier: when the store timeout has nearly passed. 0, which is no
+        bound, while Redis's clock is not known.
         """
-        return self._clock.after(min(within, self._client.timeout * _OF_THE_TIMEOUT))
+        return self._clock.after(min(within, self._client.timeout * _BEGIN_SHARE))
 
     def beginning(self, begin: Begin, owner: str, till: int) -> Call:
-        """The call that begins a turn, until then or not at all; `begun` reads what it returns."""
+        """The call that begins a turn, unless Redis reaches it after `till`; `begun` reads its reply."""
         keys = self._session(begin.ref)
         settings = self._settings
         fields = {**begin.fields, "idem": self.idempotency(begin.ref, begin.key), "claim": begin.claim}
@@ -84,7 +86,7 @@ class Turns(StorePart):
         )
 
     def begun(self, begin: Begin, answer: list[Any]) -> Begun:
-        """Raises StoreUnavailable where Redis came to it too late."""
+        """Reads the reply of `beginning`. Raises StoreUnavailable where Redis reached it after `till`."""
         outcome = answer[0].decode()
         if outcome == "LATE":
             raise StoreUnavailable
@@ -105,7 +107,7 @@ class Turns(StorePart):
         return self.begun(begin, await self._scripts.call(self.beginning(begin, owner, self.until())))
 
     async def known(self, principal: str, session_id: str, key: str) -> tuple[str, str] | None:
-        """The turn and the fingerprint that an idempotency key belongs to."""
+        """The turn that an idempotency key has begun, and the fingerprint of its request."""
         name = self._keys.session(principal, session_id).idempotency(key)
         asking = self._redis.hmget(name, ("turn", "fingerprint"))
         turn, fingerprint = await self._client.run("known", asking)
@@ -116,30 +118,31 @@ class Turns(StorePart):
         return turn_of(ref, fields) if fields else None
 
     async def newest_of(self, principal: str, session_id: str, answer_id: str, count: int) -> list[Turn]:
-        """Of so many newest turns of a session those that an answer is made of, the newest first."""
+        """Of the `count` newest turns of a session those that wrote an answer or its rest, newest first."""
         keys = self._keys.session(principal, session_id)
         names = await self._client.run("turns", self._redis.lrange(keys.turns, -count, -1))
         refs = [TurnRef(principal, session_id, name.decode()) for name in reversed(names)]
-        return [turn for turn in await self._some(refs, _RESULTS) if turn.answer_id == answer_id]
+        turns = await self._read_fields(refs, _RESULTS)
+        return [turn for turn in turns if turn.answer_id == answer_id]
 
     async def outlines(self, refs: Sequence[TurnRef]) -> list[Turn]:
-        """Of those that are there what a list shows, and nothing that was said."""
-        return await self._some(refs, _OUTLINE)
+        """The turns that exist, with the fields that a list shows. No text is read."""
+        return await self._read_fields(refs, _OUTLINE)
 
-    async def _some(self, refs: Sequence[TurnRef], names: Sequence[str]) -> list[Turn]:
-        """Some fields of the turns that are there."""
-        found: list[Turn] = []
-        for first in range(0, len(refs), _OUTLINES):
-            some = refs[first : first + _OUTLINES]
+    async def _read_fields(self, refs: Sequence[TurnRef], names: Sequence[str]) -> list[Turn]:
+        """The turns that exist, with these fields of their hashes only."""
+        turns: list[Turn] = []
+        for first in range(0, len(refs), _TURNS_AT_ONCE):
+            batch = refs[first : first + _TURNS_AT_ONCE]
             pipeline = self._redis.pipeline()
-            for ref in some:
+            for ref in batch:
                 pipeline.hmget(self._turn(ref), names)
-            replies = await self._client.run("list", pipeline.execute(), commands=len(some))
-            for ref, values in zip(some, replies, strict=True):
+            replies = await self._client.run("list", pipeline.execute(), commands=len(batch))
+            for ref, values in zip(batch, replies, strict=True):
                 fields = {name.encode(): value for name, value in zip(names, values, strict=True) if value}
                 if b"state" in fields:
-                    found.append(turn_of(ref, fields))
-        return found
+                    turns.append(turn_of(ref, fields))
+        return turns
 
     async def claim(self, ref: TurnRef, owner: str, *, force: bool = False) -> Claim:
         keys = self._session(ref)
@@ -155,7 +158,7 @@ class Turns(StorePart):
                 claim=ids.new_claim(),
                 now_ms=now_ms(),
             ),
-            # While its keys are apart its owner cannot renew it either; who is to go on first is the owner.
+            # While a Cluster moves their slot, its owner cannot renew either: the owner is to go on first.
             patient=force,
         )
         outcome = answer[0].decode()
@@ -175,9 +178,9 @@ class Turns(StorePart):
         )
 
     async def free_session(self, ref: TurnRef, key: str | None = None) -> tuple[str, str]:
-        """What the session, and the idempotency key where given, hold for a turn that is gone or has ended.
+        """Free the session, and the idempotency key if given, of a turn that is gone or has ended.
 
-        Returns (FREED | NOTHING | HELD | ABANDONED, id of the queued turn whose time has come or '').
+        Returns (FREED | NOTHING | HELD | ABANDONED, the id of the queued turn that is next or '').
         """
         keys = self._session(ref)
         outcome, *following = await self._scripts.call(
@@ -188,7 +191,7 @@ class Turns(StorePart):
         return outcome.decode(), following[0].decode() if following else ""
 
     async def stop(self, ref: TurnRef) -> tuple[str, str, int] | None:
-        """Note the wish. Returns (state, owner, ms the lease has left), None for an unknown turn."""
+        """Ask for a stop. Returns (state, owner, ms that the lease has left), None for an unknown turn."""
         answer = await self._scripts.call(lua.stop(turn=self._turn(ref)))
         return (answer[0].decode(), answer[1].decode(), int(answer[2])) if answer else None
 
@@ -201,7 +204,7 @@ class Turns(StorePart):
         await self._scripts.call(lua.withdraw(turn=self._turn(ref)))
 
     async def notify(self, worker: str, ref: TurnRef) -> None:
-        """Tell a worker at once that a turn of its own shall stop."""
+        """Tell a worker at once that one of its turns is to stop."""
         await self._client.run("ring", self._redis.publish(self._keys.worker_channel(worker), str(ref)))
 
     async def seal(self, turn: Turn, seal: Seal) -> Sealed:
@@ -209,7 +212,7 @@ class Turns(StorePart):
         return self.sealed(await self._scripts.call(self.sealing(turn, seal)))
 
     def sealing(self, turn: Turn, seal: Seal) -> Call:
-        """The call that seals; `sealed` reads what it returns."""
+        """The call that seals a turn; `sealed` reads its reply."""
         keys = self._session(turn.ref)
         settings = self._settings
         return lua.seal(

@@ -2,7 +2,7 @@
 
 They are kept by begin.lua and choose_version.lua (how: lua/version.lua), as many of a session as a setting
 allows, each of 200 messages and 256 KiB at most. They lie beside the messages, in the same key, so that
-they live as long as these and go with them. Here they are read, and put back.
+they live as long as these and go with them. Here they are read and put back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from service.store.part import StorePart, now_ms
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """`holder` is the message that stands in its place now, or before that; `cut` in ms."""
+    """`holder` is the message that has taken its place; `cut` is when that was, in ms."""
 
     id: str
     holder: str
@@ -26,7 +26,7 @@ class Version:
 
 class Versions(StorePart):
     async def all(self, principal: str, session_id: str, *, everything: bool = False) -> list[Version]:
-        """Those of what the session says now, oldest first; `everything`: of other pasts too."""
+        """Versions of the messages that are there now, oldest first; `everything`: of others too."""
         keys = self._keys.session(principal, session_id)
         flat = await self._scripts.call(lua.versions(keys, everything=everything))
         return [
@@ -35,7 +35,8 @@ class Versions(StorePart):
         ]
 
     async def choose(self, principal: str, session_id: str, version: str) -> tuple[str, str, bool]:
-        """What came of it (choose_version.lua), the turn that is in the way, may images have no name now?"""
+        """Put a version back. Returns (outcome of choose_version.lua, the turn that prevents it, whether
+        images may have lost their last name)."""
         keys = self._keys.session(principal, session_id)
         answer = await self._scripts.call(
             lua.choose_version(

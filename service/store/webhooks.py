@@ -1,8 +1,9 @@
-"""What is to be told to webhooks' receivers, in Redis until it is: by whichever worker is there.
+"""Messages for webhooks: they wait in Redis until any worker has delivered them.
 
-One queue for the webhook of all, and one for each API key that has its own. Invariants: an id waits once in
-each; none has more than `MOST`, nor than `MOST_BYTES` of bodies; what is taken by a worker that dies is given
-to another one half a minute later. What is told, and when again, is engine/webhooks.py's.
+One queue for the service's webhook, and one for each API key that has its own. Invariants: an id waits once
+in each; a queue has `MOST` messages and `MOST_BYTES` of bodies at most (of a key: less); what a worker has
+taken that dies is given to another one after 30 s. What a message says, and when it is tried again, is
+engine/webhooks.py's.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from service.store.connection import lua
 from service.store.part import StorePart
 
 MOST: Final = 10_000
-#: of all that wait together: texts are of any length, and a receiver may be dead for days
+#: of all messages that wait: texts are of any length, and a receiver may be dead for days
 MOST_BYTES: Final = 64 * 1_048_576
-#: the same of one API key: none fills the room of others
+#: the same for one API key, so that none takes the room of others
 MOST_OF_KEY: Final = 1_000
 MOST_BYTES_OF_KEY: Final = 8 * 1_048_576
-_TTL: Final = 7 * 86_400  # s after the last that was queued
+_TTL: Final = 7 * 86_400  # s, from the last message that was queued
 _HOLD_MS: Final = 30_000  # longer than a try takes
 
 
@@ -31,7 +32,7 @@ class Told:
 
 
 class WebhookQueue(StorePart):
-    """`of` is an API key with a webhook of its own, '' for the webhook of all."""
+    """`of` is an API key with a webhook of its own, '' for the service's webhook."""
 
     def _names(self, of: str) -> tuple[str, str, list[str]]:
         keys = self._keys
@@ -55,14 +56,14 @@ class WebhookQueue(StorePart):
         return [Told(found[i].decode(), found[i + 1], int(found[i + 2])) for i in range(0, len(found) - 2, 3)]
 
     async def waiting(self, limit: int) -> list[str]:
-        """Some API keys, by chance, whose webhooks have something to be told, if not now."""
+        """A random choice of API keys for whose webhooks messages wait, perhaps for a later time."""
         found = await self._client.run(
             "webhook_keys", self._redis.zrandmember(self._keys.webhook_keys, limit)
         )
         return [raw.decode() for raw in found or ()]
 
     async def tried(self, id: str, of: str, again: float | None) -> None:
-        """It is to be sent again in so many seconds; None: it is done with."""
+        """A message was tried: it is due `again` in so many seconds, or leaves the queue (None)."""
         due, said, _ = self._names(of)
         again_ms = -1 if again is None else int(again * 1000)
         await self._scripts.call(lua.end_webhook(due=due, said=said, id=id, again_ms=again_ms))

@@ -14,7 +14,8 @@ from service.store.connection import lua
 from service.store.connection.typed_scripts import Call
 from service.store.part import StorePart
 
-# Look, place and begin take two store timeouts and a second at most: after that the turn of a key is found.
+# A send takes two store timeouts and 1 s at most from its charge to its begin. After that, a repeat finds the
+# turn of its idempotency key and is not charged.
 _MARK_MS: Final = 6_000
 
 
@@ -30,8 +31,8 @@ class Window:
 class Charge:
     """One request, to be taken from all windows of its caller or from none.
 
-    Requests with the same `once` shortly after one another take one place together ("": each its own);
-    `by` says which of them has taken it.
+    Requests with the same `once` within 6 s take one place together ("": each its own); `by` names the one
+    that has taken it.
     """
 
     who: str
@@ -44,7 +45,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a window holds after a decision; `reset` in seconds."""
+    """Requests in a window after a decision; `reset` is the seconds until it has room again."""
 
     used: int
     reset: float
@@ -52,7 +53,7 @@ class Use:
 
 class Windows(StorePart):
     def call_of(self, charge: Charge) -> Call:
-        """The call that carries it out; `taken` reads what it returns."""
+        """The call that takes the places; `taken` reads its reply."""
         limit = lua.limit_fixed if charge.shape == "fixed" else lua.limit_moving
         return limit(
             mark=self._mark(charge),
@@ -85,7 +86,7 @@ class Windows(StorePart):
             await self._client.run("forget", self._redis.unlink(self._mark(charge)))
 
     async def refund(self, charge: Charge) -> None:
-        """Give a place back, if `by` has taken it and what it was taken for has not begun.
+        """Give a place back that `by` has taken, for a send that has not begun.
 
         Raises StoreUnavailable.
         """
@@ -96,7 +97,7 @@ class Windows(StorePart):
         )
 
     def taken(self, answer: list[Any]) -> tuple[bool, list[Use]]:
-        """Whether it had a place in all of them, and what each holds now."""
+        """Was there a place in all windows? And what each holds now."""
         taken, *rest = answer
         uses = [Use(int(rest[i]), max(0, int(rest[i + 1])) / 1000) for i in range(0, len(rest), 2)]
         return bool(taken), uses
