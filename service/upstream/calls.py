@@ -18,6 +18,7 @@ import httpx
 
 from service.errors import UpstreamError
 from service.upstream.base import Request
+from service.upstream.refusals import unavailable
 from service.upstream.transport import SENT, Head, Transport, origin_of, serialized
 
 # Before a connection is tried again: the mean of the first pause, which doubles. Half as long at least and
@@ -147,6 +148,4 @@ def _unreachable(error: BaseException) -> UpstreamError:
         return UpstreamError(
             "overloaded", "This replica has no file descriptor left.", kind="connect", retryable=True
         )
-    return UpstreamError(
-        "upstream_unavailable", "The model cannot be reached.", kind="connect", retryable=True
-    )
+    return unavailable("connect", "The model cannot be reached.", retryable=True)

@@ -19,7 +19,7 @@ import msgspec
 
 from service.errors import UpstreamError
 from service.upstream.base import REASONING, TEXT, TOOL, Batch
-from service.upstream.refusals import refusal
+from service.upstream.refusals import refusal, unavailable
 from service.upstream.tool_calls import Ambiguous, ToolCalls
 from service.usage import Count, count
 
@@ -30,14 +30,14 @@ _MAX_EVENT_BYTES: Final = 4 * 1_048_576
 _MAX_CHARACTERS: Final = 4 * 1_048_576
 
 
-class _Delta(msgspec.Struct):
+class Delta(msgspec.Struct):
     content: str | None = None
     reasoning: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
 
 
 class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
+    delta: Delta | None = None
     finish_reason: str | None = None
     index: int | None = None
 
@@ -59,8 +59,8 @@ class _GroqSays(msgspec.Struct):
     seed: Any = None
 
 
-class _Says(msgspec.Struct):
-    """Of the first chunk, and of those that have more than a piece of the answer."""
+class CallFacts(msgspec.Struct):
+    """What the provider says of a call besides its answer: in the first chunk, and in some later ones."""
 
     system_fingerprint: Any = None
     service_tier: Any = None
@@ -81,7 +81,7 @@ _decode: Final = msgspec.json.Decoder(_Chunk).decode
 #: what decoders raise; the last of what is nested deeper than Python's stack
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-_decode_says: Final = msgspec.json.Decoder(_Says).decode
+_decode_facts: Final = msgspec.json.Decoder(CallFacts).decode
 _decode_string: Final = msgspec.json.Decoder(str).decode
 # Frames learned per stream: one for reasoning and one for text, and some for surprises. A provider
 # whose tokens all differ in more than their text is decoded as JSON.
@@ -98,9 +98,9 @@ class _Frame(NamedTuple):
     between: bytes  # the end of one and the head of the next
 
 
-def _only(choice: _Choice, delta: _Delta) -> _Chunk:
+def _only(choice: _Choice, delta: Delta) -> _Chunk:
     """The chunk that has this text and nothing else."""
-    text = _Delta(content=delta.content) if delta.content else _Delta(reasoning=delta.reasoning)
+    text = Delta(content=delta.content) if delta.content else Delta(reasoning=delta.reasoning)
     return _Chunk(choices=[_Choice(delta=text, index=choice.index)])
 
 
@@ -112,35 +112,39 @@ def _ours(choices: list[_Choice]) -> _Choice:
     return ours[0] if ours else _Choice()
 
 
-def note(said: dict[str, Any], **words: object) -> None:
-    """Keep what a provider says besides its answer, in so far as it is what it should be."""
+def keep_facts(said: dict[str, Any], facts: CallFacts, usage: Mapping[str, Any] | None) -> str:
+    """Put into `said` what a provider says besides its answer, as far as it is of the expected kind.
+
+    Returns the model that answers, '' where it is not named.
+    """
+    groq = facts.x_groq or _GroqSays()
+    words = {
+        "system_fingerprint": facts.system_fingerprint,
+        "service_tier": facts.service_tier,
+        "id": groq.id,
+        "seed": groq.seed,
+    }
     for name, word in words.items():
         if (isinstance(word, str) and 0 < len(word) <= LONGEST_WORD) or (
             type(word) is int and abs(word) <= _LARGEST_NUMBER
         ):
             said[name] = word
-
-
-def times(usage: Mapping[str, Any]) -> dict[str, float]:
-    """Groq's seconds in a usage."""
-    told = {name: usage.get(name) for name in _TIMES}
-    return {
+    times = {name: (usage or {}).get(name) for name in _TIMES}
+    if times := {
         name: time
-        for name, time in told.items()
+        for name, time in times.items()
         if isinstance(time, int | float) and 0 <= time <= _LONGEST_TIME
-    }
+    }:
+        said["times"] = times
+    return facts.model[:LONGEST_WORD] if isinstance(facts.model, str) else ""
 
 
 def garbled() -> UpstreamError:
-    return UpstreamError(
-        "upstream_unavailable", "The model's answer arrived garbled.", kind="garbled", retryable=True
-    )
+    return unavailable("garbled", "The model's answer arrived garbled.", retryable=True)
 
 
 def cut_short() -> UpstreamError:
-    return UpstreamError(
-        "upstream_unavailable", "The model's answer was cut off.", kind="cut", retryable=True
-    )
+    return unavailable("cut", "The model's answer was cut off.", retryable=True)
 
 
 def plain(text: str) -> str:
@@ -257,7 +261,7 @@ class Decoder:
                 return place + 1
         return len(events)
 
-    def _learn(self, body: bytes, chunk: _Chunk, choice: _Choice, delta: _Delta) -> None:
+    def _learn(self, body: bytes, chunk: _Chunk, choice: _Choice, delta: Delta) -> None:
         """A token that is nothing but text: those like it need no JSON."""
         text, kind = (delta.content, TEXT) if delta.content else (delta.reasoning, REASONING)
         if not text or not self._lessons or (self._frame and body.startswith(self._frame.head[6:])):
@@ -343,16 +347,9 @@ class Decoder:
         self._heard = True
         if groq is not None and groq.error:
             raise refusal(0, {"error": {"message": str(groq.error)}}, {})
-        says = _decode_says(body)
-        if isinstance(says.model, str):
-            batch.model = says.model[:LONGEST_WORD]
-        note(self.said, system_fingerprint=says.system_fingerprint, service_tier=says.service_tier)
-        if says.x_groq is not None:
-            note(self.said, id=says.x_groq.id, seed=says.x_groq.seed)
         usage = usage or (groq.usage if groq is not None else None)
+        batch.model = keep_facts(self.said, _decode_facts(body), usage) or batch.model
         if usage:
-            if found := times(usage):
-                self.said["times"] = found
             # What a later one does not say is as the one before said; nothing is added up.
             self._usage |= count(usage)
             batch.usage = self._usage.copy()

@@ -63,6 +63,10 @@ def _seconds(text: str | None) -> float | None:
     return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_DAILY)
 
 
+def unavailable(kind: str, sentence: str, *, retryable: bool = False, **more: Any) -> UpstreamError:
+    return UpstreamError("upstream_unavailable", sentence, kind=kind, retryable=retryable, **more)
+
+
 def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamError:
     """The one place that tells Groq's errors apart. `status` 0: an error inside a stream."""
     error = body.get("error")
@@ -85,19 +89,9 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
     if status == 429 or code == "rate_limit_exceeded":
         return _limited(message, retry_after)
     if is_redirect(status):
-        return UpstreamError(
-            "upstream_unavailable",
-            "The provider sends this service elsewhere, where it does not follow.",
-            kind="redirect",
-            retryable=False,
-        )
+        return unavailable("redirect", "The provider sends this service elsewhere, where it does not follow.")
     if is_unknown_url(status, body):
-        return UpstreamError(
-            "upstream_unavailable",
-            "The provider is not where this service looks for it.",
-            kind="unknown_url",
-            retryable=False,
-        )
+        return unavailable("unknown_url", "The provider is not where this service looks for it.")
     forbidden = _forbidden(status, code)
     if forbidden is not None:
         return forbidden
@@ -111,10 +105,9 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
     if code in _BAD_OUTPUT or (status in (0, 400) and isinstance(error.get("failed_generation"), str)):
         return _bad_output(error, code)
     if status == 498 or status == 503 or code == "capacity_exceeded":
-        return UpstreamError(
-            "upstream_unavailable",
+        return unavailable(
+            "capacity",
             "The model is over capacity; try again in a moment.",
-            kind="capacity",
             retry_after=retry_after,
             fail_over=True,
             retryable=True,
@@ -126,12 +119,8 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
     if 400 <= status < 500:
         told = status in (400, 422)  # what else it says is between us and the provider
         return _rejected(message if told else "", error.get("param") if told else None)
-    return UpstreamError(
-        "upstream_unavailable",
-        "The model had an internal error.",
-        kind="server_error",
-        retry_after=retry_after,
-        retryable=True,
+    return unavailable(
+        "server_error", "The model had an internal error.", retry_after=retry_after, retryable=True
     )
 
 
@@ -150,37 +139,17 @@ def is_unknown_url(status: int, body: Mapping[str, Any]) -> bool:
 def _forbidden(status: int, code: str) -> UpstreamError | None:
     """What we may not do: with this model, this account, or this key."""
     if code in _GONE or code.startswith(_BLOCKED) or status == 404:  # no unknown URL: the model
-        return UpstreamError(
-            "upstream_unavailable",
-            "The model is not offered to this service.",
-            kind="model_gone",
-            fail_over=True,
-            retryable=False,
-        )
+        return unavailable("model_gone", "The model is not offered to this service.", fail_over=True)
     if code == "blocked_api_access":
-        return UpstreamError(
-            "upstream_unavailable",
-            "The provider has blocked this service; its operators are told.",
-            kind="blocked",
-            circuit="blocked",
-            retryable=False,
+        return unavailable(
+            "blocked", "The provider has blocked this service; its operators are told.", circuit="blocked"
         )
     if status == 401:
-        return UpstreamError(
-            "upstream_unavailable",
-            "The provider refuses this service's key; its operators are told.",
-            kind="auth",
-            circuit="auth",
-            retryable=False,
+        return unavailable(
+            "auth", "The provider refuses this service's key; its operators are told.", circuit="auth"
         )
     if status == 403:  # of the model, the key or a proxy before them: what others meet will tell
-        return UpstreamError(
-            "upstream_unavailable",
-            "The provider refuses this model to this service.",
-            kind="forbidden",
-            fail_over=True,
-            retryable=False,
-        )
+        return unavailable("forbidden", "The provider refuses this model to this service.", fail_over=True)
     return None
 
 

@@ -11,7 +11,16 @@ from typing import Any, Final
 import msgspec
 
 from service.upstream.base import REASONING, TEXT, TOOL, Batch
-from service.upstream.chunks import LONGEST_WORD, UNREADABLE, cut_short, garbled, note, plain, times
+from service.upstream.chunks import (
+    LONGEST_WORD,
+    UNREADABLE,
+    CallFacts,
+    Delta,
+    cut_short,
+    garbled,
+    keep_facts,
+    plain,
+)
 from service.upstream.refusals import refusal
 from service.upstream.tool_calls import Ambiguous, ToolCalls
 from service.usage import count
@@ -21,29 +30,14 @@ MOST_BYTES: Final = 4 * 1_048_576
 _BYTES_PER_TOKEN: Final = 4
 
 
-class _Message(msgspec.Struct):
-    content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-
-
 class _Choice(msgspec.Struct):
-    message: _Message | None = None
+    message: Delta | None = None
     finish_reason: str | None = None
 
 
-class _XGroq(msgspec.Struct):
-    id: Any = None
-    seed: Any = None
-
-
-class _Completion(msgspec.Struct):
+class _Completion(CallFacts):
     choices: list[_Choice] | None = None
     usage: dict[str, Any] | None = None
-    x_groq: _XGroq | None = None
-    system_fingerprint: Any = None
-    service_tier: Any = None
-    model: Any = None
     error: Any = None
 
 
@@ -63,24 +57,18 @@ def decode(body: bytes, said: dict[str, Any]) -> Batch:
     choice = completion.choices[0]
     if not choice.finish_reason:
         raise cut_short()
-    note(said, system_fingerprint=completion.system_fingerprint, service_tier=completion.service_tier)
-    if completion.x_groq is not None:
-        note(said, id=completion.x_groq.id, seed=completion.x_groq.seed)
     batch = Batch(finish_reason=choice.finish_reason[:LONGEST_WORD])
-    if isinstance(completion.model, str):
-        batch.model = completion.model[:LONGEST_WORD]
+    batch.model = keep_facts(said, completion, completion.usage)
     if choice.message is not None:
         batch.pieces = _pieces(choice.message)
     if completion.usage:
-        if found := times(completion.usage):
-            said["times"] = found
         batch.usage = count(completion.usage)
     counted = 1 + len(body) // _BYTES_PER_TOKEN
     batch.tokens = (batch.usage or {}).get("completion_tokens", counted)
     return batch
 
 
-def _pieces(message: _Message) -> list[tuple[str, Any]]:
+def _pieces(message: Delta) -> list[tuple[str, Any]]:
     pieces: list[tuple[str, Any]] = []
     if message.reasoning:
         pieces.append((REASONING, plain(message.reasoning)))

@@ -94,7 +94,7 @@ def test_every_metric_is_fed() -> None:
 def test_every_reason_for_a_failed_attempt_has_a_series_from_the_start() -> None:
     kinds = set()
     for text in source().values():
-        kinds |= set(re.findall(r'\bkind="([a-z_]+)"', text))
+        kinds |= set(re.findall(r'\b(?:kind=|unavailable\(\s*)"([a-z_]+)"', text))
     windows = {f"limit_{window}" for window in ("rpm", "rpd", "tpm", "tpd", "itpm", "otpm")}
     timeouts = {"first_token_timeout", "idle_timeout", "turn_timeout"}
     assert kinds | windows | timeouts == set(metrics.KINDS)
