@@ -137,8 +137,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes += [route for part in parts for route in part.router.routes]
     routes = [route for route in app.router.routes if isinstance(route, APIRoute)]
     call_directly(routes)
-    # Every route's pattern with its methods: each has its series from the start.
-    patterns = [(route.path_format, method) for route in routes for method in route.methods or ()]
+    # Every route's pattern with its methods: each has its series from the start, but for the rare HEAD.
+    patterns = [
+        (route.path_format, method) for route in routes for method in (route.methods or set()) - {"HEAD"}
+    ]
     prices = [(model.id, model.price.currency) for model in catalogue if model.price]
     metrics.prepare(__version__, [model.id for model in catalogue], patterns, prices, counted())
     app.state.page = page.Page.load(settings)

@@ -16,8 +16,13 @@ from starlette.routing import request_response
 
 
 def call_directly(routes: Iterable[APIRoute]) -> None:
-    """A plain function, which takes the request alone, is called in a thread."""
+    """A plain function, which takes the request alone, is called in a thread.
+
+    What answers GET answers HEAD, as RFC 9110 (9.3.2) and Starlette's own routes have it.
+    """
     for route in routes:
+        if route.methods and "GET" in route.methods:
+            route.methods.add("HEAD")
         called = partial(_call, route.endpoint) if iscoroutinefunction(route.endpoint) else route.endpoint
         route.app = request_response(called)
 

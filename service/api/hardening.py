@@ -14,11 +14,27 @@ from starlette.types import Scope
 
 from service.api.auth.client_address import Proxies
 from service.config.settings import Settings
+from service.errors import ServiceError
 
 Header = tuple[bytes, bytes]
 
 # Browsers send 20, chains of proxies add 10; 64 KiB of head would hold 16 000.
 _MOST_HEADERS: Final = 128
+
+# Two that differ leave open which counts, and a proxy in front may take the other.
+_SINGLE: Final = frozenset(
+    (
+        b"authorization",
+        b"content-encoding",
+        b"content-type",
+        b"idempotency-key",
+        b"last-event-id",
+        b"x-api-key",
+        b"x-fallback-idempotency-key",
+        b"x-on-busy",
+        b"x-session-id",
+    )
+)
 
 _ALWAYS: Final[tuple[Header, ...]] = (
     (b"x-content-type-options", b"nosniff"),
@@ -34,8 +50,16 @@ class Hardening:
         self._production = settings.production
         self._proxies = Proxies(settings.trusted_proxies)
 
-    def too_many_headers(self, scope: Scope) -> bool:
-        return len(scope["headers"]) > _MOST_HEADERS
+    def refusal(self, scope: Scope) -> ServiceError | None:
+        headers = scope["headers"]
+        if len(headers) > _MOST_HEADERS:
+            return ServiceError("invalid_request", "The request has too many headers.", status=431)
+        seen: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in _SINGLE and seen.setdefault(name, value) != value:
+                sentence = f"The request has two {name.decode()} headers that differ."
+                return ServiceError("invalid_request", sentence)
+        return None
 
     def headers(
         self, scope: Scope, given: Iterable[Header], limits: Iterable[Header] = (), *, private: bool

@@ -41,6 +41,7 @@ class EdgeMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        send = _without_stream(scope, send)
         prefix = self._prefixes.take_off(scope)
         state = RequestState(scope, prefix, send)
 
@@ -94,9 +95,27 @@ class EdgeMiddleware:
 
     def _refusal(self, scope: Scope) -> ServiceError | None:
         """What can be refused from the head of a request alone, whatever its route."""
-        if self._hardening.too_many_headers(scope):
-            return ServiceError("invalid_request", "The request has too many headers.", status=431)
-        return self._hosts.refusal(scope) or self._origins.refusal(scope)
+        return self._hardening.refusal(scope) or self._hosts.refusal(scope) or self._origins.refusal(scope)
+
+
+def _without_stream(scope: Scope, send: Send) -> Send:
+    """For HEAD a stream, which has no length, ends with its head: the server tells the route that the
+    client has left. A body of a known length is dropped by the server."""
+    if scope["method"] != "HEAD":
+        return send
+    ended = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal ended
+        if ended:
+            return
+        await send(message)
+        if message["type"] == "http.response.start":
+            ended = all(name.lower() != b"content-length" for name, _ in message["headers"])
+            if ended:
+                await send({"type": "http.response.body", "body": b""})
+
+    return send_head
 
 
 async def _refuse_cut(scope: Scope, receive: Receive, send: Send, state: RequestState) -> None:

@@ -165,7 +165,7 @@ def _document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]:
     order = list(TAGS)
     paths: dict[str, Any] = {}
     for route in sorted(shown, key=lambda route: order.index(str(route.tags[0]))):
-        for method in map(str.lower, route.methods or ()):
+        for method in map(str.lower, (route.methods or set()) - {"HEAD"}):  # which every GET has
             paths.setdefault(route.path_format, {})[method] = _operation(route, operation_of(route.endpoint))
     return {
         "openapi": app.openapi_version,

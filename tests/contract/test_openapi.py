@@ -181,12 +181,12 @@ async def test_without_credentials_every_guarded_route_is_401_as_described(start
 
 async def test_405_names_every_method_of_the_address(served: Served) -> None:
     for path, methods in {
-        "/v1/sessions": "GET, POST, DELETE",
-        "/v1/sessions/s": "GET, PATCH, DELETE",
+        "/v1/sessions": "GET, HEAD, POST, DELETE",
+        "/v1/sessions/s": "GET, HEAD, PATCH, DELETE",
         "/chat": "POST",
         "/health": "GET, HEAD",
         "/openapi.json": "GET, HEAD",
-        "/v1/models": "GET",
+        "/v1/models": "GET, HEAD",
     }.items():
         answer = await served.client.put(path)
         assert (answer.status_code, answer.headers["allow"]) == (405, methods)

@@ -34,18 +34,8 @@ OPEN = {
     ("GET", "/metrics"),
     ("GET", "/client/resumable-fetch.js"),
 }
-# Not in the document, and open: the page, the document itself and its viewer, probes asked by HEAD.
-HIDDEN = {
-    "/openapi.json",
-    "/docs",
-    "/ui",
-    "/ui/",
-    "/ui/{name:path}",
-    "/",
-    "/livez",
-    "/readyz",
-    "/health",
-}
+# Not in the document, and open: the page, the document itself and its viewer.
+HIDDEN = {"/openapi.json", "/docs", "/ui", "/ui/", "/ui/{name:path}"}
 ADMIN = {
     ("GET", "/v1/keys"),
     ("POST", "/v1/keys"),

@@ -88,6 +88,33 @@ async def test_too_many_headers_are_refused(served: Served) -> None:
     assert (await served.client.get("/v1/sessions", headers={"x-1": "v"})).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("Idempotency-Key", "a", "b"),
+        ("X-Session-Id", "mine", "yours"),
+        ("X-On-Busy", "reject", "queue"),
+        ("X-Fallback-Idempotency-Key", "a", "b"),
+        ("Last-Event-ID", "1", "2"),
+        ("Authorization", "Bearer a", "Bearer b"),
+        ("X-API-Key", "a", "b"),
+        ("Content-Type", "application/json", "text/plain"),
+        ("Content-Encoding", "identity", "gzip"),
+    ],
+)
+async def test_two_headers_of_which_one_counts_have_to_say_the_same(
+    served: Served, name: str, one: str, other: str
+) -> None:
+    content, json_type = b'{"user_query": "[[say=Hi]]"}', [("Content-Type", "application/json")]
+    plain = [] if name == "Content-Type" else json_type
+    refused = await served.client.post("/chat", content=content, headers=[*plain, (name, one), (name, other)])
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
+    assert refused.json()["detail"] == f"The request has two {name.lower()} headers that differ."
+    assert (await served.client.get("/v1/sessions")).json()["data"] == []
+    same = await served.client.post("/chat", content=content, headers=[*plain, (name, one), (name, one)])
+    assert (same.status_code, same.text) == (200, "Hi")
+
+
 async def test_a_head_without_end_is_cut_off(served: Served) -> None:
     host, port = served.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))

@@ -79,12 +79,12 @@ def _documents(request: Request) -> tuple[Page, Page]:
 
 
 # Not `async`: Starlette runs them in a thread.
-@router.api_route("/docs", methods=["GET", "HEAD"], summary="The API's document, for people")
+@router.get("/docs", summary="The API's document, for people")
 def docs(request: Request) -> Response:
     return _documents(request)[0].respond(request, "docs")
 
 
-@router.api_route("/openapi.json", methods=["GET", "HEAD"], summary="The API's document")
+@router.get("/openapi.json", summary="The API's document")
 def openapi(request: Request) -> Response:
     document = _documents(request)[1]
     if prefix := request_state(request).prefix:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -13,7 +13,7 @@ from service import __version__
 from service.api import examples
 from service.api.answers import Json
 from service.api.edge import Edge, edge_of
-from service.api.operation import Answer, Handler, documented, plain
+from service.api.operation import Answer, documented, plain
 from service.api.request_state import request_state
 from service.api.routes import page
 from service.engine.pacing.governor import MAY_BE_TRIED
@@ -98,18 +98,7 @@ def readiness_of(request: Request) -> Readiness:
     return found
 
 
-def _probe(path: str, summary: str) -> Callable[[Handler], Handler]:
-    """A route that monitors may ask by HEAD as well: many do unless told otherwise."""
-
-    def register(handler: Handler) -> Handler:
-        router.add_api_route(path, handler, methods=["GET"], summary=summary)
-        router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
-        return handler
-
-    return register
-
-
-@_probe("/", "A sign of life; browsers get the chat page")
+@router.get("/", summary="A sign of life; browsers get the chat page")
 @documented(
     {
         200: Answer(
@@ -129,13 +118,13 @@ async def root(request: Request) -> Response:
     return Json({"message": "AI Chat Backend is running"}, headers={"Vary": "Accept"})
 
 
-@_probe("/livez", "The process serves; nothing else is asked")
+@router.get("/livez", summary="The process serves; nothing else is asked")
 @documented(plain("Alive", {"status": "alive"}, "It serves"), public=True)
 async def livez(request: Request) -> Response:
     return Json({"status": "alive"})
 
 
-@_probe("/readyz", "Can this replica begin turns?")
+@router.get("/readyz", summary="Can this replica begin turns?")
 @documented(
     {
         200: plain("Readiness", examples.READY, "It can begin turns"),
@@ -155,7 +144,7 @@ async def readyz(request: Request) -> Response:
     )
 
 
-@_probe("/health", "Always 200 while the process serves; the details say the rest")
+@router.get("/health", summary="Always 200 while the process serves; the details say the rest")
 @documented(plain("Health", examples.HEALTH, "It serves"), public=True)
 async def health(request: Request) -> Response:
     edge = edge_of(request)
