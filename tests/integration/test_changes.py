@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from service.config.settings import Settings
+from service.store.account import session_bytes
 from service.store.ledger import Bounds
 from service.store.messages import Message
 from service.store.store import Store
@@ -82,6 +83,13 @@ class Steps:
         seeds = [("s1", "user", b'{"role":"user"}'), ("s2", "assistant", _LARGE), ("s1", "user", _LARGE)]
         await self.ended("t1", seeds=seeds)
 
+    async def gone_on(self) -> None:
+        """An answer that goes on stands where it stood, and is longer."""
+        turn = await self._hands.begin("t10", mode="continue", message_id="a_t1", message=_LARGE)
+        longer = b'{"role":"assistant","content":"%s"}' % (b"y" * 700)
+        ending = Seal("completed", 2, [b'{"type":"turn.completed","data":{}}'], {}, "a_t1", longer)
+        assert (await self._store.turns.seal(turn, ending)).outcome == "SEALED"
+
     async def asked_again(self) -> None:
         """A question whose answer failed comes again, and is longer."""
         turn = await self._hands.begin("t2")
@@ -135,6 +143,7 @@ async def test_a_session_counts_what_it_holds_whatever_has_changed_it(
     steps = Steps(hands)
     done: list[Callable[[], Awaitable[None]]] = [
         steps.seeded,
+        steps.gone_on,
         steps.asked_again,
         steps.edited,
         steps.regenerated,
@@ -150,6 +159,41 @@ async def test_a_session_counts_what_it_holds_whatever_has_changed_it(
         assert counted(store) == weight(store) > 0, step.__name__
         placed = set(cast("list[str]", store.zrange(key("order"), 0, -1)))
         assert placed == {name for name in kept_in(store) if name[0] not in "\x01\x02"}, step.__name__
+
+
+async def test_a_session_that_was_not_counted_is_measured_when_it_is_written_to(
+    hands: Hands, store: redis.Redis
+) -> None:
+    """Workers of before the field `bytes` may run beside."""
+    turn = await hands.begin("t1", named=True, message=_LARGE)
+    store.hdel(key("session"), "bytes")
+    measured = int(str(store.memory_usage(key("messages"), samples=0)))
+    await hands.complete(turn, 2)
+    answer = len(kept_in(store)["a_t1"]) + 2 * len("a_t1") + 160
+    at_turn = int(str(store.memory_usage(key("turn:t1"))))
+    assert measured + answer < counted(store) < measured + answer + 2 * at_turn
+    store.hdel(key("session"), "bytes")
+    measured = int(str(store.memory_usage(key("messages"), samples=0)))
+    await hands.begin("t2", named=True, message=_LARGE)
+    assert counted(store) == measured + len(_LARGE) + 2 * len("m_t2") + 160
+
+
+async def test_a_seal_tells_what_the_session_and_the_log_hold_and_the_turn_keeps_that(
+    hands: Hands, store: redis.Redis
+) -> None:
+    texts = {"title": "t" * 30, "system_prompt": "s" * 500, "metadata": "m" * 70}
+    await hands.store.sessions.create(PRINCIPAL, SESSION, texts)
+    turn = await hands.begin("t1", named=True)
+    store.hset(key("session"), "updated", 1)
+    before = int(time.time() * 1000)
+    sealed = await hands.complete(turn, 2)
+    size, lives, logs, _, updated = map(int, sealed.stored.split())
+    assert size == counted(store) + session_bytes(texts)
+    assert (lives, logs) == (SESSION_TTL, int(str(store.memory_usage(key("log:t1")))) + 300)
+    assert int(str(store.hget(key("session"), "updated"))) == updated >= before
+    assert (await hands.get("t1")).stored == sealed.stored
+    other = await hands.complete(turn, 2, state="stopped")
+    assert other.outcome == "FENCED"  # it has ended, and otherwise
 
 
 def left(end: float) -> int:

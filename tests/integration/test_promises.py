@@ -16,6 +16,7 @@ from service.store.expire_leases import expire_leases
 from service.store.ledger import Bounds, Ledger
 from service.store.log import PAGE
 from service.store.store import Store
+from service.store.turn_records import Seal
 from tests.support.redis import RedisServer
 from tests.support.turns import PRINCIPAL, SESSION, Hands, ref
 from tests.support.waiting import eventually_async
@@ -71,7 +72,9 @@ async def test_a_claimed_turn_has_a_whole_lease(hands: Hands, store: redis.Redis
     await hands.begin("t1")
     store.hset(turn_key("t1"), "lease", 1)
     before = now(store)
-    assert (await hands.store.turns.claim(ref("t1"), "host:2")).outcome == "CLAIMED"
+    claim = await hands.store.turns.claim(ref("t1"), "host:2")
+    assert claim.turn is not None
+    assert (claim.outcome, claim.turn.owner, claim.previous_owner) == ("CLAIMED", "host:2", "host:1")
     assert before + hands.store.turns.lease_ms <= lease(store, "t1")
     assert (await hands.store.turns.claim(ref("t1"), "host:3")).outcome == "LEASED"
 
@@ -242,6 +245,23 @@ async def test_a_key_is_one_turn_and_one_request_until_it_fails(hands: Hands) ->
     await hands.complete(turn, 2, state="failed", frees_key=True)
     assert (await hands.try_begin("t2", message_id="m_t1", **key)).outcome in ("BEGUN", "MESSAGE_EXISTS")
     assert await hands.store.turns.known(PRINCIPAL, SESSION, "k") != ("t1", "f1")
+
+
+async def test_a_send_that_failed_is_repeated_in_its_place_and_one_that_was_answered_is_not(
+    hands: Hands, store: redis.Redis
+) -> None:
+    keyed: dict[str, Any] = {"key": "k", "fingerprint": "f", "named": True}
+    first = await hands.begin("t1", **keyed)
+    failed = events.structured(events.FAILED, {"code": "internal"})
+    seal = Seal("failed", 2, [failed], {}, "a_t1", b"", frees_key=True)
+    assert (await hands.store.turns.seal(first, seal)).outcome == "SEALED"
+    again = await hands.try_begin("t2", **keyed)
+    assert (again.message_id, again.pos) == ("m_t1", first.pos)
+    await hands.complete(await hands.get("t2"), 2)
+    for name in store.scan_iter("*:idem:*"):  # a day later
+        store.delete(name)
+    later = await hands.try_begin("t3", **keyed)
+    assert (later.message_id, later.pos) == ("m_t3", first.pos + 2)
 
 
 async def test_a_session_is_deleted_as_it_is_known_and_not_below_an_answer(hands: Hands) -> None:

@@ -161,3 +161,21 @@ async def test_a_call_that_was_under_way_makes_no_refusal_of_a_key_longer(
     until = store.hget(pacing._circuit_key, "until")
     assert (await pacing.open_circuit("auth")).refuses
     assert store.hget(pacing._circuit_key, "until") == until
+
+
+async def test_a_turn_that_waited_through_a_loss_has_its_first_event_before_the_new_life(
+    hands: Hands, store: redis.Redis
+) -> None:
+    first = await hands.begin("t1")
+    await hands.begin("t2", on_busy="queue")
+    store.hset(key("turn:t2"), "history", "f" * 40)
+    await hands.complete(first, 2)
+    turn = (await hands.store.turns.claim(ref("t2"), "host:2")).turn
+    assert turn is not None
+    assert (turn.kept, turn.opens_life) == (1, True)
+    # Who takes it over after that goes on in the same life.
+    assert await hands.append(turn, turn.last + 1, "x") == codes.OK
+    assert await hands.store.turns.release(turn)
+    later = (await hands.store.turns.claim(ref("t2"), "host:3")).turn
+    assert later is not None
+    assert (later.last, later.opens_life) == (turn.last + 1, False)
