@@ -21,6 +21,8 @@ from service.serving.http_server import ChatServer
 from tests.support.logged import logged_by
 
 BEGIN = 1_000.0
+# No test here has more to do: what takes longer has no end.
+MOST = 1_000
 # A tick of the server and the moments between: what is due at a second has happened by then.
 LATE = 0.11
 
@@ -30,6 +32,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = BEGIN
+        self.turns = 0  # of the loop, without any time
         self._due: list[tuple[float, Callable[[], object]]] = []
         loop = SimpleNamespace(time=lambda: self.now)
         seen = SimpleNamespace(
@@ -46,6 +49,8 @@ class Clock:
 
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
+        self.turns += seconds == 0
+        assert self.gone < MOST, "it never ends"
         for moment in [due for due in self._due if due[0] <= self.now]:
             self._due.remove(moment)
             moment[1]()
@@ -133,6 +138,13 @@ async def test_a_replica_refuses_at_once_and_listens_for_the_delay(desk: Desk) -
     assert [(line["event"], line["replica_leaves"], line["connections"]) for line in desk.lines] == [
         ("server.leaving", True, 2)
     ]
+
+
+async def test_what_the_kernel_has_queued_is_accepted_before_the_listener_closes(desk: Desk) -> None:
+    turns: list[int] = []
+    desk.server.servers = [cast(Any, SimpleNamespace(close=lambda: turns.append(desk.clock.turns)))]
+    await desk.server._leave()
+    assert turns == [3]
 
 
 async def test_from_the_first_step_on_responses_ask_their_clients_to_close(desk: Desk) -> None:
@@ -244,7 +256,6 @@ async def test_requests_beyond_the_deadline_are_cut_and_awaited(desk: Desk) -> N
     desk.server.server_state.tasks.update(tasks)
     desk.leaving.deadline = BEGIN + 4
     await desk.server._wait_tasks_to_complete()
-    await asyncio.gather(*tasks, return_exceptions=True)
     assert ends == [soon(4), soon(4)]
     assert [(line["event"], line["requests"]) for line in desk.lines] == [("server.requests_cut", 2)]
 

@@ -93,6 +93,7 @@ def test_uvicorn_believes_no_header_says_nothing_of_itself_and_logs_no_request()
     options = http_server.http_options()
     off = ("proxy_headers", "server_header", "access_log", "log_config", "limit_max_requests")
     assert [options[name] for name in off] == [False, False, False, None, None]
+    assert (options["loop"], options["backlog"], options["timeout_notify"]) == ("uvloop", 2_048, 0)
     assert (options["http"], options["ws"], options["lifespan"], options["timeout_keep_alive"]) == (
         BoundedHttp,
         "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import mmap
 import os
@@ -15,8 +16,10 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
+from service.config.settings import Settings
 from service.serving import worker
 from service.serving.balanced_accept import Board
+from service.serving.http_server import ChatServer
 from service.serving.worker import ChatWorker, Flag, WorkerServer
 from tests.support.logged import logged_by
 
@@ -136,6 +139,43 @@ async def test_each_tick_tells_how_many_connections_there_are_and_each_second_ma
         await server.on_tick(counter)
     assert own.board.mean() == 3
     assert collected == [3, 3]
+
+
+async def test_a_worker_serves_before_it_says_so_and_asks_for_another_when_it_leaves(
+    monkeypatch: pytest.MonkeyPatch, woken: list[tuple[int, int]]
+) -> None:
+    did: list[Any] = []
+
+    async def startup(self: ChatServer, sockets: Any) -> None:
+        did.append(("startup", sockets))
+
+    def acceptor(listener: str, protocol: Any, *, count: Any, board: Board, place: int) -> str:
+        did.append((listener, count(), board is own.board, place))
+        return f"acceptor of {listener}"
+
+    monkeypatch.setattr(worker, "load_settings", lambda: Settings(_env_file=None))
+    monkeypatch.setattr(ChatServer, "startup", startup)
+    monkeypatch.setattr(worker, "Acceptor", acceptor)
+    own = Own(Flag.MANAGED)
+    own.config = Config("nothing", log_config=None)
+    own.config.http_protocol_class = asyncio.Protocol
+    server = WorkerServer(own)
+    settle: Any = lambda: did.append(("settled", own.has(Flag.READY)))  # noqa: E731
+    monkeypatch.setattr(server._collector, "settle", settle)
+    server.servers = []
+    server.server_state.connections.update(cast(Any, {"a"}))
+    await server.startup(cast(Any, ["one", "two"]))
+    assert did == [("startup", []), ("one", 1, True, 1), ("two", 1, True, 1), ("settled", False)]
+    assert [str(one) for one in server.servers] == ["acceptor of one", "acceptor of two"]
+    assert own.has(Flag.READY)
+    assert woken == [(own.ppid, signal.SIGCHLD)]
+    assert (server._replica_leaves(), server._patient()) == (False, False)
+    server._recycled = True
+    assert server._patient() is True
+    assert not own.has(Flag.LEAVING)
+    server._on_leaving()
+    assert own.has(Flag.LEAVING)
+    assert len(woken) == 2
 
 
 @pytest.mark.parametrize(
