@@ -44,10 +44,6 @@ def joined_calls(deltas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(calls.values())
 
 
-def call_parts(deltas: Iterable[dict[str, Any]]) -> list[Part]:
-    return [_call_part(call) for call in joined_calls(deltas)]
-
-
 def call_deltas(parts: Iterable[Part]) -> list[dict[str, Any]]:
     """Whole calls in the form in which a stream has them."""
     calls = [part for part in parts if part["type"] == CALL]
@@ -58,7 +54,7 @@ def said(reasoning: str, text: str, deltas: Iterable[dict[str, Any]]) -> list[Pa
     """The parts of what a model has said in one round."""
     thoughts: list[Part] = [{"type": REASONING, "text": reasoning}] if reasoning else []
     words: list[Part] = [{"type": TEXT, "text": text}] if text else []
-    return [*thoughts, *words, *call_parts(deltas)]
+    return [*thoughts, *words, *map(_call_part, joined_calls(deltas))]
 
 
 def result(call_id: str, content: str, *, is_error: bool = False, json: bool = False) -> Part:
@@ -77,11 +73,6 @@ def size_of(parts: Iterable[Part]) -> int:
     """Bytes of what its parts say, about."""
     said = [part.get(name, "") for part in parts for name in _SAID]
     return sum(len(text) if text.isascii() else len(text.encode()) for text in said) + 30 * len(said)
-
-
-def is_plain(parts: Iterable[Part]) -> bool:
-    """Is it said by a text and by what was thought before it?"""
-    return all(part["type"] in (TEXT, REASONING) for part in parts)
 
 
 def rounds(parts: Sequence[Part]) -> list[list[Part]]:
@@ -271,7 +262,7 @@ def _says_something(record: dict[str, Any]) -> bool:
 
 
 def _without_plain_parts(record: dict[str, Any]) -> dict[str, Any]:
-    if is_plain(record["parts"]):
+    if all(part["type"] in (TEXT, REASONING) for part in record["parts"]):
         return {"role": record["role"], "content": record["content"]}
     return record
 

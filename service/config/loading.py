@@ -20,16 +20,11 @@ NAMES: Final = {
 }
 
 
-def unknown_names(environment: dict[str, str] | None = None) -> list[str]:
+def unknown_names() -> list[str]:
     """CHAT_ variables that no setting reads: probably typing errors, worth a warning."""
-    known = set(NAMES.values())
-    source = {*os.environ, *_of_dotenv()} if environment is None else environment
-    return sorted(name for name in source if name.startswith("CHAT_") and name not in known)
-
-
-def _of_dotenv() -> set[str]:
-    """The names in `.env`, which are read whatever their case."""
-    return {name.upper() for name in DotEnvSettingsSource(Settings).env_vars}
+    in_dotenv = {name.upper() for name in DotEnvSettingsSource(Settings).env_vars}  # read whatever their case
+    unknown = {*os.environ, *in_dotenv} - set(NAMES.values())
+    return sorted(name for name in unknown if name.startswith("CHAT_"))
 
 
 def load_settings(**overrides: Any) -> Settings:

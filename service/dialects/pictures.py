@@ -29,13 +29,9 @@ def image(url: Any, where: str, media_type: str = "") -> Part:
             return parts.image(url, media_type)
         if ours := _OURS.search(url):
             return parts.image(f"{REF}{ours[1]}", media_type)
-        if _WEB.match(url) and len(url) <= _LONGEST_URL and not _spaced(url):
+        if _WEB.match(url) and len(url) <= _LONGEST_URL and " " not in url and not ids.has_control(url):
             return parts.image(url, media_type)
     raise invalid(where, "has to be a data URL of an image, or an https URL.")
-
-
-def _spaced(url: str) -> bool:
-    return " " in url or ids.has_control(url)
 
 
 def said(content: list[Any], where: str) -> list[Part]:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from service.errors import StoreRefusesWrites, StoreUnavailable
+from service.store.send_admission import AdmitResult, SessionSnapshot
 from service.store.windows import Charge
 
 
@@ -32,14 +33,7 @@ class Charging(Protocol):
         """Redis is silent: the worker counts by itself. Raises rate_limited."""
 
 
-class WithCharge(Protocol):
-    """What comes back of a call that took a charge along: what the limit said, among other things."""
-
-    @property
-    def charged(self) -> list[Any]: ...
-
-
-T = TypeVar("T", bound=WithCharge)
+T = TypeVar("T", SessionSnapshot, AdmitResult)
 
 
 async def charged(charging: Charging | None, ask: Callable[[Charge | None], Awaitable[T]]) -> T:

@@ -121,7 +121,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _evict(self) -> bool:
         """Close those that have been without a request for longest. False if there is none."""
-        idle = [other for other in self.connections if other is not self and _is_idle(other)]
+        idle = [other for other in self.connections if other is not self and is_idle(other)]
         for other in heapq.nsmallest(_EVICTED_AT_ONCE, idle, key=_idle_since):
             if other.transport.get_write_buffer_size():
                 other.transport.abort()  # to close it would wait for its client to read its answer
@@ -338,7 +338,7 @@ def _bound_unread(transport: asyncio.Transport) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD_SECONDS * 1000))
 
 
-def _is_idle(connection: Any) -> bool:
+def is_idle(connection: Any) -> bool:
     """True when no request is being answered; a head or the rest of a body may be on its way."""
     return connection.cycle is None or connection.cycle.response_complete
 

@@ -30,13 +30,12 @@ from types import FrameType
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 
 from service.config.settings import Settings
 from service.eventloop.aligned_sleep import aligned_sleep
 from service.eventloop.leaving import Leaving
-from service.serving.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttp
+from service.serving.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttp, is_idle
 from service.serving.unsent import bound_unsent
 from service.telemetry.logs import get_logger
 
@@ -82,14 +81,6 @@ def http_options() -> dict[str, Any]:
         "limit_max_requests": None,  # counted by worker.py
         "backlog": _BACKLOG,
     }
-
-
-def _busy(connection: object) -> bool:
-    return (
-        isinstance(connection, HttpToolsProtocol)
-        and connection.cycle is not None
-        and not connection.cycle.response_complete
-    )
 
 
 class ChatServer(Server):
@@ -187,7 +178,7 @@ class ChatServer(Server):
         idle_since: dict[object, float] = {}
         while self.server_state.connections and not self.force_exit and loop.time() < self.leaving.deadline:
             for connection in list(self.server_state.connections):
-                if _busy(connection):
+                if not is_idle(connection):
                     idle_since.pop(connection, None)
                 elif loop.time() - idle_since.setdefault(connection, loop.time()) >= LINGER_SECONDS:
                     connection.shutdown()
@@ -195,7 +186,7 @@ class ChatServer(Server):
 
     def _no_idle_connection(self) -> bool:
         """True when each connection is busy with a request that will close it."""
-        return all(_busy(connection) for connection in self.server_state.connections)
+        return not any(map(is_idle, self.server_state.connections))
 
     async def _wait_tasks_to_complete(self) -> None:
         # Not uvicorn's timeout_graceful_shutdown: that one does not await what it has cancelled.

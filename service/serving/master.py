@@ -21,7 +21,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -241,8 +240,10 @@ def make_metrics_dir(parent: Path) -> Path:
     does so may take ours between its making and its lock: then we make another.
     """
     for left in parent.glob(f"{_METRICS_PREFIX}*"):
-        with contextlib.suppress(OSError), _lock(left):
+        with contextlib.suppress(OSError):
+            descriptor = _locked(left)
             shutil.rmtree(left, ignore_errors=True)
+            os.close(descriptor)
     while True:
         directory = Path(tempfile.mkdtemp(prefix=_METRICS_PREFIX, dir=parent))
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
@@ -251,16 +252,6 @@ def make_metrics_dir(parent: Path) -> Path:
                 _held.append(descriptor)
                 return directory
             os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Raises OSError when somebody holds the lock."""
-    descriptor = _locked(directory)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _locked(directory: Path) -> int:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from service.config.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from service.telemetry.otel import OtelTracer
+    from service.telemetry.otel import OtelSpan, OtelTracer
 
 Kind = Literal["server", "internal", "client"]
 Value = str | int | float | bool | list[str]
@@ -24,18 +24,9 @@ Value = str | int | float | bool | list[str]
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
-class Span(Protocol):
-    """A piece of work with a beginning and an end. `traceparent` is what its parts begin below."""
+class Unrecorded:
+    """A span that goes nowhere. `traceparent` is what its parts name as their parent."""
 
-    traceparent: str
-
-    def set(self, attributes: Mapping[str, Value | None]) -> None: ...
-    def rename(self, name: str) -> None: ...
-    def fail(self, kind: str) -> None: ...
-    def end(self) -> None: ...
-
-
-class _Unrecorded:
     __slots__ = ("traceparent",)
 
     def __init__(self, traceparent: str) -> None:
@@ -47,7 +38,9 @@ class _Unrecorded:
     def end(self) -> None: ...
 
 
-NOTHING: Final[Span] = _Unrecorded("")
+Span: TypeAlias = "Unrecorded | OtelSpan"
+
+NOTHING: Final = Unrecorded("")
 
 _tracer: OtelTracer | None = None  # one per process, like the logger
 
@@ -65,12 +58,6 @@ def configure(settings: Settings, version: str) -> None:
                 " pip install -r deploy/requirements-tracing.txt."
             ) from None
         _tracer = OtelTracer.exporting(settings.otlp_endpoint, version)
-
-
-def use(tracer: OtelTracer) -> None:
-    """Record with this tracer from now on; for tests."""
-    global _tracer
-    _tracer = tracer
 
 
 def close() -> None:
@@ -95,4 +82,4 @@ def start(name: str, kind: Kind, parent: str, attributes: Mapping[str, Value | N
         return _tracer.start(name, kind, parent, attributes or {})
     if not parent:
         return NOTHING
-    return _Unrecorded(f"{parent[:36]}{os.urandom(8).hex()}{parent[52:]}")
+    return Unrecorded(f"{parent[:36]}{os.urandom(8).hex()}{parent[52:]}")

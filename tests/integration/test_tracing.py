@@ -35,9 +35,9 @@ GIVEN = f"00-{TRACE}-{PARENT}-01"
 
 
 @pytest.fixture
-def spans(served: Served) -> Iterator[InMemorySpanExporter]:
+def spans(served: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
-    tracing.use(OtelTracer(SimpleSpanProcessor(exporter), "test"))
+    monkeypatch.setattr(tracing, "_tracer", OtelTracer(SimpleSpanProcessor(exporter), "test"))
     yield exporter
     tracing.close()
 

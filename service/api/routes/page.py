@@ -101,11 +101,11 @@ class Page:
 
 
 @cache  # a process reads and packs its 90 files once (25 ms)
-def _files(folder: Path = _FOLDER) -> dict[str, File]:
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    files = {path.relative_to(folder).as_posix(): File.read(path) for path in paths}
+def _files() -> dict[str, File]:
+    paths = [path for path in _FOLDER.rglob("*") if path.is_file()]
+    files = {path.relative_to(_FOLDER).as_posix(): File.read(path) for path in paths}
     if _INDEX not in files:
-        raise FileNotFoundError(folder / _INDEX)
+        raise FileNotFoundError(_FOLDER / _INDEX)
     return files
 
 
