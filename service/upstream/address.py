@@ -2,7 +2,7 @@
 
 Groq's SDKs are given a base and add /openai/v1 to it; servers that speak OpenAI's API are given by
 the URL of the API itself, which mostly ends in /v1, or by their host. Which kind a URL is shows in its
-path, or in what is there: of the places where the API may be, the first that knows it counts.
+path, else by asking: the first of the possible places that answers as the API does counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ASK_SECONDS: Final = 10.0
 
 
 def roots(base: str | None) -> list[str]:
-    """Where the API may be, the likeliest place first; `/chat/completions` and `/models` are below."""
+    """The URLs below which `/chat/completions` and `/models` may be, the likeliest first."""
     if base is None:
         return [f"{GROQ}/openai/v1"]
     base = base.rstrip("/")
@@ -35,7 +35,7 @@ def roots(base: str | None) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`wrong`: it does not pass by itself."""
+    """What `check` says of the provider. `wrong`: somebody has to mend it, it does not pass by itself."""
 
     sentence: str
     wrong: bool = False

@@ -1,8 +1,8 @@
 """What the engine asks of a provider, whichever it is.
 
-One attempt is one `call`: a block that has the answer's head, and in which `read_into` gives what comes
-until the provider is done. Both raise UpstreamError for every way in which an attempt can fail, a
-clean end without a finish_reason included. Leaving the block closes the connection at once.
+One attempt is one `call`, an `async with` block. It is entered when the head of the answer is there; in it
+`read_into` hands over the rest until the provider is done. Both raise UpstreamError for every way in which an
+attempt can fail, also for a clean end without a finish_reason. Leaving the block closes the connection.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Batch:
     tokens: int = 0
     finish_reason: str | None = None
     usage: Count | None = None
-    model: str = ""  # that answers, as the provider names it; of a batch that says more than its pieces
+    model: str = ""  # the one that answers, where this part of the stream names it
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a provider's answer says of its limits; None where it says nothing."""
+    """The rate limits in the headers of an answer; None where a header is missing."""
 
     limit_requests: int | None = None
     remaining_requests: int | None = None
@@ -46,10 +46,10 @@ class Limits:
 
 @dataclass(slots=True)
 class Request:
-    """`billable` as soon as the provider may charge for it: it was sent, and not refused.
+    """One call. `billable` is set as soon as the provider may charge for it: it was sent, and not refused.
 
-    `patience`: s for which a provider that cannot be connected to is tried again. `whole`: it is not
-    streamed, and nothing comes before all of it.
+    `patience`: seconds for which the connection is tried again while it fails. `whole`: the answer comes in
+    one piece and not as a stream.
     """
 
     model: Model
@@ -62,15 +62,15 @@ class Request:
     whole: bool = False
     traceparent: str = ""
     billable: bool = False
-    server: tuple[str, int] = ("", 0)  # that is called: name and port
+    server: tuple[str, int] = ("", 0)  # the name and port that are called
 
 
-#: Takes a batch inside of the callback that brought it; what it returns is awaited before the next one.
+#: Called with each batch inside the network callback that brought it; what it returns is awaited before more.
 OnBatch = Callable[[Batch], Awaitable[None] | None]
 
 
 class Gate(Protocol):
-    """Holds a stream back where that costs nothing; what comes meanwhile is one batch later."""
+    """Holds a stream back in the kernel; what arrives meanwhile comes as one batch after `resume`."""
 
     def pause(self) -> None: ...
 
@@ -80,8 +80,8 @@ class Gate(Protocol):
 class Answer(Protocol):
     """A response whose head has arrived.
 
-    `said`: what the provider says besides the answer, as it becomes known, for who passes it on: `id` (its
-    name for the call), `seed`, `system_fingerprint`, `service_tier`, and `times` (Groq's, in s).
+    `said` is what the provider says besides the answer, as far as it is known by now: `id` (its name for the
+    call), `seed`, `system_fingerprint`, `service_tier` and `times` (Groq's, in s). Dialects pass it on.
     """
 
     limits: Limits

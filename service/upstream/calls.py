@@ -1,8 +1,8 @@
 """Calls: HTTP requests to the provider, from their bytes to the head of a response.
 
-What httpx does for each request takes longer than all else that a call takes here. So what is the same for
-all calls is made once, and our own transport is asked directly; where there is a proxy httpx is asked. Every
-failure leaves here as UpstreamError. What is said and answered is groq.py's.
+httpx's work for a request takes longer than the rest of a call. So the head of a request is made once per API
+key, and our own transport is called directly; behind a proxy httpx is used. Every failure leaves here as
+UpstreamError. The content of requests and answers is groq.py's.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from service.upstream.base import Request
 from service.upstream.refusals import unavailable
 from service.upstream.transport import SENT, Head, Transport, origin_of, serialized
 
-# Before a connection is tried again: the mean of the first pause, which doubles. Half as long at least and
-# half as long again at most, so that the calls of a worker do not come all at once.
+# Mean pause before a connection is tried again the first time; it doubles each time. A pause is 0.5 to 1.5
+# times as long, so that the calls of a worker do not come all at once.
 _PAUSE_SECONDS: Final = 0.05
-# The connection was not there yet: the provider has not seen the call.
+# Errors before there was a connection: the provider has not seen the call.
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
-# Keys that are known at once; replaced ones are forgotten beyond it.
+# API keys whose heads are kept; beyond it all are made anew, so that replaced keys are forgotten.
 _MOST_KEYS: Final = 64
 
-#: httpx's, of a refusal and behind a proxy
+#: httpx's for refusals, and for all answers behind a proxy
 Response = Head | httpx.Response
 
 
@@ -54,7 +54,7 @@ class Client(httpx.AsyncClient):
 
 
 class Address:
-    """Where calls go. What is the same in all calls with one key is made once, since keys are few."""
+    """Where calls go. The head of a request is made once per API key."""
 
     def __init__(self, url: httpx.URL, common: dict[str, str]) -> None:
         self.url = url
@@ -70,7 +70,7 @@ class Address:
         return request
 
     def message(self, call: Request, content: bytes) -> bytes:
-        """The same as bytes."""
+        """The request as bytes."""
         head = self._heads.get(call.api_key)
         if head is None:
             if len(self._heads) >= _MOST_KEYS:
@@ -117,7 +117,7 @@ class Calls:
         if self.direct is not None:
             head = await self.direct.ask(address.origin, address.message(request, content), noted)
             return head if head.status < 300 else head.response()
-        noted[SENT] = True  # behind a proxy nobody says when; only that it was not
+        noted[SENT] = True  # httpx does not say when it has sent; only, by an error, that it has not
         call = address.request(request, content)
         call.extensions |= self._extensions
         if request.traceparent:
@@ -132,7 +132,7 @@ def headers_of(response: Response) -> Mapping[bytes, bytes]:
 
 
 async def close(response: Response) -> None:
-    with suppress(httpx.TransportError, httpx.StreamError):  # what is let go has nothing more to say
+    with suppress(httpx.TransportError, httpx.StreamError):  # nobody wants this response any more
         await response.aclose()
     if isinstance(response, httpx.Response):
         # httpx ties a response and its stream together: without this only the garbage collector,

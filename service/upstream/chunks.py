@@ -3,9 +3,9 @@
 Invariants: lines and events are split as the WHATWG's event-stream format has it (LF, CR LF or CR,
 wherever reads cut them; a BOM; several `data:` lines), on bytes only (U+2028 and U+0085 inside data
 are text); a garbled event, an error in any of its three shapes and a stream that ends without a
-finish_reason raise UpstreamError. Nulls where something could be are nothing. Tokens that differ
-from the one before in nothing but their text are cut out as bytes and decoded together (0.2 us
-each); anything else is decoded as JSON.
+finish_reason raise UpstreamError. A null is as good as a missing field. Tokens that differ from the
+one before in their text only are cut out as bytes and decoded together (0.2 us each); anything else
+is decoded as JSON.
 Source: recorded traffic of Groq's API, 2025-09 to 2026-08.
 """
 
@@ -23,7 +23,7 @@ from service.upstream.refusals import refusal, unavailable
 from service.upstream.tool_calls import Ambiguous, ToolCalls
 from service.usage import Count, count
 
-# An SSE event larger than this is no token and no tool call that a model makes.
+# No token and no tool call that a model makes is an SSE event larger than this.
 _MAX_EVENT_BYTES: Final = 4 * 1_048_576
 # Characters of an answer and its tool calls. The largest model's longest answer is 64k tokens, some 300 KB; a
 # provider that never ends would fill the store in the ten minutes that an answer may take.
@@ -68,23 +68,23 @@ class CallFacts(msgspec.Struct):
     x_groq: _GroqSays | None = None
 
 
-# Of what the provider says of a call, for who passes it on; ids have some 40 characters.
+# Characters of a fact about a call that are kept; ids have some 40.
 LONGEST_WORD: Final = 200
-_LARGEST_NUMBER: Final = 2**53  # that every reader of JSON reads as it is
+_LARGEST_NUMBER: Final = 2**53  # every reader of JSON reads numbers up to here exactly
 _LONGEST_TIME: Final = 1e6  # s
 _TIMES: Final = ("queue_time", "prompt_time", "completion_time", "total_time")
 _BOM: Final = b"\xef\xbb\xbf"
-# A field that the format does not know: it is ignored.
+# A field name that the format does not know: the line is ignored.
 _FIELD: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_-]*")
 
 _decode: Final = msgspec.json.Decoder(_Chunk).decode
-#: what decoders raise; the last of what is nested deeper than Python's stack
+#: what decoders raise; RecursionError where a text is nested deeper than Python's stack
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _decode_facts: Final = msgspec.json.Decoder(CallFacts).decode
 _decode_string: Final = msgspec.json.Decoder(str).decode
-# Frames learned per stream: one for reasoning and one for text, and some for surprises. A provider
-# whose tokens all differ in more than their text is decoded as JSON.
+# Frames that are learned per stream: one for reasoning, one for text, and some more. A provider whose tokens
+# differ in more than their text would be learned anew at each of them: it is decoded as JSON.
 _LESSONS: Final = 16
 _NAMES: Final = {TEXT: b'"content":"', REASONING: b'"reasoning":"'}
 
@@ -99,13 +99,13 @@ class _Frame(NamedTuple):
 
 
 def _only(choice: _Choice, delta: Delta) -> _Chunk:
-    """The chunk that has this text and nothing else."""
+    """A chunk that has the text of this one and nothing else: is it equal, it is a plain token."""
     text = Delta(content=delta.content) if delta.content else Delta(reasoning=delta.reasoning)
     return _Chunk(choices=[_Choice(delta=text, index=choice.index)])
 
 
 def _ours(choices: list[_Choice]) -> _Choice:
-    """One choice was asked for. Of several it is the first, where they are numbered."""
+    """The choice with index 0, since one was asked for. Two of them are garbled."""
     ours = [choice for choice in choices if not choice.index]
     if len(ours) > 1:
         raise garbled()
@@ -148,12 +148,12 @@ def cut_short() -> UpstreamError:
 
 
 def plain(text: str) -> str:
-    """A NUL is replaced: every later send that carries it back in its history would be refused."""
+    """Without NULs: a later send that has one in its history would be refused."""
     return text.replace("\x00", "\ufffd")
 
 
 def _add(batch: Batch, kind: str, text: str) -> None:
-    """One token, joined to the piece before where that is of the same kind."""
+    """Add a token; to the piece before it if that is of the same kind."""
     if "\x00" in text:
         text = plain(text)
     batch.tokens += 1
@@ -165,17 +165,20 @@ def _add(batch: Batch, kind: str, text: str) -> None:
 
 
 class Decoder:
-    """Feed it reads, get batches. `finished` once a finish_reason was seen. `said`: see base.Answer.
+    """Takes the bytes of each read and returns a batch. `finished` once a finish_reason was seen.
 
-    `failure` is what came behind the last batch in the same read: where reads end changes nothing.
+    `failure` is an error that came in the same read, behind the last batch: the batch is valid first. `said`:
+    see base.Answer.
     """
 
     def __init__(self) -> None:
         self.failure: UpstreamError | None = None
         self._rest = b""
-        self._start: bytes | None = b""  # what came, while it may be the beginning of a BOM
+        self._start: bytes | None = (
+            b""  # the bytes so far, while they may be the beginning of a BOM; then None
+        )
         self._after_cr = False
-        self._odd = True  # one of these two
+        self._odd = True  # one of the two above holds: the next read needs _plain
         self._calls = ToolCalls()
         self._usage: Count = {}
         self._frame: _Frame | None = None
@@ -183,7 +186,7 @@ class Decoder:
         self.finished = False
         self.done = False
         self.said: dict[str, Any] = {}
-        self._heard = False  # the first chunk
+        self._heard = False  # the first chunk has come
         self._characters = 0
 
     def feed(self, data: bytes) -> Batch:
@@ -215,7 +218,7 @@ class Decoder:
             raise garbled()
 
     def _plain(self, data: bytes) -> bytes:
-        """The same with LF for the end of every line, and without a BOM."""
+        """The bytes with LF at the end of every line, and without a BOM."""
         if self._start is not None:
             data = self._start + data
             if len(data) < len(_BOM) and _BOM.startswith(data):
@@ -230,7 +233,7 @@ class Decoder:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _alike(self, data: bytes, batch: Batch) -> bytes:
-        """Take the tokens at the beginning that differ in their text only; returns what is left."""
+        """Decode the tokens at the beginning that differ in their text only; returns the rest."""
         frame = self._frame
         if frame is None or not data.startswith(frame.head):
             return data
@@ -250,7 +253,7 @@ class Decoder:
         return rest
 
     def _one_by_one(self, events: Sequence[bytes], batch: Batch) -> int:
-        """Decode events; ends after one that has taught what the next ones may look like."""
+        """Decode events one by one. Returns how many, which ends at one that has changed the frame."""
         for place, event in enumerate(events):
             frame = self._frame
             if event.startswith(b"data: {"):
@@ -262,7 +265,7 @@ class Decoder:
         return len(events)
 
     def _learn(self, body: bytes, chunk: _Chunk, choice: _Choice, delta: Delta) -> None:
-        """A token that is nothing but text: those like it need no JSON."""
+        """If the chunk is a text and nothing else, keep its frame: the next ones like it need no JSON."""
         text, kind = (delta.content, TEXT) if delta.content else (delta.reasoning, REASONING)
         if not text or not self._lessons or (self._frame and body.startswith(self._frame.head[6:])):
             return
@@ -293,7 +296,7 @@ class Decoder:
             elif field == b"data":
                 data.append(value)
             elif field and not (colon and _FIELD.fullmatch(field) and b'"' not in value):
-                raise garbled()  # what is no field may be a token whose head is lost
+                raise garbled()  # a line that is no field may be a token whose beginning is lost
         body = b"\n".join(data)
         if body.strip() == b"[DONE]":
             self.done = True
@@ -310,7 +313,7 @@ class Decoder:
         return refusal(0, document if isinstance(document, dict) else {}, {})
 
     def _chunk(self, body: bytes, batch: Batch, event: bytes = b"") -> None:
-        """`event`: what the body is the first line of, or all."""
+        """`event` is the whole event, of which the body may be the first line only."""
         try:
             chunk = _decode(body)
         except UNREADABLE:
@@ -343,14 +346,14 @@ class Decoder:
             self._says(body, usage, groq, batch)
 
     def _says(self, body: bytes, usage: dict[str, Any] | None, groq: _Groq | None, batch: Batch) -> None:
-        """What a chunk has besides its piece of the answer."""
+        """Facts about the call, and usage: what a chunk has besides its piece of the answer."""
         self._heard = True
         if groq is not None and groq.error:
             raise refusal(0, {"error": {"message": str(groq.error)}}, {})
         usage = usage or (groq.usage if groq is not None else None)
         batch.model = keep_facts(self.said, _decode_facts(body), usage) or batch.model
         if usage:
-            # What a later one does not say is as the one before said; nothing is added up.
+            # A later usage replaces the numbers that it has; none are added up.
             self._usage |= count(usage)
             batch.usage = self._usage.copy()
 

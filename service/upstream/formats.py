@@ -1,7 +1,7 @@
-"""Which structured answers (JSON) are streamed: the catalogue's word, and what the provider said since.
+"""Which structured answers (JSON) are streamed: by the catalogue, and by what the provider has refused since.
 
-A model that refuses to stream a format, or to give it whole, is asked the other way for an hour;
-then the catalogue is right again. Bounded by the catalogue's models and the formats there are.
+A model that refuses to stream a format, or to give it in one piece, is asked the other way for an hour; then
+the catalogue counts again. Bounded by the catalogue's models and the formats there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from service.telemetry.logs import get_logger
 from service.upstream.models import FORMATS, Model
 
 _SECONDS: Final = 3_600.0
-# "`response_format` does not support streaming"; a `stream_options` is another matter.
+# As in "`response_format` does not support streaming", but not in "stream_options".
 _ABOUT_STREAMS: Final = re.compile(r"\bstream(?:s|ed|ing)?\b", re.IGNORECASE)
 
 log = get_logger(__name__)
@@ -22,7 +22,8 @@ log = get_logger(__name__)
 
 class Formats:
     def __init__(self) -> None:
-        self._learned: dict[tuple[str, str], tuple[bool, float]] = {}  # streams, and until when that holds
+        # (model, format) -> is it streamed, and until when that holds
+        self._learned: dict[tuple[str, str], tuple[bool, float]] = {}
 
     def streams(self, model: Model, params: dict[str, Any]) -> bool:
         name = _format(params)
@@ -32,7 +33,7 @@ class Formats:
         return streams if monotonic() < until else name not in model.whole_formats
 
     def refused(self, model: Model, params: dict[str, Any], reason: str, *, whole: bool) -> bool:
-        """Was a call refused for the way in which it was asked? Then it is to be asked the other way."""
+        """Was a call refused because it was streamed, or was not? Then the next is asked the other way."""
         name = _format(params)
         if name is None or not _ABOUT_STREAMS.search(reason):
             return False

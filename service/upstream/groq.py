@@ -37,9 +37,9 @@ _READ_SECONDS: Final = 3600.0
 _POOL_SECONDS: Final = 5.0
 _KEEPALIVE_CONNECTIONS: Final = 256
 _KEEPALIVE_SECONDS: Final = 60.0
-# Of an error response. Groq's have 1 KB, and with what a model made wrong its longest answer.
+# Bytes of an error response that are read. Groq's have 1 KB; with a failed generation as much as an answer.
 _MOST_REFUSAL_BYTES: Final = 1_048_576
-_DOCUMENT: Final = "document"  # of an error response, in its extensions
+_DOCUMENT: Final = "document"  # where an error response keeps its parsed body, in its extensions
 _NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 
 log = get_logger(__name__)
@@ -93,7 +93,7 @@ class Groq:
         return self._formats.streams(model, params)
 
     async def find(self, content: bytes, request: Request) -> Response:
-        """The head of the response at the first address that there is; from then on that is the address."""
+        """The head of the response from the first address that exists; later calls ask only that one."""
         addresses = self._addresses
         for address in addresses:
             response = await self._calls.send(address, content, request)
@@ -111,7 +111,7 @@ class Groq:
         return response
 
     def refused(self, request: Request, error: UpstreamError) -> bool:
-        """Was a call refused for being streamed, or for not being?"""
+        """Was the call refused because it was streamed, or was not?"""
         return error.kind == "rejected" and self._formats.refused(
             request.model, request.params, error.message, whole=request.whole
         )
@@ -203,12 +203,12 @@ class GroqAnswer:
                 return
 
     def _push(self, data: bytes) -> bool:
-        """In the callback that brings it. True where whoever waits for the body has to go on."""
+        """Called by the network callback. True: the task that waits for the body has to go on now."""
         decoder = self._decoder
         try:
             self._pause = self._on_batch(decoder.feed(data))
             self._failure = decoder.failure
-        except UpstreamError as error:  # is for whoever waits, not for the connection
+        except UpstreamError as error:  # raised in the task that waits, not in the connection
             self._failure = error
         return self._pause is not None or self._failure is not None or decoder.done
 
@@ -250,7 +250,7 @@ async def _is_elsewhere(response: httpx.Response) -> bool:
 
 
 def _is_whole(response: Response) -> bool:
-    """Whatever was asked for: servers are known that stream nothing, and others that stream everything."""
+    """By its type, not by what was asked for: some servers stream nothing, others everything."""
     kind = headers_of(response).get(b"content-type", b"")
     return kind.partition(b";")[0].strip().lower() == b"application/json"
 
@@ -278,14 +278,14 @@ def _http_client(
 
 
 def _other_way(sentence: str) -> UpstreamError:
-    """Refused for being streamed, or for not being: the next call is the other."""
+    """The call was refused because it was streamed, or was not: the next one is asked the other way."""
     return UpstreamError("upstream_rejected", sentence, kind="streaming", retryable=True, retry_after=0)
 
 
 async def _document(response: httpx.Response) -> dict[str, Any]:
-    """What an error response says, as an object with `error`; of one that is cut short, or too long, nothing.
+    """The body of an error response as an object with `error`; {} where it is cut short or too long.
 
-    Kept with the response, which is read once.
+    The response keeps it, since it can be read only once.
     """
     said = response.extensions
     if _DOCUMENT not in said:

@@ -22,11 +22,11 @@ from service.money import Price
 
 #: formats that bind an answer
 FORMATS: Final = ("json_object", "json_schema")
-#: images that requests may bring (service/images.py)
+#: kinds of images that requests may bring (service/images.py)
 IMAGE_FORMATS: Final = ("png", "jpeg", "webp", "gif")
-# Of an image of a megapixel, 32 by 32 pixels each.
+# An image of one megapixel, at 32 by 32 pixels a token.
 _IMAGE_TOKENS: Final = 1_024
-# Of one of 16 megapixels, to which larger ones are made smaller.
+# An image of 16 megapixels; providers scale larger ones down to that.
 _MOST_IMAGE_TOKENS: Final = 16_384
 # ISO 4217
 _CURRENCY: Final = re.compile("[A-Z]{3}")
@@ -35,11 +35,11 @@ _SHIPPED: Final = Path(__file__).with_name("models.toml")
 
 @dataclass(frozen=True, slots=True)
 class ImageRules:
-    """What a model takes of images: how many in a prompt, bytes of all, and of which kinds.
+    """Which images a model takes: how many in a prompt, their bytes together, and their kinds.
 
-    What one counts for before the provider has said what it came to: a token per square of `tile` by `tile`
-    pixels that it takes to cover it, `most_tokens` at most; `tokens` where its size is not known (a URL that
-    is passed on), or where the model has no such rule (`tile` is 0).
+    The tokens of an image are estimated until the provider has reported usage: one per square of `tile` by
+    `tile` pixels, `most_tokens` at most; or `tokens`, where its size is not known (a URL that is passed on)
+    or the model has no such rule (`tile` is 0).
     """
 
     count: int
@@ -99,8 +99,8 @@ class Model:
 
 
 class Catalogue:
-    """All models by id and alias, the default one, the one that finds titles, if any, and the currency of
-    their prices."""
+    """All models by id and alias; which is the default, which finds titles (None: titles are off); the
+    currency of their prices."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ def _image_rules(table: dict[str, Any]) -> ImageRules:
 
 
 def _price(table: dict[str, Any], currency: str, model: object) -> Price | None:
-    """Of a table `price`; None without one: then nobody knows what the model costs."""
+    """The price in a model's table; None without one: its cost is not known."""
     prices = table.get("price")
     if prices is None:
         return None
@@ -225,7 +225,7 @@ def load_catalogue(
 ) -> Catalogue:
     """Read the catalogue. Raises SettingsError with a sentence that says how to mend the file.
 
-    `free`: all prices are 0, as of the demo model, which nobody is paid for.
+    `free`: all prices are 0, as for the demo model.
     """
     try:
         document = tomllib.loads((path or _SHIPPED).read_text(), parse_float=Decimal)

@@ -1,4 +1,4 @@
-"""What a refusal of Groq's means: status, body and headers into one UpstreamError.
+"""Groq's refusals: status, body and headers become one UpstreamError.
 
 Source: Groq's error reference and recorded bodies (November 2026). The window that a 429 is
 about stands only in its message, "(TPM)", "(RPD)"...; the headers alone mislead.
@@ -20,14 +20,14 @@ _TRY_AGAIN: Final = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|us|µs|[hms
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|[hms])")
 _UNIT: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _DAILY: Final = ("RPD", "TPD")
-# No wait that a provider asks for is longer, in s: the limits of a minute, and those of a day.
+# Bounds on the wait that a provider asks for, in s: for limits of a minute, and of a day.
 _LONGEST: Final = 3_600.0
 _LONGEST_DAILY: Final = 86_400.0
-# Characters of its words that are looked at.
+# Characters of a message of the provider that are read.
 _MESSAGE_LENGTH: Final = 4_096
-# Enough for any reason that Groq gives; a proxy before it may answer with a page.
+# Characters of a reason that are shown. Groq's are shorter; a proxy may answer with a whole page.
 _REASON_LENGTH: Final = 300
-# Characters of what a model made that are passed on: more than any tool call that somebody would mend.
+# Characters of a failed generation that are passed on: more than a tool call that somebody would repair.
 _GENERATION_LENGTH: Final = 65_536
 _BAD_OUTPUT: Final = {
     "tool_use_failed": "The model made a tool call that is not valid",
@@ -35,7 +35,7 @@ _BAD_OUTPUT: Final = {
     "output_parse_failed": "The model's answer could not be read",
 }
 _ORGANISATION: Final = re.compile(r"`?\borg_\w+`?")
-# What is about one model: it has died, or our organisation or project may not use it.
+# Codes about one model: it is gone, or our organisation or project may not use it.
 _GONE: Final = (
     "model_decommissioned",
     "model_not_found",
@@ -43,7 +43,7 @@ _GONE: Final = (
     "model_permission_blocked_project",
     "model_terms_required",
 )
-_BLOCKED: Final = "model_permission_blocked"  # whatever other levels there will be
+_BLOCKED: Final = "model_permission_blocked"  # also at levels that are not listed above
 
 
 def go_duration(text: str) -> float | None:
@@ -55,7 +55,7 @@ def go_duration(text: str) -> float | None:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Of a Retry-After; None for what is no number of seconds (a date, NaN)."""
+    """The seconds of a Retry-After; None for a date or NaN."""
     try:
         seconds = float(text) if text else math.nan
     except ValueError:
@@ -117,7 +117,7 @@ def refusal(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
             "upstream_timeout", "The model did not answer in time.", kind="timeout", retryable=True
         )
     if 400 <= status < 500:
-        told = status in (400, 422)  # what else it says is between us and the provider
+        told = status in (400, 422)  # reasons of other statuses are about our account, and not shown
         return _rejected(message if told else "", error.get("param") if told else None)
     return unavailable(
         "server_error", "The model had an internal error.", retry_after=retry_after, retryable=True
@@ -129,7 +129,7 @@ def is_redirect(status: int) -> bool:
 
 
 def is_unknown_url(status: int, body: Mapping[str, Any]) -> bool:
-    """Is there no such address? A 404 may also be about the model that was asked."""
+    """Does the status mean that there is no such address? A 404 may also be about the model."""
     if status not in (404, 405):
         return False
     words = (word for word in str(body).lower().split() if "/" not in word)  # no paths
@@ -138,7 +138,7 @@ def is_unknown_url(status: int, body: Mapping[str, Any]) -> bool:
 
 def _forbidden(status: int, code: str) -> UpstreamError | None:
     """What we may not do: with this model, this account, or this key."""
-    if code in _GONE or code.startswith(_BLOCKED) or status == 404:  # no unknown URL: the model
+    if code in _GONE or code.startswith(_BLOCKED) or status == 404:  # unknown URLs were found before
         return unavailable("model_gone", "The model is not offered to this service.", fail_over=True)
     if code == "blocked_api_access":
         return unavailable(
@@ -148,13 +148,13 @@ def _forbidden(status: int, code: str) -> UpstreamError | None:
         return unavailable(
             "auth", "The provider refuses this service's key; its operators are told.", circuit="auth"
         )
-    if status == 403:  # of the model, the key or a proxy before them: what others meet will tell
+    if status == 403:  # about the model, the key, or from a proxy: that is not known yet
         return unavailable("forbidden", "The provider refuses this model to this service.", fail_over=True)
     return None
 
 
 def _bad_output(error: Mapping[str, Any], code: str) -> UpstreamError:
-    """What the model made is not what it should be. Clients know Groq's words, and mend what they show."""
+    """The model made a wrong tool call or format. Clients know Groq's words, and repair what it made."""
     sentence = _BAD_OUTPUT.get(code, "The model's answer is not valid")
     generation = error.get("failed_generation")
     words = {
@@ -173,7 +173,7 @@ def _bad_output(error: Mapping[str, Any], code: str) -> UpstreamError:
 
 
 def _plain(text: str) -> str:
-    """Of the provider's words what may be shown: one line, and nothing of our account with it."""
+    """The provider's words as they may be shown: one line, without the name of our organisation."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     line = " ".join(_ORGANISATION.sub(" ", printable).split())
     return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}..."
@@ -196,7 +196,7 @@ def _rejected(message: str, param: Any) -> UpstreamError:
 
 
 def _window(message: str) -> dict[str, Any]:
-    """Which limit refused, how large it is and what the call would have taken, if said."""
+    """Which limit refused, its size, and what the call asked for; as far as the message says so."""
     window, limit, requested = _WINDOW.search(message), _LIMIT.search(message), _REQUESTED.search(message)
     return {
         "window": window.group(1).lower() if window else "",

@@ -19,15 +19,15 @@ _MOST: Final = 1_024
 
 
 class Ambiguous(Exception):
-    """It cannot be told which call a delta belongs to, or it is none."""
+    """It is not certain which call a delta belongs to, or it is no delta of a call."""
 
 
 class _Call:
     def __init__(self, index: int, given: int | None) -> None:
         self.index = index
-        self.given = given  # the index that the provider has given it
+        self.given = given  # the provider's index, None without one
         self.id = ""
-        self.named = False  # by us: the provider began it without an id
+        self.named = False  # we have made its id, since the provider began it without one
         self.name = ""
         self.arguments: list[str] = []
 
@@ -49,7 +49,7 @@ class _Call:
 class ToolCalls:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
-        self._sure: dict[int | None, _Call] = {}  # those that nothing but the index is needed for
+        self._sure: dict[int | None, _Call] = {}  # calls that their index alone identifies
 
     def numbered(self, delta: dict[str, Any]) -> dict[str, Any]:
         """The delta with its call's index, and without a name that was said before. Raises Ambiguous."""
@@ -82,7 +82,7 @@ class ToolCalls:
         told = {"name": name} if name else {}
         if arguments or "arguments" in function:
             told["arguments"] = arguments
-        # Nothing else of it: not every value of a provider's can be written down again.
+        # Other fields are dropped: not every value of a provider's can be encoded again.
         words = {key: delta[key] for key in ("id", "type") if isinstance(delta.get(key), str)}
         found = {**words, "function": told, "index": call.index}
         if fresh and not id:  # else nobody could say which call a result is of

@@ -1,4 +1,4 @@
-"""An HTTP transport for httpx that gets out of the way of a stream of tokens.
+"""An HTTP transport for httpx that does little work per token.
 
 HTTP/1.1 over plain or TLS connections, parsed by httptools in the protocol's own callback: no
 task, timer or object per read. A paused response costs nothing until it is resumed: the kernel
@@ -24,14 +24,14 @@ import httpx
 
 from service.eventloop.inline_future import InlineFuture
 
-# Bytes of one response that may wait for a reader that does not come; then the socket waits.
+# Bytes of one response that are kept for a slow reader; beyond it the socket is not read.
 _MAX_WAITING: Final = 262_144
-# While paused the kernel wakes us for so many bytes, or at the end: a second of 500 tokens/s.
+# While paused, the kernel wakes us for so many bytes or at the end: 1 s of 500 tokens/s.
 _PAUSED_BYTES: Final = 65_536
-# The end of a response whose content is complete is on its way; longer than this it is not.
+# How long the end of a response is waited for whose content is complete.
 _LINGER_SECONDS: Final = 1.0
 
-#: the extension of a request of which the server may have got something
+#: the extension of a request that is set once the server may have received a part of it
 SENT: Final = "sent"
 
 Origin = tuple[bytes, bytes, int]
@@ -60,7 +60,7 @@ class Body(httpx.AsyncByteStream):
         return self._take_parts()
 
     async def read_into(self, push: Callable[[bytes], bool]) -> bool:
-        """Give all to `push` in the callback that brings it, until that has enough. False at the end.
+        """Give bytes to `push`, in the callback that brings them, until it returns True. False at the end.
 
         Raises httpx.TransportError. What `push` raises breaks the connection and is raised here.
         """
@@ -96,7 +96,7 @@ class Body(httpx.AsyncByteStream):
             yield data
 
     def pause(self) -> None:
-        """Leave what comes from now on in the kernel."""
+        """From now on leave arriving bytes in the kernel."""
         if self._connection is not None and not self.complete:
             self._connection.await_bytes(_PAUSED_BYTES)
 
@@ -105,14 +105,14 @@ class Body(httpx.AsyncByteStream):
             self._connection.await_bytes(1)
 
     def let_go(self) -> None:
-        """The content is known to be complete: keep the connection, as soon as it is free."""
+        """The content is complete: keep the connection as soon as the response has ended."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.linger()
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None
-        self._error = None  # whose frames know this body: the two would keep each other
+        self._error = None  # its traceback refers to this body: the two would keep each other
         if connection is not None:
             connection.release()
 
@@ -146,7 +146,7 @@ class Body(httpx.AsyncByteStream):
 
 
 class Head(NamedTuple):
-    """Of a response, its content to come. httpx's object of it takes 0.1 ms to make."""
+    """The head of a response whose content is still to come. httpx's object takes 0.1 ms to make."""
 
     status: int
     raw: list[tuple[bytes, bytes]]
@@ -161,8 +161,10 @@ class Head(NamedTuple):
 
 
 class _Borrowed(socket.socket):
-    """Another's descriptor. A connection whose maker was cancelled is closed by uvloop without a word to its
-    protocol, and the number may be another's by the time this is freed."""
+    """A socket object on a descriptor that uvloop owns, so it must never close it.
+
+    uvloop closes a connection whose maker was cancelled without telling the protocol, and the number may
+    belong to another connection by the time this object is freed."""
 
     def __del__(self) -> None:
         self.detach()
@@ -173,7 +175,9 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, idle: deque[_Connection]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._idle = idle  # of its origin; the one longest idle drops out when it is full
+        self._idle = (
+            idle  # idle connections to its origin; when it is full, the one idle for longest is closed
+        )
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._head: InlineFuture[Head] | None = None
@@ -186,14 +190,14 @@ class _Connection(asyncio.Protocol):
         self._stopped = False
         self._awaited = 1
         self._keeps = False
-        self.heard = False  # of the answer to the last request
+        self.heard = False  # a byte of the answer to the last request has come
         self._until_close = False
         self.lost = False
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # uvloop's stand-in makes a socket object for each call.
+        # Kept, since each call of uvloop's pseudo-socket makes a socket object.
         self._socket = _Borrowed(fileno=transport.get_extra_info("socket").fileno())
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
@@ -212,7 +216,7 @@ class _Connection(asyncio.Protocol):
             self._head = None
 
     def await_bytes(self, number: int) -> None:
-        """Be woken when so many bytes wait to be read."""
+        """Let the kernel wake us only when so many bytes can be read."""
         if self._awaited != number and not self._transport.is_closing():
             self._awaited = number
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, number)
@@ -229,7 +233,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def linger(self) -> None:
-        """Be kept once the response has ended, which is about to happen."""
+        """Keep the connection once the response has ended, which is about to happen."""
         if self._body is None:
             self.release()
         else:
@@ -277,7 +281,7 @@ class _Connection(asyncio.Protocol):
         self._ended = self._body is not None
 
     def _hand_over(self) -> None:
-        """Whoever waits goes on at once: with all that has come, and with the parser at rest."""
+        """Wake who waits, with all that one read has brought, after the parser has returned."""
         body, parts, head, ended = self._body, self._parts, self._came, self._ended
         self._parts, self._came, self._ended = [], None, False
         if head is not None and self._head is not None and not self._head.done():
@@ -285,7 +289,7 @@ class _Connection(asyncio.Protocol):
         if body is not None and parts:
             body.add(parts[0] if len(parts) == 1 else b"".join(parts))
         if body is not None and ended:
-            # And not before: a fault of whoever took its last part is told to whoever waits.
+            # Not earlier: what `push` raises for the last part has to reach the task that waits.
             self._body = None
             body.end()
             if self._lingering is not None:
@@ -321,7 +325,7 @@ class _Connection(asyncio.Protocol):
         elif isinstance(error, OSError):
             self._fail(httpx.ReadError(str(error)))
         else:
-            self._fail(error)  # a fault of whoever takes what comes
+            self._fail(error)  # raised by `push`
 
     def _fail(self, error: Exception) -> None:
         if self._head is not None and not self._head.done():
@@ -343,7 +347,7 @@ class Transport(httpx.AsyncBaseTransport):
         return (await self.ask(origin_of(request.url), message, request.extensions)).response()
 
     async def ask(self, origin: Origin, message: bytes, extensions: dict[str, Any]) -> Head:
-        """The same of a request that is bytes already. Raises httpx.TransportError."""
+        """Send a request that is bytes already. Raises httpx.TransportError."""
         kept = self._kept(origin)
         if kept is not None:
             extensions[SENT] = True

@@ -23,7 +23,7 @@ _LONGEST_LINE: Final = 1_024
 
 
 class NotTold(Exception):
-    """The receiver was not told; the message is for the log. `final`: it does not want to be."""
+    """The receiver did not take the message; the text is for the log. `final`: it never will (410)."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)

@@ -1,7 +1,7 @@
 """An answer in one piece: a chat completion that was not streamed, as one batch.
 
-The same rules as for a stream (chunks.py): without a finish_reason it is cut, what is no completion
-is garbled, an error inside of it is that error.
+The rules are those of a stream (chunks.py): without a finish_reason it is cut, a body that is no completion
+is garbled, an error inside it is raised.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from service.upstream.refusals import refusal
 from service.upstream.tool_calls import Ambiguous, ToolCalls
 from service.usage import count
 
-#: the largest model's longest answer is 64k tokens, some 300 KB
+#: bytes of a body; the largest model's longest answer is 64k tokens, some 300 KB
 MOST_BYTES: Final = 4 * 1_048_576
 _BYTES_PER_TOKEN: Final = 4
 
@@ -45,7 +45,7 @@ _decode: Final = msgspec.json.Decoder(_Completion).decode
 
 
 def decode(body: bytes, said: dict[str, Any]) -> Batch:
-    """What it says besides the answer goes to `said`. Raises UpstreamError."""
+    """The answer as one batch; facts about the call go to `said`. Raises UpstreamError."""
     try:
         completion = _decode(body)
     except UNREADABLE:
@@ -76,7 +76,7 @@ def _pieces(message: Delta) -> list[tuple[str, Any]]:
         pieces.append((TEXT, plain(message.content)))
     calls = ToolCalls()
     try:
-        # A place in the list is a call's number, whatever index it may name.
+        # The place in the list is the call's index, whatever index it names itself.
         pieces += [
             (TOOL, calls.numbered({**call, "index": place}))
             for place, call in enumerate(message.tool_calls or ())
