@@ -1,4 +1,4 @@
-"""What a client would rather have, and what it has: `Accept`, `Prefer`, `If-None-Match` and their like."""
+"""Which form of an answer a client prefers, and which it has: `Accept`, `Prefer`, `If-None-Match`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _weight(parameters: list[str]) -> float:
 
 
 def json_before_events(header: str) -> bool:
-    """Where both are as welcome, what is named first counts; no header and `*/*` mean the events."""
+    """Does an Accept header prefer JSON? At equal q the first name counts; none, and `*/*`, mean events."""
     json, events = quality(header, "application/json"), quality(header, "text/event-stream")
     if json != events:
         return json > events
@@ -43,6 +43,6 @@ def responds_async(header: str) -> bool:
 
 
 def has_already(request: Request, etag: str) -> bool:
-    """Then the answer is 304."""
+    """Does the client have the content with this ETag? Then the answer is 304."""
     known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
     return etag in known or "*" in known

@@ -1,4 +1,4 @@
-"""JSON answers, encoded by orjson: in one piece where that is bounded, else page by page."""
+"""JSON answers, encoded by orjson: in one piece where their size is bounded, else streamed page by page."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Json(Response):
 
 
 async def streamed(pieces: AsyncIterator[bytes], headers: dict[str, str] | None = None) -> Response:
-    """JSON of any length. Raises what its first piece raises.
+    """A response of JSON of any length. Raises what the first piece raises.
 
-    Where a later one fails the connection breaks, for a document that ends too soon must not look whole.
+    Where a later piece fails the connection is broken off: a document that is cut must not look whole.
     """
     first = await anext(pieces)
     return StreamingResponse(_unbroken(first, pieces), media_type="application/json", headers=headers)
@@ -43,9 +43,9 @@ async def _unbroken(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator
 async def listed(
     read: Callable[[int | None], Awaitable[Page[T]]], shape: Callable[[T], Any], before: bytes, after: bytes
 ) -> AsyncIterator[bytes]:
-    """A list between two pieces of JSON; a worker holds a page of it at a time.
+    """The JSON of a list, between the texts `before` and `after`. A worker holds one page of it at a time.
 
-    `read` gives the page at a cursor and the next cursor; the first is read before anything is said.
+    `read` returns the page at a cursor, and the next cursor or None. The first page is read before output.
     """
     items, following = await read(None)
     yield before

@@ -19,18 +19,18 @@ from service.errors import ServiceError
 
 # Deeper than any request of ours; tools have the deepest (JSON schemas in JSON schemas).
 _MAX_DEPTH: Final = 64
-# What a body may be made of, so that no step from its bytes to a send keeps the event loop for 50 ms. A
-# context of 5,000 messages with parts has 15,000 objects and lists; 350,000 empty lists were 400 ms.
+# Objects and lists, and commas, in a body: so that no step from its bytes to a send keeps the event loop for
+# 50 ms. A context of 5,000 messages with parts has 15,000 of the first; 350,000 empty lists took 400 ms.
 _MAX_CONTAINERS: Final = 20_000
 _MAX_VALUES: Final = 60_000
-# A body that is read and parsed in 0.1 ms.
+# A body of this size is read and parsed in 0.1 ms.
 SMALL_BYTES: Final = 16_384
 _STRUCTURE: Final = frozenset(b'"[{,')
 _NO_STRUCTURE: Final = bytes(set(range(256)) - _STRUCTURE)
 _BOM: Final = b"\xef\xbb\xbf"
 _NUL: Final = b"\\u0000"
 _MAX_KEY: Final = 255
-# No log has so many events; a longer number is beyond the last one, whatever it is.
+# Digits of a cursor. No log has so many events: a longer number is beyond the last one.
 _CURSOR_DIGITS: Final = 15
 _BEYOND: Final = 10**_CURSOR_DIGITS
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
@@ -38,7 +38,7 @@ _POLICIES: Final[dict[str, OnBusy]] = {"reject": "reject", "interrupt": "interru
 
 
 async def read_json(request: Request, *, images: bool = False) -> Any:
-    """`images`: it may be as large as a body with images.
+    """The body as JSON, None without one. `images`: it may be as large as a body with images.
 
     Raises unsupported_media_type, body_too_large, invalid_request, concurrency_limited, overloaded.
     """
@@ -56,19 +56,19 @@ async def read_json(request: Request, *, images: bool = False) -> Any:
         edge_of(request).refused_bodies.check(caller)
     body = await _received(request, limit)
     if body.startswith(_BOM):
-        del body[: len(_BOM)]  # which some libraries for .NET and PowerShell put before their JSON
+        del body[: len(_BOM)]  # some libraries for .NET and PowerShell send one
     if not body.strip():
         return None
     if not kind and "origin" in request.headers:
-        # A page of any origin may send a body without a type, and no browser asks us first.
+        # A page of any origin may send a body without a type, and its browser does not ask us first.
         raise ServiceError("unsupported_media_type", "Send the body as application/json.")
     if len(body) <= SMALL_BYTES:
         _check_size(body)
         document = _parsed(body)
         _check_depth(document)
         return document
-    # Of large bodies one is worked on at a time, and others have their turn between its steps: each step
-    # is bounded in time, and 20 of them side by side were 0.3 s without a turn for anybody else.
+    # One large body is parsed at a time, and other tasks run between its steps. A step is bounded in time,
+    # but 20 bodies side by side kept the event loop for 0.3 s.
     async with edge_of(request).body_bounds.working:
         _check_size(body)
         await asyncio.sleep(0)
@@ -86,7 +86,7 @@ def _parsed(body: bytearray) -> Any:
         raise ServiceError(
             "invalid_request", "The body is not valid JSON (in UTF-8, without lone surrogates)."
         ) from None
-    # It ends strings in too many places downstream. After an escaped backslash it is the text `u0000`.
+    # A NUL ends strings in too many programs. Behind an escaped backslash it is only the text `u0000`.
     if _NUL in body and _NUL in body.replace(b"\\\\", b""):
         raise ServiceError("invalid_request", "A string holds a NUL character.")
     return document
@@ -115,7 +115,7 @@ async def _received(request: Request, limit: int) -> bytearray:
 
 
 def note_refusal(request: Request) -> None:
-    """What was read of the body was in vain."""
+    """The request was refused: count the bytes of its body that were read in vain."""
     state = request_state(request)
     if state.caller and state.body_bytes > SMALL_BYTES:
         edge_of(request).refused_bodies.add(state.caller, state.body_bytes)
@@ -128,7 +128,7 @@ def is_json(content_type: str) -> bool:
 
 
 def length(request: Request) -> int:
-    """Bytes of the body as announced, -1 where nothing is (chunked)."""
+    """Bytes of the body by Content-Length, -1 without one (chunked)."""
     value = request.headers.get("content-length", "")
     return int(value[:16]) if value.isascii() and value.isdigit() else -1
 
@@ -138,11 +138,11 @@ def _too_large(limit: int) -> ServiceError:
 
 
 def _check_size(body: bytearray) -> None:
-    """A bound on what the body is made of, before anything is made of it. Raises invalid_request."""
+    """Checks the number of objects, lists and values before the body is parsed. Raises invalid_request."""
     if body.count(b"[") + body.count(b"{") <= _MAX_CONTAINERS and body.count(b",") <= _MAX_VALUES:
         return
-    # Or they stand in strings, which nobody bounds. What is no structure goes; then two quotes side by side
-    # may go, for what stands between others stays between others.
+    # They may stand in strings, where they do not count. So all other bytes are removed; then empty strings,
+    # which leaves the remaining quotes in pairs; then what is between two quotes.
     structure = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE)
     outside = b"".join(structure.replace(b'""', b"").split(b'"')[::2])
     if outside.count(b"[") + outside.count(b"{") > _MAX_CONTAINERS or outside.count(b",") > _MAX_VALUES:
@@ -170,14 +170,14 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def fallback_key(request: Request) -> str | None:
-    """What a balancer gives each request, for sends that have no key of their own. Raises invalid_request."""
+    """The key that a balancer has made, for sends that have none of their own. Raises invalid_request."""
     return _key(request.headers.get("x-fallback-idempotency-key"))
 
 
 def _key(key: str | None) -> str | None:
     if key is None:
         return None
-    with contextlib.suppress(UnicodeDecodeError):  # a byte per character, else
+    with contextlib.suppress(UnicodeDecodeError):  # then it stays Latin-1
         key = key.encode("latin-1").decode()
     if not 1 <= len(key) <= _MAX_KEY or ids.has_control(key):
         raise ServiceError("invalid_request", f"An Idempotency-Key has 1 to {_MAX_KEY} printable characters.")
@@ -193,7 +193,7 @@ def on_busy(request: Request) -> OnBusy | None:
 
 
 def cursor(request: Request) -> int | None:
-    """`Last-Event-ID`, which wins over `?after=`. Raises bad_cursor."""
+    """The cursor: `Last-Event-ID`, else `?after=`, else None. Raises bad_cursor."""
     value = request.headers.get("last-event-id")
     if value is None or value == "":
         value = request.query_params.get("after")
@@ -203,7 +203,7 @@ def cursor(request: Request) -> int | None:
 
 
 def place_in_log(value: str, sentence: str, param: str | None = None) -> int:
-    """The id or the number of an event. Raises bad_cursor with the sentence."""
+    """The id or number of an event from a text. Raises bad_cursor with the sentence."""
     if not (value.isascii() and value.isdigit()):
         raise ServiceError("bad_cursor", sentence, param=param)
     digits = value.lstrip("0")
@@ -211,7 +211,7 @@ def place_in_log(value: str, sentence: str, param: str | None = None) -> int:
 
 
 def limit(request: Request, default: int, top: int, name: str = "limit") -> int:
-    """`?limit=`, or another number from 1. Raises invalid_request."""
+    """`?limit=`, or another parameter: a number from 1 to `top`. Raises invalid_request."""
     value = request.query_params.get(name)
     if value is None:
         return default
@@ -222,7 +222,7 @@ def limit(request: Request, default: int, top: int, name: str = "limit") -> int:
 
 
 def flag(request: Request, name: str) -> bool:
-    """`?name=1`, off without it. Raises invalid_request."""
+    """Is `?name=1` given? Raises invalid_request for other values than 0 and 1."""
     value = request.query_params.get(name)
     if value not in (None, "0", "1"):
         raise ServiceError("invalid_request", f"{name} is 0 or 1.", param=name)
@@ -230,7 +230,7 @@ def flag(request: Request, name: str) -> bool:
 
 
 def newest_first(request: Request, default: Literal["asc", "desc"]) -> bool:
-    """`?order=`. Raises invalid_request."""
+    """Is `?order=` desc? Raises invalid_request."""
     order = request.query_params.get("order") or default
     if order not in ("asc", "desc"):
         raise ServiceError("invalid_request", "order is asc or desc.", param="order")

@@ -2,8 +2,8 @@
 
 A body is held until its last byte has come, for 30 s at most (bodies.py). Without a bound, a caller
 with a key and 1,000 connections could make a worker hold 1 GiB of bodies that never end. A large body
-takes some 15 ms to read and check; a refusal costs its sender one read, of which it may have 1,200 a
-minute, so what is refused is bounded in bytes too.
+takes some 15 ms to read and check; a refused one is charged as a read, of which a caller may have 1,200 a
+minute, so the bytes of refused bodies are bounded too.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from service.errors import ServiceError
 from service.telemetry import metrics
 
 _MIB: Final = 1_048_576
-# A body is usually whole after one read; 32 of the largest at once are slow uploads of an office.
-_OF_ONE: Final = 32 * _MIB
+# A body is usually complete after one read; 32 of the largest at once are slow uploads of a whole office.
+_PER_PRINCIPAL: Final = 32 * _MIB
 _IN_ALL: Final = 128 * _MIB  # an eighth of what compose gives a replica
 
 
 class BodyBounds:
     def __init__(self, largest: int) -> None:
-        """`largest` is the bound on one body in bytes: two of them always find room."""
-        self._of_one = max(_OF_ONE, 2 * largest)
+        """`largest` is the bound on one body in bytes: a principal has room for two of them."""
+        self._per_principal = max(_PER_PRINCIPAL, 2 * largest)
         self._in_all = max(_IN_ALL, 4 * largest)
         self._held: Counter[str] = Counter()
         self.working = asyncio.Lock()  # held while a large body is parsed
 
     def add(self, principal: str, size: int) -> None:
-        """Count bytes that have come, until `give_back`. Raises concurrency_limited, overloaded."""
-        if self._held[principal] + size > self._of_one:
+        """Count bytes that were received, until `give_back`. Raises concurrency_limited, overloaded."""
+        if self._held[principal] + size > self._per_principal:
             raise ServiceError(
                 "concurrency_limited", "Too many bodies are on their way; send some later.", retry_after=1
             )
@@ -48,14 +48,14 @@ class BodyBounds:
             del self._held[principal]
 
 
-# Six refused bodies of 330 KiB at once, then one in 5 s: 3 ms of each second of a worker.
+# A caller may have six refused bodies of 330 KiB at once, then one in 5 s: 3 ms of each second of a worker.
 _REFUSED_AT_ONCE: Final = 2 * _MIB
 _REFUSED_PER_SECOND: Final = 65_536
-_CALLERS: Final = 10_000  # remembered, 0.2 KiB each; the one refused longest ago is forgotten first
+_CALLERS: Final = 10_000  # that are remembered, 0.2 KiB each; the one refused longest ago goes first
 
 
 class RefusedBodies:
-    """Bytes of large bodies that were read and then refused, per caller: a bucket that leaks."""
+    """Bytes of large bodies that were read and then refused, per caller: a leaky bucket."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now

@@ -20,7 +20,7 @@ from service.engine.engine import Engine
 from service.store.credentials import Credentials
 from service.store.principals import Principals
 
-# Reads that stall are bounded by this; a body of 1 MiB needs 0.1 s on a slow phone line.
+# A body has to arrive within this time. One of 1 MiB needs 8 s at 1 Mbit/s.
 BODY_SECONDS: Final = 30.0
 
 
@@ -45,7 +45,7 @@ def edge_of(request: Request) -> Edge:
 async def principal_of(
     request: Request, *, scope: str = "chat", events_of: tuple[str, str] | None = None
 ) -> Principal:
-    """Who is calling, with the right to. `events_of` (session, turn) admits a ticket for these events.
+    """The caller, who has to have the scope. `events_of` (session, turn) admits a ticket for these events.
 
     Raises unauthenticated, forbidden, store_unavailable.
     """
@@ -63,7 +63,7 @@ async def admitted(
     scope: str = "chat",
     events_of: tuple[str, str] | None = None,
 ) -> tuple[Edge, Principal]:
-    """Who is calling, charged with a call of this kind. The way in of every route that starts no turn.
+    """The caller, charged with a request of this kind. Every route that starts no turn begins with this.
 
     Raises unauthenticated, forbidden, rate_limited, store_unavailable.
     """

@@ -25,7 +25,7 @@ _TOKENS: Final = {"prompt_tokens": 22, "completion_tokens": 7, "total_tokens": 2
 _USER: Final = {"id": "u4MkTnLmVz1xK9Qs", "role": "user", "parts": [{"type": "text", "text": _ASKED}]}
 _RESPONSE_ID: Final = "resp_01m82xqzhyhm01djtgpydnpmtb_my-chat"
 
-#: of the model of a body: bodies, and what they are examples of
+#: name of a body's model -> name of an example -> the body
 BODIES: Final[dict[str, dict[str, Any]]] = {
     "ChatBody": {
         "question": {"user_query": _ASKED},

@@ -1,4 +1,4 @@
-"""Exceptions to answers: the one place where errors become HTTP before the first byte."""
+"""The only place where exceptions become HTTP responses, as long as no byte of an answer was sent."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BY_STATUS: Final = {
     415: "unsupported_media_type",
 }
 
-# Addresses of OpenAI's that we have not, and that look like a response's, which takes other methods.
+# OpenAI's addresses that we do not have. They look like that of a response, which takes other methods.
 _ABSENT: Final = re.compile(r"(/openai)?/v1/responses/(compact|input_tokens)")
 
-# A header of every WebSocket handshake: nothing here speaks that, whatever else is at the address.
+# A header of every WebSocket handshake, which no address of ours speaks.
 _WEBSOCKET: Final = "sec-websocket-key"
 
-# The SDKs of OpenAI and Groq obey up to 60 s; told of more, some repeat at once and one sleeps it all.
+# Seconds. The SDKs of OpenAI and Groq obey a Retry-After of up to 60; above, some repeat at once, one sleeps.
 _LONGEST_WAIT: Final = 60
 
 
@@ -50,7 +50,7 @@ async def _service_error(request: Request, error: Exception) -> Response:
     if error.status < 500:
         bodies.note_refusal(request)
     response = respond(request.url.path, error)
-    if state.turn:  # it began before it was refused, and its message stays
+    if state.turn:  # the turn had begun before the refusal, and its message stays in the session
         response.headers.setdefault("X-Session-Id", state.session)
         response.headers.setdefault("X-Turn-Id", state.turn)
     return response
@@ -78,14 +78,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def refuse(scope: Scope, error: ServiceError) -> Response:
-    """What no route has answered. Where there is none below /v1 it is OpenAI's clients that guess at
-    addresses, and they read no other envelope."""
+    """The response to a request that no route has answered. Below /v1, unknown addresses are guesses of
+    OpenAI's clients, which read OpenAI's envelope only."""
     guessed = f"{scope['path']}/".startswith("/v1/") and not _there(scope, scope["method"])
     return respond("/openai" if guessed else scope["path"], error)
 
 
 def _allowed(scope: Scope) -> list[str]:
-    """Every method of the address: each has a route of its own, and Starlette names the first's."""
+    """Every method of the address. Each has a route of its own, and Starlette knows the first one's only."""
     return [method for method in ("GET", "HEAD", "POST", "PATCH", "DELETE") if _there(scope, method)]
 
 

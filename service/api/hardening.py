@@ -1,7 +1,7 @@
-"""What every response carries against misuse, and the bound on request headers.
+"""The security headers of every response, and the bound on request headers.
 
-An answer of the API is data: no browser may run, frame, guess at or keep it. A page that brings
-a Content-Security-Policy of its own keeps it. The bound on the bytes of a request's head is the
+An answer of the API is data: no browser may run, frame, sniff or cache it. A response that has a
+Content-Security-Policy already keeps it. The bound on the bytes of a request's head is the
 server's (serving/http_protocol.py), the bounds on bodies are bodies.py's.
 """
 
@@ -18,7 +18,7 @@ from service.errors import ServiceError
 
 Header = tuple[bytes, bytes]
 
-# Browsers send 20, chains of proxies add 10; 64 KiB of head would hold 16 000.
+# Browsers send 20, chains of proxies add 10; a head of 64 KiB could hold 16,000.
 _MOST_HEADERS: Final = 128
 
 # Two that differ leave open which counts, and a proxy in front may take the other.
@@ -64,8 +64,8 @@ class Hardening:
     def headers(
         self, scope: Scope, given: Iterable[Header], limits: Iterable[Header] = (), *, private: bool
     ) -> list[Header]:
-        """What to add to a response that has these headers; `limits`: what the request limit says;
-        `private`: it is one caller's."""
+        """Headers to add to a response that has `given`. `limits` are those of the request limit;
+        `private`: the response is for one caller."""
         names = {name.lower() for name, _ in given}
         added = [*_ALWAYS, *limits]
         if b"content-security-policy" not in names:

@@ -28,7 +28,7 @@ class Hosts:
         self._proxies = Proxies(settings.trusted_proxies)
 
     def refusal(self, scope: Scope) -> ServiceError | None:
-        """What is wrong with the host that a request names, if anything."""
+        """The error for a request whose Host is not taken, None where it is."""
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         # HTTP/1.1 demands exactly one. HTTP/1.0 knows none, and no browser speaks that.
         if len(hosts) > 1 or (not hosts and scope["http_version"] != "1.0"):

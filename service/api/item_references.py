@@ -1,4 +1,4 @@
-"""Items that an input names: those of the caller's sessions in the place of references to them."""
+"""References in an input are replaced by the items of the caller's sessions that they name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from service.engine.engine import Engine
 from service.errors import ServiceError
 from service.store.turn_records import TurnRef
 
-# Items that an input may name instead of having them: each is two reads.
+# References in an input: each takes two reads.
 _MOST_NAMED: Final = 500
 
 
 async def resolved(engine: Engine, principal: str, given: list[Item], session_id: str | None) -> list[Item]:
-    """The items with those that others name in their place, and without those that the session has.
+    """The items, with references replaced by what they name, without items that the session has already.
 
     Raises not_found, invalid_request.
     """
@@ -42,7 +42,7 @@ async def resolved(engine: Engine, principal: str, given: list[Item], session_id
 
 
 async def _known(engine: Engine, principal: str, item: Item, session_id: str | None) -> list[Item] | None:
-    """What an item's id stands for: nothing where the session has it, None where there is no such item."""
+    """The items that an id names: [] where the session has it already, None where there is no such item."""
     name = named(item.id)
     where = name.session_id if name is not None else session_id
     if where is None or (item.kind != "reference" and where != session_id):

@@ -1,10 +1,10 @@
 """Request limits per principal, else per client address: slowapi, with the decision in Redis.
 
-slowapi gives the grammar and, in memory, what a worker falls back to. Its own way to Redis
-would block the event loop (2 s for a stalled Redis) and needs two round trips; here one script
-decides for all windows at once (store/windows.py), exactly, for all replicas. When Redis says
-nothing for a quarter of a second, this worker counts alone for a second, which is itself
-counted. Which requests are checked, and when, is decided by the routes. Why:
+slowapi parses the limits and counts in memory when Redis is silent. Its own access to Redis would
+block the event loop (2 s for a stalled Redis) and needs two round trips; here one script decides for
+all windows at once (store/windows.py), exactly, for all replicas. When Redis does not answer for a
+quarter of a second, this worker counts alone for one second, and a metric says so. Which requests
+are charged, and when, is decided by the routes. Why:
 docs/decisions/0005-request-limits.md.
 """
 
@@ -56,7 +56,7 @@ class Limits(Limiter):
         self.over = OverLimit()
 
     async def check(self, request: Request, principal: Principal, kind: Kind) -> None:
-        """Charge the caller for one request; who is known to be over its limit costs Redis nothing.
+        """Charge the caller for one request. A caller known to be over its limit is refused without Redis.
 
         Raises rate_limited.
         """
@@ -65,9 +65,9 @@ class Limits(Limiter):
     def charging(
         self, request: Request, principal: Principal, kind: Kind, *, once: str = ""
     ) -> RequestCharge:
-        """What one request costs its caller.
+        """The charge for one request, not taken yet.
 
-        Requests with the same `once` at the same time are one: whichever comes first is charged.
+        Requests with the same `once` at the same time count as one: the first of them is charged.
         """
         sends, settings = kind == "sends", self._settings
         own = principal.limit_sends if sends else principal.limit_reads
@@ -88,16 +88,16 @@ class Limits(Limiter):
 
     @property
     def counts_alone(self) -> bool:
-        """Redis has been silent just now."""
+        """Has Redis been silent within the last second?"""
         return asyncio.get_running_loop().time() < self._alone_until
 
     def silent(self) -> None:
-        """Redis did not answer, or refused to count."""
+        """Redis did not answer, or refused to count: count alone for a second."""
         self._alone_until = asyncio.get_running_loop().time() + _ALONE_SECONDS
         log.warning("limits.alone", seconds=_ALONE_SECONDS, note="the store is silent")
 
     def decide_alone(self, limits: tuple[RateLimitItem, ...], who: str, kind: str) -> Decision:
-        """What this worker alone has counted since Redis fell silent."""
+        """Decide by what this worker alone has counted since Redis fell silent."""
         metrics.bypassed.labels(control="limits").inc()
         taken = all(self.limiter.test(limit, who, kind) for limit in limits)
         uses = []
@@ -110,7 +110,7 @@ class Limits(Limiter):
 
 
 class RequestCharge:
-    """What a request costs its caller, once: by itself or on the way to a turn (engine/charging.py)."""
+    """The charge for a request, taken once: by itself, or with the begin of a turn (engine/charging.py)."""
 
     def __init__(
         self, limits: Limits, request: Request, windows: tuple[RateLimitItem, ...], charge: Charge
@@ -122,7 +122,7 @@ class RequestCharge:
         self._due = bool(windows)
 
     def once(self, once: str) -> None:
-        """Instead of what it was made with, before it is charged."""
+        """Set another `once`, before it is charged."""
         self._charge = replace(self._charge, once=once)
 
     @property
@@ -142,25 +142,25 @@ class RequestCharge:
             self._settle(decision)
 
     async def charge(self) -> None:
-        """By itself; who is known to be over its limit is refused from memory. Raises rate_limited."""
+        """Charge now; a caller known to be over its limit is refused from memory. Raises rate_limited."""
         self.refuse_known()
         await self.charge_now()
 
     async def charge_now(self) -> None:
-        """Unless it is done. Raises rate_limited, and for a send StoreRefusesWrites."""
+        """Charge, unless it was charged already. Raises rate_limited, and for a send StoreRefusesWrites."""
         due = self.due()
         if due is not None:
             try:
                 answer = await self._limits.windows.take(due)
             except StoreUnavailable as error:
                 if isinstance(error, StoreRefusesWrites) and self._charge.kind == "sends":
-                    raise  # what cannot be charged cannot begin either; reads go on, counted by this worker
+                    raise  # a turn could not begin either; reads go on, counted by this worker
                 self.unanswered()
             else:
                 self.charged(answer)
 
     def due(self) -> Charge | None:
-        """What is to be charged; None where nothing is any more. Raises rate_limited."""
+        """The charge that Redis is still to take, None where there is none. Raises rate_limited."""
         if not self._due:
             return None
         if self._limits.counts_alone:
@@ -169,22 +169,22 @@ class RequestCharge:
         return self._charge
 
     def charged(self, answer: list[Any]) -> None:
-        """With what the store has answered. Raises rate_limited."""
+        """Take the store's reply to the charge. Raises rate_limited."""
         decision = _binding(self._windows, *self._limits.windows.taken(answer))
         if not decision.passes:
             self._limits.over.note(self._charge.who, self._charge.kind, self._windows, decision)
         self._settle(decision)
 
     async def begun(self) -> None:
-        """What it was charged for has begun: the same send is charged again, should it begin anew."""
+        """The turn has begun. If the same send begins another one later, it is charged again."""
         if self._charge.who and self._charge.once:
-            with suppress(StoreUnavailable):  # then it is forgotten by itself, seconds later
+            with suppress(StoreUnavailable):  # the mark expires by itself, seconds later
                 await self._limits.windows.forget(self._charge)
 
     async def refund(self) -> None:
-        """What it was charged for has not begun. Another request's charge under the same `once` stays."""
+        """No turn has begun: give the place back, unless another request with this `once` has taken it."""
         if self._windows and not self._due and self._charge.once:
-            with suppress(StoreUnavailable):  # then it stays charged until its window ends
+            with suppress(StoreUnavailable):  # the place stays taken until its window ends
                 await self._limits.windows.refund(self._charge)
 
     def unanswered(self) -> None:
@@ -210,7 +210,7 @@ class RequestCharge:
 
 @functools.lru_cache(maxsize=1024)  # distinct limits: the settings' two, and those of single keys
 def _parse(grammar: str) -> tuple[RateLimitItem, ...]:
-    """The windows of a limit; of two with the same length the narrower counts."""
+    """The windows of a limit; of two with the same length the one with the smaller amount counts."""
     found: dict[int, RateLimitItem] = {}
     for limit in parse_many(grammar) if grammar else ():
         length = limit.get_expiry()

@@ -1,4 +1,4 @@
-"""The edge around every request: its id, its trace, its log line, its metrics, its last net.
+"""Around every request: its id, trace, log line, metrics, security headers, and what catches every exception.
 
 Pure ASGI (BaseHTTPMiddleware costs more than the stream it wraps). One of the three places that
 may catch everything: an unexpected error before the first byte is a 500 in the path's envelope,
@@ -36,7 +36,7 @@ class EdgeMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            # What the server sets when the process is told to leave.
+            # An event of the server: it is set when the process is told to leave.
             scope["app"].state.leaving = scope.get("state", {}).get("leaving")
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -60,7 +60,7 @@ class EdgeMiddleware:
                     ],
                 }
             elif not message.get("more_body", False):
-                state.ended()  # before the client can see the end: what it has seen is counted
+                state.ended()  # counted before the client can see the end
             await send(message)
 
         try:
@@ -75,14 +75,13 @@ class EdgeMiddleware:
             await _refuse_cut(scope, receive, noting, state)
             raise
         except ClientDisconnect:
-            # Raised where a body is read: the client hung up in the middle of it. Nobody is there to
-            # be answered, and nothing of ours broke.
+            # The client hung up in the middle of its body: nobody is there to be answered.
             state.outcome = "cut"
         except BrokenAnswer:
             state.outcome = "broken"
             raise
         except Exception:
-            # One of the three tops: whatever was not foreseen is answered, logged and counted here.
+            # One of the three places that catch everything: the error is answered, logged and counted.
             state.outcome = "error"
             metrics.internal_errors.labels(where="request").inc()
             log.exception("request.broke", path=route_of(scope))
@@ -94,7 +93,7 @@ class EdgeMiddleware:
             state.close()
 
     def _refusal(self, scope: Scope) -> ServiceError | None:
-        """What can be refused from the head of a request alone, whatever its route."""
+        """The error of a request that is refused by its head, whatever its route; None where it is not."""
         return self._hardening.refusal(scope) or self._hosts.refusal(scope) or self._origins.refusal(scope)
 
 
@@ -119,7 +118,7 @@ def _without_stream(scope: Scope, send: Send) -> Send:
 
 
 async def _refuse_cut(scope: Scope, receive: Receive, send: Send, state: RequestState) -> None:
-    """A worker that ends has cancelled the request before its answer had a head."""
+    """Answer a request that an ending worker has cancelled, if its answer had no head yet."""
     if not state.status:
         error = Draining()
         state.code = error.code

@@ -1,8 +1,8 @@
 """Open streams: how many answers a principal may read at once from one worker.
 
-A count in memory, because what it protects (sockets and buffers) is this worker's and goes with
-it. A request takes its place before a turn begins or a log is read, and the edge gives it back
-when the response has ended, however it ends (request_state.py).
+The count is in memory, because it protects sockets and buffers of this worker. A request takes a
+place before its turn begins or a log is read; when the response has ended, in whatever way, the
+place is given back (request_state.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class OpenStreams:
         self._open: Counter[str] = Counter()
 
     def take(self, request: Request, principal: Principal) -> None:
-        """A place for the stream that this request is about to become. Raises concurrency_limited."""
+        """Take a place for the stream of this request. Raises concurrency_limited."""
         state = request_state(request)
         if not self._limit or state.on_end is not None:
             return

@@ -111,10 +111,10 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "If-None-Match": _header("If-None-Match", "the ETag that the caller has"),
 }
 
-# Optional to the models that check them, so that one that is missing or null is told as query_empty.
+# Required, though their models say optional: so that a missing or null one is answered with query_empty.
 _NEEDED: Final = {"ChatBody": "user_query", "ChatWithHistoryBody": "user_query"}
 
-#: of answers
+#: headers of responses
 HEADERS: Final = {
     "X-Request-Id": "in the answer and in every log line of the request",
     "X-Session-Id": "the session that the turn belongs to",
@@ -219,7 +219,7 @@ def _operation(route: APIRoute, operation: Operation) -> Schema:
 
 
 def _security(operation: Operation) -> list[dict[str, list[str]]]:
-    """Nothing at all is one of the ways: with CHAT_AUTH=none nobody is asked."""
+    """The ways to authenticate. `{}` is one: with CHAT_AUTH=none no credential is needed."""
     if operation.public:
         return []
     ways: list[dict[str, list[str]]] = [{}, {"bearer": []}, {"key": []}]

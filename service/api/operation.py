@@ -1,8 +1,8 @@
-"""What a route says of itself for the OpenAPI document: its answers, its errors, its body.
+"""What the OpenAPI document says of a route: its answers, errors and body.
 
-Routes take a Request and parse by hand, so what FastAPI would read off their signatures is said by the
-decorator `documented`, below the route's own. Tag, summary and description are FastAPI's arguments. Nothing
-is looked at while a request is answered. Statuses of errors follow from their codes (service/errors.py).
+Routes take a Request and parse it by hand, so FastAPI cannot read this off their signatures: the decorator
+`documented`, below the route's own, declares it. Tag, summary and description are FastAPI's arguments. None
+of it is used while a request is answered. Statuses of errors follow from their codes (service/errors.py).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ TAGS: Final = {
     "operating": "For operators, load balancers and Prometheus.",
 }
 
-# Codes by what a route does. The first group is of every route that knows its caller.
+# Error codes by what a route does. Every route that has a caller has the first group.
 GUARDED: Final = (
     "unauthenticated",
     "forbidden",

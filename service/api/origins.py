@@ -34,7 +34,7 @@ class Origins:
         self._proxies = Proxies(settings.trusted_proxies)
 
     def refusal(self, scope: Scope) -> ServiceError | None:
-        """Why a request from a page is not let through, if it is not."""
+        """The error for a request from a page that may not change anything, None where it may."""
         if scope["method"] in _READS:
             return None
         headers = Headers(scope=scope)
@@ -49,7 +49,7 @@ class Origins:
 
     def _foreign(self, scope: Scope, headers: Headers, origins: list[str], site: str) -> bool:
         if site in ("same-origin", "none"):
-            return False  # said by the browser, where no page has a say: also where a proxy changed the Host
+            return False  # by the browser, no page can forge it; also right where a proxy changes the Host
         if not origins:
             return site != ""
         hosts = (headers.get("host", ""), *self._proxies.said(scope, "x-forwarded-host"))

@@ -1,10 +1,10 @@
 """Callers that a request limit has refused: they are refused again without asking Redis.
 
-In the memory of each worker, for a refusal must cost less than what it refuses. Invariants: at most
-_CALLERS are remembered, and the one noted first is forgotten first; a caller is remembered until its
-window has room again, and for a minute at most, so that a Redis that came back empty is believed
-within a minute; what was noted for one limit says nothing of another (keys of one owner may have
-different ones). Who is noted and what a refusal says is limits.py's.
+Each worker remembers them, so that a refusal costs less than the request. Invariants: at most _CALLERS
+are remembered, and the one noted first is forgotten first; a caller is remembered until its window has
+room again, and for 60 s at most, so that a Redis that came back empty counts within 60 s; a refusal by
+one limit does not apply to another (keys of one owner may have different ones). Who is noted, and what a
+refusal says, is limits.py's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class OverLimit:
             self._noted.popitem(last=False)
 
     def find(self, who: str, kind: str, windows: Windows) -> Decision | None:
-        """The refusal that still holds, with the time that is left of it; None: Redis has to be asked."""
+        """The refusal that still holds, with the time until there is room; None: ask Redis."""
         noted = self._noted.get((who, kind))
         if noted is None or noted.windows != windows:
             return None
@@ -66,7 +66,7 @@ class OverLimit:
         if now >= noted.until:
             del self._noted[who, kind]
             return None
-        if noted.decision.limit.amount == 0:  # it never has room, and no window of it has begun
+        if noted.decision.limit.amount == 0:  # a limit of 0 never has room
             return noted.decision
         return replace(noted.decision, reset=noted.room_at - now)
 

@@ -1,8 +1,8 @@
-"""The path below which a proxy serves us: what we link to begins with it, what we route by does not.
+"""The path below which a proxy serves us: our links begin with it, and routes are found without it.
 
-A proxy that takes it off says so by `X-Forwarded-Prefix`, which is believed from configured proxies only; an
-application that mounts us, or an ASGI server, says so by `root_path`, which stands in the path too. Relative
-links, those of the pages, need neither.
+A proxy that removes it from the path sends it as `X-Forwarded-Prefix`, which is believed from configured
+proxies only. An application that mounts us, or an ASGI server, sets `root_path`, which is still in the path.
+Relative links, as the pages have them, need neither.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Prefixes:
         self._proxies = Proxies(settings.trusted_proxies)
 
     def take_off(self, scope: Scope) -> str:
-        """The prefix, "" for none; from here on the scope's path is one of ours."""
+        """Remove the prefix from the scope's path. Returns it, "" for none."""
         root = scope.get("root_path", "")
         if root:
             scope["root_path"] = ""
@@ -36,7 +36,7 @@ class Prefixes:
         return self._forwarded(scope) + str(root)
 
     def _forwarded(self, scope: Scope) -> str:
-        """Of several proxies the outermost has written first. What is no path counts as nothing."""
+        """The prefixes of all proxies, the outermost first; "" where that is no path."""
         prefix = "".join(part.rstrip("/") for part in self._proxies.said(scope, "x-forwarded-prefix"))
         return prefix if _PREFIX.fullmatch(prefix) else ""
 

@@ -1,7 +1,7 @@
 """The state of one request, from its head to the end of its response, and what the edge knows of it.
 
-One object per request, in its scope. Whoever finds something out writes it here: its caller, session and
-turn, what its response carries, what is given back when that has ended. Counted and logged once.
+One object per request, in its scope. Each part of the edge writes here what it finds out: the caller, session
+and turn, headers of the response, what to give back at its end. At the end it is counted and logged, once.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class RequestState:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         self.request_id = given if ids.is_request_id(given) else ids.new_request_id()
         self.prefix = prefix  # of the paths that we link to (prefixes.py)
-        self.send = send  # past all middlewares: what a stream says between its head and its end
+        self.send = send  # the server's own, past all middlewares: for a stream between its head and its end
         self.principal = ""
-        self.caller = ""  # who is counted, where requests are limited
+        self.caller = ""  # whose requests are counted, where there is a limit
         self.session = ""
         self.turn = ""
-        self.code = ""  # of the error that it was answered with
+        self.code = ""  # of the error that was the answer
         self.limit_headers: list[tuple[bytes, bytes]] = []
-        self.body_bytes = 0  # that were read
-        self.on_end: Callable[[], None] | None = None  # gives back what its stream holds
+        self.body_bytes = 0  # bytes of the body that were read
+        self.on_end: Callable[[], None] | None = None  # gives the stream's place back
         self.status = 0
         self.outcome = "ended"
         self._scope = scope
@@ -58,7 +58,7 @@ class RequestState:
         scope[_KEY] = self
 
     def close(self) -> None:
-        """The scope and this would keep each other until the garbage collector comes."""
+        """End it, and take it out of the scope: the two would keep each other for the garbage collector."""
         self.ended()
         self._scope.pop(_KEY, None)
 
@@ -67,7 +67,7 @@ class RequestState:
         self._first = time.perf_counter()
 
     def ended(self) -> None:
-        """The response has ended or the client has left; the first call counts."""
+        """The response has ended or the client has left. Only the first call counts and logs the request."""
         if self._over:
             return
         self._over = True
@@ -120,7 +120,7 @@ class RequestState:
 
 
 def _server(scope: Scope) -> dict[str, str | int]:
-    """By what name and port the client has asked us."""
+    """The name and port of the Host header, as attributes of a span."""
     host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
     found = _PORT.fullmatch(host)
     name = found[1] if found else host
@@ -136,7 +136,7 @@ def request_state(request: Mapping[str, Any]) -> RequestState:
 
 
 def route_of(scope: Scope) -> str:
-    """The route's pattern, never the path: it would hold ids."""
+    """The route's pattern, not the path, which holds ids."""
     route = scope.get("route")
     path = getattr(route, "path_format", None) or getattr(route, "path", None)
     return path if isinstance(path, str) else "unmatched"

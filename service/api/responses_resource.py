@@ -1,4 +1,4 @@
-"""Responses and their items from what is stored: the objects of GET, of lists and of receipts."""
+"""Responses and their items, made of what is stored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from service.store.turn_records import Turn, TurnRef
 _PAGE: Final = 20
 _TOP: Final = 100
 
-# An id of a message that we have made: its items are told apart by numbers.
+# The id of a message that we have made: an answer, whose items have numbers in their ids.
 _OWN_ID: Final = re.compile(r"m_[0-9a-z]{26}")
 
 ITEMS: Final = plain("Items", examples.ITEMS, "A page")
@@ -45,10 +45,10 @@ DELETED: Final = plain("Deleted", examples.DELETED, "Deleted")
 
 
 def stored_items(session_id: str, message: Message, turn_id: str | None = None) -> list[dict[str, Any]]:
-    """A message of a session as items. Those of an answer have the ids that its stream gave them.
+    """A message of a session as items. Items of an answer have the ids that they had in its stream.
 
-    Of an answer of several turns those of the last round have the ids of the first turn, or of `turn_id`; in
-    earlier rounds the numbers go on. Where no turn brought it they are numbered in order.
+    All ids of an answer name one turn: `turn_id`, or the first that wrote it. Numbers begin in the last round
+    and go on in the earlier ones; where no turn wrote the message they follow the order.
     """
     return [item for item, _ in placed_items(session_id, message, message.whole, turn_id)]
 
@@ -56,7 +56,7 @@ def stored_items(session_id: str, message: Message, turn_id: str | None = None) 
 def placed_items(
     session_id: str, message: Message, whole: list[Part], turn_id: str | None = None
 ) -> list[tuple[dict[str, Any], list[Part]]]:
-    """The same, each with those parts of the message that it is made of."""
+    """The items, each with the parts of the message that it is made of."""
     status = "completed" if message.state == "completed" else "incomplete"
     if message.role != "assistant" or not _OWN_ID.fullmatch(message.id):
         item = message_item(f"msg_{message.id}", message.role, message.content, status)
@@ -75,7 +75,7 @@ def placed_items(
 
 
 def _shown(session_id: str, part: Part) -> dict[str, Any]:
-    """A part of what a user has said; an image that is kept here by our own address, which is taken again."""
+    """A part of a user's message. A stored image has an address of ours, which an input may send back."""
     if part["type"] != parts.IMAGE:
         return {"type": "input_text", "text": part["text"]}
     url = part["url"] if "url" in part else f"/v1/sessions/{session_id}/images/{part['ref']}"
@@ -85,7 +85,7 @@ def _shown(session_id: str, part: Part) -> dict[str, Any]:
 def _round(
     session_id: str, turn_id: str, said: list[Part], status: str, numbers: dict[Kind, int]
 ) -> list[tuple[dict[str, Any], list[Part]]]:
-    """The items of one round. `numbers`: how many of each kind there are already."""
+    """The items of one round. `numbers` counts the items of each kind so far."""
 
     def item_id(kind: Kind) -> str:
         number = numbers.get(kind, 0)
@@ -99,7 +99,7 @@ def _round(
     if text or not calls:
         items.append((message_item(item_id("msg"), "assistant", text, status), words))
     for call in calls:
-        # With a call goes its result: a model is told of neither without the other.
+        # A call comes with its result: a model is told of both or of neither.
         of_call = [part for part in said if part is call or part.get("tool_call_id") == call["id"]]
         items.append((call_item(item_id("fc"), parts.chat_call(call), status), of_call))
     results = [part for part in said if part["type"] == parts.RESULT]
@@ -119,7 +119,7 @@ def ref_of(principal: str, response_id: str) -> TurnRef:
 
 
 async def response_turn(engine: Engine, ref: TurnRef) -> Turn:
-    """The turn of a response, whose session has been named from now on. Raises response_not_found."""
+    """The turn of a response. Its session is kept from now on. Raises response_not_found."""
     turn = await engine.history.find_turn(ref)
     if turn is None or not is_response(turn):
         raise response_not_found()
@@ -128,9 +128,9 @@ async def response_turn(engine: Engine, ref: TurnRef) -> Turn:
 
 
 async def response_object(engine: Engine, turn: Turn) -> dict[str, Any]:
-    """As it stands: what its log says, so far or to its end, and of its message where the log has expired.
+    """The response as it is now: made of its log, or of its message where the log has expired.
 
-    Raises response_not_found where neither is left of an answer.
+    Raises response_not_found where both are gone.
     """
     ref = turn.ref
     log, answer = await asyncio.gather(
@@ -147,7 +147,7 @@ async def response_object(engine: Engine, turn: Turn) -> dict[str, Any]:
         for event in log:
             if items.goes_on(event) is None:
                 items.take(event)
-        if turn.sealed and log[-1].terminal:  # its own end: later turns may have gone on with the answer
+        if turn.sealed and log[-1].terminal:  # this turn's end: later turns may have gone on with the answer
             at = items.ended(log[-1].data, ending)["completed_at"] or at
         return items.object(ending, usage, at)
     if answer is None and turn.state == "completed":
@@ -157,7 +157,7 @@ async def response_object(engine: Engine, turn: Turn) -> dict[str, Any]:
 
 
 def _output(head: Head, answer: Message, ending: Ending) -> list[dict[str, Any]]:
-    """The items of an answer whose log is gone; only the last one can have been cut."""
+    """The items of an answer whose log is gone. Only the last one may have been cut."""
     output: list[dict[str, Any]] = []
     said = (parts.rounds(answer.whole) or [[]])[-1] if answer.turn_id == head.turn_id else []
     thoughts, text = parts.reasoning_of(said), parts.text_of(said)

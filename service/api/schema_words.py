@@ -1,4 +1,4 @@
-"""The words that our JSON schemas are written in. What they describe stands in schemas.py."""
+"""Small functions and constants of which schemas.py makes its JSON schemas."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def fields(description: str = "", /, optional: Schema | None = None, **required:
 def like(
     example: dict[str, Any], description: str = "", /, optional: Schema | None = None, **other: Schema
 ) -> Schema:
-    """An object with the fields of an example, by the types of its values; `other` are those of which that
-    is not all. `object`, OpenAI's name of a kind, is the same in all of the kind."""
+    """An object with the fields of an example, and the types of its values; `other` are the schemas of fields
+    for which that is not enough. OpenAI's field `object` has the example's value only."""
     known = {"object": one_of(example["object"]), **other} if "object" in example else other
     found = {name: known[name] if name in known else _type_of(value) for name, value in example.items()}
     return fields(description, optional, **found)

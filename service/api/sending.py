@@ -29,7 +29,7 @@ from service.store.turn_records import TurnRef
 class Sending:
     """Around what a route does for a send: `async with Sending(request) as sending`.
 
-    Entering finds the principal and refuses who is known to be over its limit. What is raised within is
+    Entering finds the principal, and refuses one that is known to be over its limit. A ServiceError inside is
     charged as a refusal. `key_in_body`: the body may hold an idempotency key of its own.
     """
 
@@ -45,7 +45,7 @@ class Sending:
     async def __aenter__(self) -> Sending:
         self.principal = await principal_of(self._request)
         self._read = self._edge.limits.charging(self._request, self.principal, "reads")
-        # Who has to ask the store twice pays once.
+        # A send that asks the store twice is charged once.
         once = ids.new_claim()
         self._send = self._edge.limits.charging(self._request, self.principal, "sends", once=once)
         if self._send.known_over() is not None and not await self._may_repeat():
@@ -53,7 +53,7 @@ class Sending:
         return self
 
     async def _may_repeat(self) -> bool:
-        """May a caller over its limit have a turn already? To find out costs a read, and us little."""
+        """May a caller over its limit have this turn already? Asking is charged as a read."""
         small = 0 <= bodies.length(self._request) <= bodies.SMALL_BYTES
         key = bodies.idempotency_key(self._request)
         if key is None and not (self._key_in_body and small):
@@ -61,7 +61,7 @@ class Sending:
         await self._read.charge()
         if small:
             return True
-        # A large body is read for who has sent it before only. Its session may stand in it: not found then.
+        # A large body is read only if the headers lead to its turn; a session in the body is not seen.
         session_id = self._session_id or self._request.headers.get("x-session-id") or None
         if key is None or not (session_id is None or ids.is_session_id(session_id)):
             return False
@@ -75,7 +75,7 @@ class Sending:
         request, edge = self._request, self._edge
         if send.key is None:
             send.key = bodies.idempotency_key(request)
-        # A key that a balancer has made it knows alone, and forgets when its client leaves.
+        # No client knows a key that a balancer has made: it is forgotten when the client leaves.
         made = send.key is None or send.key == bodies.fallback_key(request)
         self._ends_with_reader = made and send.session_id is None
         header = bodies.on_busy(request)
@@ -92,11 +92,11 @@ class Sending:
         if reads:
             edge.open_streams.take(request, self.principal)
         if attached is None:
-            if send.key:  # another body under the same key pays for itself
+            if send.key:  # another body under the same key is charged by itself
                 self._send.once(f"{send.session_id or ''}\n{send.key}\n{send.fingerprint()}")
             send.charging = self._send
             attached = await edge.engine.beginning.begin(send)
-            if not attached.fresh:  # the same send, at the same moment, was faster
+            if not attached.fresh:  # the same send came a second time, at the same moment
                 await self._read.charge()
                 await self._send.refund()
         state.session, state.turn = attached.ref.session_id, attached.ref.turn_id
@@ -126,7 +126,7 @@ class Sending:
             await self._charge_refusal()
 
     async def _charge_refusal(self) -> None:
-        """A read; who has none left, or no limit of them, pays with a send: no flood is free.
+        """Charge a refusal as a read; if none is left, or reads are not limited, as a send: no flood is free.
 
         Raises rate_limited.
         """

@@ -1,9 +1,9 @@
-"""Streaming a turn to one reader: plain ASGI, ready bytes, no work per token but a join.
+"""Streaming a turn to one reader: plain ASGI, with no work per token but the encoding and a join.
 
-A dialect that holds gets its status line from the first thing to show: until then a refusal is
-an HTTP status. It is held for CHAT_HOLD_SECONDS at most, since proxies give up on a response
-without a head. After the head only the dialect's error form or a broken connection is left.
-The client's leaving ends the reader and not the turn; whoever has to know of it is told.
+Where the encoder `holds`, the status line waits for the first event to show, so that a refusal before
+it is an HTTP status; for CHAT_HOLD_SECONDS at most, since proxies give up on a response without a
+head. After the head, an error is told in the dialect's form or by a broken connection. When the
+client leaves, the reader ends and the turn goes on; `left` is called.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from service.telemetry import metrics
 class TurnResponse(Response):
     """Follows a turn from `after` on and sends what the encoder makes of it.
 
-    `void` is the last restart that was known when the reader came: what is older is left out.
-    `ended` is called when the terminal event was sent to a client that has not left, and before the
-    turn's own failure becomes its HTTP status. `left` is called when the client leaves before that.
+    `void` is the id of the last restart known when the reader came: older events are left out. `ended` is
+    called when the terminal event was sent to a client that is still there, or just before the turn's failure
+    becomes an HTTP status; `left` when the client leaves before that.
     """
 
     def __init__(
@@ -65,25 +65,25 @@ class TurnResponse(Response):
         self._ended = ended
         self._left = left
         self._started = False
-        self._held = b""  # until there is something to show
+        self._held = b""  # bytes that wait for the head
         self._refused = False
         self._quiet_since = 0.0  # loop time of the last bytes
         self._loop = asyncio.get_running_loop()
         self._send: Send  # passes the middlewares
-        self._send_on: Send  # passes none of them: for the body before its end
+        self._send_on: Send  # passes none of them: for the body, except its end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gauge = metrics.readers_open.labels(dialect=self._encoder.name)
         gauge.inc()
-        # In a task of its own, since the request's has all middlewares on its stack: each event would
-        # wake it through thirty of them.
+        # A task of its own: the request's task has the frames of all middlewares on its stack, and each event
+        # would wake it through thirty of them.
         self._send, self._send_on = send, request_state(scope).send
         reading = asyncio.create_task(self._stream(), name="reader")
         leaving = asyncio.create_task(_left(receive, reading), name="leaving")
         try:
             await reading
         except asyncio.CancelledError:
-            if leaving.done() and not leaving.cancelled():  # the client has
+            if leaving.done() and not leaving.cancelled():  # the client has left
                 if self._left is not None:
                     self._left()
                 return
@@ -125,24 +125,24 @@ class TurnResponse(Response):
         await self._send({"type": "http.response.body", "body": self._held, "more_body": False})
 
     def _take(self, batch: list[Event]) -> Awaitable[None] | None:
-        """What is new in the log, in the callback that brings it; an empty list after some silence."""
+        """New events of the log, in the callback that brings them; an empty list after some silence."""
         valid = self._valid(batch)
         data, broken = self._encode(valid)
         if batch and batch[-1].terminal and broken is None and self._ended is None:
-            self._held += data  # which goes out with the end of the response, in one write
+            self._held += data  # it is sent with the end of the response, in one write
             return None if self._started else self._show_head()
         if not self._started or broken is not None:
             self._held += data
             return self._hold(valid, broken)
         now = self._loop.time()
         if not data and (not batch or now - self._quiet_since >= self._engine.settings.heartbeat_seconds):
-            data = self._encoder.heartbeat  # also where the model thinks and this reader is not shown it
+            data = self._encoder.heartbeat  # also while the model thinks and the dialect does not show it
         if data:
             self._quiet_since = now
         return _write(self._send_on, data)
 
     async def _show(self) -> None:
-        """The head, once, and what has been held. Reader and timer may both come to it."""
+        """Send the head, once, and what was held. Both the reader and the timer may call it."""
         await self._show_head()
         held, self._held = self._held, b""
         if (rest := _write(self._send_on, held)) is not None:
@@ -157,7 +157,7 @@ class TurnResponse(Response):
             )
 
     async def _hold(self, batch: list[Event], broken: BrokenAnswer | None) -> None:
-        """Until there is something to show."""
+        """Keep the bytes until there is something to show; then send them."""
         if self._started or any(event.terminal or self._encoder.shows(event) for event in batch):
             await self._show()
         if broken is not None:
@@ -177,11 +177,11 @@ class TurnResponse(Response):
 
     async def _note_end(self) -> None:
         if self._ended is not None:
-            await asyncio.sleep(0)  # a client whose leaving is known by now was sent nothing
+            await asyncio.sleep(0)  # a client that is known to have left by now has not got the end
             await self._ended()
 
     def _encode(self, batch: list[Event]) -> tuple[bytes, BrokenAnswer | None]:
-        """What came before the event that breaks the answer is of it, and is sent."""
+        """The bytes of a batch; of one that breaks the answer, those before that, and the error."""
         data = []
         try:
             for event in batch:
@@ -191,7 +191,7 @@ class TurnResponse(Response):
         return b"".join(data), None
 
     def _valid(self, batch: list[Event]) -> list[Event]:
-        """What is not void. Raises the failure of a turn that has shown nothing yet."""
+        """The events that no restart made void. Raises the failure of a turn that has shown nothing yet."""
         if self._void:
             batch = [event for event in batch if event.id == 1 or event.id >= self._void]
         if not self._started:
@@ -204,7 +204,7 @@ class TurnResponse(Response):
 
 
 def _write(send: Send, data: bytes) -> Awaitable[None] | None:
-    """At once, and without a task; returns what is left of it, where the client's connection is full."""
+    """Send at once, without a task. Where the client's connection is full, returns what is to be awaited."""
     if not data:
         return None
     steps = send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
@@ -216,7 +216,7 @@ def _write(send: Send, data: bytes) -> Awaitable[None] | None:
 
 
 class _Rest(Awaitable[None]):
-    """A coroutine that has begun outside of any task, for one that takes it to its end."""
+    """The rest of a coroutine that was begun outside any task: a task awaits it to its end."""
 
     def __init__(self, steps: Generator[Any, Any, None], wanted: Any) -> None:
         self._steps = steps
@@ -234,9 +234,9 @@ async def _left(receive: Receive, reading: asyncio.Task[None]) -> None:
 
 
 def _since_restart(batch: list[Event]) -> list[Event]:
-    """Text before the last restart is void: who has been shown nothing need not see it.
+    """Without what the last restart made void: a reader that was shown nothing need not see it.
 
-    The restart itself stays: an encoder that collects has to forget what it has.
+    The restart itself stays: an encoder that collects text has to drop it.
     """
     for i in range(len(batch) - 1, -1, -1):
         if batch[i].name == events.RESTARTED:
@@ -245,7 +245,7 @@ def _since_restart(batch: list[Event]) -> list[Event]:
 
 
 def _refusal(batch: list[Event], encoder: Encoder) -> ServiceError | None:
-    """Why a turn that has shown nothing yet has come to no good end."""
+    """The failure of a turn that has shown nothing yet, if the batch tells of one."""
     for event in batch:
         if encoder.shows(event):
             return None

@@ -1,4 +1,4 @@
-"""Messages of the history as useChat of Vercel's AI SDK keeps them, alike to what its stream has built."""
+"""Messages of the history in the form of useChat (Vercel's AI SDK), equal to what its stream builds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from service.store.messages import Message
 
 
 def ui_message(message: Message, images: str) -> dict[str, Any]:
-    """An answer's id equals its `start.messageId`; `images` is the address below which its session's are.
+    """An answer's id equals its `start.messageId`. `images` is the path below which the session's images are.
 
-    An answer of which nothing is shown has one empty part: validateUIMessages of AI SDK 6.0.0 and 7.0.0
+    An answer without any part gets an empty one: validateUIMessages of AI SDK 6.0.0 and 7.0.0
     throws for a message without any.
     """
     whole = message.whole

@@ -1,8 +1,8 @@
 """Images that a body brings: data URLs are taken out of it before its dialect reads it.
 
-Each is decoded, checked and replaced by `image:<digest>`, so that what follows (parsers, fingerprints,
-contexts) handles a short text. What is no image is refused here; whether a model takes it is the engine's.
-Invariant: besides its images a body has no more bytes than one without.
+Each is decoded, checked and replaced by `image:<digest>`, so that parsers, fingerprints and contexts handle a
+short text. Data that is no image is refused here; whether a model takes the image is the engine's. Invariant:
+without its images a body has no more bytes than any other body may have.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from service.errors import ServiceError
 from service.images import Image, decoded, is_data_url
 from service.parts import REF
 
-# Images in a body: more than any model takes, fewer than would be work.
+# Images in a body: more than any model takes.
 _MOST: Final = 20
 
 
 async def read(request: Request, *, only_last: bool = False) -> tuple[Any, dict[str, Image]]:
-    """The body, and its images by digest; `only_last`: of those before the newest message they are left out.
+    """The body, and its images by digest; `only_last`: only the images of the newest message.
 
     Raises what bodies.read_json raises, and image_too_large.
     """
@@ -50,7 +50,7 @@ async def read(request: Request, *, only_last: bool = False) -> tuple[Any, dict[
 
 
 def _found(document: Any) -> list[tuple[dict[str, Any], str, str]]:
-    """Parts of the user's messages that hold a data URL: the object, its field and the path."""
+    """Where the user's messages hold data URLs: the object, its field, and the path to it."""
     found = []
     for content, path in _contents(document):
         for i, part in enumerate(content if isinstance(content, list) else ()):
@@ -72,7 +72,7 @@ def _found(document: Any) -> list[tuple[dict[str, Any], str, str]]:
 
 
 def _contents(document: Any) -> Iterator[tuple[Any, str]]:
-    """What the user says in it, whatever dialect it is of, with its path."""
+    """The contents of the user's messages, whatever the dialect, with their paths."""
     if not isinstance(document, dict):
         return
     yield document.get("content"), "content"

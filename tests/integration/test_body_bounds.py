@@ -19,7 +19,7 @@ from tests.support.waiting import eventually_async
 async def test_one_caller_may_not_fill_the_room_for_bodies(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(body_bounds, "_OF_ONE", 300_000)
+    monkeypatch.setattr(body_bounds, "_PER_PRINCIPAL", 300_000)
     async with (
         start(auth="keys", max_body_bytes=100_000, max_image_body_bytes=100_000) as served,
         contextlib.AsyncExitStack() as stack,
