@@ -5,7 +5,7 @@ Chunks have no extra keys and no nulls (the schemas were strict for years). The 
 exactly what follows the id it had.
 
 A restart cannot take text back in a stream, except by `reset-step`, which only later versions of
-AI SDK 7 know and a client has to ask for. Anybody else's stream breaks there, and the replay
+AI SDK 7 know and a client has to ask for. For other clients the stream breaks there, and the replay
 that follows leaves the void text out (docs/decisions).
 """
 
@@ -27,7 +27,7 @@ from service.parts import Part
 from service.usage import detail
 
 _CURSOR: Final = re.compile(r"(t_[a-z0-9]{1,60})\.(\d{1,15})\.(\d{1,6})", re.ASCII)
-# Of what a tool is given, where a page is told it as a value. A body may have as much.
+# Levels, and objects and lists, of a tool's arguments that are sent as a value; the same as for a body.
 _MOST_LEVELS: Final = 64
 _MOST_CONTAINERS: Final = 20_000
 _DETAILS: Final = ("reasoningTokens", "cachedInputTokens")
@@ -74,10 +74,10 @@ class AiSdkEncoder(Encoder):
         self._turn = turn_id.encode()
         self._after = (after.seq, after.k) if after else (0, 0)
         self._resets = resets
-        # Whoever comes back has been shown something: its status line waits for nothing.
+        # A reader that comes back has been shown something already: its status line does not wait.
         self.holds = holds and after is None
         self._shown = after is not None and after.seq > 1
-        self._before = before  # of the answer, for a page that builds all of it anew
+        self._before = before  # earlier rounds of the answer, for a page that builds all of it anew
         self._open: tuple[str, str] | None = None
         self._calls: dict[int, _Call] = {}
         self._model = ""
@@ -133,7 +133,7 @@ class AiSdkEncoder(Encoder):
         return []
 
     def _ended(self, state: str, body: dict[str, Any]) -> dict[str, Any]:
-        """What the end adds to the metadata of `start`; a page that is loaded later finds the same."""
+        """The metadata at the end; a page that is loaded later finds the same in the history."""
         return ended_metadata(state, body.get("finish_reason"), self._model, body.get("usage"))
 
     def _piece(self, kind: str, event: Event) -> list[bytes]:
@@ -186,7 +186,7 @@ class AiSdkEncoder(Encoder):
         return [_chunk("reset-step")] if shown else []
 
     def failed(self, error: ServiceError) -> bytes | None:
-        """A reader breaks off and comes back where that may help, and is told otherwise."""
+        """If a repeat may help, the stream breaks, so that the reader comes back; else it gets the error."""
         return None if error.retryable else b"data: %b\n\n" % _error(error)
 
 
@@ -236,9 +236,10 @@ def _error(error: ServiceError) -> bytes:
 
 
 def given_input(arguments: str) -> Any:
-    """What a tool is given; as the model wrote it where that is no JSON: whoever runs it checks it anyway.
+    """The arguments of a tool as a value; as text where they are no JSON: who runs the tool checks them.
 
-    Or JSON that would stall us, or could not be written again: orjson reads more levels than it writes.
+    Also as text where the JSON is too large to parse quickly or too deep: orjson reads more levels than it
+    writes.
     """
     if arguments.count("[") + arguments.count("{") > _MOST_CONTAINERS:
         return arguments
@@ -250,21 +251,21 @@ def given_input(arguments: str) -> Any:
 
 
 def given_output(result: Part) -> Any:
-    """What a tool gave, as it was given."""
+    """The result of a tool, in the type that it was sent in."""
     return orjson.loads(result["content"]) if result.get("json") else result["content"]
 
 
 def ended_metadata(
     state: str, finish_reason: str | None, model: str, usage: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Of an answer that has ended, live or in the history. Failed ones have the reason `error`."""
+    """Metadata of an answer that has ended, in a stream or in the history. A failure's reason is `error`."""
     reason = "error" if state == "failed" else _REASONS.get(finish_reason or "", "other")
     found = {"state": state, "finishReason": reason, "model": model}
     return {**found, "usage": _usage(usage)} if usage else found
 
 
 def _usage(usage: dict[str, Any]) -> dict[str, int]:
-    """By the names that the AI SDK has for it; details where the provider told some."""
+    """Usage by the AI SDK's names; details only where the provider has told them."""
     told = {
         "inputTokens": usage["prompt_tokens"],
         "outputTokens": usage["completion_tokens"],

@@ -1,7 +1,7 @@
 """What useChat of Vercel's AI SDK sends: a submit, an edit, a regenerate or results of tools, as a `Send`.
 
-The server's texts are the truth, the page's list says which of them there still are: of a request count
-the last message of the user and the ids before it, whose texts only where the server has nothing.
+The texts on the server count; the page's list says which of the messages still exist. So a request is read
+for the last message of the user and the ids before it; for their texts only where the server has no history.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from service.parts import CALL, RESULT, TEXT, has_results, rounds, text_of
 
 # States of a tool's part that has a result.
 _ANSWERED: Final = ("output-available", "output-error")
-# A page sends its whole chat each time; of a longer one the newest are looked at, the message among them.
+# A page sends its whole chat each time. So many messages of it are read, the newest, with the question.
 _MESSAGES: Final = MAX_HISTORY + 1
-# Of those before it so many may be unknown to the server in a row: what it refused, which the page keeps.
+# Messages before the question whose ids are compared: so many in a row may be unknown to the server, since
+# pages keep messages that it has refused.
 _LINEAGE: Final = 64
 
 
 class Part(TypedDict):
-    """A dict, since a page sends thousands of them: an object each would be dear."""
+    """A part of a message. A dict, since a page sends thousands of them and objects take more time."""
 
     __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]  # pydantic's own way to say it
     type: StrictStr
@@ -61,13 +62,13 @@ class UIMessage(Body):
 
     @property
     def seeds(self) -> bool:
-        """A page keeps what was refused for good: blank messages, and those of the user with files."""
+        """May it be in the history? Pages also keep refused messages: blank ones, the user's with files."""
         said = self.text.strip() or has_results(self.made_of)
         return self.role != "system" and bool(said) and not (self.role == "user" and self.has_files)
 
     @cached_property
     def made_of(self) -> list[made.Part]:
-        """What an assistant's message is made of; empty where that is text alone."""
+        """The parts of an assistant's message with tools; [] where it is text only."""
         found: list[made.Part] = []
         if self.role == "assistant" and any("toolCallId" in part for part in self.parts):
             for step in _steps(self.parts):
@@ -183,9 +184,9 @@ def _pictured(message: UIMessage) -> list[made.Part]:
 
 
 def _go_on(send: Send, chat: UseChatBody) -> None:
-    """The page's last message is an answer: what its tools gave, or a wish for the rest of it.
+    """The page's last message is an answer: the send brings results of its tools, or asks for its rest.
 
-    Results are their own key: a page that sends them twice has one turn.
+    Results make the idempotency key: a page that sends them twice gets one turn.
     """
     answer = chat.messages[-1]
     last = rounds(answer.made_of)[-1] if answer.made_of else []
@@ -202,7 +203,7 @@ def _go_on(send: Send, chat: UseChatBody) -> None:
 
 
 def _by_name(tools: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tools that assistant-ui sends; others may have something else of that name."""
+    """Tools by name, as assistant-ui sends them; what is no such tool is left out."""
     return [
         {
             "type": "function",
@@ -218,10 +219,10 @@ def _by_name(tools: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _lineage(before: list[UIMessage], *, whole: bool) -> list[str]:
-    """What the page's list says of the history: what is not in it, it has cut off.
+    """The ids before the question, newest first: messages of the history that are not among them are cut off.
 
-    A message alone says nothing, since pages may send the newest only; but assistant-ui, whose bodies have
-    `tools` by name, always sends all that there is: `whole`.
+    [] where the list has the question only, since pages may send just that. `whole`: the page always sends
+    everything (assistant-ui, known by its `tools` by name), so then the history is empty: [""].
     """
     if not before:
         return [""] if whole else []

@@ -22,17 +22,17 @@ from service.events import FAILED, Event
 M = TypeVar("M", bound=BaseModel)
 V = TypeVar("V")
 
-#: Messages of a context that a caller gives as a whole: with 64 tokens each they fill the largest window of
-#: the models that are shipped (131,072).
+#: Messages of a context that a caller sends as a whole: with 64 tokens each they fill the largest context
+#: window of the shipped models (131,072 tokens).
 MAX_MESSAGES: Final = 2_000
 #: Messages that a new session may begin with. They are stored by one script, 3 us each: 3 ms of Redis.
 MAX_HISTORY: Final = 1_000
 #: Tools of a call, and calls in a message, as at OpenAI and Groq.
 MAX_TOOLS: Final = 128
-#: The system prompt that a session may keep, which every list of sessions shows, so less than a body may
-#: have. In characters: some 16,000 tokens, an eighth of what the largest models take.
+#: Characters of a system prompt that a session keeps. Lists of sessions show it, so it is less than a body
+#: may have: some 16,000 tokens, an eighth of what the largest models take.
 LONGEST_SYSTEM_PROMPT: Final = 65_536
-#: Bytes in UTF-8: two per character, which all scripts of Europe and the Near East take.
+#: In bytes of UTF-8: two per character, as the scripts of Europe and the Near East need.
 MOST_PROMPT_BYTES: Final = 131_072
 
 
@@ -54,7 +54,7 @@ def bytes_of(value: Any) -> int:
 
 
 def nests_deeper(value: Any, levels: int) -> bool:
-    """Than so many levels below it? Level by level: what has no children costs nothing."""
+    """Has the value more than `levels` levels below it? Looked at level by level; scalars cost nothing."""
     level = [value]
     for _ in range(levels + 1):
         below: list[Any] = []
@@ -68,7 +68,7 @@ def nests_deeper(value: Any, levels: int) -> bool:
 
 
 def at_most(count: int) -> AfterValidator:
-    """Bounds in bytes what is kept with a turn or a session: a character takes up to four."""
+    """A bound in bytes for what is kept with a turn or a session: a character takes up to four."""
 
     def check(value: V) -> V:
         if value is not None and bytes_of(value) > count:
@@ -84,7 +84,7 @@ Name = Annotated[StrictStr, Field(min_length=1, max_length=200), AfterValidator(
 MessageId = Name
 #: an id or a name that is passed on to the provider (OpenAI's have up to 64 characters)
 Label = Annotated[StrictStr, at_most(512)]
-#: a text that ends the answer; Groq takes four
+#: a text at which the answer ends; Groq takes up to four
 StopText = Annotated[StrictStr, at_most(1_024)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Completion = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
@@ -111,10 +111,10 @@ def validate(model: type[M], body: Any) -> M:
 
 
 def _told(errors: list[ErrorDetails], body: Any) -> tuple[list[str], str]:
-    """The path of the first field that is wrong, and what is.
+    """The path of the first wrong field, and what is wrong with it.
 
-    Where a field has one of several types, pydantic tells of each why it is not that one: the one that it
-    was meant to be says more than that it is none of the others.
+    Where a field may have one of several types, pydantic has an error for each of them. The best is that of
+    the type which the value has: the others only say that it is not of their type.
     """
     first, told = _path(errors[0], body)[0], errors[0]
     for error in errors:
@@ -128,7 +128,7 @@ def _told(errors: list[ErrorDetails], body: Any) -> tuple[list[str], str]:
 
 
 def _path(error: ErrorDetails, body: Any) -> tuple[list[str], bool]:
-    """The path without the names of types that pydantic puts into it; whether it is none of that type."""
+    """The path, without pydantic's names of types; and whether the error is only that of a wrong type."""
     path: list[str] = []
     value, loc, is_type = body, error["loc"], False
     for place, part in enumerate(loc):
@@ -152,26 +152,26 @@ def unsupported(where: str, sentence: str) -> ServiceError:
 
 
 def refuse_unsupported(body: Any, harmless: Mapping[str, Collection[Any]]) -> None:
-    """Of fields that cannot be had only values that ask for nothing pass. Raises unsupported_parameter."""
+    """Fields that are not supported may only have harmless values. Raises unsupported_parameter."""
     for name, values in harmless.items():
         if isinstance(body, dict) and body.get(name) not in values:
             raise unsupported(name, f"{name} is not supported.")
 
 
 def given(model: BaseModel, names: Iterable[str]) -> dict[str, Any]:
-    """Those of these fields that are not null."""
+    """The named fields that are not null."""
     return {name: value for name in names if (value := getattr(model, name)) is not None}
 
 
 def query(text: str | None, field: str) -> str:
-    """A message that says something. Raises query_empty."""
+    """The text, which must not be blank. Raises query_empty."""
     if text is None or not text.strip():
         raise ServiceError("query_empty", f"{field} is empty; say something.", param=field)
     return text
 
 
 def kept_prompt(text: str | None) -> str | None:
-    """What a session keeps of a prompt that is for one call: all of it, or nothing where it is too long."""
+    """A system prompt as a session keeps it: None where it is too long."""
     if text is None or len(text) > LONGEST_SYSTEM_PROMPT or bytes_of(text) > MOST_PROMPT_BYTES:
         return None
     return text
@@ -180,9 +180,9 @@ def kept_prompt(text: str | None) -> str | None:
 class Encoder(ABC):
     """Events of one turn to the bytes of one reader, in order and from its cursor.
 
-    `holds`: the status line waits for something to show, so that a refusal is an HTTP status; for
-    CHAT_HOLD_SECONDS at most. `heartbeat` is what a quiet stream is sent, which no client takes for content.
-    `tells_stops`: it has a word for an answer that was ended before its time.
+    `holds`: the status line waits for the first event to show, for CHAT_HOLD_SECONDS at most, so that a
+    refusal before it is an HTTP status. `heartbeat` is sent in a quiet stream: no content for any client.
+    `tells_stops`: the dialect can say that an answer was stopped.
     """
 
     name: ClassVar[str]
@@ -197,7 +197,7 @@ class Encoder(ABC):
         return b""
 
     def shows(self, event: Event) -> bool:
-        """Would a user see something of this event? Not of an answer in one piece, before its end."""
+        """Does a user see something of this event at once? Never in an answer in one piece."""
         return False
 
     @abstractmethod
@@ -205,15 +205,15 @@ class Encoder(ABC):
         """Raises service.errors.BrokenAnswer where only a broken connection tells the truth."""
 
     def failure(self, event: Event) -> ServiceError | None:
-        """Why the answer has come to no good end, if this event says so."""
+        """The error, if this event says that the answer has failed."""
         if event.name == FAILED:
             return from_event(event.data)
         return None if self.tells_stops else unread(event)
 
     def failed(self, error: ServiceError) -> bytes | None:
-        """How the reader is told that the log cannot be read on; None breaks the connection."""
+        """Bytes that tell the reader that the log cannot be read on; None breaks the connection."""
         return None
 
     def reconnect(self) -> bytes | None:
-        """How the reader is told to come back with its cursor; None breaks the connection."""
+        """Bytes that tell the reader to come back with its cursor; None breaks the connection."""
         return None

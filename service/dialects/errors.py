@@ -26,22 +26,22 @@ _OPENAI_TYPES: Final = {
     429: "rate_limit_error",
 }
 
-# Words by which clients know that a shorter conversation would do, and make one or take another model:
-# LangChain looks for the first clause, LiteLLM for the second, pydantic-ai for the third, none for our code.
+# Words by which clients see that the conversation is too long, and shorten it or take another model:
+# LangChain looks for the first clause, LiteLLM for the second, pydantic-ai for the third; none for our code.
 _TOO_LONG: Final = (
     " It exceeds the context window: this model's maximum context length is smaller."
     " Please reduce the length of the messages."
 )
 
 
-# The same at Responses, as OpenAI says it there. Our own sentence, with the numbers, comes behind it, then
-# the words above and the code, which LangChain looks for in the message of a 400.
+# The same for Responses, in OpenAI's words. Behind it come our own sentence with the numbers, the words
+# above, and the code, which LangChain looks for in the message of a 400.
 _TOO_LONG_INPUT: Final = (
     "Your input exceeds the context window of this model. Please adjust your input and try again."
 )
 
 
-# What a request to Responses calls the fields of chat completions.
+# Fields of chat completions, and their names in a request to Responses.
 _FIELDS: Final = {
     "reasoning_effort": "reasoning.effort",
     "response_format": "text.format",
@@ -51,7 +51,7 @@ _FIELDS: Final = {
 
 
 def of_responses(error: ServiceError) -> ServiceError:
-    """The same error by the code and in the words that clients of OpenAI's Responses know."""
+    """The error with the code, the words and the names of fields that OpenAI's Responses has."""
     if error.param in _FIELDS:
         field = _FIELDS[error.param]
         return ServiceError(
@@ -77,7 +77,7 @@ def _below(path: str, roots: tuple[str, ...]) -> bool:
 def openai_error(error: ServiceError) -> dict[str, Any]:
     """OpenAI's error object, for bodies and for `data:` lines in mid-stream.
 
-    What a model made wrong is told in Groq's words, by which clients know it.
+    A failed generation is told in Groq's words, which clients know.
     """
     if error.provider is not None:
         return {"error": {"param": error.param, **error.provider}}
@@ -119,14 +119,14 @@ def error_headers(error: ServiceError) -> dict[str, str]:
     headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    # The SDKs of OpenAI and Groq repeat these by themselves; tell them where it is senseless.
+    # The SDKs of OpenAI and Groq repeat requests with these statuses unless they are told not to.
     if (error.status in (408, 409, 429) or error.status >= 500) and not error.retryable:
         headers.setdefault("x-should-retry", "false")
     return headers
 
 
 def unread(event: Event) -> ServiceError | None:
-    """An answer that was ended since nobody read it is none: for dialects with no word for that."""
+    """The error for an answer that was ended since nobody read it, in dialects that cannot tell a stop."""
     if event.name != STOPPED or event.data["finish_reason"] != "abandoned":
         return None
     return ServiceError(

@@ -34,7 +34,7 @@ from service.engine.session_watch import SessionEvent
 from service.errors import ServiceError, StoreUnavailable
 from service.events import Event
 
-# Readers of a replica that went away come back spread over this time (ms).
+# Readers of a replica that went away come back after a random time in this range (ms).
 _RETRY_MS: Final = (500, 1500)
 Title = Annotated[StrictStr, Field(max_length=200)]  # 800 bytes
 
@@ -165,7 +165,7 @@ def frame(event: Event) -> bytes:
 
 
 async def session_frames(found: AsyncIterator[SessionEvent | None]) -> AsyncIterator[bytes]:
-    """What happens in a session. Where the store cannot be asked it ends: its reader comes back."""
+    """The events of a session as SSE. When the store fails the stream ends, and its reader comes back."""
     yield b"retry: %d\n\n" % random.randint(*_RETRY_MS)
     with suppress(StoreUnavailable):
         async for event in found:

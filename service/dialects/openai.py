@@ -1,10 +1,10 @@
 """OpenAI's chat completions: the body that its clients send, chunks and completions back.
 
-The client's messages are the whole context; the session only keeps the last of them and the
-answer. The role comes first, with an empty text unless a tool call follows (the AI SDK makes a part of the
-message of it). `[DONE]` is last, `usage` alone and only when asked for. This dialect cannot take text back:
-a restart after something was shown ends the stream in its error form. Groq's clients are served by the same
-chunks, with what Groq said of the call.
+The client's messages are the whole context; the session only keeps the last of them and the answer. The first
+chunk has the role, with an empty text unless a tool call follows (the AI SDK would make a part of that text).
+`usage` has a chunk of its own, only when asked for, and `[DONE]` is last. This dialect cannot take text back:
+a restart after something was shown ends the stream with an error. Groq's clients get the same chunks, with
+what Groq said of the call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.errors import BrokenAnswer, ServiceError
 from service.events import Event, provider
 from service.parts import joined_calls
 
-# Groq's tiers and OpenAI's own, by the names that OpenAI's types allow. Others are left out.
+# Service tiers -> the names that OpenAI's types allow. Other tiers are left out.
 _TIERS: Final = {"on_demand": "default", "performance": "priority"} | {
     name: name for name in ("auto", "default", "flex", "scale", "priority")
 }
@@ -182,7 +182,7 @@ def _content(event: Event) -> bytes:
 
 
 def _more(fields: dict[str, Any]) -> bytes:
-    """Fields behind others of an object."""
+    """The fields as JSON, to be put behind others of an object."""
     return b"," + orjson.dumps(fields)[1:-1]
 
 
@@ -195,10 +195,10 @@ def _error(error: ServiceError) -> bytes:
 
 
 class PassedOn:
-    """What the provider said besides its answer, of the terminal event of a turn.
+    """What the provider said besides its answer, from the terminal event of a turn.
 
-    `groq`: below /openai, where Groq's clients are, Groq's own fields as they came. Below /v1 what OpenAI's
-    types have, with values that they allow; `x_groq` is ours there. `call`: our own id of the call.
+    `groq`: for Groq's clients (below /openai) Groq's own fields, as they came; else the fields and values
+    that OpenAI's types allow, and an `x_groq` of ours. `call` is our own id of the call.
     """
 
     def __init__(self, event: Event, call: str, *, groq: bool) -> None:
@@ -212,7 +212,7 @@ class PassedOn:
         self.usage: dict[str, Any] = {**event.data["usage"], **(said.get("times", {}) if groq else {})}
 
     def _known(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Groq's clients look for a field and find null; OpenAI's types have none where it is not known."""
+        """Unknown fields are null for Groq's clients, and left out for OpenAI's."""
         return fields if self._groq else {name: value for name, value in fields.items() if value is not None}
 
     def completion(self) -> dict[str, Any]:
@@ -224,9 +224,9 @@ class PassedOn:
         """Fields of the chunk that has the finish_reason."""
         fields = {"system_fingerprint": self._fingerprint} if self._fingerprint else {}
         if self._groq:
-            fields["usage"] = self.usage  # Groq's clients are not to ask for it
+            fields["usage"] = self.usage  # Groq's clients get it without asking
         return {**fields, "x_groq": {**self._x_groq, "usage": self.usage}}
 
     def usage_chunk(self) -> dict[str, Any]:
-        """Fields of the one more chunk that `stream_options.include_usage` asks for."""
+        """Fields of the extra chunk that `stream_options.include_usage` asks for."""
         return {"usage": self.usage, **self._known({"service_tier": self._tier})}

@@ -33,7 +33,7 @@ from service.engine.sends import OnBusy, Send
 from service.errors import ServiceError
 from service.parts import folded
 
-# What would change the answer and cannot be had, with the values that ask for nothing.
+# Fields that would change the answer and are not supported, with the values that change nothing.
 _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     "n": (None, 1),
     "logprobs": (None, False),
@@ -56,11 +56,11 @@ _PASSED_ON: Final = (
 )
 
 
-# Parts of an assistant's message that are not of what it said: Groq takes none of them.
+# Parts of an assistant's message that are thoughts: Groq does not take them.
 _THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking")
 
 
-# Dicts, since a call may hold thousands of them: an object each would be dear.
+# Dicts, since a request may hold thousands of them and objects take more time.
 class Function(TypedDict):
     __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]  # pydantic's own way to say it
     name: Label
@@ -110,7 +110,7 @@ class CompletionBody(ToolFields):
 def parse(
     body: Any, principal: str, session_header: str | None, *, groq: bool = False
 ) -> tuple[Send, Encoder]:
-    """The send and how its answer is to be written; `groq`: at the address of Groq's clients.
+    """The send, and the encoder of its answer; `groq`: it came to the address of Groq's clients.
 
     Raises invalid_request, unsupported_parameter, query_empty.
     """
@@ -120,7 +120,7 @@ def parse(
         ids.check_session_id(session_header)
     messages = [_message(message, i) for i, message in enumerate(call.messages)]
     last = _asked(messages)
-    # Some clients send what they leave out as an empty text or list.
+    # Some clients send an empty text or list for a parameter that they do not set.
     params = {name: value for name, value in given(call, _PASSED_ON).items() if value not in ("", [])}
     params |= tool_params(call)
     if completion := call.max_completion_tokens or call.max_tokens:
@@ -151,10 +151,8 @@ def parse(
 
 
 def _asked(messages: list[dict[str, Any]]) -> int:
-    """The message that the session keeps as what was asked: the user's last one.
-
-    Without any of the user's Groq takes a system message for one. Raises query_empty.
-    """
+    """The place of the question: the user's last message, or without one the last system message, which Groq
+    takes for a question. Raises query_empty."""
     for role in ("user", "system"):
         found = [i for i, one in enumerate(messages) if one["role"] == role]
         if found:
@@ -163,7 +161,7 @@ def _asked(messages: list[dict[str, Any]]) -> int:
 
 
 def _message(message: ChatMessage, index: int) -> dict[str, Any]:
-    """Only what Groq's closed schemas take: role, content, tool_calls, tool_call_id."""
+    """The message with the only fields that Groq takes: role, content, tool_calls, tool_call_id."""
     assistant = message.role == "assistant"
     if message.role == "user" and isinstance(message.content, list):
         found = pictures.said(message.content, f"messages.{index}.content")

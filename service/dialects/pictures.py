@@ -1,7 +1,7 @@
-"""Images in what a user says: OpenAI's `image_url` parts, native `image` parts, the AI SDK's files.
+"""Images in a user's message: OpenAI's `image_url` parts, native `image` parts, the AI SDK's files.
 
-Data URLs have been taken out of the body already (api/uploads.py): what comes here names an image by its
-digest, or by an https URL, which is passed on and never fetched.
+Data URLs were replaced in the body before (api/uploads.py): here an image is named by its digest, or by an
+https URL, which is passed on and never fetched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from service.errors import ServiceError
 from service.parts import REF, Part
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-# Our own address of an image (api/routes/images.py), as pages that were given the history send it back.
+# Our own address of an image (api/routes/images.py); pages that have read the history send it back.
 _OURS: Final = re.compile(r"/v1/sessions/[^/]+/images/([0-9a-f]{64})$")
 _LONGEST_URL: Final = 2_048
 _WEB: Final = re.compile(r"https://[^/?#]", re.IGNORECASE)
@@ -55,7 +55,7 @@ def said(content: list[Any], where: str) -> list[Part]:
 
 
 def ask(send: Send, message: parts.Chat, field: str) -> None:
-    """Make a chat message of the user what a send asks. Raises query_empty."""
+    """Make a chat message of the user the question of a send. Raises query_empty."""
     content = message["content"]
     if isinstance(content, list):
         [question] = parts.folded([message])

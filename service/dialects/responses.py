@@ -1,13 +1,13 @@
-"""OpenAI's Responses: what a turn's log says as output items, and the events that tell of them.
+"""OpenAI's Responses: a turn's log as output items, and as the events of a stream.
 
-The `sequence_number` of an event is the id of the log's event times 16, plus its place among those that
-the log's event makes (at most 8): two readers at two replicas and a replay see the same numbers. A reader
-that comes back is folded from the log's first event and sent what is above the number it had.
+The `sequence_number` of an event is 16 times the id of the log's event, plus its place among those (8 at
+most) that the log's event becomes: two readers at two replicas and a replay see the same numbers. A reader
+that comes back is sent the events above its number, for which the log is read from the first event on.
 
 The last event is `response.completed`, `response.incomplete` (also for a stop, with status `cancelled`) or
 `error` and `response.failed`; `[DONE]` follows. There are no events of our own, since some clients end at
-names that they do not know, and never `retry:`. Nothing here can take text back: a restart after
-something was shown is an `error` that says to fetch the response, and the end of the stream.
+names that they do not know, and never `retry:`. This dialect cannot take text back: a restart after
+something was shown is an `error` that says to retrieve the response, and the stream ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from service.dialects.responses_object import (
 from service.errors import BrokenAnswer, ServiceError
 from service.events import Event
 
-#: Events of ours that one event of the log may make.
+#: Numbers that are reserved for the events that one event of the log becomes.
 STEP: Final = 16
 _DONE: Final = b"data: [DONE]\n\n"
 
@@ -40,8 +40,8 @@ _DONE: Final = b"data: [DONE]\n\n"
 class _Item:
     """An output item while it is written; `pieces` are payloads of the log, shared by all readers.
 
-    `grows_by` is the log's event that goes on with it while it is open. `before`: of a delta's event, what
-    stands in front of the text, encoded once per item.
+    `grows_by` is the name of the log's events that add to it while it is open. `before` is a delta's event up
+    to the text, encoded once per item.
     """
 
     kind: str
@@ -69,7 +69,7 @@ class _Item:
 
 
 class Items:
-    """The output of one turn, event by event. `take` returns the events that its readers are told."""
+    """The output of one turn, built event by event. `take` returns the events for its readers."""
 
     def __init__(self, echo: dict[str, Any]) -> None:
         self._echo = echo
@@ -87,7 +87,7 @@ class Items:
         return event.name in events.SHOWN and (self._reasoning or event.name != events.REASONING)
 
     def goes_on(self, event: Event) -> _Item | None:
-        """The open item that a delta goes on with; it has the delta then."""
+        """Add a delta to the open item, if it belongs to that. Returns the item, else None."""
         item = self.open
         if item is None or item.grows_by != event.name:
             return None
@@ -173,7 +173,9 @@ class Items:
                 )
             )
         if arguments := function.get("arguments"):
-            if item.closed is not None:  # its provider comes back to a call; it is told as a whole at the end
+            if (
+                item.closed is not None
+            ):  # the provider adds to an earlier call; the final object has all of it
                 item.closed["arguments"] += arguments
             else:
                 item.pieces.append(events.delta(arguments))
@@ -258,9 +260,8 @@ def error_event(error: ServiceError, sequence: int) -> bytes:
 
 
 class ResponseStream(Encoder):
-    """`background`: the response outlives its readers. `after` is the number that the reader has seen.
-
-    `ended`: it is of the turn's last event, if there is such a number; for that the status line waits.
+    """`after` is the number that the reader has seen. `ended`: it should be that of the last event; the
+    status line waits until that is checked.
     """
 
     name = "responses"
@@ -271,10 +272,10 @@ class ResponseStream(Encoder):
         self, echo: dict[str, Any], *, after: int | None = None, holds: bool = True, ended: bool = False
     ) -> None:
         self._background = bool(echo.get("background"))
-        # Whoever comes back has been shown something: its status line waits for nothing else.
+        # A reader that comes back has been shown something already: its status line does not wait.
         self.holds = ended or (holds and after is None and not self._background)
         self._after = after or 0
-        self._cut = self._after // STEP  # of this event of the log some may have been seen
+        self._cut = self._after // STEP  # the event of the log of which the reader may have seen a part
         self._last = 0
         self._items = Items(echo)
 
@@ -300,7 +301,7 @@ class ResponseStream(Encoder):
         if not event.terminal:
             return self._unseen(event)
         if not fresh:
-            return self._unseen(event) + _DONE  # whoever was told all is told the end
+            return self._unseen(event) + _DONE  # a reader that has seen everything is sent the end
         frame = event.frames.get(self.name)
         if frame is None:
             frame = event.frames[self.name] = b"".join(self._items.take(event)) + _DONE

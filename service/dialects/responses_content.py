@@ -1,6 +1,6 @@
 """The content of an input item of /v1/responses: a text, or a list of parts, texts and a user's images.
 
-Data URLs have been taken out of the body already (api/uploads.py). What an item is says responses_request.py.
+Data URLs were replaced in the body before (api/uploads.py). Items are responses_request.py's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from service.dialects import pictures
 from service.dialects.base import invalid, unsupported
 from service.parts import TEXT, Part
 
-# The types of parts that are text, and the field that has it.
+# Types of parts that are text, and the field of the text.
 _TEXTS: Final = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 
 
@@ -25,9 +25,9 @@ def text_of(content: Any, where: str) -> str:
 
 
 def pictured(content: Any, where: str) -> list[Part]:
-    """The parts of a user's message that has images; none of any other.
+    """The parts of a user's message with images; [] for any other.
 
-    An image's `detail` changes nothing: each model has one way to look. Raises as `text_of`.
+    An image's `detail` has no effect, since models here have no such setting. Raises as `text_of`.
     """
     given = content if isinstance(content, list) else []
     if not any(_is_image(part) for part in given):

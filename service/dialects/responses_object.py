@@ -1,9 +1,9 @@
 """OpenAI's Response: its ids, its items and the object, from a turn or from what its log says.
 
 An id carries its session and turn, so that no index is needed: `resp_<turn>_<session>`, and the same for
-answers (`msg_`), reasoning (`rs_`), function calls (`fc_`) and their outputs (`fco_`), whose second and later
-ones of a turn have a number: `fc_<turn>.1_<session>`. Ids resolve within their principal only. All fields of
-the object are always there, null where nothing is known: strict clients ask for that. No I/O here.
+answers (`msg_`), reasoning (`rs_`), function calls (`fc_`) and their outputs (`fco_`). The second and later
+ones of a turn have a number: `fc_<turn>.1_<session>`. Ids are found within their principal only. The object
+always has all fields, null where nothing is known, since strict clients need that. No I/O here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.parts import Part
 from service.usage import detail
 
 Kind = Literal["resp", "msg", "rs", "fc", "fco"]
-#: The type of an item that has what a function gave.
+#: The type of an item with the output of a function.
 OUTPUT: Final = "function_call_output"
 _ID: Final = re.compile(
     r"(resp|msg|rs|fco|fc)_([0-9a-z]{26})(?:\.[0-9]{1,4})?_([A-Za-z0-9_.:-]{1,128})", re.ASCII
@@ -26,7 +26,7 @@ _ID: Final = re.compile(
 
 # Our finish reasons that end an answer early, and OpenAI's word for why.
 INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
-# OpenAI's types allow some codes only; ours stands in `type`.
+# OpenAI's types allow these codes only; our own code is in `type`.
 _CODES: Final = {
     "upstream_rate_limited": "rate_limit_exceeded",
     "context_length_exceeded": "invalid_prompt",
@@ -112,7 +112,7 @@ def failure(error: ServiceError) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a response stands. `item_status` is that of an item which was being written."""
+    """The status of a response; `item_status` is that of an item which was still being written."""
 
     status: str = "in_progress"
     item_status: str = "in_progress"
@@ -134,7 +134,7 @@ class Ending:
 
 
 class Head:
-    """What is the same in all objects of one response. `echo` is what its request asked for, as kept."""
+    """What all objects of one response have in common. `echo` is what it repeats of its request."""
 
     def __init__(self, session_id: str, turn_id: str, created: int, model: str, echo: dict[str, Any]) -> None:
         self.session_id = session_id

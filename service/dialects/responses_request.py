@@ -1,9 +1,9 @@
-"""What OpenAI's clients send to /v1/responses: the body, its input items, and what is kept of it.
+"""`POST /v1/responses`: the body, its input items, and what is kept of it.
 
-The input becomes a chat context as Groq takes it. What a request asks for and the Response repeats (its
-metadata, its tools, ...) is the echo, which is kept with the turn. Which session a request belongs to is
-engine/chains.py's. Fields that are not listed are ignored; what would change the answer and cannot be
-had is 400 `unsupported_parameter`.
+The input becomes a chat context as Groq takes it. Fields that the Response repeats (metadata, tools, ...) are
+the `echo`, which is kept with the turn. Which session a request belongs to is engine/chains.py's. Fields that
+are not listed are ignored; those that would change the answer and are not supported are 400
+`unsupported_parameter`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from service.engine.sends import Send
 from service.errors import ServiceError
 from service.parts import TEXT, Part, chat, folded, result
 
-# Of a function's name, and of a call's id, as in every dialect.
+# Bytes of a function's name and of a call's id, as in every dialect.
 _MOST_NAME_BYTES: Final = 512
-# What would change the answer and cannot be had, with the values that ask for nothing.
+# Fields that would change the answer and are not supported, with the values that change nothing.
 _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     "top_logprobs": (None, 0),
     "prompt": (None,),
@@ -54,7 +54,7 @@ _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
     "service_tier": (None, "auto", "default"),
 }
 _ROLES: Final = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-# Input items that say nothing to a model of ours.
+# Input items that no model here is told of.
 _DROPPED: Final = ("reasoning", "additional_tools")
 _PASSED_ON: Final = ("temperature", "top_p", "user")
 _ECHOED: Final = (
@@ -123,9 +123,9 @@ _IDENTITY: Final = tuple(name for name in ResponseBody.model_fields if name != "
 
 @dataclass(slots=True)
 class Item:
-    """An input item. `reference`: it only names one that is kept; `call` is a tool call as Groq has it.
+    """An input item. A `reference` only names a stored item; `call` is a tool call in Groq's form.
 
-    `parts` are those of a message with images, whose texts are `text`.
+    `parts` are those of a message with images; `text` joins their texts.
     """
 
     place: int
@@ -135,7 +135,7 @@ class Item:
     text: str = ""
     call: dict[str, Any] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
-    source: str = "input"  # the field that it stands in
+    source: str = "input"  # the field of the body that has it
 
     @property
     def where(self) -> str:
@@ -144,7 +144,7 @@ class Item:
 
 @dataclass(slots=True)
 class Call:
-    """A request that was understood, and the send that it will be."""
+    """A parsed request, and the send that is made of it."""
 
     send: Send
     items: list[Item]
@@ -301,7 +301,7 @@ def begin_with(call: Call, items: list[Item]) -> None:
 def go_on_with(call: Call, items: list[Item]) -> None:
     """Make the input the next message of a session, or the outputs of the calls of its newest answer.
 
-    Calls are known there. Raises query_empty, unsupported_parameter, invalid_request.
+    Raises query_empty, unsupported_parameter, invalid_request.
     """
     outputs = [item for item in items if item.kind == "output"]
     for item in items:
@@ -326,7 +326,7 @@ def go_on_with(call: Call, items: list[Item]) -> None:
 
 
 def chat_of(items: list[Item], known: Collection[str] = ()) -> list[dict[str, Any]]:
-    """As Groq takes them: calls that follow each other, or an assistant's text, are of one message.
+    """The items as chat messages: calls that follow each other, or an assistant's text, share one message.
 
     `known`: the ids of calls that came before. Raises invalid_request.
     """

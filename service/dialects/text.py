@@ -1,7 +1,7 @@
 """text/plain: the original contract. The body is the answer's text and nothing else.
 
-There is no room for anything but text, so a failure after the first byte is a broken
-connection: a clean end says that the answer is whole.
+A clean end of the body says that the answer is complete, so a failure after the first byte is a
+broken connection.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def parse(body: Any, principal: str, session_header: str | None = None, *, with_
         model=chat.model,
         system=chat.system_prompt or None,
         params=given(chat, ("temperature", "max_completion_tokens")),
-        # A page keeps its placeholder after an answer that failed or was stopped before any text.
+        # Pages send an empty placeholder for an answer that failed or was stopped before any text.
         seeds=[{"role": item.role, "content": item.content} for item in history if item.content.strip()],
         on_busy=chat.on_busy or "reject",
         on_busy_asked=chat.on_busy is not None,

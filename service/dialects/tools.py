@@ -1,7 +1,7 @@
-"""Tools and forms of answers, as every dialect but Responses' takes them, and the results of tools.
+"""Tools, formats of answers, and results of tools, as every dialect except Responses takes them.
 
-Checked are the bounds in bytes and that a function has a name: what else a provider takes it says itself.
-Tools are for one turn, so a client that sends results sends its tools again.
+Only bounds in bytes and the names of functions are checked; the provider refuses the rest itself. Tools are
+for one turn: a client that sends results sends its tools again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from service.dialects.base import MAX_TOOLS, Body, Label, at_most
 from service.engine.sends import Send
 from service.parts import Part
 
-#: What is said of tools, and refused by Groq where there are none.
+#: Parameters about tools. Groq refuses the last two without `tools`.
 OF_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls")
 
 
@@ -32,8 +32,8 @@ def _named(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return tools
 
 
-# Bytes of what is kept with a turn until it ends. Tools and formats count as tokens of the prompt as well;
-# of a choice Groq takes one name.
+# Bounds in bytes, since these are kept with the turn until it ends. Tools and formats also count as tokens of
+# the prompt; a choice is one name at most.
 _Tools = Annotated[
     list[dict[str, Any]],
     Field(max_length=MAX_TOOLS, fail_fast=True),
@@ -54,7 +54,7 @@ class ToolFields(Body):
 
 
 class ToolResult(Body):
-    """What a tool gave for a call. Of what is no text the JSON is told to the model."""
+    """The result of a tool for a call. The model is told a text as it is, and any other value as JSON."""
 
     tool_call_id: Label
     content: Any = Field(description="a text, or any other value")
@@ -73,7 +73,7 @@ def result_part(call_id: str, value: Any, *, is_error: bool = False) -> Part:
 
 
 def go_on(send: Send, since: list[parts.Chat]) -> None:
-    """Messages behind a question that end with results of tools go on with the answer that made the calls."""
+    """If the messages behind a question end with results of tools, the send goes on with that answer."""
     said = [record for record in parts.folded(since) if record["role"] == "assistant"]
     if not said or since[-1]["role"] != "tool" or not parts.has_results(said[-1].get("parts", ())):
         return
@@ -82,7 +82,7 @@ def go_on(send: Send, since: list[parts.Chat]) -> None:
 
 
 def tool_params(fields: ToolFields) -> dict[str, Any]:
-    """What is passed on of them."""
+    """The fields that are passed on to the provider."""
     return {
         name: value
         for name in ToolFields.model_fields

@@ -33,7 +33,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Principal(OwnLimits):
-    """`id` is what sessions, limits and budgets belong to, the rest is this credential's."""
+    """The caller. Sessions, limits and budgets belong to `id`; the other fields are this credential's."""
 
     id: str
     scopes: frozenset[str] = frozenset()
@@ -44,7 +44,7 @@ class Principal(OwnLimits):
     digest: str = field(default="", repr=False)  # of the key's present secret
 
     def told(self) -> dict[str, str]:
-        """For the audit line of what it does."""
+        """Fields of the audit lines about what it does."""
         return {"by": self.id, "by_key": self.key_id}
 
 
@@ -141,7 +141,7 @@ class Authenticator:
         )
 
     def _scopes_of(self, claims: Claims) -> frozenset[str]:
-        """Our scopes by the settings: other applications' words for theirs mean nothing here."""
+        """The settings say which scopes of the token are ours: those of other applications do not count."""
         needed, admin = self._settings.jwt_required_scope, self._settings.jwt_admin_scope
         given = {
             "chat": needed is None or needed in claims.scopes,
@@ -153,7 +153,7 @@ class Authenticator:
         return entry_id(kind, name, issuer, self._settings.jwt_issuer)
 
     async def still_valid(self, principal: Principal) -> bool:
-        """Would who was let in before be let in now? Raises store_unavailable."""
+        """Would this caller, who was let in before, be let in now? Raises store_unavailable."""
         now = time.time()
         if principal.expires is not None and now >= principal.expires:
             return False
@@ -162,7 +162,7 @@ class Authenticator:
         found = await self._keyring.by_id(principal.key_id)
         if found is None or found.state(now) != "active":
             return False
-        # A secret that was replaced since may have its grace.
+        # The secret may have been replaced since, and still be in its grace.
         return found.digest == principal.digest or now < (found.previous_until or 0)
 
     # Tickets
@@ -187,7 +187,7 @@ class Authenticator:
 
 
 def _verifier(settings: Settings) -> Verifier:
-    # Here only: most services verify no JWTs, and what can takes 9 MiB of each worker.
+    # Imported here: most services verify no JWTs, and PyJWT takes 9 MiB of each worker.
     from service.api.auth.jwt import Verifier
 
     return Verifier(settings)

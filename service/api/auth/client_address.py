@@ -18,13 +18,13 @@ _LONGEST_CHAIN: Final = 32
 
 
 class Proxies:
-    """Ours, by CHAT_TRUSTED_PROXIES: what they say of a request is believed, and nobody else."""
+    """Our own proxies, by CHAT_TRUSTED_PROXIES. Only their headers about a client are believed."""
 
     def __init__(self, configured: Sequence[str]) -> None:
         self._networks = tuple(ipaddress.ip_network(part, strict=False) for part in configured)
 
     def client_address(self, scope: Scope) -> str:
-        """The first address, counted from us, that is not one of our proxies."""
+        """The address nearest to us that is not one of our proxies."""
         peer = _parse((scope.get("client") or ("",))[0])
         if peer is None:
             return LOCAL
@@ -41,7 +41,7 @@ class Proxies:
         return str(peer)
 
     def said(self, scope: Scope, header: str) -> list[str]:
-        """What a header of theirs says, the outermost proxy first: `X-Forwarded-Host` and its like.
+        """The values of a header that our proxies set, the outermost first: X-Forwarded-Host and others.
 
         A client may have sent the header too; a page of another site cannot.
         """
@@ -56,7 +56,7 @@ class Proxies:
 
 
 def customer(address: str) -> str:
-    """What is counted as one caller: an IPv4 address, or the /64 that an IPv6 host can use at will."""
+    """Who counts as one caller: an IPv4 address, or the /64 of which an IPv6 host can use any address."""
     parsed = _parse(address)
     if not isinstance(parsed, ipaddress.IPv6Address):
         return address

@@ -2,8 +2,8 @@
 
 The algorithms come from the settings, never from the token, and are of one kind with the key:
 a public key can never pass as an HMAC secret. Published keys are fetched with bounds, off the
-path of requests unless nobody has asked for long; an unknown key id asks again, but not more
-often than every ten seconds, whoever sends it. Whom a token stands for is authenticator.py's.
+path of requests, except when the keys are older than ten minutes; a token with an unknown key id
+makes us fetch them again, at most every ten seconds. Whom a token stands for is authenticator.py's.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _MOST_GROUPS: Final = 200  # as many as Entra puts into a token; the others are 
 _FETCH_SECONDS: Final = 3.0
 _FETCH_BYTES: Final = 262_144  # an issuer publishes a handful of keys of 1 KiB
 _FRESH_SECONDS: Final = 300.0
-_STALE_SECONDS: Final = 600.0  # a key may have been withdrawn in so long a time without a question
-_KEPT_SECONDS: Final = 3_600.0  # an issuer's outage, against a withdrawn key that goes on working
+_STALE_SECONDS: Final = 600.0  # beyond it a request waits for a fetch: a key may have been withdrawn
+_KEPT_SECONDS: Final = 3_600.0  # an outage of the issuer that we bridge; a withdrawn key works so long, too
 _RETRY_SECONDS: Final = 10.0
 
 log = get_logger(__name__)
@@ -55,7 +55,7 @@ class Verifier:
         self._key = key.secret or key.pem if key else ""
         self._given = usable_keys(key.jwks, settings.jwt_allowed) if key and key.jwks else None
         self.guessable = bool(key and key.secret) and len(self._key) < SHORTEST_SECRET
-        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)  # the settings' checks have their say
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)  # the settings are checked for that
 
     async def open(self) -> None:
         if self._published is not None:
@@ -74,7 +74,7 @@ class Verifier:
             if key is None:
                 return None
             return _claims(self._decode(token, key), self._settings)
-        except (jwt.PyJWTError, OverflowError):  # an `exp` beyond what a clock can say
+        except (jwt.PyJWTError, OverflowError):  # OverflowError: an `exp` beyond what a clock can say
             return None
 
     async def _key_for(self, token: str) -> Any:
@@ -157,7 +157,9 @@ class Published:
         self._url = url
         self._algorithms = algorithms
         self._keys: Keys = {}
-        self._fetched = self._tried = self._ended = float("-inf")  # last success, begin and end
+        self._fetched = self._tried = self._ended = float(
+            "-inf"
+        )  # of fetches: last success, last begin, last end
         self._fetching: asyncio.Task[None] | None = None
 
     async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
@@ -166,7 +168,7 @@ class Published:
         known = key_id in self._keys and age <= _KEPT_SECONDS
         if not known or age > _FRESH_SECONDS:
             self.refresh()
-        # The issuer's outage makes nobody wait again: a fetch that has failed is an end too.
+        # During an outage of the issuer requests do not wait each time: `_ended` counts failed fetches too.
         if self._fetching is not None and (not known or now - self._ended > _STALE_SECONDS):
             await result_of(self._fetching)
         if time.monotonic() - self._fetched > _KEPT_SECONDS:

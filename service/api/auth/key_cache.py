@@ -1,7 +1,7 @@
 """API keys as a worker knows them: read from the store, kept for two seconds.
 
-A revoked key works for two seconds more at most. Made-up ids have a memory of their own, so that they do
-not push known keys out, and an outage does not bridge them.
+A revoked key works for two more seconds at most. Ids without a key are cached apart, so that made-up ones do
+not push known keys out; in an outage they are not bridged.
 """
 
 from __future__ import annotations

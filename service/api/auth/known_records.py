@@ -1,8 +1,8 @@
-"""Records of the store as a worker knows them: kept for two seconds, so that a change holds soon.
+"""A worker's cache of records of the store: fresh for two seconds, so that a change counts soon.
 
-While the store is silent what was known holds for five minutes, so that an outage locks nobody out; what
-was not known is 503. Invariants: at most _MOST are known, and those read longest ago are forgotten first;
-there is one read at a time for all who ask for the same. Which records: key_cache.py, principal_cache.py.
+While the store is silent, a known record is used for five minutes, so that an outage locks nobody out; an
+unknown one is 503. Invariants: at most _MOST are known, and those read longest ago are forgotten first; all
+who ask for the same record at once share one read. Which records: key_cache.py, principal_cache.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.eventloop.shared_task import result_of
 _FRESH_SECONDS: Final = 2.0
 _STALE_SECONDS: Final = 300.0
 _RETRY_SECONDS: Final = 1.0  # between tries while the store is silent
-_MOST: Final = 10_000  # 5 MB; of more than that some are read more often
+_MOST: Final = 10_000  # 5 MB; where there are more, some are read more often
 
 Wanted = TypeVar("Wanted")
 Found = TypeVar("Found")
@@ -38,13 +38,13 @@ class KnownRecords(dict[str, Known[Found]]):
 
     def keep(self, id: str, record: Found) -> None:
         now = asyncio.get_running_loop().time()
-        self.pop(id, None)  # and to the end, where what is in use stays longest
+        self.pop(id, None)  # and again at the end: the first is forgotten first
         if len(self) >= _MOST:
             del self[next(iter(self))]
         self[id] = Known(record, now, now + _FRESH_SECONDS)
 
     def bridged(self, id: str) -> Found:
-        """What was known before the store fell silent. Raises StoreUnavailable."""
+        """The record from before the store fell silent, if it is known. Raises StoreUnavailable."""
         now = asyncio.get_running_loop().time()
         known = self.get(id)
         if known is None or now - known.read > _STALE_SECONDS:
@@ -54,7 +54,7 @@ class KnownRecords(dict[str, Known[Found]]):
 
 
 class SharedReads(Generic[Wanted, Found]):
-    """A read goes on when who asked first has left, since others may wait for it."""
+    """Reads that are shared by all who ask for the same; one goes on when the first who asked has left."""
 
     def __init__(self, name: str, fetch: Callable[[Wanted], Coroutine[Any, Any, Found]]) -> None:
         self._name = name  # of the tasks

@@ -1,7 +1,7 @@
-"""Limits of single subjects of JWTs and of groups, as a worker knows them.
+"""A worker's cache of the limits of single subjects of JWTs and of groups.
 
-Most have no entry, so that is remembered too, and that there is none at all: then a worker asks the store
-once every two seconds, whoever calls. What an entry holds is store/principals.py's.
+Most have no entry, and that is cached too. Where there is no entry at all, a worker asks the store once every
+two seconds, whoever calls. What an entry holds is store/principals.py's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.store.connection.client import Client
 from service.store.credentials import OwnLimits
 from service.store.principals import Entry, Principals
 
-_NOBODY: Final = ""  # no id: known while there is no entry at all
+_NOBODY: Final = ""  # this id is known while there is no entry at all
 
 
 class PrincipalCache:
@@ -29,9 +29,9 @@ class PrincipalCache:
         self._reads = SharedReads("read-own-limits", self._fetch)
 
     async def limits(self, subject: str, groups: Sequence[str]) -> dict[str, Any]:
-        """What holds for somebody of these groups, by ids of entries. Raises StoreUnavailable.
+        """The limits of a subject in these groups, by ids of entries. Raises StoreUnavailable.
 
-        A limit of the person's own goes before that of a group, of several groups the most generous counts.
+        The subject's own limit wins over those of groups; of several groups the most generous counts.
         """
         found = await self._find((subject, *groups))
         own = found.pop(subject, None)
@@ -64,7 +64,7 @@ class PrincipalCache:
 
 
 def most_generous(several: Iterable[OwnLimits]) -> dict[str, Any]:
-    """Of each limit the one that allows most; what none of them names is left out."""
+    """For each limit the value that allows most; limits that none of them has are left out."""
     found: dict[str, Any] = {}
     for limits in several:
         for name, value in limits.own().items():
@@ -81,5 +81,5 @@ def _allows(limit: int | str) -> float:
 
 @lru_cache(maxsize=1024)
 def _per_second(limit: str) -> float:
-    """What a request limit lets through in the long run: the least of its windows."""
+    """Requests per second that a limit allows in the long run: the least of its windows."""
     return min(window.amount / window.get_expiry() for window in parse_many(limit))

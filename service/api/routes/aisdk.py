@@ -57,7 +57,7 @@ _CACHED: Final = ("ETag", "Cache-Control")
 
 _PAGE: Final = 500
 _MODULE: Final = Path(__file__).parents[2] / "web" / "client" / "resumable-fetch.js"
-# Apps import the module on every page load; an hour is soon enough for a mended one.
+# Apps import the module on every page load. A new version reaches them within an hour.
 _MODULE_CACHE: Final = "public, max-age=3600, stale-while-revalidate=86400"
 
 log = get_logger(__name__)
@@ -126,7 +126,7 @@ async def resume(request: Request, session_id: str) -> Response:
     newest = await _newest(engine, principal.id, session_id)
     if newest is None:
         return Response(status_code=204)
-    # useChat is `ready` until the head comes: of a turn that runs it is told at once.
+    # useChat says `ready` until the head comes. So of a running turn the head is sent at once.
     before = await engine.said_before(newest)
     encoder = aisdk.AiSdkEncoder(
         newest.ref.turn_id, resets=_resets(request), holds=newest.sealed, before=before
@@ -158,7 +158,7 @@ async def stop(request: Request, session_id: str) -> Response:
 async def messages(request: Request, session_id: str) -> Response:
     edge, principal = await admitted(request)
     await edge.engine.history.existing(principal.id, session_id)
-    edge.open_streams.take(request, principal)  # each that is not read holds a page of some MiB
+    edge.open_streams.take(request, principal)  # a response that its client does not read holds some MiB
     found = listed(
         lambda after: edge.engine.history.messages(principal.id, session_id, _PAGE, after),
         lambda message: ui_message(
@@ -182,7 +182,7 @@ async def messages(request: Request, session_id: str) -> Response:
 async def module(request: Request) -> Response:
     body = await asyncio.to_thread(_MODULE.read_bytes)
     tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-    # A module that another origin imports needs CORS, and there is nothing in it to protect.
+    # CORS, since pages of other origins import it; there is nothing in it to protect.
     headers = {"ETag": tag, "Cache-Control": _MODULE_CACHE, "Access-Control-Allow-Origin": "*"}
     if has_already(request, tag):
         return Response(status_code=304, headers=headers)
@@ -195,12 +195,12 @@ def _cursor(request: Request) -> aisdk.Cursor | None:
 
 
 def _resets(request: Request) -> bool:
-    """Does the client understand `reset-step`? Unknown chunks end a stream with a type error."""
+    """Does the client understand `reset-step`? Others end a stream with a type error at it."""
     return "reset-step" in request.headers.get("x-accept-chunks", "")
 
 
 async def _newest(engine: Engine, principal: str, session_id: str) -> Turn | None:
-    """The turn that a page without a cursor has to show; None when it has seen all there is."""
+    """The turn that a page without a cursor has to show; None if it has seen everything."""
     session = await engine.history.session(principal, session_id)
     if session is None:
         return None  # a new chat: useChat asks before there is anything
@@ -209,14 +209,14 @@ async def _newest(engine: Engine, principal: str, session_id: str) -> Turn | Non
     if turn is None or (turn.sealed and turn.delivered):
         return None
     if turn.sealed and not await engine.history.has_events(turn.ref):
-        return None  # too old to be replayed; its message is in the history
+        return None  # its log has expired; its message is in the history
     return turn
 
 
 async def _continue(
     request: Request, turn: Turn, after: aisdk.Cursor, headers: dict[str, str] | None = None
 ) -> Response:
-    """Exactly what follows a chunk. Raises bad_cursor, cursor_ahead, events_expired."""
+    """A response with exactly what follows a chunk. Raises bad_cursor, cursor_ahead, events_expired."""
     engine = edge_of(request).engine
     resets = _resets(request)
     encoder = aisdk.AiSdkEncoder(turn.ref.turn_id, after=after, resets=resets)

@@ -92,7 +92,7 @@ async def create(request: Request) -> Response:
     body = validate(ConversationBody, {} if document is None else document)
     items = await resolved(engine, principal.id, input_items(body.items, "items"), None)
     following = _following(items)
-    following(())  # what is wrong with them is said before anything is made
+    following(())  # raises for wrong items before anything is made
     asked = fingerprint_of(["conversations", body.items or [], body.metadata or {}])
     fields = {"asked": asked} if key is not None else {}
     if body.metadata:
@@ -102,7 +102,7 @@ async def create(request: Request) -> Response:
         made = await engine.storage.create(principal.id, session_id, fields)
         if not made and (await engine.history.existing(principal.id, session_id)).asked != asked:
             raise mismatch()
-        # One that was made by a call which has come no further gets its items from the repeat.
+        # If an earlier call has made the conversation and then died, this repeat adds the items.
         if items and (made or not await engine.history.count(principal.id, session_id)):
             try:
                 await amending.add(engine, principal.id, session_id, following, images, key, asked)
@@ -196,8 +196,8 @@ async def list_items(request: Request, conversation_id: str) -> Response:
         place = await history.place(principal.id, conversation_id, message_id)
         if place is None:
             raise item_not_found("after")
-        place += 1 if descending else -1  # the message itself may have more items than the one that was seen
-    # One more than asked: the first may have been seen.
+        place += 1 if descending else -1  # once more from this message: it may have items that were not seen
+    # One message more than asked for: the first may have no new items.
     page, following = await history.messages(
         principal.id, conversation_id, limit + 1, place, newest_first=descending
     )
@@ -253,7 +253,7 @@ def _check_include(request: Request) -> None:
 
 
 def _following(items: list[Item]) -> Callable[[Sequence[Part]], list[Chat]]:
-    """What the items say behind an answer: outputs may be of its calls."""
+    """Makes the items into messages behind an answer: outputs may belong to its calls."""
 
     def following(before: Sequence[Part]) -> list[Chat]:
         return chat_of(items, [call["id"] for call in parts.open_calls(before)])
@@ -262,7 +262,7 @@ def _following(items: list[Item]) -> Callable[[Sequence[Part]], list[Chat]]:
 
 
 def _without(session_id: str, item_id: str) -> Callable[[Message], list[Part]]:
-    """What is left of a message without an item. Raises not_found."""
+    """Removes an item from a message: the parts that are left. Raises not_found."""
 
     def rest(message: Message) -> list[Part]:
         whole = message.whole

@@ -51,7 +51,7 @@ Document = dict[str, Any]
 
 
 class Documents:
-    """What the two routes answer, made when the first of them is asked for."""
+    """The page and the document, made when the first of the two is asked for."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""For operators and load balancers: who we are, are we alive, are we ready, what can be asked."""
+"""For operators and load balancers: a greeting, /livez, /readyz and /health."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ router = APIRouter(tags=["operating"])
 
 # A check older than this is made again; probes of many load balancers cost one PING a second.
 _FRESH_SECONDS: Final = 1.0
-# A slow answer is no outage: the store is unavailable when it has twice not answered for a second.
+# One slow answer is no outage: the store is unavailable when two PINGs in a row had no answer for a second.
 _PINGS: Final = 2
 _PAUSE_SECONDS: Final = 0.1
 
@@ -32,10 +32,10 @@ _PAUSE_SECONDS: Final = 0.1
 class Readiness:
     """Ready means: this replica can begin turns.
 
-    What is known to be wrong is said at once. What is known to be well is asked anew, with bounds and
-    once a second, so that an outage is noticed by the first probe and not by the second.
-    `store` and `upstream` are the same for all replicas: whoever takes unready replicas out
-    excludes these two, or an outage of Redis turns our 503 into refused connections.
+    A check that is known to fail is answered at once. If all are well, the store is asked again, with bounds
+    and at most once a second, so that the first probe in an outage notices it and not the second. `store` and
+    `upstream` are the same for all replicas: a balancer that takes unready replicas out has to exclude these
+    two, or an outage of Redis turns our 503 into refused connections.
     """
 
     def __init__(self, edge: Edge) -> None:
@@ -52,7 +52,7 @@ class Readiness:
         }
 
     async def checks(self, excluded: Collection[str] = ()) -> dict[str, str]:
-        """Those that count, by name."""
+        """The checks that are not excluded, by name."""
 
         def counted() -> dict[str, str]:
             return {name: value for name, value in self.known().items() if name not in excluded}
@@ -86,7 +86,7 @@ class Readiness:
 
 
 def _well(check: str) -> bool:
-    """A provider that may be tried again is: nothing but a call can show that it works."""
+    """Is a check well? Also of a provider that may be tried again: only a call can show that it works."""
     return check == OK or check.endswith(MAY_BE_TRIED)
 
 
@@ -111,7 +111,7 @@ def readiness_of(request: Request) -> Readiness:
 )
 async def root(request: Request) -> Response:
     if page.prefers_html(request.headers.get("accept", "")):
-        # It may have been asked for without a slash below a prefix: relative links would miss that.
+        # Below a prefix, the address may lack its final slash, and relative links would leave the prefix.
         if request_state(request).prefix:
             return RedirectResponse("/ui", headers={"Vary": "Accept"})
         return page.page_of(request).respond(request)

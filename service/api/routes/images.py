@@ -1,4 +1,4 @@
-"""Images of a session, for its owner alone: what a message's part names by its digest."""
+"""Images of a session, for its owner only, by the digests that parts of messages name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.images import size_of
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 _REF: Final = re.compile(r"[0-9a-f]{64}")
-# The bytes behind a digest never change; whoever may not see them any more has seen them.
+# The bytes behind a digest never change; a caller that may not see them any more has seen them already.
 _CACHED: Final = ("ETag", "Cache-Control")
 _HEADERS: Final = {
     "Cache-Control": "private, max-age=86400, immutable",

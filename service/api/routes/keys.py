@@ -70,7 +70,7 @@ class RotateBody(Body):
 
 
 def limits_resource(own: OwnLimits) -> dict[str, Any]:
-    """None is the setting's; amounts are decimals."""
+    """The limits as JSON: null is the setting's, amounts of money are decimals."""
     found = own.limits()
     return {
         name: decimal(value) if "_money_" in name and value is not None else value
@@ -97,11 +97,11 @@ def key_resource(credential: Credential) -> dict[str, Any]:
 
 
 async def admin(request: Request, mode: str = "keys", what: str = "API keys") -> Principal:
-    """The caller, who may manage who else may call. Raises forbidden also where these are not in use."""
+    """The caller, with the scope admin. Raises forbidden without it, and if CHAT_AUTH lacks the mode."""
     principal = await principal_of(request, scope="admin")
     edge = edge_of(request)
     if mode not in edge.settings.auth:
-        # With CHAT_AUTH=none anybody could lay up a key for the day when keys are switched on.
+        # With CHAT_AUTH=none anybody could make a key now and use it once keys are switched on.
         raise ServiceError("forbidden", f"{what} are not in use here (CHAT_AUTH).")
     await edge.limits.check(request, principal, "reads")
     return principal

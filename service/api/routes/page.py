@@ -1,10 +1,9 @@
 """The chat page: its files, read once at startup and answered from memory.
 
 `GET /ui` is the page and `/ui/*` what it is made of; `GET /` gives it to browsers (api/routes/health.py).
-Every answer names its content by an ETag and is asked for again each time (a 304 has no body),
-so that a deploy never mixes old and new modules for longer than one load. No templates and no state
-in here: what the page knows it asks the API. Of the settings it is told how one signs in
-(`/ui/sign-in.json`), before it has anything to ask the API with.
+Every response has an ETag and is revalidated at each load (a 304 has no body), so that after a deploy
+old and new modules are mixed for one load at most. There are no templates and no state: the page asks
+the API. Only how to sign in it reads from `/ui/sign-in.json`, before it has a credential.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _TYPES: Final = {
     ".woff2": "font/woff2",
     ".webmanifest": "application/manifest+json",
 }
-# Nothing inline, nothing from elsewhere: what a model says can at worst be text.
+# Nothing inline, nothing from other origins: a model's output can do no more than be shown as text.
 _CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -110,7 +109,7 @@ def _files() -> dict[str, File]:
 
 
 def sign_in_by(settings: Settings) -> dict[str, Any]:
-    """How somebody becomes known to the service: what a page, which anybody may read, is told of it."""
+    """What the page is told of how to sign in. Anybody may read it."""
     oidc = None
     if settings.oidc_client_id:
         issuer = settings.jwt_issuer[0]
@@ -149,5 +148,5 @@ async def file(request: Request, name: str) -> Response:
 
 
 def prefers_html(accept: str) -> bool:
-    """True for browsers; `*/*`, no header and a draw mean JSON."""
+    """True for browsers. `*/*`, no header and equal q mean JSON."""
     return quality(accept, "text/html") > quality(accept, "application/json")

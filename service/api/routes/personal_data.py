@@ -1,7 +1,7 @@
 """All of one principal at once: its sessions as one document, and their erasure with a receipt.
 
-The caller's own, or with the scope `admin` those of the principal that the query names. Nobody else's are
-touched: a principal is part of each key. Invariant: a worker holds a page of messages of one session.
+The caller's own or, with the scope `admin`, those of the principal that the query names. Others' cannot be
+touched: the principal is part of each key. Invariant: a worker holds one page of messages of one session.
 """
 
 from __future__ import annotations

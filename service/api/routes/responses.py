@@ -1,8 +1,8 @@
 """OpenAI's Responses over the durable log: create, retrieve, read on, cancel, delete.
 
-A response is a turn, and its id names session and turn (dialects/responses_object.py). One that goes on
-from no other, in no conversation and not in the background, is in a session that nobody has named: it ends
-without readers, as every such answer. Retrieving it names the session.
+A response is a turn, and its id names session and turn (dialects/responses_object.py). Without
+`previous_response_id`, `conversation` and `background` it is in a session without a name, so it ends when it
+has no reader. Retrieving it names the session.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _BODIES: Final = {
     "text/event-stream": ("ResponseEvent", examples.RESPONSE_EVENTS),
 }
 
-# Input items of a response: what a new session may begin with, and the question.
+# Input messages of a response: those that a new session may begin with (1,000), and the question.
 _MOST_INPUT: Final = 1_001
 
 
@@ -101,7 +101,7 @@ async def create(request: Request) -> Response:
         ResponseStream(echo) if stream else ResponseObject(echo),
         void=attached.void,
         headers=headers,
-        # Whoever is told the id at once can come back.
+        # A client that is told the id at once can come back, so its leaving ends nothing.
         left=None if stream and echo["store"] else sending.left(attached.ref),
     )
 
@@ -127,7 +127,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
         raise ServiceError(
             "events_expired", "The answer was begun again; read the response from its start.", status=409
         )
-    # At the end there is nothing to follow, but an end to be told.
+    # A reader that has seen the last event is sent the end once more.
     ended = not await edge.engine.readers.check(turn.ref, seen)
     if ended:
         await edge.engine.readers.check(turn.ref, 0)
@@ -173,7 +173,7 @@ async def delete(request: Request, response_id: str) -> Response:
     if not turn.sealed:
         await engine.stop(ref)
     session = await engine.history.session(ref.principal, ref.session_id)
-    # A session that was made for this response alone goes with it. Of any other the messages stay.
+    # A session that was made for this response alone is deleted with it. In any other the messages stay.
     ours = "store" in turn.response and "conversation" not in turn.response
     if ours and session is not None and session.turns == 1:
         await engine.delete(ref.principal, ref.session_id)
@@ -201,8 +201,8 @@ async def input_items(request: Request, response_id: str) -> Response:
         )
         for message in page:
             at = at or message.created
-            # What a session begins with has the time of its first question; items that were added have not.
-            # Of a copy of an older response that is what was said before, and none of this one's input.
+            # Messages that a session began with have the time of its first question; added items have not.
+            # In a copy of an older response they are the conversation before, and not this one's input.
             began = message.turn_id == "" and message.created == at and not chained
             own = began or message.turn_id == ref.turn_id
             if not own:
@@ -213,7 +213,7 @@ async def input_items(request: Request, response_id: str) -> Response:
 
 
 async def _outputs(engine: Engine, turn: Turn) -> list[dict[str, Any]]:
-    """What a response that went on with an answer was sent: outputs of its function calls, newest first."""
+    """The outputs of function calls that a response was sent, newest first."""
     ref = turn.ref
     answer = await engine.history.message(ref.principal, ref.session_id, turn.answer_id)
     if answer is None or answer.turn_id != ref.turn_id:
@@ -233,7 +233,7 @@ def _starting_after(request: Request) -> int | None:
 
 
 async def _place(engine: Engine, call: Call, key: str | None) -> None:
-    """Find the session of a call, and what of its input is new there.
+    """Find the session of a request, and which of its input is new there.
 
     Raises previous_response_not_found, not_found, unsupported_parameter, invalid_request, query_empty.
     """
@@ -256,6 +256,6 @@ async def _place(engine: Engine, call: Call, key: str | None) -> None:
         if not known and await history.count(send.principal, send.session_id):
             go_on_with(call, await resolved(engine, send.principal, call.items, send.session_id))
             return
-    elif call.body.background:  # named, so that it runs on without readers
+    elif call.body.background:  # a session with a name, so that the answer runs on without readers
         send.session_id = ids.derived_session_id(send.principal, key) if key else ids.new_session_id()
     begin_with(call, await resolved(engine, send.principal, call.items, None))

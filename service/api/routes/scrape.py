@@ -1,7 +1,7 @@
-"""`/metrics` on the service's own port, unless CHAT_METRICS_PORT gives the metrics one of theirs.
+"""`/metrics` on the service's own port, unless CHAT_METRICS_PORT is set.
 
-Made in a thread of its own, where scrapes wait for one another: none stalls the event loop, and a
-flood of them takes no thread from anything else.
+The text is made in a thread of its own, one scrape after the other: scrapes do not stall the event loop,
+and a flood of them takes no thread from anything else.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def message_resource(message: Message) -> dict[str, Any]:
         resource["reasoning"] = message.reasoning
     if message.parts or message.tool_calls:
         resource["parts"] = message.whole
-    if message.model:  # an answer's; those of versions before this one have none
+    if message.model:  # answers only; those that version 0.1.0 stored have none
         resource["finish_reason"] = message.finish_reason or None
         resource["model"] = message.model
         resource["usage"] = message.usage
@@ -68,7 +68,7 @@ def message_resource(message: Message) -> dict[str, Any]:
 
 
 def version_resource(version: Version, *, brief: bool = False) -> dict[str, Any]:
-    """Its messages, the first of which stood in the place of what is there now; `brief`: none of them."""
+    """An earlier version; `brief`: without its messages."""
     first = version.messages[0]
     resource = {"id": version.id, "replaced": version.cut, "role": first.role, "created": first.created}
     if not brief:
@@ -244,7 +244,7 @@ async def get_session_events(request: Request, session_id: str) -> Response:
 async def _while_valid(
     edge: Edge, principal: Principal, found: AsyncGenerator[SessionEvent | None]
 ) -> AsyncIterator[SessionEvent | None]:
-    """A watch has no end by itself, but a credential may have: from then on it is told nothing."""
+    """The events of a watch until its credential is not valid any more; by itself a watch does not end."""
     async with aclosing(found):
         async for event in found:
             if not await edge.authenticator.still_valid(principal):

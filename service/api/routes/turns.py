@@ -64,7 +64,7 @@ async def turn_resource(engine: Engine, turn: Turn) -> dict[str, Any]:
 async def charge_stop(
     request: Request, principal: Principal, session_id: str, turn_id: str | None = None
 ) -> None:
-    """A stop costs a read; who is over that limit may still end what runs, which is paid for.
+    """Charge a stop as a read. A caller over that limit may still stop a turn that runs.
 
     Raises rate_limited, store_unavailable.
     """
@@ -78,10 +78,10 @@ async def charge_stop(
 
 
 async def _named(engine: Engine, principal: Principal, session_id: str, turn_id: str) -> TurnRef:
-    """A turn, whose session has been named from now on. Raises turn_not_found."""
+    """A turn's reference. Its session is kept from now on. Raises turn_not_found."""
     ids.check_session_id(session_id)
     if not ids.is_session_id(turn_id):
-        raise turn_not_found()  # turn ids are ours, so any other is one that does not exist
+        raise turn_not_found()  # all turn ids are made by us, so this one does not exist
     ref = TurnRef(principal.id, session_id, turn_id)
     await engine.history.named(ref)
     return ref
@@ -114,7 +114,7 @@ async def create_turn(request: Request, session_id: str) -> Response:
         document, images = await uploads.read(request)
         send = native.parse(document, sending.principal.id, session_id)
         send.images = images
-        # A client that has the session open does not want it made anew when it was deleted or has expired.
+        # A client that has the session open wants no new one in its place when it was deleted or expired.
         send.must_exist = send.must_exist or request.headers.get("if-match", "").strip() == "*"
         after = bodies.cursor(request)
         attached = await sending.start(send, reads=not _wants_resource(request))
@@ -137,7 +137,7 @@ def _wants_resource(request: Request) -> bool:
 async def _events(
     request: Request, ref: TurnRef, after: int | None, headers: dict[str, str] | None = None
 ) -> Response:
-    """From a cursor on: 204 at the terminal event, 409 beyond the last, 410 when no longer kept."""
+    """The events from a cursor on: 204 at the terminal event, 409 beyond it, 410 if the log has expired."""
     engine = edge_of(request).engine
     if not await engine.readers.check(ref, after or 0):
         return Response(status_code=204, headers=headers)

@@ -1,7 +1,7 @@
 """GET /v1/usage: what a caller has used, by day and model, and how its budgets stand.
 
-For holders of the scope `admin` also of others. The caller's limits are shown as they hold for the
-credential that asks, those of another principal as its keys together may reach.
+With the scope `admin` also those of others. Limits of the caller are those of the credential that asks;
+limits of another principal are the highest that one of its keys has.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ def _limits(bounds: Bounds) -> dict[str, int | None]:
 
 
 async def _reach(edge: Edge, who: str) -> dict[str, int | None]:
-    """What a principal may use: of the limits of its active keys the highest, a JWT's subject's own, else the
-    settings'."""
+    """The limits of a principal: the highest of its active keys, a JWT subject's own, or the settings'."""
     now, budgets = time.time(), edge.engine.budgets
     keys = await edge.credentials.all()
     own: list[OwnLimits] = [key for key in keys if key.principal == who and key.state(now) == "active"]
