@@ -161,10 +161,8 @@ class Head(NamedTuple):
 
 
 class _Borrowed(socket.socket):
-    """A socket object on a descriptor that uvloop owns, so it must never close it.
-
-    uvloop closes a connection whose maker was cancelled without telling the protocol, and the number may
-    belong to another connection by the time this object is freed."""
+    """A socket on a descriptor of uvloop's, which it must never close: uvloop closes a connection whose maker
+    was cancelled without telling the protocol, and by then another connection may have the number."""
 
     def __del__(self) -> None:
         self.detach()
