@@ -18,7 +18,6 @@ from service.cli.listening import Refused
 from service.config.environment import METRICS_DIR
 from service.config.provider_keys import ProviderKey
 from service.config.settings import Settings, SettingsError
-from service.engine.erasing import Erased
 from service.errors import StoreRefusesWrites, StoreUnavailable
 from service.serving import http_server, master
 from service.store.connection import client
@@ -362,43 +361,3 @@ async def test_a_store_that_takes_no_writes_for_now_does_not_keep_us_from_readin
     assert [(line["event"], line["reason"]) for line in lines] == (
         [("store.refuses_writes", reason)] if passes else []
     )
-
-
-# -- erase
-
-
-def test_an_erasure_prints_its_receipt_and_is_noted(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told: list[Any] = []
-    outcomes: list[Erased | Exception] = []
-
-    async def erased(settings: Settings, principal: str) -> Erased:
-        outcome = outcomes.pop(0)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    monkeypatch.setattr(erase, "_erase", erased)
-    monkeypatch.setattr(erase, "operator", lambda: "user.me")
-    monkeypatch.setattr(
-        erase, "audit", SimpleNamespace(info=lambda event, **fields: told.append((event, fields)))
-    )
-    monkeypatch.setattr(erase, "receipt", lambda who, found: {"principal": who, "complete": found.complete})
-    whole, half = (SimpleNamespace(sessions=2, turns=3, complete=complete) for complete in (True, False))
-    outcomes += [whole, half, StoreUnavailable()]  # type: ignore[list-item]  # what is read of one
-    assert erase.main(["key.a"], SETTINGS) == 0
-    with pytest.raises(Refused, match=r"^a session goes on answering; call again$"):
-        erase.main(["key.a"], SETTINGS)
-    out = capsys.readouterr().out
-    assert out == "".join(
-        f'{{\n  "principal": "key.a",\n  "complete": {complete}\n}}\n' for complete in ("true", "false")
-    )
-    by = {"subject": "key.a", "sessions": 2, "turns": 3, "by": "user.me"}
-    assert told == [("audit.person_erased", {**by, "complete": complete}) for complete in (True, False)]
-    with pytest.raises(Refused, match=r"^the store does not answer"):
-        erase.main(["key.a"], SETTINGS)
-    with pytest.raises(Refused, match=r"is no principal"):
-        erase.main(["nobody"], SETTINGS)
-    with pytest.raises(Refused, match=r"^there is no store"):
-        erase.main(["key.a"], SETTINGS.model_copy(update={"redis_url": None}))
