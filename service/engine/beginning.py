@@ -21,7 +21,14 @@ from service.engine.background import Background
 from service.engine.budgets import Budgets, SlotsBusy
 from service.engine.charging import charged
 from service.engine.context import DEFAULT_SYSTEM_PROMPT, PREVIEW, Contexts
-from service.engine.exchanges import answers, asked_again, find_base, gone_on_meanwhile, no_results_of_newest
+from service.engine.exchanges import (
+    answered_meanwhile,
+    answers,
+    asked_again,
+    find_base,
+    gone_on_meanwhile,
+    no_results_of_newest,
+)
 from service.engine.history import answering, mismatch, session_not_found, turn_not_found
 from service.engine.pictures import Pictures
 from service.engine.repeats import Repeats
@@ -145,6 +152,9 @@ class Beginning:
                 kept_images.begun = True
                 return await self._start(begin, begun, candidate)
         await self._budgets.cancel(ref)
+        if send.results and begun.outcome in ("NO_MESSAGE", "MESSAGE_EXISTS"):
+            known = await answered_meanwhile(self._store, send, session_id)
+            begun = Begun("KNOWN", known) if known else begun
         return await self._refused(begun, ref, send)
 
     async def _fitting(

@@ -102,6 +102,20 @@ async def answers(store: Store, ref: TurnRef, send: Send) -> bool:
     return not turn.sealed or bool(await store.log.read(ref, 0, 1))
 
 
+async def answered_meanwhile(store: Store, send: Send, session_id: str) -> str:
+    """The turn that was sent the same results since a send has looked for one, or ''.
+
+    It may have ended by then: the send has not met it as the turn that its session is busy with.
+    """
+    newest = await _newest(store.sessions, send.principal, session_id)
+    if newest is None:
+        return ""
+    answer = newest[0]
+    if await answers(store, TurnRef(send.principal, session_id, answer.turn_id), send):
+        return answer.turn_id
+    return await _of_earlier_round(store, send, session_id, answer.id)
+
+
 async def _of_earlier_round(store: Store, send: Send, session_id: str, answer_id: str) -> str:
     """The turn that has been sent the same results, where the answer still has what it said, or ''."""
     later = math.inf  # the earliest round that was answered since

@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
+from service.engine.budgets import Budgets
+from service.engine.sends import Candidate
+from service.store.ledger import Need
 from tests.contract.test_tool_rounds import THREE, every_dialect, messages
 from tests.double import Double
 from tests.support.service import Served
@@ -105,6 +108,37 @@ async def test_the_same_results_at_once_are_one_turn(
     assert len({answer.headers["x-turn-id"] for answer in others}) == 1
     assert len(double.calls.find()) == 2
     assert (await messages(served))[1]["content"] == whole.text
+
+
+@every_dialect
+async def test_the_same_results_that_are_answered_between_a_look_and_the_begin_are_that_turn(
+    served: Served,
+    double: Double,
+    client: type[ToolClient],
+    again: Again,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asking = client(served)
+    said = await asking.ask(THREE)
+    looked, answered, need = asyncio.Event(), asyncio.Event(), Budgets.need
+
+    async def need_later(budgets: Budgets, candidate: Candidate) -> Need:
+        if not looked.is_set():
+            looked.set()
+            await answered.wait()
+        return await need(budgets, candidate)
+
+    monkeypatch.setattr(Budgets, "need", need_later)
+    late = asyncio.create_task(asking.answer({said.calls[0]: Result("rain")}))
+    await asyncio.wait_for(looked.wait(), 10)
+    first = await again()
+    assert first.status_code == 200
+    before, calls = await messages(served), len(double.calls.find())
+    answered.set()
+    assert (await late).calls
+    assert (await again()).headers["x-turn-id"] == first.headers["x-turn-id"]
+    assert len(double.calls.find()) == calls
+    assert await messages(served) == before
 
 
 async def test_another_request_with_the_results_asks_anew_and_so_does_one_after_a_stop(
