@@ -8,9 +8,11 @@ end a crashed worker's leases at once. Both are hints: scripts check the turn it
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from service.errors import StoreRefusesWrites
 from service.store.connection import lua
 from service.store.connection.typed_scripts import Call
 from service.store.keys import part_of, part_tags
@@ -37,6 +39,9 @@ class Leases(StorePart):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self._announcing: set[asyncio.Task[None]] = set()
+        # By index, on the loop's clock: when it was heard of last, and until when owners come first.
+        self._heard: dict[str, float] = {}
+        self._owners_first: dict[str, float] = {}
 
     async def schedule(self, refs: Sequence[TurnRef], milliseconds: int | None = None) -> None:
         """Let a sweeper look at the turns after `milliseconds`, by default a lease and 50 ms."""
@@ -126,21 +131,35 @@ class Leases(StorePart):
 
     async def due(self, index: str | None = None) -> list[TurnRef]:
         """Turns of an index whose deadline has passed. Other sweepers do not get them for the next second."""
-        found = await self._scripts.call(
-            lua.due(
-                index=index or self._keys.deadlines,
-                limit=_SWEEP_LIMIT,
-                hold_ms=_SWEEP_HOLD_MS,
-                ahead_ms=self.lease_ms + _AHEAD_MS,
-            )
+        name = index or self._keys.deadlines
+        call = lua.due(
+            index=name, limit=_SWEEP_LIMIT, hold_ms=_SWEEP_HOLD_MS, ahead_ms=self.lease_ms + _AHEAD_MS
         )
+        try:
+            found = await self._scripts.call(call)
+        except StoreRefusesWrites:
+            self._heard[name] = -math.inf  # it is asked to write where a lease may have lapsed, not before
+            raise
+        self._is_heard(name)
         refs = [TurnRef.parse(reference.decode()) for reference in found]
-        if refs and self._client.cluster and index == self._keys.deadlines:
+        if refs and self._client.cluster and name == self._keys.deadlines:
             # Written there by workers from before December 2026.
             await self.schedule(refs, 0)
-            await self._client.run("due", self._redis.zrem(index, *map(str, refs)))
+            await self._client.run("due", self._redis.zrem(name, *map(str, refs)))
             return []
         return refs
+
+    def _is_heard(self, index: str) -> None:
+        """A store was away for so long that leases may have lapsed: their owners have one to renew them."""
+        now, lease = asyncio.get_running_loop().time(), self.lease_ms / 1000
+        if now - self._heard.get(index, now) > lease * 2 / 3:  # they are renewed every third of one
+            self._owners_first[index] = now + lease
+        self._heard[index] = now
+
+    def owners_first_ms(self, ref: TurnRef) -> int:
+        """How long nobody takes this turn over, since the store is just back and its owner may live."""
+        left = self._owners_first.get(self._index(ref), 0.0) - asyncio.get_running_loop().time()
+        return max(0, int(left * 1000))
 
     async def unsettled(self, most: int) -> list[TurnRef]:
         """Turns that run, wait, or are not booked yet, each once. Stops at the page that reaches `most`."""

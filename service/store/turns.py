@@ -15,6 +15,7 @@ from service.errors import StoreUnavailable
 from service.store.connection import lua
 from service.store.connection.clock import Clock
 from service.store.connection.typed_scripts import Call, flat
+from service.store.leases import Leases
 from service.store.part import Shared, StorePart, now_ms
 from service.store.turn_records import Begin, Begun, Claim, Seal, Sealed, Turn, TurnRef, turn_of
 
@@ -32,9 +33,10 @@ _RESULTS: Final = ("state", "answer", "sent", "round")
 
 
 class Turns(StorePart):
-    def __init__(self, shared: Shared, clock: Clock) -> None:
+    def __init__(self, shared: Shared, clock: Clock, leases: Leases) -> None:
         super().__init__(shared)
         self._clock = clock
+        self._leases = leases
 
     def idempotency(self, ref: TurnRef, key: str | None) -> str:
         """The name of an idempotency key's entry, '' without a key; the turn's hash keeps it."""
@@ -145,6 +147,9 @@ class Turns(StorePart):
         return turns
 
     async def claim(self, ref: TurnRef, owner: str, *, force: bool = False) -> Claim:
+        wait_ms = 0 if force else self._leases.owners_first_ms(ref)
+        if wait_ms:
+            return Claim("LEASED", milliseconds_left=wait_ms)
         keys = self._session(ref)
         answer = await self._scripts.call(
             lua.claim(

@@ -170,7 +170,8 @@ class Oracle:
         if before.lease > self.now_ms():
             self.broken("a turn was taken from an owner whose lease holds", turn_id)
         impaired = self.impaired.get(before.owner.decode(), float("-inf"))
-        if impaired < self._loop.time() - 2 * self.settings.lease_seconds:
+        # A store that is back leaves them to their owners for a lease, one with another history for one more.
+        if impaired < self._loop.time() - 3 * self.settings.lease_seconds:
             self.broken("a turn was taken from an owner that lives", turn_id, before.owner)
 
     def _fresh(

@@ -35,7 +35,7 @@ LEASE: Final = 1.0
 # So long after the last event all users have what they waited for, or were told that they will not. A reader
 # who was shown what the store has forgotten may wait for a minute (reader.py).
 _USERS_SECONDS: Final = 90.0
-# And so long after that nothing is left to be done: two leases, a sweep and what it finds.
+# And so long after that nothing is left to be done: three leases, a sweep and what it finds.
 _SETTLED_SECONDS: Final = 15.0
 # And so long takes a worker's end, when the store answers.
 _CLOSED_SECONDS: Final = 5.0
