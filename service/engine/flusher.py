@@ -248,6 +248,8 @@ class Flusher:
         for live, result in zip(lives, results, strict=True):
             live.land()
             self._settle(live, result, now)
+        for live in lives:  # once every reader has what is new, and a turn that is to end knows it
+            live.tell_flushed()
 
     def _settle(self, live: Live, result: Any, now: float) -> None:
         if isinstance(result, BaseException):

@@ -21,6 +21,7 @@ from service import events
 from service.config.provider_keys import ProviderKey
 from service.engine import billing
 from service.engine.tail_cache import TailCache
+from service.eventloop.inline_future import InlineFuture
 from service.events import Event
 from service.money import Amount
 from service.store.turn_records import Turn, priced
@@ -97,8 +98,7 @@ class Live:
         self._fields: dict[str, Any] = {}
         self._taken: list[bytes] = []
         self._taken_fields: dict[str, Any] = {}
-        self._idle: asyncio.Event = asyncio.Event()
-        self._idle.set()
+        self._waiter: InlineFuture[None] | None = None  # of whoever waits until all is in the log
         self.changed = asyncio.Event()
 
     # What the runner brings
@@ -119,7 +119,6 @@ class Live:
     def add_event(self, name: str, body: dict[str, Any], **fields: Any) -> None:
         self._pending.append(events.structured(name, body))
         self._fields.update(fields)
-        self._idle.clear()
 
     def _add(self, kind: str, text: str) -> None:
         self.shown = True
@@ -128,7 +127,6 @@ class Live:
             last[1].append(text)
         else:
             self._pending.append((kind, [text]))
-        self._idle.clear()
 
     # What it costs
 
@@ -213,8 +211,6 @@ class Live:
         self.failing_since = None
         if self.tail is not None:
             self.tail.push(log)
-        if not self._pending:
-            self._idle.set()
 
     def is_shown(self) -> None:
         """Readers can see something of the turn from now on."""
@@ -263,15 +259,29 @@ class Live:
         """Nothing of what is not acknowledged will be written."""
         self._taken, self._pending = [], []
 
+    @property
+    def _all_written(self) -> bool:
+        return not (self._pending or self._taken)
+
     async def flushed(self) -> None:
         """Returns when all that was added is in the log, or the attempt is interrupted."""
-        await self._idle.wait()
+        if self._all_written or self.signal is not None:
+            return
+        self._waiter = InlineFuture(loop=asyncio.get_running_loop())
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def tell_flushed(self) -> None:
+        """Whoever waits until all is in the log goes on in here, where it is."""
+        if self._waiter is not None and self._all_written and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def interrupt(self, signal: str) -> None:
         """End the attempt; the first reason given is the one that counts, but fenced always wins."""
         if self.signal is None or signal == "fenced":
             self.signal = signal
-        self._idle.set()
         self.changed.set()
         task, self._interruptible = self._interruptible, None
         if task is not None:
@@ -294,5 +304,3 @@ class Live:
         """The interruption concerned one attempt only; the turn may try another."""
         self.signal = None
         self.changed.clear()
-        if self.has_pending:
-            self._idle.clear()

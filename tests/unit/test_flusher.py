@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import pytest
+
 from service import events
 from service.config.settings import Settings
 from service.engine.background import Background
 from service.engine.flusher import Flusher
-from service.engine.live import Live
+from service.engine.live import Interrupted, Live
 from service.errors import StoreMoving, StoreRefusesWrites, StoreUnavailable
 from service.store.log import FENCED, GONE, LOST, OK, STOP, Append, Log
 from service.store.turn_records import Turn, TurnRef
@@ -250,6 +252,25 @@ async def test_of_a_turn_that_another_has_taken_nothing_more_is_asked_for() -> N
         flusher.put(live, urgent=True)
         log.answer(code)
         assert live.signal == signal
+
+
+async def test_a_turn_that_is_told_to_stop_with_the_note_of_its_attempt_makes_no_call() -> None:
+    log, flusher, live = flushing(window=0)
+    calls = []
+
+    async def attempt() -> None:
+        with live.interruptible():
+            live.add_event(events.ATTEMPT, {})
+            flusher.put(live, urgent=True)
+            await live.flushed()
+            calls.append("made")
+
+    task = asyncio.create_task(attempt())
+    await asyncio.sleep(0)  # until it waits
+    asyncio.get_running_loop().call_soon(log.answer, STOP)  # as a connection does
+    with pytest.raises(Interrupted):
+        await task
+    assert calls == []
 
 
 async def test_what_a_store_refuses_to_write_is_held_for_who_was_shown_something() -> None:

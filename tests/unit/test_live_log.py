@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -154,24 +155,58 @@ async def test_whoever_waits_goes_on_when_all_is_written_and_not_before() -> Non
     turn.add_text("a")
     taken(turn)
     turn.add_text("b")
+    waiting = asyncio.create_task(turn.flushed())
+    await asyncio.sleep(0)  # until it waits
     turn.acknowledge()
-    assert not turn._idle.is_set()
+    turn.tell_flushed()
+    assert await asyncio.wait([waiting], timeout=0) == (set(), {waiting})
     taken(turn)
     turn.acknowledge()
+    turn.tell_flushed()
+    await waiting
+
+
+async def test_whoever_waits_goes_on_inside_the_callback_that_brings_the_answer() -> None:
+    turn, order = live(), []
+    turn.add_text("a")
+    taken(turn)
+
+    async def wait() -> None:
+        await turn.flushed()
+        order.append("goes on")
+
+    def land() -> None:
+        turn.acknowledge()
+        turn.tell_flushed()
+        order.append("landed")
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)  # until it waits
+    asyncio.get_running_loop().call_soon(land)
+    await waiting
+    assert order == ["goes on", "landed"]
+
+
+async def test_nobody_waits_for_what_is_written_or_interrupted() -> None:
+    turn = live()
     await turn.flushed()
+    turn.add_text("a")
+    turn.interrupt("stop")
+    await turn.flushed()
+    turn.resume()
+    with pytest.raises(TimeoutError):  # "a" is still to be written
+        await asyncio.wait_for(turn.flushed(), 0.01)
 
 
 def test_an_attempt_that_was_interrupted_may_be_followed_by_another() -> None:
     turn = live()
-    turn.add_text("a")
     turn.interrupt("idle_timeout")
-    assert (turn.signal, turn._idle.is_set(), turn.changed.is_set()) == ("idle_timeout", True, True)
+    assert (turn.signal, turn.changed.is_set()) == ("idle_timeout", True)
     turn.interrupt("stop")
     assert turn.signal == "idle_timeout"  # the first reason counts
     turn.resume()
     assert getattr(turn, "signal") is None  # noqa: B009 - mypy knows what it was before
     assert not turn.changed.is_set()
-    assert not turn._idle.is_set()  # "a" is still to be written
     turn.interrupt("stop")
     turn.interrupt("fenced")
     assert turn.signal == "fenced"  # but this one always
