@@ -160,6 +160,8 @@ class AiSdkEncoder(Encoder):
             given = delta.get("id") or f"call-{self._turn.decode()}-{index}"
             call = self._calls[index] = _Call(given, function.get("name") or "", "")
             chunks.append(_chunk("tool-input-start", toolCallId=call.id, toolName=call.name))
+        else:
+            call.name += function.get("name") or ""  # which may come in pieces
         if function.get("arguments"):
             call.arguments += function["arguments"]
             chunks.append(

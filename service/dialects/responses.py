@@ -172,6 +172,8 @@ class Items:
                     "response.output_item.added", output_index=item.index, item=item.whole("in_progress")
                 )
             )
+        elif item.closed is None:
+            item.name += function.get("name") or ""  # which may come in pieces
         if arguments := function.get("arguments"):
             if (
                 item.closed is not None

@@ -31,9 +31,23 @@ _MAX_CHARACTERS: Final = 4 * 1_048_576
 
 
 class Delta(msgspec.Struct):
+    """Of a stream; the message of a whole answer has the same fields."""
+
     content: str | None = None
     reasoning: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    # Never Groq's: of vLLM and LM Studio, beside `reasoning` or in its place, and of OpenAI's models.
+    reasoning_content: str | None = None
+    refusal: str | None = None
+
+    def texts(self) -> list[tuple[str, str]]:
+        """What it says, in the order in which a model does: thoughts first. A refusal is the answer."""
+        said = [
+            (REASONING, self.reasoning or self.reasoning_content),
+            (TEXT, self.content),
+            (TEXT, self.refusal),
+        ]
+        return [(kind, text) for kind, text in said if text]
 
 
 class _Choice(msgspec.Struct):
@@ -330,10 +344,8 @@ class Decoder:
                 choice = _ours(choices)
             delta = choice.delta
             if delta is not None:
-                if delta.content:
-                    _add(batch, TEXT, delta.content)
-                if delta.reasoning:
-                    _add(batch, REASONING, delta.reasoning)
+                for kind, text in delta.texts():
+                    _add(batch, kind, text)
                 self._learn(body, chunk, choice, delta)
                 if delta.tool_calls:
                     batch.tokens += 1

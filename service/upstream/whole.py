@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from service.upstream.base import REASONING, TEXT, TOOL, Batch
+from service.upstream.base import TOOL, Batch
 from service.upstream.chunks import (
     LONGEST_WORD,
     UNREADABLE,
@@ -69,11 +69,7 @@ def decode(body: bytes, said: dict[str, Any]) -> Batch:
 
 
 def _pieces(message: Delta) -> list[tuple[str, Any]]:
-    pieces: list[tuple[str, Any]] = []
-    if message.reasoning:
-        pieces.append((REASONING, plain(message.reasoning)))
-    if message.content:
-        pieces.append((TEXT, plain(message.content)))
+    pieces: list[tuple[str, Any]] = [(kind, plain(text)) for kind, text in message.texts()]
     calls = ToolCalls()
     try:
         # The place in the list is the call's index, whatever index it names itself.

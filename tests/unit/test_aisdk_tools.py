@@ -112,6 +112,16 @@ def test_pieces_of_two_calls_are_told_apart_and_given_whole_before_their_step_en
     assert (last["type"], last["finishReason"]) == ("finish", "tool-calls")
 
 
+def test_a_name_in_pieces_is_whole_when_the_call_is() -> None:
+    pieces = [{"name": "get_"}, {"name": "weather", "arguments": "{}"}]
+    *_, available, _, _ = chunks(
+        AiSdkEncoder(TURN),
+        *((events.TOOL_CALL, {"index": 0, "id": "c0", "function": piece}) for piece in pieces),
+        (events.COMPLETED, {**ENDED, "finish_reason": "tool_calls"}),
+    )
+    assert (available["type"], available["toolName"]) == ("tool-input-available", "get_weather")
+
+
 @pytest.mark.parametrize(
     ("arguments", "value"),
     [

@@ -59,6 +59,16 @@ def test_no_bytes_are_an_exception(data: bytes, head: bytes) -> None:
     size_of(head + data)
 
 
+@pytest.mark.parametrize("extra", [0, 1, 2, 3_000])
+@pytest.mark.parametrize("end", ["\n", "\r\n", " "])
+async def test_base64_may_be_in_lines_and_without_its_end(extra: int, end: str) -> None:
+    data = png(7, 8, extra=extra)
+    head, _, text = data_url(data, "image/png").partition(",")
+    lines = end.join(text[place : place + 76] for place in range(0, len(text), 76)) + end
+    for written in (lines, text.rstrip("="), lines.replace("=", "")):
+        assert (await decoded(f"{head},{written}", len(data), "here")).data == data
+
+
 async def test_a_data_url_is_known_by_its_bytes_whatever_it_says_it_is() -> None:
     data = png(7, 8, extra=3_000_000)
     image = await decoded(data_url(data, "image/jpeg"), 4_000_000, "here")

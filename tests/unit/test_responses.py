@@ -34,6 +34,7 @@ BODIES: dict[str, list[bytes]] = {
         call(1, name="b", arguments="{}"),
     ],
     "a call that goes on late": [call(0, name="a", arguments="{"), call(1, name="b"), call(0, arguments="}")],
+    "a name in pieces": [call(0, name="get_"), call(0, name="weather", arguments="{}")],
     "begun again": [
         events.structured(events.RESTARTED, {"attempt": 2}),
         events.delta("Hello"),
@@ -80,6 +81,16 @@ def test_first_part_and_rest_are_the_whole_wherever_it_is_cut(body: str, end: st
         if item["type"] == "function_call":
             pieces = [one["delta"] for one in parsed if one.get("item_id") == item["id"] and "delta" in one]
             assert item["arguments"] == "".join(pieces)
+
+
+def test_a_name_in_pieces_is_whole_when_the_call_is() -> None:
+    whole = told(log(BODIES["a name in pieces"], ENDS["completed"]))
+    parsed = {
+        one["type"]: one for one in (orjson.loads(frame.partition(b"\ndata: ")[2]) for frame in whole[:-1])
+    }
+    assert parsed["response.function_call_arguments.done"]["name"] == "get_weather"
+    assert parsed["response.output_item.done"]["item"]["name"] == "get_weather"
+    assert parsed["response.completed"]["response"]["output"][0]["name"] == "get_weather"
 
 
 def test_deltas_and_the_end_are_encoded_once_for_all_readers() -> None:

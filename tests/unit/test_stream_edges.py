@@ -10,7 +10,7 @@ from service.errors import UpstreamError
 from service.upstream import chunks
 from service.upstream.base import REASONING, TEXT
 from service.upstream.chunks import LONGEST_WORD, CallFacts, Decoder, keep_facts
-from tests.unit.test_chunks import chunk
+from tests.unit.test_chunks import chunk, decode
 
 
 @pytest.mark.parametrize("said", [b'{"message":"over"}', b"over", b'{"choices":[]}', b"[]"])
@@ -37,9 +37,34 @@ def test_what_comes_with_each_piece_is_told_with_each() -> None:
     decoder = Decoder()
     for text in ("one", "two", "three"):
         said += decoder.feed(chunk({"content": text, "reasoning": "same"})).pieces
-    assert said == [(TEXT, "one"), (REASONING, "same")] + [
-        (kind, piece) for text in ("two", "three") for kind, piece in ((TEXT, text), (REASONING, "same"))
+    assert said == [
+        (kind, piece)
+        for text in ("one", "two", "three")
+        for kind, piece in ((REASONING, "same"), (TEXT, text))
     ]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        ([{"reasoning_content": "H"}, {"reasoning_content": "m"}], [(REASONING, "Hm")]),
+        ([{"reasoning": "Hm", "reasoning_content": "Hm"}], [(REASONING, "Hm")]),
+        ([{"refusal": "I "}, {"refusal": "will not."}], [(TEXT, "I will not.")]),
+        ([{"content": None, "refusal": None, "reasoning_content": None}, {"content": "a"}], [(TEXT, "a")]),
+        # The last thought and the first word in one event: the thought was first.
+        (
+            [{"reasoning": "H"}, {"content": "a", "reasoning": "m"}, {"content": "b"}],
+            [(REASONING, "Hm"), (TEXT, "ab")],
+        ),
+    ],
+)
+def test_thoughts_and_answer_have_other_names_at_other_providers(
+    deltas: list[dict[str, Any]], expected: list[tuple[str, str]]
+) -> None:
+    pieces, _, _ = decode([*map(chunk, deltas), chunk({}, "stop")])
+    assert pieces == expected
+    pieces, _, _ = decode([b"".join(map(chunk, deltas)) + chunk({}, "stop")])
+    assert pieces == expected
 
 
 @pytest.mark.parametrize(

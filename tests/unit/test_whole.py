@@ -35,6 +35,21 @@ def test_all_of_it_is_one_batch() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "pieces"),
+    [
+        ({"reasoning_content": "Hm.", "content": "a"}, [(REASONING, "Hm."), (TEXT, "a")]),
+        ({"reasoning": "Hm.", "reasoning_content": "Hm.", "content": "a"}, [(REASONING, "Hm."), (TEXT, "a")]),
+        ({"content": None, "refusal": "I will not."}, [(TEXT, "I will not.")]),
+        ({"content": "a", "refusal": None, "reasoning_content": None}, [(TEXT, "a")]),
+    ],
+)
+def test_other_providers_names_for_thoughts_and_answer_are_known(
+    message: dict[str, Any], pieces: list[tuple[str, str]]
+) -> None:
+    assert decode(completion(message), {}).pieces == pieces
+
+
+@pytest.mark.parametrize(
     ("body", "kind"),
     [
         (b"", "garbled"),
