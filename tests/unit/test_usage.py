@@ -8,7 +8,7 @@ import pytest
 
 from service.engine.billing import billed
 from service.store.turn_records import Turn, TurnRef
-from service.usage import count, told
+from service.usage import count, detail, told
 
 
 def turn(**fields: Any) -> Turn:
@@ -50,3 +50,10 @@ def test_details_add_up_over_the_calls_of_a_turn_and_over_those_of_a_version_bef
         "total_tokens": 33,
         "prompt_tokens_details": {"cached_tokens": 5},
     }
+
+
+def test_a_figure_beyond_a_billion_is_a_fault_and_not_counted() -> None:
+    most = 1_000_000_000
+    assert count({"prompt_tokens": most, "completion_tokens": most + 1}) == {"prompt_tokens": most}
+    assert detail({"prompt_tokens_details": {"cached_tokens": most}}, "cached_tokens") == most
+    assert detail({"prompt_tokens_details": {"cached_tokens": most + 1}}, "cached_tokens") == 0
