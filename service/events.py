@@ -72,15 +72,15 @@ class Event:
 
 
 def with_provider(body: dict[str, Any], words: dict[str, Any] | None) -> dict[str, Any]:
-    """The body of a terminal event with what the provider said besides the answer, and when it was complete.
+    """The body of a terminal event, with the provider's facts about the call and the time of the end.
 
-    It is for dialects that pass it on, and no part of the event that others are told.
+    Some dialects pass them on; in the native event they are left out.
     """
     return {**body, "provider": words} if words else body
 
 
 def without_provider(body: dict[str, Any]) -> dict[str, Any]:
-    """What everybody is told of an event."""
+    """The body of an event as the native dialect has it."""
     return {name: value for name, value in body.items() if name != "provider"}
 
 

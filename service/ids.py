@@ -36,7 +36,7 @@ def new_message_id() -> str:
 
 
 def new_call_id() -> str:
-    """Of a model's tool call that its provider has given none."""
+    """For a tool call that the provider has given no id."""
     return f"call_{_sortable()}"
 
 
@@ -55,7 +55,7 @@ def derived_session_id(principal: str, key: str) -> str:
 
 
 def conversation_id(principal: str, key: str | None) -> str:
-    """A session's too, by a name that OpenAI's clients know; under an idempotency key repeats meet there."""
+    """A session id that begins as OpenAI's clients expect; with an idempotency key repeats get the same."""
     session_id = derived_session_id(principal, key) if key else new_session_id()
     return f"conv{session_id[1:]}"
 

@@ -1,8 +1,8 @@
 """Images in requests: data URLs decoded, their kind and size read off their first bytes.
 
 The kind is what the bytes say, never what the URL or its sender says, and only kinds that models take are
-taken. Pixels are not decoded here. Invariant: no step of a large image keeps the event loop for more than
-some ms. What a model takes is the catalogue's (upstream/models.py), where images lie is store/images.py's.
+taken. Pixels are not decoded. Invariant: no step of a large image keeps the event loop for more than some ms.
+What a model takes is the catalogue's (upstream/models.py), where images are stored is store/images.py's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Kind = Literal["png", "jpeg", "webp", "gif"]
 _STEP: Final = 1_048_576
 # Segments of a JPEG before the one that has its size; cameras write a dozen.
 _MOST_SEGMENTS: Final = 500
-# Start of frame: all of C0 to CF but tables (C4), extensions (C8) and arithmetic coding's (CC).
+# Start of frame: C0 to CF, except tables (C4), extensions (C8) and arithmetic coding (CC).
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -81,7 +81,7 @@ def size_of(data: bytes | bytearray) -> Size | None:
         if data[: len(begins)] == begins:
             try:
                 found = read(data)
-            except (struct.error, IndexError):  # it ends within its head
+            except (struct.error, IndexError):  # it ends before its size
                 return None
             return found if found and found.width > 0 and found.height > 0 else None
     return None

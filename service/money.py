@@ -13,15 +13,15 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 NANOS: Final = 1_000_000_000
-_PICOS: Final = 1_000_000  # of a price per million tokens, in a token's price
+_PICOS: Final = 1_000_000  # picos a token, for a price of 1 per million tokens
 _PICOS_PER_NANO: Final = 1_000
-#: far from what Redis counts exactly in scripts (2^53 nanos)
+#: the largest amount: far below what Redis counts exactly in scripts (2^53 nanos)
 MOST: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Of a token, in picos; `cached` of one that the provider has read from its prompt cache."""
+    """Prices of one token, in picos; `cached` is for tokens from the provider's prompt cache."""
 
     currency: str
     input: int

@@ -7,9 +7,9 @@ A part is a dict, the same in Redis, in our API and in sends:
     {"type": "tool_call", "id", "name", "arguments": <JSON as the model wrote it>}
     {"type": "tool_result", "tool_call_id", "content", "is_error"?: true, "json"?: true}
 
-`json`: the content is the JSON of a value that was no text. All that answers one question is one list: a
-round is what the model said, its calls and then their results; a part that follows a result begins the
-next round. A model is told of a call only together with its result. Pure functions, no I/O.
+`json`: the content is the JSON of a value that was no text. The whole answer to a question is one list of
+parts, in rounds: a round is what the model said, its calls, and their results; a part that follows a result
+begins the next round. A model is told of a call only together with its result. Pure functions, no I/O.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ REFUSAL: Final = "refusal"
 IMAGE: Final = "image"
 CALL: Final = "tool_call"
 RESULT: Final = "tool_result"
-#: what stands before the digest of an image that is kept with its session, where a URL is meant
+#: before the digest of an image that is stored with its session, in the place of a URL
 REF: Final = "image:"
 
 
 def joined_calls(deltas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tool calls as chat completions have them, put together by their index, as clients of a stream do."""
+    """Tool calls as chat completions have them, put together from deltas by their index."""
     calls: dict[int, dict[str, Any]] = {}
     for delta in deltas:
         function = delta.get("function") or {}
@@ -45,13 +45,13 @@ def joined_calls(deltas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def call_deltas(parts: Iterable[Part]) -> list[dict[str, Any]]:
-    """Whole calls in the form in which a stream has them."""
+    """Whole calls as deltas of a stream."""
     calls = [part for part in parts if part["type"] == CALL]
     return [{"index": i, **chat_call(call)} for i, call in enumerate(calls)]
 
 
 def said(reasoning: str, text: str, deltas: Iterable[dict[str, Any]]) -> list[Part]:
-    """The parts of what a model has said in one round."""
+    """The parts of one round, of its reasoning, its text and its calls."""
     thoughts: list[Part] = [{"type": REASONING, "text": reasoning}] if reasoning else []
     words: list[Part] = [{"type": TEXT, "text": text}] if text else []
     return [*thoughts, *words, *map(_call_part, joined_calls(deltas))]
@@ -70,13 +70,13 @@ _SAID: Final = ("text", "arguments", "content", "tool_call_id", "id", "name", "u
 
 
 def size_of(parts: Iterable[Part]) -> int:
-    """Bytes of what its parts say, about."""
+    """About how many bytes the parts have."""
     said = [part.get(name, "") for part in parts for name in _SAID]
     return sum(len(text) if text.isascii() else len(text.encode()) for text in said) + 30 * len(said)
 
 
 def rounds(parts: Sequence[Part]) -> list[list[Part]]:
-    """What was said and what was answered to it, round by round."""
+    """The parts, grouped by rounds."""
     found: list[list[Part]] = []
     answered = True
     for part in parts:
@@ -132,7 +132,7 @@ def with_results(parts: Sequence[Part], results: Sequence[Part]) -> list[Part] |
 
 
 def gone_on(before: Sequence[Part], more: Sequence[Part]) -> list[Part]:
-    """An exchange with what a model has said behind it: the next round, or the rest of one that was cut."""
+    """An exchange, with `more` from the model: a new round, or the rest of a round that was cut."""
     if not before or before[-1]["type"] == RESULT:
         return [*before, *more]
     *earlier, last = rounds(before)
@@ -145,7 +145,7 @@ def gone_on(before: Sequence[Part], more: Sequence[Part]) -> list[Part]:
 
 
 def ended_before(whole: Sequence[Part], text: str) -> list[Part]:
-    """What was there of an answer before its last turn, which has added `text`."""
+    """The parts of an answer before its last turn, which has added `text`."""
     *earlier, last = rounds(whole) or [[]]
     if last and last[-1]["type"] == RESULT:
         return list(whole)
@@ -155,9 +155,9 @@ def ended_before(whole: Sequence[Part], text: str) -> list[Part]:
 
 
 def chat(role: str, content: str, parts: Sequence[Part], *, reasoning: bool = False) -> list[Chat]:
-    """What a model is told of a message; nothing of an answer of which there is nothing to tell.
+    """The chat messages for a message; [] for an empty answer.
 
-    `reasoning`: of models that want what they thought back.
+    `reasoning`: with the reasoning, for models that want it back.
     """
     if role != "assistant":
         return [{"role": role, "content": _pictured(parts) if parts else content}]
@@ -172,7 +172,7 @@ def chat(role: str, content: str, parts: Sequence[Part], *, reasoning: bool = Fa
 def folded(messages: Iterable[Chat]) -> list[dict[str, Any]]:
     """Chat messages of user, assistant and tool as `{role, content, parts?}`: an exchange's rounds are one.
 
-    The other way round of `chat`. As `arranged`, but who says nothing is left out, and so is the system.
+    The reverse of `chat`. As `arranged`, but without empty messages and those of the system.
     """
     _, said = arranged((), [message for message in messages if message["role"] != "system"])
     records = [{"role": role, "content": text_of(parts), "parts": parts} for role, parts in said]
@@ -182,9 +182,10 @@ def folded(messages: Iterable[Chat]) -> list[dict[str, Any]]:
 def arranged(
     before: Sequence[Part], messages: Iterable[Chat]
 ) -> tuple[list[Part], list[tuple[str, list[Part]]]]:
-    """Chat messages behind an answer: what it is with those that go on with it, and who says what then.
+    """Sorts chat messages that follow an answer. Returns the parts of the answer with the messages that go on
+    with it, and (role, parts) of the messages behind.
 
-    Results of unknown calls are left out; calls stay that have no result yet.
+    Results of unknown calls are left out; calls without a result stay.
     """
     first = exchange = _Exchange.of(before) if before else None
     found: list[tuple[str, list[Part] | _Exchange]] = []
@@ -206,7 +207,7 @@ def arranged(
 
 
 class _Exchange:
-    """An answer's rounds while messages tell of them, in time that grows with their number and no faster."""
+    """The rounds of an answer while messages are added to it; the time grows linearly with their number."""
 
     def __init__(self) -> None:
         self._said: list[list[Part]] = []
@@ -225,7 +226,7 @@ class _Exchange:
 
     @property
     def goes_on(self) -> bool:
-        """Ends it with results? Then what the model says next is of the same exchange."""
+        """Does it end with results? Then the model's next message belongs to it."""
         return bool(self._results and self._results[-1])
 
     def add(self, said: list[Part]) -> None:
@@ -237,7 +238,7 @@ class _Exchange:
         self._results.append({})
 
     def answer(self, call_id: str, content: str) -> None:
-        """As `with_results`: what followed the call's round is left out, and results of unknown calls are."""
+        """As `with_results`: rounds after that of the call are dropped, and results of unknown calls too."""
         if not self._rounds_of.get(call_id):
             return
         number = self._rounds_of[call_id][-1]
@@ -297,7 +298,7 @@ def _pictured(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
 
 
 def _image_chat(part: Part) -> dict[str, Any]:
-    """`pixels`, where they are known, is for who counts tokens; no model is sent it (engine/pictures.py)."""
+    """`pixels`, where they are known, are for counting tokens; no model is sent them (engine/pictures.py)."""
     url = part["url"] if "url" in part else f"{REF}{part['ref']}"
     told: dict[str, Any] = {"type": "image_url", "image_url": {"url": url}}
     return {**told, "pixels": [part["width"], part["height"]]} if "width" in part else told

@@ -1,4 +1,4 @@
-"""What has to be right before anything is served: the models and the store.
+"""Checks of the models and the store, before anything is served.
 
 `python -m service check` does this and no more. Each check runs in a fork (`_in_fork` says why).
 """

@@ -13,12 +13,12 @@ from service.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_MOST: Final = 1 << 20  # containers name a billion, which no kernel gives
+_MOST: Final = 1 << 20  # containers may have a billion as their limit, which no kernel gives
 _OWN: Final = 256  # files, sockets to Redis, scrapers, clients that only read
 
 
 def needed(settings: Settings) -> int:
-    """Of a worker: for each running turn its client's connection and its call to the provider."""
+    """Descriptors of a worker: two per running turn (its client, the provider), and some more."""
     return 2 * settings.max_running_turns + _OWN
 
 

@@ -1,9 +1,9 @@
-"""What a local service needs and nobody has set: a store and a model to talk to.
+"""A store and a model for a local service that has none configured.
 
 Without CHAT_REDIS_URL there is the embedded store, without GROQ_API_KEY and GROQ_BASE_URL the
 demo model; both are announced loudly and never used in production. Their addresses go into
 the environment, where workers find them like any other setting. Both end with this process,
-however it ends. What they are is known in store/embedded.py and demo/.
+however it ends. How they work is in store/embedded.py and demo/.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from service.config.validators import check_limit
 from service.money import decimal, nanos
 from service.store.credentials import OwnLimits
 
-#: said in the place of a value: the setting's holds again
+#: given instead of a value: the setting's limit holds again
 DEFAULT: Final = "default"
 
 
@@ -35,7 +35,7 @@ def _money(value: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-# option: field, how it is told, what a value looks like, what it is, how it is read
+# option -> field, name in a list, placeholder, help, how its value is read
 _OPTIONS: Final[dict[str, tuple[str, str, str, str, Callable[[str], int | str]]]] = {
     "limit-sends": ("limit_sends", "sends", "100/minute", "instead of CHAT_LIMIT_SENDS", _limit),
     "limit-reads": ("limit_reads", "reads", "LIMIT", "instead of CHAT_LIMIT_READS", _limit),
@@ -64,7 +64,7 @@ _OPTIONS: Final[dict[str, tuple[str, str, str, str, Callable[[str], int | str]]]
 
 
 def add_options(parser: argparse.ArgumentParser, *, default: bool = False) -> None:
-    """`default`: DEFAULT may be said too."""
+    """`default`: DEFAULT is allowed as a value."""
     for option, (field, _, shape, help, read) in _OPTIONS.items():
         parser.add_argument(
             f"--{option}", dest=field, type=_or_default(read) if default else read, metavar=shape, help=help

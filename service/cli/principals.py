@@ -1,7 +1,7 @@
 """`python -m service principals ...`: limits of their own for subjects of JWTs, and for groups of theirs.
 
-Works with or without a running service; replicas follow within seconds. Who was not seen yet may have an
-entry already: it is stored for later. Which of several holds is api/auth/principal_cache.py's.
+Works with or without a running service; replicas follow within seconds. A subject that was never seen may
+have an entry. Which of several entries counts is decided by api/auth/principal_cache.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The process's own environment: what is handed to child processes, and what others put there.
+"""The process's environment: variables for child processes, and those that other programs have set.
 
 Settings are read by settings.py. Nothing else in the package touches os.environ.
 """
@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-#: where the processes of a replica count together; made by the master, read by prometheus_client
+#: the directory of the counts of a replica's processes; the master makes it, prometheus_client reads it
 METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 

@@ -1,8 +1,8 @@
 """What CHAT_HOSTS and CHAT_CORS_ORIGINS may say, and the patterns that they become.
 
 Both lists are compared with what browsers send, so an entry is brought into the form that browsers
-use: lower case, IDNs in ASCII, no default port. An entry that could match nothing is refused with
-a sentence. Which request is let through is decided by api/hosts.py and api/origins.py.
+use: lower case, IDNs in ASCII, no default port. An entry that no request could match is refused with
+a sentence. Which requests pass is decided by api/hosts.py and api/origins.py.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST: Final = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^\[\]:/@?#\s]*)(:(?P<port>[0-9]*))?")
 #: what `*.` stands for: one or more labels
 _SUBDOMAINS: Final = r"([a-z0-9_-]+\.)+"
-# Pages of these have no origin that tells them apart: browsers send `null`.
+# Schemes of pages without an origin of their own: browsers send `null`.
 _OPAQUE: Final = ("about", "blob", "data", "javascript")
 
 
 def split_host(text: str) -> tuple[str, str] | None:
-    """The name or address and the port ("" if none) of a Host header. None for what is no host.
+    """The name or address, and the port ("" without one), of a Host header. None where it is no host.
 
     Names in lower case without the dot at their end; IPv6 addresses without brackets and in their
     short form; an IPv4 address that is written as IPv6 (`::ffff:127.0.0.1`) as IPv4.
@@ -82,8 +82,8 @@ def origin_pattern(text: str) -> str:
     if scheme in ("ws", "wss"):
         raise ValueError(f"{text!r} is not an origin: pages have http:// or https://")
     if scheme not in _DEFAULT_PORTS:
-        # Of an app or an extension. Some have no host (app://), and moz-extension:// has another in
-        # each installation, so `*` may stand for all of it.
+        # The scheme of an app or an extension. Some have no host (app://), and moz-extension:// has another
+        # one in each installation, so `*` may stand for the whole host.
         if "*" in rest.replace("*", "", 1) or ("*" in rest and rest != "*"):
             raise ValueError(f"{text!r}: after {scheme}:// comes a host, or * for all")
         return f"{scheme}://{'.*' if rest == '*' else re.escape(rest.lower())}"

@@ -1,4 +1,4 @@
-"""What the settings of JWTs and of the sign-in must be together. The forms of a key are jwt_key.py's."""
+"""Checks of the settings for JWTs and for the sign-in against each other. Forms of keys are jwt_key.py's."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def check_jwt(settings: Settings) -> None:
 
 
 def _check_key(settings: Settings, text: str) -> bool:
-    """True for a secret, which has to be asked for: what we fail to see as a key may be a public one."""
-    # Here only: most services verify no JWTs, and need not load what can.
+    """Is CHAT_JWT_KEY a secret? CHAT_JWT_ALGORITHMS has to say so: it may be an unknown form of a key."""
+    # Imported here: most services verify no JWTs, and need not load PyJWT.
     from service.config.jwt_key import check_key, read_key
 
     key = read_key(text)
@@ -59,7 +59,7 @@ def _check_key(settings: Settings, text: str) -> bool:
 
 
 def check_oidc(settings: Settings) -> None:
-    """That the page can sign in, and that the service takes the tokens it gets."""
+    """Checks that the page can sign in, and that the service takes the tokens that the page gets."""
     if "jwt" not in settings.auth:
         raise ValueError("CHAT_OIDC_CLIENT_ID: needs jwt in CHAT_AUTH, which takes the tokens of the sign-in")
     if not settings.jwt_issuer:

@@ -1,8 +1,8 @@
 """What CHAT_JWT_KEY is: the issuer's public key in any form that it is handed out in, or a secret.
 
-A public key that is taken for an HMAC secret lets everybody sign tokens, so whatever decodes as a key
-or names a file is taken as what it is or refused; only the rest is a secret, and settings.py takes
-that where CHAT_JWT_ALGORITHMS asks for HMAC. Each ValueError is a sentence that begins with the setting's
+A public key that is taken for an HMAC secret lets everybody sign tokens. So a text that decodes as a key, or
+names a file, is used as that or refused. Only other texts are secrets, and identity.py takes these only
+where CHAT_JWT_ALGORITHMS asks for HMAC. Each ValueError is a sentence that begins with the setting's
 name and quotes nothing of the value. Imported where JWTs are in use only.
 """
 
@@ -56,7 +56,7 @@ _SSH: Final = re.compile(r"(ssh-|ecdsa-sha2-|sk-)[a-z0-9@.-]+ +[A-Za-z0-9+/=]+")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]{16,}")
 _HEX: Final = re.compile(r"[0-9A-Fa-f:\s]{16,}")
 _USABLE: Final = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
-#: the object identifiers of EC and of Ed25519 keys, which begin them
+#: the object identifiers near the beginning of EC and of Ed25519 keys
 _NAMES_OF_KEYS: Final = (b"\x06\x07\x2a\x86\x48\xce\x3d", b"\x06\x03\x2b\x65")
 _FAILURES: Final = (ValueError, TypeError, UnsupportedAlgorithm)
 
@@ -87,7 +87,7 @@ def read_key(text: str) -> JwtKey:
 
 
 def check_key(key: JwtKey, allowed: Iterable[str]) -> None:
-    """That a public key is one that an allowed algorithm can use. Raises ValueError."""
+    """Checks that an allowed algorithm can use a public key. Raises ValueError."""
     if key.jwks is not None:
         if not usable_keys(key.jwks, tuple(allowed)):
             raise ValueError(
@@ -104,7 +104,7 @@ def check_key(key: JwtKey, allowed: Iterable[str]) -> None:
 
 
 def usable_keys(document: Any, algorithms: tuple[str, ...]) -> Keys:
-    """The public signing keys of a JWKS; a single key also answers for tokens that name none."""
+    """The public signing keys of a JWKS. If there is one only, it also verifies tokens without a key id."""
     found: Keys = {}
     entries = document.get("keys") if isinstance(document, dict) else None
     for entry in entries if isinstance(entries, list) else ():
@@ -134,7 +134,7 @@ def _for_each_algorithm(entry: dict[str, Any], allowed: tuple[str, ...]) -> dict
         try:
             key = jwt.PyJWK(entry, algorithm=name)
         except jwt.PyJWTError:
-            continue  # a kind of key that we do not know, beside those that we do
+            continue  # an unknown kind of key; others of the set may be known
         if key.algorithm_name in allowed:
             made[key.algorithm_name] = key
     return made
@@ -152,7 +152,7 @@ def _fits(algorithm: str, pem: str) -> bool:
 
 
 def _named_file(text: str) -> Path | None:
-    """The file that a text names, if it looks like a name, whether there is such a file or not."""
+    """The file that a text names, if it looks like a name. The file need not exist."""
     text = text.strip()
     if not text or "\n" in text or "\\n" in text or "\0" in text or len(text) > 4096:
         return None
@@ -174,7 +174,7 @@ def _content(file: Path) -> bytes:
         with file.open("rb") as opened:
             content = opened.read(_LARGEST_FILE + 1)
     except OSError as error:
-        # Without the name: what only looks like one may be a secret.
+        # Without the name: it may be a secret that only looks like a name.
         raise ValueError(
             f"CHAT_JWT_KEY: looks like the name of a file, which cannot be read ({error.strerror})"
         ) from None
@@ -194,7 +194,7 @@ def _text(content: bytes) -> str:
 
 
 def _public(content: bytes, *, decoded: bool = False) -> JwtKey | None:
-    """A public key in whatever form, None for what is none. Raises ValueError for keys of no use."""
+    """A public key in any form, None where the text is none. Raises ValueError for unusable keys."""
     if content[:1] == b"\x30" and (found := _of_der(content)) is not None:
         return found
     text = content.decode("utf-8-sig", "replace").strip()
@@ -221,7 +221,7 @@ def _decodings(text: str) -> Iterator[bytes]:
     if _BASE64.fullmatch(text):
         letters = re.sub(r"[=\s]", "", text).translate(str.maketrans("-_", "+/"))
         if len(letters) % 4 == 1:
-            letters = letters[:-1]  # cut short: what is there may tell what it was
+            letters = letters[:-1]  # cut short: the rest may still show that it is a key
         yield base64.b64decode(letters + "=" * (-len(letters) % 4))
 
 
@@ -240,7 +240,7 @@ def _of_der(content: bytes) -> JwtKey | None:
 
 
 def _begins_der(content: bytes) -> bool:
-    """A key of a kind that we cannot read, or one cut short: a sequence in a sequence, or its own length."""
+    """Does it begin as DER does? Then it is a key of an unknown kind, or one that was cut short."""
     if content[1:2] in (b"\x81", b"\x82"):
         return any(content[at : at + 1] in (b"\x30", b"\x02") for at in (3, 4))
     return any(name in content[:16] for name in _NAMES_OF_KEYS)

@@ -42,7 +42,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _check_files(secrets: Path, env_file: str | None) -> None:
-    """That what the settings are read from can be read; pydantic's errors do not say which file it is."""
+    """Checks that the files of settings can be read; pydantic's errors do not name the file."""
     known = {name.lower() for name in NAMES.values()}
     try:
         if env_file is not None:

@@ -1,9 +1,8 @@
 """The provider's API keys: GROQ_API_KEY, GROQ_API_KEYS and GROQ_API_KEYS_FILE, each key with a name.
 
-What came from a file is read again when the file has changed; one that was replaced (`mv`, a Kubernetes
-secret) is another file and seen as well. What stands in the environment stays until the process is renewed.
-Invariants: a secret is in no `repr`; a file that is wrong for a moment leaves the keys as they were.
-What is known of each key is engine/pacing's.
+Keys from a file are read again when the file has changed or was replaced (`mv`, a Kubernetes secret). Keys
+from the environment stay until the process is renewed. Invariants: a secret is in no `repr`; while a file is
+wrong, the keys stay as they were. Limits and states of keys are engine/pacing's.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class ProviderKey:
 
 
 def parse_keys(text: str, where: str = "GROQ_API_KEYS") -> list[ProviderKey]:
-    """Of `name=key`, by lines or commas; `#` begins a comment. Raises SettingsError, which names no key."""
+    """Keys as `name=key`, by lines or commas; `#` begins a comment. Raises SettingsError, without keys."""
     found: list[ProviderKey] = []
     for line in text.splitlines():
         for entry in line.partition("#")[0].split(","):
@@ -46,7 +45,7 @@ def parse_keys(text: str, where: str = "GROQ_API_KEYS") -> list[ProviderKey]:
 
 
 def parse_weights(text: str) -> dict[str, int]:
-    """Of `name=3,other=1`. Raises ValueError."""
+    """Weights of keys, as in `name=3,other=1`. Raises ValueError."""
     found = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, _, weight = (part.strip() for part in entry.partition("="))
@@ -73,7 +72,7 @@ class KeySource:
             name: value.get_secret_value() if value else ""
             for name, value in ((_SINGLE, settings.groq_api_key), (_SEVERAL, settings.groq_api_keys))
         }
-        # Of these two what stands in the environment, or in `.env`, wins over a file.
+        # The environment and `.env` win over these files: only what came from a file is read again.
         self._files = {
             name: settings.secrets_dir / name
             for name, value in self._told.items()
@@ -102,7 +101,7 @@ class KeySource:
         return tuple(found)
 
     def changed(self) -> bool:
-        """Has a file become another since this was asked last?"""
+        """Has a file changed since the last call?"""
         before, self._seen = self._seen, self._signatures()
         return before != self._seen
 
@@ -114,7 +113,7 @@ class KeySource:
 
 
 def _signature(file: Path) -> tuple[int, ...]:
-    """Another for another file of that name and for another content; () where there is none."""
+    """Changes when the file or its content changes; () where there is no file."""
     try:
         found = file.stat()
     except OSError:

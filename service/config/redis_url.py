@@ -1,4 +1,4 @@
-"""What CHAT_REDIS_URL may say: one server, a Sentinel's, a Cluster's. Clients: store/connection/client.py."""
+"""CHAT_REDIS_URL: one server, Sentinels or a Cluster. Clients: store/connection/connecting.py."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SCHEMES: Final = (
 
 
 def parts_of(url: str) -> tuple[SplitResult, list[str]]:
-    """The URL with one host in the place of its hosts, and these. Raises ValueError.
+    """The URL with one name in the place of its hosts, and the hosts. Raises ValueError.
 
-    By hand: of several addresses in brackets `urlsplit` takes none, in later patches of Python.
+    Split by hand: later patches of Python refuse several addresses in brackets in `urlsplit`.
     """
     scheme, userinfo, hosts, rest = _split(url)
     several = hosts.split(",") if "+" in scheme else [hosts]
@@ -40,7 +40,7 @@ def check_redis_url(url: str) -> None:
     except ValueError:
         sound = False
     if not sound:
-        # Which host, is not told: a password with one of these characters ends in there.
+        # The host is not named: it may be the end of a password with one of these characters.
         raise ValueError(
             "each host in the URL is host or host:port; in a password / ? # @ are %2F %3F %23 %40"
         )
@@ -48,7 +48,7 @@ def check_redis_url(url: str) -> None:
 
 
 def _check_path(parts: SplitResult) -> None:
-    """What follows the hosts: clients take a wrong database for 0, or fail with each call."""
+    """Checks what follows the hosts: clients would take a wrong database for 0, or fail at each call."""
     path = parts.path.strip("/")
     databases = parse_qs(parts.query).get("db", [])
     if parts.scheme == "unix":
@@ -63,7 +63,7 @@ def _check_path(parts: SplitResult) -> None:
 
 
 def without_credentials(url: str) -> str:
-    """For people."""
+    """The URL as people may see it."""
     parts, hosts = parts_of(url)
     return f"{parts.scheme}://{','.join(hosts)}{parts.path}"
 
@@ -78,7 +78,7 @@ def with_password(url: SecretStr, password: SecretStr) -> SecretStr:
 
 
 def _split(url: str) -> tuple[str, str, str, str]:
-    """Scheme, userinfo with its @, hosts, and the rest; an @ of the path or the query is no userinfo's."""
+    """Scheme, userinfo with its @, hosts, and the rest. An @ in the path or query ends no userinfo."""
     scheme, _, rest = url.partition("://")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     userinfo, at, hosts = authority.rpartition("@")

@@ -46,18 +46,18 @@ DEV_ORIGINS: Final = (
     "http://localhost:3000",  # Create React App, Next.js
     "http://localhost:8080",  # Vue CLI
 )
-#: ten years, in seconds: far from what Redis and timers can count to
+#: ten years in seconds: far below what Redis and timers can count to
 _LONGEST: Final = 315_360_000
-# Of these "" says something else than nothing.
+# Settings for which "" is a value, and not the same as unset.
 _MAY_BE_EMPTY: Final = ("limit_sends", "limit_reads", "cors_origins")
-#: what is unset, in local and in production
+#: defaults that differ: in local and in production
 _BY_ENV: Final[dict[str, tuple[Any, Any]]] = {
     "log_format": ("console", "json"),
     "cors_origins": (DEV_ORIGINS, ()),
     "drain_delay_seconds": (0.0, 5.0),
     "auth": (("none",), ("keys",)),
 }
-#: what is unset where callers are identified; nothing bounds who is not
+#: defaults where callers are identified; with CHAT_AUTH=none these have no bound
 _OF_CALLERS: Final[dict[str, Any]] = {
     "limit_sends": "100/minute",
     "limit_reads": "1200/minute",
@@ -199,7 +199,7 @@ class Settings(BaseSettings):
     def _unless_set(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)
         if cls.model_fields[name].default is None and name not in _MAY_BE_EMPTY:
-            # A password of commas is one, but no list of ways to authenticate is.
+            # Commas alone are an empty list of ways to authenticate, but they may be a password.
             blank = isinstance(value, str) and not value.strip(", " if name == "auth" else None)
             value = None if blank else value
         if value is None and name in _BY_ENV:

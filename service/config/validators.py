@@ -1,4 +1,4 @@
-"""What settings must be beyond their types: files that can be read, addresses, keys. For settings.py.
+"""Checks of settings beyond their types: files that can be read, addresses, keys. For settings.py.
 
 Each check raises ValueError with a sentence that holds nothing of the value: a file may be a
 secret, and a URL may carry one. Addresses of Redis are redis_url.py's.
@@ -20,7 +20,7 @@ from pydantic import AfterValidator, SecretStr
 if TYPE_CHECKING:
     from service.config.settings import Settings
 
-#: from the last second of a turn to its seal and the readers of its end, with a store that is held for 15 s
+#: seconds from the end of a turn's time to its seal and the end of its readers; 15 of them for the store
 TURN_MARGIN_SECONDS: Final = 60
 _NO_PLACE: Final = (
     "the URL needs a host, and a port that is a number if any, like https://api.example.com:443"
@@ -48,7 +48,7 @@ def split_commas(value: Any) -> Any:
 
 
 def each(check: Callable[[str], object]) -> AfterValidator:
-    """Of all words of a setting."""
+    """Applies a check to all words of a setting."""
 
     def check_all(words: tuple[str, ...]) -> tuple[str, ...]:
         for word in words:
@@ -87,9 +87,9 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def check_readable(file: Path) -> None:
-    """That a file is text in UTF-8, if it is there."""
+    """Checks that a file, if it exists, is text in UTF-8."""
     try:
-        if stat.S_ISREG(file.stat().st_mode):  # what comes through a pipe can be read only once
+        if stat.S_ISREG(file.stat().st_mode):  # a pipe can be read only once
             file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return
@@ -121,10 +121,10 @@ def check_http_url(url: str) -> str:
 
 
 def check_lifetimes(settings: Settings) -> None:
-    """That nothing which a turn needs expires while it runs (all in seconds).
+    """Checks that nothing which a turn needs expires while it runs (all in seconds).
 
-    A session that ended first would be made anew, with the answer under another question; a log that
-    ended first would fail its answer, and a repeat under a known idempotency key would find no log.
+    If the session expired first, the answer would stand in a new one under another question. If the log
+    expired first, the answer would fail, and a repeat with its idempotency key would find no log.
     """
     turn, log = settings.turn_timeout_seconds, settings.log_ttl_seconds
     session, ephemeral = settings.session_ttl_seconds, settings.ephemeral_ttl_seconds
@@ -143,10 +143,10 @@ def check_lifetimes(settings: Settings) -> None:
 
 
 def check_waits(settings: Settings) -> None:
-    """That waiting for replicas leaves time for what waits behind it (all in seconds).
+    """Checks that waiting for replicas fits into other times (all in seconds).
 
-    A call may wait for those before it and then for its own replicas, within the timeout; a lease is renewed
-    every third of it.
+    A call may wait for the replicas of calls before it and then for its own, within the timeout; a lease is
+    renewed every third of it.
     """
     seconds = settings.redis_wait_seconds
     if settings.redis_url is None:

@@ -1,4 +1,4 @@
-"""What CHAT_WEBHOOK_URL and CHAT_WEBHOOK_SECRET may say, and the webhook of an API key."""
+"""Checks of CHAT_WEBHOOK_URL and CHAT_WEBHOOK_SECRET, and of the webhook of an API key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def new_secret() -> str:
 
 
 def check_receiver(url: str, *, private: bool) -> None:
-    """Of an API key's webhook. Which addresses are public is looked at with each try. Raises ValueError."""
+    """Checks the URL of an API key's webhook; that its address is public, at each try. Raises ValueError."""
     if not _PLAIN.fullmatch(url):
         raise ValueError("the URL has at most 2,000 characters, of ASCII and without blanks")
     check_http_url(url)

@@ -41,7 +41,7 @@ class InlineFuture(asyncio.Future[T]):
     def cancel(self, msg: Any | None = None) -> bool:
         cancelled = super().cancel(msg)
         if cancelled:
-            self._hand_over(at_once=False)  # who cancels a task, as asyncio.timeout, is not done with it
+            self._hand_over(at_once=False)  # who cancels (as asyncio.timeout does) has more to do first
         return cancelled
 
     def _hand_over(self, *, at_once: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for a task that others wait for too, or that goes on when who waits has left.
+"""Waiting for a task that several may wait for, and that goes on when one of them has left.
 
 Not asyncio.shield: from Python 3.14 on it reports an exception of the task as unhandled as soon as one of
 those who waited was cancelled. Each outage of the store would then be errors in the log that mean nothing.
@@ -20,6 +20,6 @@ async def result_of(task: asyncio.Task[T]) -> T:
 
 
 def _see(task: asyncio.Task[T]) -> None:
-    """An exception that nobody has waited for to the end is no error of the loop's."""
+    """Retrieve the exception, so that asyncio does not log it when nobody waits any more."""
     if not task.cancelled():
         task.exception()

@@ -19,7 +19,7 @@ from service.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_PLACES: Final = 512  # workers at once: 256 (the setting's bound) and as many that drain
+_PLACES: Final = 512  # workers at once: 256, the bound of the setting, and as many that drain
 _STEP_BACK_SECONDS: Final = 0.002  # long enough for an idle worker to wake and accept (0.1 to 0.5 ms)
 _STARVED_SECONDS: Final = 0.5  # before another attempt when this process has no descriptor left
 _SLACK: Final = 2  # connections over the mean before a worker steps back
@@ -80,7 +80,7 @@ class Acceptor:
         self._pause = self._loop.call_later(seconds, self._step_forward)
 
     def _step_forward(self) -> None:
-        """Whatever is still there nobody else wanted."""
+        """Accept again; a connection that is still there was taken by no other worker."""
         self._pause = None
         self._loop.add_reader(self._listener.fileno(), self._readable)
         self._accept()
@@ -103,7 +103,7 @@ class Acceptor:
         return True
 
     def close(self) -> None:
-        """Accept no more. What the kernel has queued is taken first; others may hold the socket."""
+        """Accept the connections that the kernel has queued, then none. Other workers may hold the socket."""
         if self._listener.fileno() < 0:
             return
         self._board.erase(self._place)

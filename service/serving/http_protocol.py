@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: uvicorn's protocol, with a bound on everything that a client can leave undone.
+"""HTTP/1.1 on one connection: uvicorn's protocol, with a bound on everything that a client may delay.
 
 What is bounded here, whether the request is answered or not:
 

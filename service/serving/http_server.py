@@ -185,7 +185,7 @@ class ChatServer(Server):
             await asyncio.sleep(_TICK)
 
     def _no_idle_connection(self) -> bool:
-        """True when each connection is busy with a request that will close it."""
+        """Is each connection busy with a request, whose response will close it?"""
         return not any(map(is_idle, self.server_state.connections))
 
     async def _wait_tasks_to_complete(self) -> None:

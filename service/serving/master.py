@@ -42,10 +42,10 @@ log = get_logger(__name__)
 
 CONF: Final = Path(__file__).resolve().parents[2] / "deploy" / "gunicorn.conf.py"
 
-_RETRY_SECONDS: Final = 5.0  # between attempts at a worker that does not boot (a boot costs 1-2 s of CPU)
-_LAPSE_SECONDS: Final = 5  # for the child that lapses leases: an import and three calls of 0.5 s
+_RETRY_SECONDS: Final = 5.0  # between attempts to boot a worker that does not boot (1 to 2 s of CPU each)
+_LAPSE_SECONDS: Final = 5  # for the child that expires leases: an import and three calls of 0.5 s
 _METRICS_PREFIX: Final = "chat-metrics-"
-# A worker's counts took 290 KiB with all metrics and few labels; one that leaves waits beside the next.
+# Bytes for the counts of a worker: 290 KiB with few labels, and those of the one it replaces.
 _WORKER_BYTES: Final = 2 * 1024 * 1024
 
 
@@ -163,7 +163,7 @@ def starting(settings: Settings) -> None:
     warn_of(settings)
     given = Path(environment().get(METRICS_DIR) or memory_dir(settings.workers))
     if given.name.startswith(_METRICS_PREFIX):
-        given = given.parent  # of the master that executed this one (SIGUSR2), and goes with it
+        given = given.parent  # it belongs to the master that has started this one (SIGUSR2), and goes with it
     given.mkdir(parents=True, exist_ok=True)
     set_environment(METRICS_DIR, str(make_metrics_dir(given)))
 
@@ -174,7 +174,7 @@ def forked(worker: Any, server: Any) -> None:
 
 
 def child_exited(settings: Settings, server: Any, worker: Any) -> None:
-    """In the master, after a worker has died: its leases lapse, unless it has left them.
+    """In the master, after a worker has died: expire its leases, unless it has released them.
 
     The work is done by a short-lived fork: the master neither waits for Redis nor has threads
     (which would not survive its next fork), and what the fork imports a reload can renew.
@@ -216,7 +216,7 @@ def exiting() -> None:
 def memory_dir(workers: int) -> str:
     """A directory in memory, or the usual one for temporary files.
 
-    Who writes into a mapped file of a full tmpfs is killed (SIGBUS), each time again: there has to be room.
+    A process that writes into a mapped file of a full tmpfs is killed (SIGBUS): there has to be room.
     """
     shared = "/dev/shm"
     if not os.access(shared, os.W_OK | os.X_OK):

@@ -1,8 +1,8 @@
-"""Unsent: what clients do not take of their answers, bounded in bytes.
+"""A bound on the bytes of answers that clients do not take.
 
-What the kernel takes no more of waits in the memory of this process. How much the kernel takes, and how long
-a client may take nothing, is set by http_protocol.py; when all together have us keep too much, those for whom
-most is kept go.
+When the kernel's buffer of a connection is full, the rest waits in the memory of this process. The size of
+that buffer, and how long a client may take nothing, is set by http_protocol.py. When all connections together
+keep too much here, those with the most are cut.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MOST_BYTES: Final = 128 * 1_048_576  # of a process: an eighth of what compose 
 
 
 def bound_unsent(connections: Iterable[object]) -> None:
-    """Cut what is too much. Called once a second: 8,000 connections take 1 ms."""
+    """Cut the connections with the most unsent bytes. Called once a second: 8,000 connections take 1 ms."""
     sizes = {
         connection: size
         for connection in connections

@@ -1,7 +1,7 @@
 """The Gunicorn worker class: one process that runs the server of http_server.py.
 
-Master and worker tell each other the little they must know through a page of shared memory,
-made before the fork: who is ready, who leaves, whether the whole replica goes. Without our
+Master and worker share a page of memory, made before the fork, with one byte per fact: is the
+worker ready, does it leave, does the whole replica go. Without our
 master (plain `gunicorn -c deploy/gunicorn.conf.py`) the worker still drains, as for a replica.
 A worker whose master has died drains and ends; it does not hold the port as an orphan.
 """
@@ -54,7 +54,7 @@ class ChatWorker(UvicornWorker):  # type: ignore[misc]  # Gunicorn has no types
         ours.setLevel(level)  # it has taken Gunicorn's handlers and level; telemetry/logs.py has set others
         ours.handlers, ours.propagate = [], True
         self._page = mmap.mmap(-1, len(Flag))
-        self.told = False  # by the master, for itself: SIGTERM has been sent
+        self.told = False  # in the master only: it has sent SIGTERM
 
     def has(self, flag: Flag) -> bool:
         return bool(self._page[flag])
@@ -82,7 +82,7 @@ class ChatWorker(UvicornWorker):  # type: ignore[misc]  # Gunicorn has no types
 
 
 class WorkerServer(ChatServer):
-    """The server with what only a worker has: a master that may die, and recycling."""
+    """The server of a worker, whose master may die and which may be recycled."""
 
     def __init__(self, worker: ChatWorker) -> None:
         super().__init__(

@@ -50,12 +50,12 @@ _SECRET_VALUE: Final = re.compile(
     """,
     re.X | re.I,
 )
-# What every secret value has one of: looking for these is ten times faster, and few values have any.
+# Every secret value has one of these. Looking for them is ten times faster, and few values have any.
 _MARKS: Final = ("bearer", "ticket=", "://", "gsk_", "sk-", "chat_", "eyj")
 _MARKS_IN_BYTES: Final = [mark.encode() for mark in _MARKS]
-# A line of nothing else holds no keys but its own.
+# A line of these types has no nested keys.
 _FLAT: Final = frozenset((str, int, float, bool, type(None)))
-_DEEPEST: Final = 4  # levels of nested values; log lines are flat, a dict of headers is the most
+_DEEPEST: Final = 4  # levels of nested values that are redacted; lines have a dict of headers at most
 
 # Libraries that log each request they make at INFO: 2 lines per answer that say nothing new.
 # At DEBUG the groq SDK would log whole request bodies, and with them what users say.
@@ -63,8 +63,7 @@ _QUIET: Final = ("httpx", "httpcore", "asyncio", "limits", "slowapi", "groq")
 
 
 class _Lenient:
-    """A stream that is written to as long as it takes something: a full disk or a log reader that has died
-    must not break answers."""
+    """A stream whose errors are dropped: a full disk or a dead log reader must not break answers."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -107,7 +106,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None, cache: bool =
 
 
 def warn_of(settings: Settings) -> None:
-    """What starts all the same and is probably not meant, once per start."""
+    """Warn, once per start, of settings that are allowed and probably not meant."""
     log = get_logger("service.settings")
     for name in unknown_names():
         log.warning("settings.unknown", name=name)
@@ -254,7 +253,7 @@ def _redacted(key: str, value: Any, depth: int) -> Any:
 
 
 def _json_bytes(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
-    """Few lines hold a mark of a secret: each value is looked at in those alone."""
+    """Only lines that have a mark of a secret are redacted value by value; these are few."""
     line = _dumped(event)
     if _FLAT.issuperset(map(type, event.values())) and not any(map(_is_secret, event)):
         low = line.lower()

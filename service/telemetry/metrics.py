@@ -20,7 +20,7 @@ count_together()
 
 
 class Counter(prometheus_client.Counter):
-    """prometheus_client's looks, each time, whether it has its labels and the amount is none below 0."""
+    """Without prometheus_client's checks at each call: are there labels, is the amount negative?"""
 
     def inc(self, amount: float = 1) -> None:  # type: ignore[override]  # there are no exemplars
         self._value.inc(amount)
@@ -161,7 +161,7 @@ drains = Counter("chat_drains_total", "Workers that began to drain.")
 released = Counter("chat_turns_released_total", "Turns left for takeover when a drain ended.")
 webhooks = Counter("chat_webhooks_total", "Tries to tell the webhook's receiver of a turn.", ["outcome"])
 workers = Gauge("chat_workers", "Worker processes that serve.", multiprocess_mode="livesum")
-# The master's (worker_deaths.py): of several processes it is shown by multiprocess.py.
+# Counted by the master (worker_deaths.py); with several processes multiprocess.py shows it.
 worker_deaths = Counter("chat_worker_deaths_total", "Workers that ended before they were told to.")
 cpu = Counter("chat_process_cpu_seconds_total", "Processor time of the workers.")
 resident = Gauge("chat_process_resident_bytes", "Memory that the workers hold.", multiprocess_mode="livesum")
@@ -171,9 +171,9 @@ build_info = Gauge(
 
 
 def _remember_series(metrics: Iterable[object]) -> None:
-    """Let `labels` remember: a turn looks for a dozen series, and prometheus_client takes 5 us for each.
+    """Cache `labels`: a turn asks for a dozen series, and prometheus_client takes 5 us for each.
 
-    Labels are bounded, and so is what is remembered.
+    The values of labels are bounded, and so are the caches.
     """
     for metric in metrics:
         if isinstance(metric, Counter | Gauge | Histogram):
@@ -184,7 +184,7 @@ _remember_series(tuple(globals().values()))
 
 DIRECTIONS: Final = ("input", "output")
 CIRCUITS: Final = ("auth", "blocked")
-#: at maxmemory, a replica, its disk, too few replicas, its ACL
+#: Redis is at maxmemory, is a replica, cannot write its disk, has too few replicas, forbids it by ACL
 REFUSALS: Final = ("full", "read_only", "disk", "no_replicas", "forbidden")
 OUTCOMES: Final = ("completed", "stopped", "failed")
 DIALECTS: Final = ("text", "native", "openai", "aisdk", "responses")
@@ -199,7 +199,7 @@ LIMITS: Final = (
     "admission",
     "refused_bodies",
 )
-#: budgets and places are not among them: without the store nothing begins
+#: budgets and places are never bypassed: without the store no turn begins
 CONTROLS: Final = ("limits", "governor")
 #: why an attempt failed; `held` and `circuit` are attempts that the governor did not let go
 KINDS: Final = (
@@ -233,7 +233,7 @@ KINDS: Final = (
     "limit_itpm",
     "limit_otpm",
 )
-#: the tops that catch what nobody expected: a request, a turn, a background loop
+#: where unexpected exceptions are caught: a request, a turn, a background loop
 PLACES: Final = (
     "request",
     "runner",

@@ -1,9 +1,9 @@
 """The metrics on a port of their own (CHAT_METRICS_PORT), away from the chat path.
 
-Under our master a process of its own serves them: it reads what the workers count, so that no
-scrape costs a worker anything, and it is started again when it dies. In a service of one
-process it is a thread. The listening socket outlives both. It answers `GET /metrics`, to
-whoever has CHAT_METRICS_TOKEN where one is set, and nothing else.
+Under our master a process of its own serves them: it reads the workers' files, so that a scrape takes
+no time of a worker, and it is started again when it dies. In a service of one process it is a thread.
+The listening socket outlives both. The only answer is to `GET /metrics`, with CHAT_METRICS_TOKEN
+where that is set.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from service.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 _CLIENT_SECONDS: Final = 5.0  # for a scraper to send its request, and to take its answer
-_LOOK_SECONDS: Final = 0.5  # between looks at whether the master lives: killed, it tells nobody
-# Ctrl-C goes to the whole group, and the master may still have answers to drain.
+_LOOK_SECONDS: Final = 0.5  # between two looks at whether the master still lives
+# Signals for the master only. Ctrl-C goes to the whole group, and the master may still drain answers.
 _OF_THE_MASTER: Final = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -104,14 +104,16 @@ def serve_in_threads(listeners: Sequence[socket.socket], settings: Settings) -> 
 
 
 class ExporterProcess:
-    """A child of the master that serves the metrics. `keep` it, and it is there."""
+    """A child of the master that serves the metrics. `keep` starts it, again if it has died."""
 
     def __init__(self, listeners: Sequence[socket.socket], settings: Settings) -> None:
         self._listeners = listeners
         self._settings = settings
         self._master = os.getpid()
         self._pid = 0
-        self._life = -1  # at its end when the child has ended: only the child holds the other side
+        self._life = (
+            -1
+        )  # a pipe whose other end only the child has: it is at its end when the child has ended
 
     def keep(self, *foreign: socket.socket) -> None:
         """Start it unless it runs. `foreign` are sockets of the master that it must not hold open."""
@@ -141,7 +143,7 @@ class ExporterProcess:
         self.end()
 
     def end(self) -> None:
-        """By the master; a worker is a fork that unwinds through the master's code, and owns nothing."""
+        """Called by the master. A worker, which is a fork and runs through the same code, ends nothing."""
         if os.getpid() == self._master and self._runs():
             os.kill(self._pid, signal.SIGTERM)
 

@@ -35,8 +35,8 @@ from service.telemetry import worker_deaths
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 _packed: Final = Struct("dd").pack  # a value and its time, as prometheus_client has them
-# A text took 15 ms of a thread with one worker's files: after it nothing is read for nine times as
-# long as it took, so that scrapers, however many and fast, cost a tenth of a thread.
+# With the files of one worker a text takes 15 ms. After it no file is read for nine times as long: scrapers,
+# however many and fast, take a tenth of a thread.
 _REST: Final = 9
 _LONGEST_REST_SECONDS: Final = 1.0
 
@@ -75,7 +75,7 @@ class WorkerSlot:
 
 
 def _value_class(slot: WorkerSlot) -> type:
-    """prometheus_client's, whose `inc` takes a lock and ten calls: counts are those of one thread."""
+    """prometheus_client's class without the lock and ten calls of its `inc`: one thread counts."""
     shared: Any = values.MultiProcessValue(slot)
 
     class Value(shared):  # type: ignore[misc]  # untyped
@@ -94,14 +94,14 @@ def _value_class(slot: WorkerSlot) -> type:
 
 
 def count_together() -> None:
-    """Before the first metric is made: where processes share a directory, count in it."""
+    """Count in the shared directory, if there is one. Called before the first metric is made."""
     disable_created_metrics()
     if directory := environment().get(METRICS_DIR):
         values.ValueClass = _value_class(WorkerSlot(Path(directory)))
 
 
 class Exposition:
-    """The counts as text, from any thread. A scrape waits rather than be given what was true before."""
+    """The counts as text, for any thread. A scrape waits, rather than get counts from before it came."""
 
     def __init__(self) -> None:
         directory = environment().get(METRICS_DIR)
@@ -113,7 +113,7 @@ class Exposition:
         self._text = b""
 
     def text(self, came: float | None = None) -> bytes:
-        """All that was counted before the call, or before `came`; who waits together shares one text."""
+        """The counts as of this call, or of `came` (monotonic); scrapes that wait together share a text."""
         came = time.monotonic() if came is None else came
         with self._lock:
             if self._begun <= came:
@@ -140,7 +140,7 @@ class _Files:
             if not file.name.startswith("gauge_") or file.stem.rpartition("_")[2] in held
         ]
         found = {metric.name: metric for metric in MultiProcessCollector.merge(files)}
-        # Told also when no worker is there, or can write a file: these are what alerts look at.
+        # Alerts look at these two, so they are there even when no worker is, or none can write a file.
         found["chat_worker_deaths"] = CounterMetricFamily(
             "chat_worker_deaths", "Workers that ended before they were told to.", worker_deaths.count()
         )

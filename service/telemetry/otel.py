@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from service.telemetry.tracing import Kind, Value
 
 _KINDS: Final = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
-_FLUSH_MS: Final = 3000  # at the end of the process; it has 6 s to leave
+_FLUSH_MS: Final = 3000  # at the end of the process, which has 6 s
 
 
 class OtelTracer:

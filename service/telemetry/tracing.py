@@ -61,7 +61,7 @@ def configure(settings: Settings, version: str) -> None:
 
 
 def close() -> None:
-    """Send what is waiting; blocks for some seconds at most."""
+    """Send the spans that wait; blocks for 3 s at most."""
     global _tracer
     if _tracer is not None:
         _tracer.close()

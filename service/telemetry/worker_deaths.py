@@ -1,7 +1,7 @@
 """How many workers of this replica have died: a number in memory that the master shares with its children.
 
-Not a file of prometheus_client's: what kills workers may be that no such file can be written. Made by the
-import, which is before the first fork; only the master adds. Shown as `chat_worker_deaths_total`.
+Not in a file of prometheus_client's, since workers may die because no such file can be written. Made at
+import, before the first fork; only the master adds. Shown as `chat_worker_deaths_total`.
 """
 
 from __future__ import annotations
