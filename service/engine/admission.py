@@ -1,8 +1,8 @@
-"""Admission: this worker protects itself. So many turns at once, a few sends that wait, else 503.
+"""Admission: a worker bounds its turns. Beyond the bound a few sends wait, and others are 503.
 
 The bound is per worker, because what it protects (a loop, a connection pool, memory) is a
-worker's. Invariants: places are given in the order of asking; whoever leaves gives its place on;
-nobody waits longer than a second. Turns taken over are never refused, they only fill places.
+worker's. Invariants: sends get places in the order in which they came; a place that comes free goes to
+the next; no send waits longer than 1 s. Turns that are taken over are never refused, but take places.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from service.telemetry import metrics
 # suffices for all of them.
 _WAITING_SHARE: Final = 20
 _PATIENCE_SECONDS: Final = 1.0
-# Timers half a second late, for a second: the loop has more work than it can do (idle: < 5 ms).
+# Timers that are late by 0.5 s, for 1 s: the event loop has more work than it can do (idle: < 5 ms).
 _LATE_SECONDS: Final = 0.5
 _LATE_FOR_SECONDS: Final = 1.0
 
@@ -33,7 +33,7 @@ class Admission:
         self.late_since: float | None = None
 
     def place(self) -> Admission:
-        """Around a begin: a place for a turn until it runs, or has not begun. Raises overloaded."""
+        """A block around a begin: it has a place until the turn runs or it fails. Raises overloaded."""
         return self
 
     async def __aenter__(self) -> None:
@@ -53,11 +53,11 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """Who comes now has to wait, or is refused."""
+        """Would a send that comes now have to wait, or be refused?"""
         return bool(self._waiting) or not self._free()
 
     def began(self) -> None:
-        """A turn runs, with a place or, taken over, without."""
+        """A turn runs: begun here with a place, or taken over."""
         self._running += 1
 
     def ended(self) -> None:
@@ -65,7 +65,7 @@ class Admission:
         self._give_on()
 
     def _give_on(self) -> None:
-        """A turn has ended, or has not begun: whoever waits longest is next."""
+        """A place is free: the send that has waited longest gets it."""
         while self._waiting and self._free():
             waiter = self._waiting.popleft()
             if not waiter.done():

@@ -1,8 +1,8 @@
-"""Amending: what is added to a session, or taken out of it, by itself and not by a turn.
+"""Amending: messages that a call adds to a session, or removes, without a turn.
 
-What follows the calls of the newest answer (their results, and what was said then) becomes part of that
-answer, all else are messages of their own; images are kept as those of a send. Invariants: charged against
-the caller's storage before it is written; nothing changes while the session is answering.
+Results of the newest answer's calls, and what the model said after them, become part of that answer; all
+other messages stand by themselves. Images are stored as those of a send. Invariants: the bytes are charged to
+the caller's storage before they are written; nothing changes while the session is answering.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from service.store.amendments import Outcome, bytes_of
 from service.store.messages import Message
 from service.store.turn_records import TurnRef
 
-# Tries to amend what another call amends at the same moment.
+# Tries, where other calls amend the same session at the same moment.
 _TRIES: Final = 5
-# What an idempotency key is counted for, as in lua/amend.lua.
+# Bytes that an idempotency key is counted with, as in lua/amend.lua.
 _KEY_BYTES: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """The answer that goes on with some of it, as it was, and the messages that have all of it now."""
+    """The newest answer as it was, if it has got parts (else None), and the messages with all parts."""
 
     before: Message | None = None
     now: Sequence[Message] = ()
 
 
-#: what is said behind an answer of these parts, as chat messages. Raises ServiceError
+#: makes the chat messages that follow an answer of these parts. Raises ServiceError
 Following = Callable[[Sequence[Part]], Sequence[Chat]]
 
 
@@ -59,7 +59,7 @@ async def add(
     Raises session_not_found, turn_in_progress, storage_full, context_too_long, image_too_large,
     invalid_request, idempotency_mismatch, and what `following` does.
     """
-    ref = TurnRef(principal, session_id, ids.new_turn_id())  # of none: it holds the images
+    ref = TurnRef(principal, session_id, ids.new_turn_id())  # of no turn: it holds the images meanwhile
     async with engine.pictures.keeping(ref) as keeping:
         for _ in range(_TRIES):
             if key is not None and (again := await _added_before(engine, ref, key, fingerprint)):
@@ -100,7 +100,7 @@ async def add(
 def _arranged(
     newest: Message | None, following: Following, images: Mapping[str, Image]
 ) -> tuple[list[Part], Message | None, list[Message]]:
-    """What the newest answer has, what it is then where it goes on, and the messages behind it."""
+    """The newest answer's parts, the answer with more parts (None: it gets none), and the new messages."""
     before = newest.whole if newest is not None and newest.role == "assistant" else []
     after, others = parts.arranged(before, following(before))
     for _, whole in others:
@@ -113,7 +113,7 @@ def _arranged(
 
 
 async def _added_before(engine: Engine, ref: TurnRef, key: str, fingerprint: str) -> Added | None:
-    """What the same call has added, as far as it is there still. Raises idempotency_mismatch."""
+    """What the first call with this key has added, as far as it still exists. Raises idempotency_mismatch."""
     known = await engine.store.amendments.known(ref.principal, ref.session_id, key)
     if known is None:
         return None
@@ -124,7 +124,7 @@ async def _added_before(engine: Engine, ref: TurnRef, key: str, fingerprint: str
     found = [one[0] for name in names if (one := await read(ref.principal, ref.session_id, name))]
     if not after or not found or found[0].id != names[0]:
         return Added(None, found)
-    answer, *rest = found  # which may have gone on since
+    answer, *rest = found  # the answer may have more parts by now
     return Added(answer.made_of(answer.whole[:before]), [answer.made_of(answer.whole[:after]), *rest])
 
 
@@ -132,9 +132,9 @@ async def _added_before(engine: Engine, ref: TurnRef, key: str, fingerprint: str
 async def once(
     engine: Engine, principal: str, session_id: str | None, key: str | None, fingerprint: str
 ) -> AsyncIterator[None]:
-    """What a call that makes a session does: its key is of that call from then on, unless it fails.
+    """A block around a call that makes a session: it uses the idempotency key, and frees it if it fails.
 
-    A key without a session is one with that of sends without. Raises idempotency_mismatch.
+    Without a session the key is the same as that of sends without one. Raises idempotency_mismatch.
     """
     if key is None:
         yield
@@ -152,7 +152,7 @@ async def once(
 async def remove(
     engine: Engine, principal: str, session_id: str, message_id: str, rest: Callable[[Message], list[Part]]
 ) -> None:
-    """Leave of a message what `rest` says; without any it goes.
+    """Reduce a message to the parts that `rest` returns; remove it where there are none.
 
     Raises session_not_found, turn_in_progress, and what `rest` does.
     """

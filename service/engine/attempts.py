@@ -1,4 +1,4 @@
-"""Turns and attempts as operators see them: their spans, their times, their lines' context.
+"""Turns and attempts as operators see them: spans, times, and fields of log lines.
 
 What happens in a turn is the runner's; nothing here changes it.
 """
@@ -21,7 +21,7 @@ from service.usage import detail
 
 
 def begin_turn(turn: Turn) -> Span:
-    """A span for this worker's part of the turn; log lines of this task name the turn from now on."""
+    """Begin a span for this worker's part of the turn. Log lines of this task name the turn from now on."""
     ref = turn.ref
     story = {"turn": ref.turn_id, "session": ref.session_id, "principal": ref.principal, **origin(turn)}
     structlog.contextvars.clear_contextvars()
@@ -46,7 +46,7 @@ def origin(turn: Turn) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a turn has ended: `code` is that of a failure, `finish_reason` that of any other end."""
+    """How a turn has ended: with the `code` of a failure, else with a `finish_reason`."""
 
     state: str
     model: str
@@ -56,7 +56,7 @@ class Ending:
 
 
 def line_of(turn: Turn, ending: Ending) -> dict[str, Any]:
-    """What `turn.ended` says in any case. A cost that nobody knows is null, and never 0."""
+    """The fields of each log line `turn.ended`. An unknown cost is null, and never 0."""
     ref, usage, cost = turn.ref, ending.usage, turn.cost
     return {
         **origin(turn),
@@ -105,13 +105,13 @@ class Attempt:
         return self
 
     def arrived(self, tokens: int) -> bool:
-        """Some tokens are here. True when they are the first."""
+        """Tokens have arrived. True when they are the first."""
         self._tokens += tokens
         if self._first:
             return False
         self._first = time.monotonic()
         if self._whole:
-            return True  # it had no first token, and no time between tokens
+            return True  # an answer in one piece has no time to the first token, nor between tokens
         metrics.upstream_first_chunk.labels(model=self._model).observe(self._first - self._begin)
         self._span.set({"gen_ai.response.time_to_first_chunk": round(self._first - self._begin, 4)})
         return True

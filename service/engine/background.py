@@ -63,9 +63,9 @@ class Background:
 
 
 class Apart:
-    """Work of a loop that may wait for long: each by a name, one of a name at a time, none before another.
+    """Tasks of a loop that may take long: each has a name, and no two of one name run at a time.
 
-    What nobody expected is raised in the loop, with the next `collect`.
+    An unexpected exception of a task is raised in the loop, by the next `collect`.
     """
 
     def __init__(self, background: Background, loop: str) -> None:
@@ -74,12 +74,12 @@ class Apart:
         self._tasks: dict[Hashable, asyncio.Future[None]] = {}
 
     def collect(self) -> None:
-        """Forget what is done; what it raised is raised here."""
+        """Forget the tasks that are done; raises what they have raised."""
         for name in [name for name, task in self._tasks.items() if task.done()]:
             self._tasks.pop(name).result()
 
     def start(self, name: Hashable, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Unless the one before is still under way."""
+        """Start a task, unless the last one of this name still runs."""
         if name not in self._tasks:
             self._tasks[name] = self._background.task(self._loop, self._run(work))
 

@@ -2,12 +2,11 @@
 
 A call is billed from the moment it is sent, whatever ends it (stop, orphan, timeout, cut, takeover):
 what the provider reported, else the estimated prompt and the tokens that were counted. A call that
-the provider refused, or that was never sent, costs nothing: Groq does not bill it. Invariant: the
-turn's hash has the calls that ended in `billed` and the one under way in `prompt_tokens` and
-`tokens`; one append moves a call from these to that, so that whoever takes over bills it once. The price
-of the call under way stands there too (`price`), so that it is the one at which it was asked for, whoever
-bills it and whatever catalogue that worker has. An amount in `billed` has the name `cost <currency>`; where
-there are tokens and no amount, one of the calls had no known price, and then the turn has none.
+the provider refused, or that was never sent, costs nothing: Groq does not bill it. Invariant: in the turn's
+hash, `billed` has the calls that have ended, `prompt_tokens` and `tokens` the one under way; one append moves
+a call from these to that, so that a worker that takes over bills it once. `price` is that of the call under
+way, as of its begin, whichever worker bills it with whichever catalogue. An amount in `billed` has the name
+`cost <currency>`. Tokens without an amount: one of the calls had no known price, so the turn has no cost.
 """
 
 from __future__ import annotations
@@ -24,12 +23,11 @@ _NOTHING: Final = dict.fromkeys(NAMES, 0)
 
 
 def billed(turn: Turn, tokens: int, reported: Count | None = None) -> Count:
-    """The calls that ended and the one under way, of which `tokens` were counted.
-
-    What `reported` leaves open is as estimated and counted.
+    """Usage of the calls that have ended, and of the one under way: as `reported` by the provider, else as
+    estimated (prompt) and counted (`tokens`).
     """
     call = {"prompt_tokens": turn.prompt_tokens, "completion_tokens": tokens, **(reported or {})}
-    if not _any(call):  # the one that ended last is in `billed`
+    if not _any(call):  # none is under way
         return {**_NOTHING, **turn.billed}
     total = {name: turn.billed.get(name, 0) + call.get(name, 0) for name in NAMES}
     before = _amount(turn.billed)
@@ -39,7 +37,7 @@ def billed(turn: Turn, tokens: int, reported: Count | None = None) -> Count:
 
 
 def cost(turn: Turn, tokens: int, reported: Count | None = None) -> Amount | None:
-    """What all of it comes to; None where nobody knows."""
+    """The cost of all calls; None where it is not known."""
     return _amount(billed(turn, tokens, reported))
 
 

@@ -1,7 +1,7 @@
-"""Booking: what an ended turn has used, written down by somebody else than whoever sealed it.
+"""Booking: the usage of an ended turn that its sealer has not booked.
 
-The sealer books its own turns (sealing.py). Where it died between the seal and that, or where the keys to
-book from are about to be deleted, it is done here. Booking twice is booking once.
+The sealer books its own turns (sealing.py). If it has died after the seal, or if the keys to book from are
+about to be deleted, it is done here. Booking twice has the effect of once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Booking:
         self._webhooks = webhooks
 
     async def book_ended(self, refs: Sequence[TurnRef]) -> None:
-        """Those of one session that have ended, now: the keys to book them from are to be deleted."""
+        """Book the ended turns of a session now: the keys to book them from are about to be deleted."""
         late = await self._budgets.unsettled(refs)
         if late:
             await asyncio.sleep(_SEALER_SECONDS)
@@ -41,10 +41,9 @@ class Booking:
                 await self.book(turn, "delete")
 
     async def book(self, turn: Turn, by: str) -> None:
-        """A sealed turn whose sealer could not.
+        """Book a sealed turn whose sealer has not.
 
-        The sealer may have died before it wrote its line, or after: one that counts lines counts
-        each turn once.
+        The sealer may have died before or after it wrote the line `turn.ended`, so there may be two of them.
         """
         ending = Ending(
             turn.state,

@@ -34,16 +34,16 @@ from service.usage import Count, told
 
 # A turn that has just ended gives its place back within a round trip; its reader may be faster.
 _SECOND_LOOK_SECONDS: Final = 0.1
-# What refuses a send because of what its principal keeps already.
+# Refusals because of what the principal stores already.
 _KEPT: Final = ("sessions", "bytes")
 # Turns in a queue are looked at once per lease, half a second later at worst.
 _QUEUED_LEASES: Final = 2
-# Tokens, or nanos, a day that no principal reaches.
+# Tokens or nanos a day; no principal uses so much.
 _NO_BOUND: Final = 2**52
 
 
 class SlotsBusy(ServiceError):
-    """Refused for want of what answers hold that are running: it comes back when they end."""
+    """Refused because running turns hold all places or tokens; they come free when these end."""
 
 
 class Budgets:
@@ -65,7 +65,7 @@ class Budgets:
         self.currency = currency  # of budgets in money
 
     def bounds(self, own: OwnLimits) -> Bounds:
-        """What holds for a caller: its own bounds, else the settings'."""
+        """The bounds of a caller: its own, else the settings'."""
         settings = self._settings
         return Bounds(
             running=_first(own.max_running_turns, settings.max_running_turns_per_principal),
@@ -81,7 +81,7 @@ class Budgets:
         return await self._ledger.standing(principal, self.currency)
 
     async def need(self, candidate: Candidate) -> Need:
-        """What a turn that is about to begin will ask for."""
+        """The tokens that a turn is about to ask for, with the bounds."""
         bounds, model = self.bounds(candidate.send.own), candidate.model
         if bounds.money:
             if model.price is None:
@@ -96,9 +96,9 @@ class Budgets:
         return Need(prompt, self._contexts.completion_of(model, candidate.params), bounds)
 
     async def enter(self, begin: Begin, need: Need, charging: Charging | None) -> tuple[int, Begun | None]:
-        """Charge the send, reserve and begin, the last only where all that is needed was granted.
+        """Charge the send, reserve, and begin the turn, the last only if all tokens were granted.
 
-        Returns the tokens that the turn holds (fewer where a budget has no more), and what began.
+        Returns the tokens that the turn holds (fewer than needed where a budget has no more), and the begin.
         Raises rate_limited, concurrency_limited, budget_exhausted, storage_full, store_unavailable.
         """
         ask = partial(self._send_admission.admit, begin, need)
@@ -130,11 +130,11 @@ class Budgets:
         return await self._ledger.settle(turn.ref, model, usage, turn.stored, turn.cost, self.currency)
 
     def booking(self, turn: Turn, model: str, usage: dict[str, Any]) -> Booking:
-        """The same, for who seals the turn."""
+        """The booking that the sealer of a turn sends with the seal."""
         return Booking(model, usage, turn.cost, self.currency)
 
     async def book_apart(self, ref: TurnRef, model: Model, spent: Count) -> None:
-        """A call that is of no turn, as one that was over at once; no budget refuses it, but it counts."""
+        """Book a call that belongs to no turn (a title). No budget refuses it, but it counts against them."""
         usage, price = told(spent), model.price
         cost = Amount(price.nanos(spent), price.currency) if price else None
         billing.count(model.id, usage, cost)
@@ -149,7 +149,7 @@ class Budgets:
         await self._ledger.settle(ref, model.id, usage, "", cost, self.currency)
 
     async def unsettled(self, refs: Sequence[TurnRef]) -> list[TurnRef]:
-        """Those of one principal's turns whose usage nobody has booked yet."""
+        """The turns, all of one principal, whose usage is not booked yet."""
         waiting = await self._ledger.unsettled(refs[0].principal) if refs else set()
         return [ref for ref in refs if ref.turn_id in waiting]
 
@@ -191,7 +191,7 @@ def _said(bounds: Bounds, period: str) -> str:
 
 
 def _exhausted(sentence: str, wait: int | None, *, retryable: bool | None = None) -> ServiceError:
-    """Not retryable unless waiting a moment helps: a client must not sit out a day."""
+    """budget_exhausted. Retryable only if a short wait helps: a client must not wait for a day."""
     if retryable is None:
         retryable = wait is not None
     return ServiceError(

@@ -1,8 +1,8 @@
 """Chains: where a response that goes on from an earlier one belongs.
 
-What goes on from the newest answer of a session is appended to it; from an older one, it begins a new
-session with a copy of what was said up to there. Questions that were not answered are not copied, as
-they are left out of contexts. Reads only: what begins is beginning.py's.
+A response that goes on from the newest answer of a session is appended to the session; from an older one it
+begins a new session, with a copy of the messages up to that. Questions without an answer are not copied,
+since contexts leave them out too. Reads only: what begins is beginning.py's.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from service.store.turn_records import Turn, TurnRef
 # Messages that a new session may begin with: they are stored by one script, 3 us each.
 _MOST_COPIED: Final = 1_000
 _PAGE: Final = 500
-# Newest messages per look for the newest answer: before it are only questions whose answers failed.
+# Messages that are read at a time to find the newest answer: behind it are only questions whose answers
+# failed.
 _LOOK: Final = 8
 
 
 @dataclass(slots=True)
 class Destination:
-    """The session to send to, and what it begins with where it is new: a copy of what `source` says."""
+    """The session to send to. If it is new, it begins with `seeds`, copied from the session `source`."""
 
     session_id: str
     seeds: list[dict[str, Any]] = field(default_factory=list)
@@ -34,16 +35,17 @@ class Destination:
 
 
 async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: bool) -> Destination:
-    """Where to send what goes on from a turn. `key` is the send's idempotency key.
+    """Where a response belongs that goes on from a turn. `key` is the send's idempotency key.
 
-    `answering`: it is outputs of the function calls. Raises previous_response_not_found, invalid_request.
+    `answering`: its input are outputs of the function calls. Raises previous_response_not_found,
+    invalid_request.
     """
     turn = await store.turns.get(ref)
     session = await store.sessions.get(ref.principal, ref.session_id)
     if turn is None or session is None or not is_response(turn):
         raise previous_not_found()
     if not turn.sealed:
-        return Destination(ref.session_id)  # which is busy, and says so
+        return Destination(ref.session_id)  # busy: the begin refuses
     answer_id = turn.answer_id
     answer = await store.sessions.message(ref.principal, ref.session_id, answer_id)
     if answer is None:
@@ -55,7 +57,7 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: boo
     newest = await _newest_answer(store, ref)
     if newest == answer_id:
         return Destination(ref.session_id)
-    # In this order: whoever was not the newest any more may have been answered by this very send.
+    # Asked after that: an earlier try of this very send may have made the newer answer.
     if key is not None and await store.turns.known(ref.principal, ref.session_id, key) is not None:
         return Destination(ref.session_id)
     if answering:
@@ -66,7 +68,7 @@ async def base_of(store: Store, ref: TurnRef, key: str | None, *, answering: boo
 
 
 def is_response(turn: Turn) -> bool:
-    """May a turn be named as a response? Not where its request forbade to store it, nor after a delete."""
+    """Can a turn be found as a response? Not if its request had store=false, nor after a delete."""
     return bool(turn.response.get("store", True))
 
 
@@ -94,7 +96,7 @@ async def _newest_answer(store: Store, ref: TurnRef) -> str | None:
 
 
 async def _copy(store: Store, ref: TurnRef, answer_id: str) -> list[dict[str, Any]]:
-    """What was said up to an answer, and it."""
+    """The messages of a session up to an answer, with the answer."""
     said: list[Message] = []
     place: int | None = None
     while True:

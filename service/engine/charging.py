@@ -1,9 +1,9 @@
 """Charging: a send's place in the request limits of whoever sends it, taken once, on its way in.
 
-It is taken within the first call to the store that can take it along: what is taken is plain data
-(store/windows.py), and the answer says what it came to. What that means, what it says to a client, and
-what a worker does whose Redis is silent, is the edge's (api/limits.py). That is decided in the middle of a
-begin, which goes on with the same turn's id: Redis may have carried out what it has not answered.
+The charge is plain data (store/windows.py). The first call to the store that can carry it takes it along, and
+returns the limit's reply. What the reply means, the refusal that a client sees, and what a worker does when
+Redis is silent, are the edge's (api/limits.py). After a silence the begin goes on with the same turn id,
+since Redis may have carried out what it has not answered.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from service.store.windows import Charge
 
 class Charging(Protocol):
     async def charge_now(self) -> None:
-        """At once and by itself, unless it is done. Raises rate_limited."""
+        """Charge at once, in a call of its own, unless it was charged already. Raises rate_limited."""
 
     def due(self) -> Charge | None:
-        """What is to be charged; None where nothing is any more. Raises rate_limited."""
+        """The charge that is still to be taken, None where there is none. Raises rate_limited."""
 
     def charged(self, answer: list[Any]) -> None:
-        """With what the store has answered. Raises rate_limited."""
+        """Take the store's reply to the charge. Raises rate_limited."""
 
     async def begun(self) -> None:
-        """What it was charged for has begun: the same send is charged again, should it begin anew."""
+        """The turn has begun. If the same send begins another one later, it is charged again."""
 
     def unanswered(self) -> None:
         """Redis is silent: the worker counts by itself. Raises rate_limited."""
@@ -45,7 +45,7 @@ async def charged(charging: Charging | None, ask: Callable[[Charge | None], Awai
         try:
             answer = await ask(due)
         except StoreRefusesWrites:
-            raise  # what cannot be charged cannot begin either
+            raise  # a turn could not begin either
         except StoreUnavailable:
             charging.unanswered()
         else:

@@ -1,4 +1,4 @@
-"""The context of a turn: what of the history is sent to the model, and how many tokens it is.
+"""The context of a turn: which messages of the history the model is sent, and their tokens.
 
 Invariants: the system prompt and the newest user message are always there, no message is cut,
 the order is the history's. Trimming drops from the front in big steps, so that the prefix (and
@@ -25,7 +25,7 @@ from service.store.turn_records import Turn, TurnRef
 from service.upstream.models import Model
 
 DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
-#: What a model that takes no prefill is asked for the rest of its answer with.
+#: The words that ask a model without prefill for the rest of its answer.
 GO_ON: Final = (
     "Your answer was cut off. Go on exactly where it ended, in the middle of a word if need be: "
     "repeat nothing, explain nothing."
@@ -39,15 +39,15 @@ _ALL: Final = 2**40
 _END: Final = 2**53
 # The place of a session's first question: nothing is before it.
 _FIRST: Final = 2
-# History per round trip. A token is 4 bytes or so, and a short message as much again for its form: what
-# comes in one page is hardly more than what fits, and never blocks Redis for as long as a millisecond.
+# Messages of history per round trip, and bytes for each token that has room. A token has about 4 bytes and a
+# short message as many for its form: a page is little more than what fits, and takes Redis less than 1 ms.
 _PAGE: Final = 128
 _BYTES_PER_TOKEN: Final = 5
 _PAGE_BYTES: Final = 262_144
-# So much more is read at once: a message that does not fit costs less than asking for what is missing.
+# Bytes that are read beyond that: a message too many takes less time than one more round trip.
 _SPARE_BYTES: Final = 4_096
-# Messages and bytes that a send sees of its session before its model is known: a dozen exchanges, which is
-# all of most chats, and 0.1 ms of Redis. What a model takes beyond them is read afterwards.
+# Messages and bytes of a session that a send reads before its model is known: a dozen exchanges, which is all
+# of most chats, in 0.1 ms of Redis. If the model takes more, the rest is read afterwards.
 PREVIEW: Final = (_PAGE, 16_384)
 # Trimming starts at a place divisible by the largest of these that keeps half the room used.
 _STEPS: Final = (64, 32, 16, 8, 4, 2)
@@ -55,8 +55,8 @@ _STEPS: Final = (64, 32, 16, 8, 4, 2)
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the model is sent. `text_tokens` are those of the prompt that are plain text; 0 with tools,
-    formats or images, which every provider words, or counts, in its own way."""
+    """What the model is sent. `text_tokens` are the tokens of plain text in the prompt; 0 with tools, formats
+    or images, which each provider writes, or counts, in its own way."""
 
     messages: list[dict[str, Any]]
     prompt_tokens: int
@@ -69,7 +69,7 @@ class Contexts:
         self._tokens = tokens
 
     def completion_of(self, model: Model, params: dict[str, Any]) -> int:
-        """Tokens asked for. Groq reserves them against its limits, so no more than useful."""
+        """The completion limit to ask for. Groq counts it against its limits, so no more than useful."""
         asked = params.get("max_completion_tokens")
         return min(int(asked), model.max_completion_tokens) if asked else model.default_completion
 
@@ -80,7 +80,8 @@ class Contexts:
     def check(self, send: Send, model: Model, system: str, history: int = 0) -> int:
         """Tokens of the smallest context there is. Raises context_too_long where it never fits.
 
-        `history`: messages that a new session is to begin with; what no context can hold is not stored.
+        `history`: number of messages that a new session is to begin with; more than a context holds are
+        refused.
         """
         params = send.params
         most = max(0, self.room(model, params)) // (PER_MESSAGE + 1)
@@ -98,7 +99,8 @@ class Contexts:
         return smallest
 
     def shortened(self, send: Send, model: Model) -> list[Chat]:
-        """What fits of a context that a caller gives as a whole: from a question on, and system messages."""
+        """A context that a caller sends as a whole, cut to what fits: the messages from a question on, and
+        those of the system."""
         messages, counter = send.messages or [], self._tokens.of(send.principal, model)
         sizes = [counter.chat([message]) for message in messages]
         over = sum(sizes) + _formats(counter, send.params) - self.room(model, send.params)
@@ -111,7 +113,7 @@ class Contexts:
         return [one for i, one in enumerate(messages) if i >= first or one["role"] == "system"]
 
     def learn(self, principal: str, context: Context, reported: int) -> None:
-        """The provider has counted a context: later ones of the same principal are estimated better."""
+        """Correct later estimates for this principal by what the provider has counted for a context."""
         self._tokens.learn(principal, context.prompt_tokens, context.text_tokens, reported)
 
     async def build(self, turn: Turn, model: Model) -> Context:
@@ -145,8 +147,8 @@ class Contexts:
     async def estimate(self, candidate: Candidate) -> int:
         """Tokens of the context that a send will have, or a little more, before it has begun.
 
-        What is read for that of the history is added to what was seen. Raises context_too_long where
-        nothing may be left out of it, and all is too much.
+        History that is read for this is added to `candidate.seen`. Raises context_too_long where the history
+        does not fit and may not be trimmed.
         """
         send, ref, seen = candidate.send, candidate.ref, candidate.seen
         model, params = candidate.model, candidate.params
@@ -158,7 +160,7 @@ class Contexts:
         if before := _before(send):
             used += counter.chat(parts.chat("assistant", "", before))
         used += _formats(counter, params) + _PRIMING
-        if seen.session is None or not seen.session.turns:  # else they are there already, or in vain
+        if seen.session is None or not seen.session.turns:  # else they are stored already, or are not used
             used += sum(map(counter.chat, map(_seed, send.seeds)))
         whole = True
         if seen.session is not None:
@@ -176,7 +178,7 @@ class Contexts:
     async def _window(
         self, ref: TurnRef, place: int, room: int, seen: HistoryPage | None, model: Model, asked: list[Chat]
     ) -> _Window:
-        """The newest messages below a place that fit; `seen` is known of them, `asked` follows them."""
+        """The newest messages below a place that fit; `seen` are those read before, `asked` follows them."""
         counter, reasoning = self._tokens.of(ref.principal, model), model.supports("reasoning_history")
         shown = (model.images.count if model.images else 0) - _images(asked)
         page = HistoryPage([], place > _FIRST) if seen is None else seen.below(place)
@@ -185,7 +187,7 @@ class Contexts:
         while True:
             for one in page.said[len(fitting) :]:
                 chat = _told(one, reasoning=reasoning)
-                if shown <= 0:  # of older images the model is told only that they were there
+                if shown <= 0:  # older images are replaced by words
                     counter = counter.without_images()
                 tokens = counter.chat(chat)
                 shown -= _images(chat)
@@ -206,7 +208,7 @@ def _too_long(what: str, most: int | str) -> ServiceError:
 
 
 def _told(one: Said, *, reasoning: bool) -> list[Chat]:
-    """All that a model is told of a message: a call and its results are in it together or not at all."""
+    """The chat messages for a message: a call and its results are both in it, or neither."""
     return parts.chat(one.role, one.content, one.whole if reasoning else one.parts, reasoning=reasoning)
 
 
@@ -223,7 +225,7 @@ def _before(send: Send) -> list[Part]:
 def _fitting_rounds(
     counter: Counter, before: list[Part], room: int, *, reasoning: bool = False
 ) -> list[Chat]:
-    """What a model is told of an exchange that goes on: the newest rounds that fit, one in any case."""
+    """The chat messages of an exchange that goes on: its newest rounds that fit, at least one."""
     told = [parts.chat("assistant", "", one, reasoning=reasoning) for one in parts.rounds(before)]
     used, first = 0, len(told)
     while first > 0 and (first == len(told) or used + counter.chat(told[first - 1]) <= room):
@@ -233,7 +235,7 @@ def _fitting_rounds(
 
 
 def _going_on(before: list[Part], told: list[Chat], model: Model) -> list[Chat]:
-    """How a model is asked for the rest of an answer that was cut: by a prefill, or by these words."""
+    """The same, with the words that ask for the rest of a cut answer where the model takes no prefill."""
     cut = told and before[-1]["type"] != parts.RESULT
     return [*told, {"role": "user", "content": GO_ON}] if cut and not model.prefills else told
 
@@ -243,7 +245,7 @@ def _seed(seed: dict[str, Any]) -> list[Chat]:
 
 
 def _formats(counter: Counter, params: dict[str, Any]) -> int:
-    """Tokens of what a prompt says besides its messages: tools, and the form of the answer."""
+    """Tokens of the tools and of the answer's format."""
     said = [params[name] for name in ("tools", "response_format") if params.get(name)]
     return counter.text(orjson.dumps(said).decode()) if said else 0
 
@@ -262,7 +264,7 @@ def _context(messages: list[dict[str, Any]], tokens: int, formats: int) -> Conte
 
 
 class _Fitting(NamedTuple):
-    """A message that fits, what a model is told of it, and the tokens of that."""
+    """A message that fits, its chat messages, and their tokens."""
 
     said: Said
     chat: list[Chat]
@@ -271,9 +273,8 @@ class _Fitting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What of a history is sent, oldest first; its tokens, unanswered questions among them; what was read.
-
-    `whole`: nothing was left out for want of room.
+    """The part of a history that is sent, oldest first; its tokens, with those of unanswered questions; what
+    was read. `whole`: nothing was left out for want of room.
     """
 
     chat: list[Chat]
@@ -283,7 +284,7 @@ class _Window:
 
 
 def _trimmed(fitting: list[_Fitting], room: int) -> tuple[list[Chat], int]:
-    """Begin at a round place: the front then moves once in many turns, not in each."""
+    """Begin at a place that is a multiple of a large step: then the front moves once in many turns."""
     kept = fitting
     for step in _STEPS:
         starts = [i for i, one in enumerate(fitting) if one.said.place % step == 0]

@@ -15,7 +15,7 @@ from service.eventloop.leaving import Leaving
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
-# Before the server's deadline: time for the last appends, the releases and the farewells.
+# Seconds before the server's deadline: for the last appends, the releases, and telling readers to reconnect.
 _MARGIN_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.5  # between looks at the deadline, which the server may bring nearer
 

@@ -187,7 +187,7 @@ class Engine:
         return await self.turn(ref)
 
     def left(self, ref: TurnRef) -> None:
-        """The reader of an answer that nobody else knows of has left: it ends soon, unless it is read."""
+        """The only possible reader of an answer has left: the answer ends soon, unless somebody reads it."""
         self._background.task("left", self._recovery.end_unread(ref))
 
     async def turn(self, ref: TurnRef) -> Turn:
@@ -211,7 +211,8 @@ class Engine:
         """
         stopped = False
         for tried in range(self._stops.most):
-            # In this order: a turn that begins after the first is not among those that are removed.
+            # Turns first, then the session: a turn that begins in between is not in the list, and the delete
+            # fails.
             turns = await self.store.sessions.turns(principal, session_id)
             session = await self.store.sessions.get(principal, session_id)
             if session is None:
@@ -231,11 +232,11 @@ class Engine:
         raise ServiceError("turn_in_progress", "The session goes on answering; try again.", retry_after=1)
 
     async def said_before(self, turn: Turn) -> list[Part]:
-        """What there was, before a turn, of the answer that it goes on with."""
+        """The parts, before a turn, of the answer that it goes on with."""
         return await was_before(self.store.sessions, turn, await self.text(turn)) if turn.goes_on else []
 
     async def text(self, turn: Turn) -> str:
-        """The answer so far, or the whole of it; of one that went on with another, its own share."""
+        """The answer so far, or the whole of it; of a turn that went on with an answer only its own part."""
         if turn.sealed and not turn.goes_on:
             message = await self.store.sessions.message(
                 turn.ref.principal, turn.ref.session_id, turn.answer_id

@@ -1,4 +1,4 @@
-"""Erasing a person: every session of a principal, whatever runs in them, and what sessions have left behind.
+"""Erasing a person: all sessions of a principal, with turns that run, and keys that sessions have left.
 
 Invariants: one step is one session, so an erasure that is cut short has done part of it and is repeated;
 what is counted for the bill stays, and the receipt says so. What begins while it runs may stay.
@@ -17,7 +17,7 @@ from service.store.ledger import USAGE_DAYS
 
 #: seconds that a call over HTTP may take: proxies wait for 60
 CALL_SECONDS: Final = 30.0
-# Sessions at once, six round trips each: enough to keep a worker busy with waiting for Redis.
+# Sessions that are erased at once, with six round trips each.
 _AT_ONCE: Final = 8
 
 # What stays after an erasure: name, what it holds, until when, and seconds at most (None: no bound).
@@ -82,7 +82,7 @@ class _Erasure:
         return self._erased
 
     async def _each(self, steps: Iterable[Coroutine[Any, Any, None]]) -> bool:
-        """Some at a time; False where the time is up. Raises what a step raises, when its kin have ended."""
+        """Run the steps, some at a time; False when the time is up. A step's error follows its group."""
         left = list(steps)
         try:
             while left and asyncio.get_running_loop().time() < self._deadline:

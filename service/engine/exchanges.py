@@ -1,4 +1,4 @@
-"""Exchanges: an answer that a turn goes on with, since results of its tools have come or it was cut.
+"""Exchanges: answers that a turn goes on with, because it brings results of tools or the answer was cut.
 
 All that answers one question is one message (docs/decisions/0021). A send that goes on with it is only for
 the newest answer of its session: begin.lua refuses one that is not the newest by then. Reads only.
@@ -22,8 +22,8 @@ from service.store.turn_records import Turn, TurnRef
 
 # Reasons for which a model ends before its answer does.
 _CUT: Final = ("length", "content_filter")
-# Bytes of an exchange that goes on: as much as a body may have of a client that sends all of it each time.
-# Each round reads and writes the message anew, which is 5 ms of the event loop for so much.
+# Bytes of an exchange that can go on: as many as a body may have. Each round reads and writes the whole
+# message, which takes 5 ms of the event loop at this size.
 MOST_BYTES: Final = 1_048_576
 # Newest messages among which begin.lua looks for the question that is answered anew.
 _NEWEST: Final = 8
@@ -32,13 +32,13 @@ _LOOK: Final = 64
 
 
 async def find_base(store: Store, send: Send, session_id: str, active: str | None) -> str:
-    """Give a send that goes on with an answer its base. `active` is the turn that runs in its session.
+    """Find the base of a send that goes on with an answer. `active` is the turn that runs in its session.
 
-    Returns the turn that has been sent the same before, which is to be read instead, or ''.
-    One whose client has told all that the base would be (`content`, `prior`) is appended where there is none.
-    Raises turn_in_progress for a busy session, else invalid_request, where there is none.
+    Returns the turn that was sent the same before, which is to be read instead, or ''. Without a base, a send
+    with the whole exchange in it (`content`, `prior`) is appended; others raise turn_in_progress for a busy
+    session, else invalid_request.
     """
-    send.fingerprint()  # of what it is now, before it has a base
+    send.fingerprint()  # made now: the base changes the send
     named = send.session_id is not None
     sessions = store.sessions
     newest = await _newest(sessions, send.principal, session_id) if named else None
@@ -77,7 +77,7 @@ async def find_base(store: Store, send: Send, session_id: str, active: str | Non
 
 
 async def asked_again(store: Store, send: Send, session_id: str, seen: SessionSnapshot) -> Sequence[Part]:
-    """What the question is made of that a send has answered anew, or further, without saying it itself."""
+    """The parts of the stored question that a send has answered again, or goes on with."""
     if send.base is not None:
         return send.base.question.parts
     if send.mode != "regenerate" or send.content or send.parts or seen.session is None:
@@ -92,9 +92,9 @@ async def asked_again(store: Store, send: Send, session_id: str, seen: SessionSn
 
 
 async def answers(store: Store, ref: TurnRef, send: Send) -> bool:
-    """Is the turn answering this very send of results, or has it, so that it can be read?
+    """Does the turn answer, or has it answered, this very send of results, and is its log there?
 
-    A client that has heard nothing sends them again. A turn that failed or was stopped has not answered them.
+    A client that has got no response sends them again. A failed or stopped turn has not answered them.
     """
     turn = await store.turns.get(ref)
     if turn is None or turn.sent != send.fingerprint() or turn.state in ("stopped", "failed"):
@@ -117,7 +117,7 @@ async def answered_meanwhile(store: Store, send: Send, session_id: str) -> str:
 
 
 async def _of_earlier_round(store: Store, send: Send, session_id: str, answer_id: str) -> str:
-    """The turn that has been sent the same results, where the answer still has what it said, or ''."""
+    """The turn that was sent the same results, if the answer still has what that turn said; else ''."""
     later = math.inf  # the earliest round that was answered since
     for turn in await store.turns.newest_of(send.principal, session_id, answer_id, _LOOK):
         if turn.sent == send.fingerprint() and turn.round < later:
@@ -138,7 +138,7 @@ def gone_on_meanwhile() -> ServiceError:
 
 
 async def said_before(sessions: Sessions, turn: Turn) -> list[Part]:
-    """What the exchange of a turn has said before it."""
+    """The parts of a turn's exchange before the turn."""
     if turn.before is None:
         turn.before = list(turn.params.get("prior", ()))
         if turn.goes_on:
@@ -149,7 +149,7 @@ async def said_before(sessions: Sessions, turn: Turn) -> list[Part]:
 
 
 async def was_before(sessions: Sessions, turn: Turn, text: str) -> list[Part]:
-    """The same of a turn that may have ended, and has said `text` by then."""
+    """The same for a turn that may have ended; `text` is what it has said."""
     message = await sessions.message(turn.ref.principal, turn.ref.session_id, turn.goes_on)
     if message is None or message.turn_id != turn.ref.turn_id:
         return message.whole if message is not None else []
@@ -165,7 +165,7 @@ async def _newest(sessions: Sessions, principal: str, session_id: str) -> tuple[
 
 
 def _cut(answer: Message) -> list[Part] | None:
-    """What was said of an answer that ended too early; None of one that did not."""
+    """The parts of an answer that was cut; None where it was not."""
     if answer.state == "completed" and answer.finish_reason not in _CUT:
         return None
     return answer.whole

@@ -1,8 +1,8 @@
-"""Forking: a new session that begins with what another says up to a message.
+"""Forking: a new session with the messages of another one up to a given message.
 
 Charged against the caller's storage before anything is written. The copy has the messages with their ids, the
 images, the title, the model and the system prompt; turns, logs and earlier versions stay where they are.
-Invariant: a fork is what the session said at one moment, else it is refused.
+Invariant: a fork is the session as it was at one moment, else it is refused.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ async def fork(
         await engine.store.account.drop_gone(principal, [session_id])
         raise
     await engine.store.sessions.list_it(principal, session_id)
-    if not fresh:  # another one with this key was faster: with the same wish?
+    if not fresh:  # another call with this key was faster: was it the same?
         await _repeats(engine, principal, session_id, through)
     return session_id, fresh
 
 
 async def _repeats(engine: Engine, principal: str, session_id: str, through: str) -> bool:
-    """Is it the copy that was asked for before? Raises idempotency_mismatch where that was another."""
+    """Does this copy exist already? Raises idempotency_mismatch if the key has made a different one."""
     known = await engine.store.sessions.get(principal, session_id)
     if known is not None and known.asked != through:
         raise mismatch()
@@ -82,9 +82,9 @@ async def _copy(
     count: int,
     made: dict[str, Any],
 ) -> bool:
-    """True where it is new.
+    """Copy the messages. True where the copy is new.
 
-    An edit or a regenerate beside it takes the last message away, or puts another into its place.
+    An edit or a regenerate meanwhile removes the last message, or replaces it: then the fork is refused.
     """
     forks = engine.store.forks
     written, after, place = 0, -1, end[0]
@@ -121,7 +121,7 @@ async def _bring(
     written: int,
     made: dict[str, Any],
 ) -> int:
-    """Copy the images that its messages name, while the copy has `written` of these. Returns what they hold.
+    """Copy the images that its messages name, while the copy has `written` messages. Returns their bytes.
 
     Raises storage_full.
     """

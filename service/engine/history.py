@@ -1,7 +1,8 @@
 """History: sessions, their messages and their turns, as callers look at them.
 
-The rule of this file: a call that names a session keeps it. From then on it is listed, lives as long as any
-other, and its answers run on without readers. What is only read is the store's, by the same names.
+The rule of this file: a call that names a session gives it a name. From then on it is listed, lives as long
+as others with a name, and its answers run on without readers. Plain reads are the store's, under the same
+names.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class History:
         return bool(await self._log.read(ref, 0, 1))
 
     async def session(self, principal: str, session_id: str) -> Session | None:
-        """A session that a call names."""
+        """A session; it has a name from now on."""
         session = await self._sessions.get(principal, session_id)
         if session is not None and not session.named:
             await self._sessions.update(principal, session_id, {})
@@ -85,7 +86,7 @@ class History:
             raise turn_not_found()
 
     async def choose(self, principal: str, session_id: str, version: str) -> bool:
-        """Put an earlier version back; may images have no name now?
+        """Put an earlier version back. True where images may have lost their last name.
 
         Raises not_found, turn_in_progress, invalid_request.
         """

@@ -1,8 +1,8 @@
 """Turns that run or wait, of all principals: shown to operators, and stopped by them.
 
-What runs is read off the indexes of deadlines, which name every turn that is not settled. A list is a look
-while things go on, and no account: what begins or ends meanwhile may be in it or not. Invariants: what was
-said is not read; a stop is the one that users have (stopping.py). Who may do this is the edge's.
+Turns are found by the indexes of deadlines, which name every turn that is not settled. Turns that begin or
+end while a list is made may be in it or not. Invariants: no text is read; a stop is the same as a user's
+(stopping.py). Who may do this is the edge's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from service.engine.stopping import Stops
 from service.store.store import Store
 from service.store.turn_records import Turn
 
-# Turns that are looked at for one list: 5 ms of Redis, and more than 16 workers run.
+# Turns that are read for one list: 5 ms of Redis, and more than 16 workers run.
 _MOST: Final = 20_000
 _STOPS_AT_ONCE: Final = 16
 
@@ -26,14 +26,14 @@ class LiveTurns:
         self._stops = stops
 
     async def find(self, principal: str = "", turn_id: str = "") -> list[Turn]:
-        """Those that have not ended, the oldest first; of one principal, or one of its turns, where named."""
+        """Turns that have not ended, oldest first; of one principal, or one turn of it, if given."""
         refs = await self._store.leases.unsettled(_MOST)
         wanted = [ref for ref in refs if principal in ("", ref.principal) and turn_id in ("", ref.turn_id)]
         turns = await self._store.turns.outlines(wanted)
         return sorted((turn for turn in turns if not turn.sealed), key=lambda turn: turn.created)
 
     async def stop(self, turns: Sequence[Turn]) -> list[str]:
-        """Returns the ids of those that are sealed now. What waits goes first, or it would begin to run."""
+        """Stop turns; returns the ids of those sealed now. Queued ones first, or they would begin."""
         stopped: list[str] = []
 
         async def one(turn: Turn) -> None:

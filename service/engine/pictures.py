@@ -1,9 +1,9 @@
-"""Images in turns: which model may be asked, where they are kept, and what of them a model is sent.
+"""Images in turns: which model may be asked, where they are stored, and which of them a model is sent.
 
 An image of a data URL is kept beside the messages of its session, which name it by its digest (`ref`); an
 https URL is passed on and never fetched. Invariants: a question with images is answered by a model that takes
-them, fallbacks included, also where it is answered anew or further; a prompt has the newest images that the
-model takes, and words in the place of the others.
+them, also by fallbacks and in a second answer or its rest; a prompt has the newest images that the model
+takes, and words in the place of the others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from service.store.images import IMAGE_BYTES, Images
 from service.store.turn_records import TurnRef
 from service.upstream.models import Catalogue, ImageRules, Model
 
-#: what a model that is not shown an image is told instead
+#: the words in the place of an image that a model is not sent
 LEFT_OUT: Final = "[an image that is not shown here]"
 _SWEEPS: Final = 3
 # Pixels of an image that any model takes: 8K, Groq's bound.
@@ -35,7 +35,7 @@ _MOST_PIXELS: Final = 7_680 * 4_320
 
 @dataclass(slots=True)
 class Keeping:
-    """Around what names images: those that it keeps go again, unless it sets `begun`."""
+    """A block around a call that stores images: they are released at its end, unless it sets `begun`."""
 
     _pictures: Pictures
     _ref: TurnRef
@@ -48,7 +48,7 @@ class Keeping:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Where the store did not answer it may have begun, or begin yet.
+        # After a StoreUnavailable the turn may have begun all the same: then its images stay.
         known = error is None or (isinstance(error, ServiceError) and not isinstance(error, StoreUnavailable))
         if known and self.names:
             await self._pictures.let_go(self._ref, self)
@@ -64,7 +64,7 @@ class Pictures:
     def model_for(self, send: Send, model: Model, again: Sequence[Part] = ()) -> Model:
         """The model, or with CHAT_IMAGE_FALLBACK the first of its fallbacks that takes the send's images.
 
-        `again`: what the question is made of that is answered anew, or further: its images count as well.
+        `again`: the parts of a stored question that is answered again, whose images count too.
         Raises unsupported_parameter, invalid_request, image_too_large.
         """
         stored = [part for part in again if part["type"] == parts.IMAGE]
@@ -103,13 +103,13 @@ class Pictures:
         return taking
 
     def chain(self, model: Model, params: dict[str, Any]) -> list[Model]:
-        """The model and its fallbacks; of a turn with images those that see them."""
+        """The model and its fallbacks; for a turn with images only those that take images."""
         chain = self._catalogue.chain(model)
         return [one for one in chain if one.images is not None] if params.get("images") else chain
 
     @staticmethod
     def prefer(chain: list[Model], model: Model, messages: list[Chat]) -> None:
-        """Of a prompt with images those fallbacks behind the model come first that see them."""
+        """For a prompt with images, put the fallbacks behind the model first that take images."""
         if any(True for _ in _image_parts(messages)):
             behind = chain.index(model) + 1
             chain[behind:] = sorted(chain[behind:], key=lambda one: one.images is None)
@@ -118,14 +118,14 @@ class Pictures:
         return Keeping(self, ref)
 
     async def keep_all(self, send: Send, ref: TurnRef, keeping: Keeping, *, there: bool) -> None:
-        """The send's images lie beside its session, which is `there`, or is about to begin.
+        """Store the send's images beside its session. `there`: the session exists already.
 
         Raises storage_full, invalid_request, store_unavailable.
         """
         if send.must_exist and not there:
             return
         if send.charging is not None:
-            await send.charging.charge_now()  # what is refused by a limit is not stored
+            await send.charging.charge_now()  # before anything is stored
         urls = [url.removeprefix(REF) for url in _urls(send) if url.startswith(REF)]
         await self.keep(ref, urls, send.images, keeping)
         for name in _copied(send):
@@ -146,7 +146,7 @@ class Pictures:
             await self._put(ref, name, image.data, keeping)
 
     async def let_go(self, ref: TurnRef, keeping: Keeping) -> None:
-        with contextlib.suppress(StoreUnavailable):  # they stay until the session ends
+        with contextlib.suppress(StoreUnavailable):  # then they stay until the session expires
             for name in keeping.names:
                 await self._release(ref, name, begun=keeping.begun)
 
@@ -156,13 +156,13 @@ class Pictures:
             await self._storage.freed(ref.principal, ref.session_id, freed)
 
     async def sweep(self, principal: str, session_id: str) -> None:
-        """Free what an edit, or the like, has left without a message or a version that names it.
+        """Free the images that no message and no version names any more, after an edit or the like.
 
-        What cannot be freed now goes the next time, or with the session.
+        An image that cannot be freed now goes at the next sweep, or with the session.
         """
         nobody = TurnRef(principal, session_id, "-")
         with contextlib.suppress(StoreUnavailable):
-            for _ in range(_SWEEPS):  # a turn that begins meanwhile may name any
+            for _ in range(_SWEEPS):  # again, if a turn has begun meanwhile, which may name one
                 names, state = await self._images.unnamed(principal, session_id)
                 if not names:
                     return
@@ -201,7 +201,7 @@ class Pictures:
 
 
 def measure(whole: Iterable[Part], images: Mapping[str, Image]) -> None:
-    """Write down what new images are, where parts name them. Raises image_too_large."""
+    """Set type and size of new images in the parts that name them. Raises image_too_large."""
     for part in whole:
         new = images.get(part.get("ref", ""))
         if new is not None:
@@ -225,7 +225,7 @@ def _check(kind: str, pixels: int, model: str, rules: ImageRules) -> None:
 
 
 def _urls(send: Send) -> Iterator[str]:
-    """Those of the message and, where the caller gives the whole context, of all of that."""
+    """URLs of the images of the message or, if the caller sends a whole context, of that."""
     if send.messages is not None:
         for _, _, url in _image_parts(send.messages):
             yield url
@@ -236,7 +236,7 @@ def _urls(send: Send) -> Iterator[str]:
 
 
 def _copied(send: Send) -> set[str]:
-    """Images of the session that the send's seeds are copied from."""
+    """Digests of images in seeds that are copied from another session."""
     said = [part for seed in send.seeds for part in seed.get("parts", ())] if send.seeds_from else []
     return {part["ref"] for part in said if part["type"] == parts.IMAGE and "ref" in part}
 

@@ -1,6 +1,6 @@
-"""What this worker costs (processor time, memory), that it runs, and how full the store is, for metrics only.
+"""Metrics of this worker: its processor time and memory, that it runs; and how full the store is.
 
-Invariant: a store that does not answer leaves the last figures. What follows from a figure is an alert's.
+Invariant: while the store does not answer, its last figures stay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.store.store import Store
 from service.telemetry import metrics
 
 _PERIOD_SECONDS: Final = 1.0
-_STORE_EVERY: Final = 15  # periods; an INFO of every worker, once per scrape
+_STORE_EVERY: Final = 15  # periods between two INFOs: one per scrape
 _STATM: Final = Path("/proc/self/statm")  # 12 us a reading; other systems have none and show 0
 
 

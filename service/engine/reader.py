@@ -1,10 +1,10 @@
 """Readers: following a turn from an event id on, replay and live being one loop over one log.
 
-A reader is given lists of events, and an empty list when it has been quiet for a heartbeat. It
-ends after the terminal event and in no other clean way: `Reconnect` says that this worker ends
-before the turn does, a ServiceError that the log cannot be read any more. Where the store has lost
-events, a new life of the log follows with ids far beyond (store/lua/next_life.lua): a reader goes on
-in it only when nothing that it was shown is wrong there, or when it is told so.
+A reader gets lists of events, and an empty list when nothing came for a heartbeat. It returns after
+the terminal event. Else it raises: `Reconnect` when this worker ends before the turn, a ServiceError
+when the log cannot be read any more. Where the store has lost events, a new life of the log follows with
+much higher ids (store/lua/next_life.lua): a reader goes on in it only if what it was shown is still
+true, or if the next event says that it is not.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from service.telemetry import metrics
 T = TypeVar("T")
 
 _STORE_RETRY_SECONDS: Final = 0.25
-# Notifications are not lost while their connection lives: this only guards against surprises.
+# While their connection lives notifications are not lost; this look is a precaution.
 _INSPECT_SECONDS: Final = 60.0
 
-#: Takes what there is; what it returns is awaited before it is given more.
+#: Called with new events; what it returns is awaited before it is called again.
 OnBatch = Callable[[list[Event]], Awaitable[None] | None]
 
 
@@ -74,13 +74,13 @@ class Readers:
             raise ServiceError("cursor_ahead", f"The last event of this turn has the id {turn.last}.")
         if turn.sealed and after == turn.last:
             return False
-        # Where the two travelled apart, an event may have come between them: the second look decides.
+        # An event may have been written between these two reads: the second read of the log decides.
         if turn.last > after and not follows and not await self._follows(ref, after):
             raise lost() if await self._store.log.read(ref, 0, 1) else expired()
         return True
 
     async def _follows(self, ref: TurnRef, after: int) -> bool:
-        """Is the event at the cursor in the log, or at its start anything?"""
+        """Is the event of the cursor in the log? With a cursor of 0: is anything in it?"""
         found = await self._store.log.read(ref, max(0, after - 1), 1)
         return bool(found) and (after == 0 or found[0].id == after)
 
@@ -116,9 +116,7 @@ class Readers:
                     return
 
     async def _check_kept(self, tail: TailCache) -> None:
-        """Of a log without a first event: nothing more comes of a turn that is sealed or deleted.
-
-        A turn that waits for others has no log until it runs or is stopped.
+        """Checks a turn whose log is empty: it may be queued, or sealed or deleted, so that nothing comes.
 
         Raises turn_not_found, events_expired.
         """
@@ -131,9 +129,10 @@ class Readers:
             tail.stale = True  # it was stopped after its log was read
 
     async def _cross(self, ref: TurnRef, cursor: int, event: Event) -> None:
-        """From a cursor over a gap. Raises events_lost where its reader was shown what is not there.
+        """Go on behind a gap in the ids. Raises events_lost if the reader was shown lost events.
 
-        A restart makes void what was shown, a failure ends it; anything else follows only on what is left.
+        A restart voids what was shown, and a failure ends the turn; another event may follow only if the
+        cursor is at the last event that was left.
         """
         if event.name in (RESTARTED, FAILED):
             return
@@ -142,7 +141,7 @@ class Readers:
             raise lost()
 
     async def _read(self, tail: TailCache, cursor: int) -> list[Event]:
-        """From the log, into the tail."""
+        """Read events from the log, into the tail."""
 
         def ask() -> Awaitable[list[Event]]:
             tail.stale = False
@@ -156,7 +155,7 @@ class Readers:
         return events
 
     async def _holding_on(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What the store says; while it is away, for as long as running turns hold on."""
+        """Ask the store, again and again for CHAT_STORE_HOLD_SECONDS while it is away."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._settings.store_hold_seconds
         while True:
@@ -170,7 +169,7 @@ class Readers:
     async def _turn(self, tail: TailCache) -> Turn | None:
         """The turn as it is.
 
-        One reader of a tail asks for all: if it leaves before it has learnt anything, the next one asks.
+        One reader of a tail asks for all of them; if it leaves before the answer, the next one asks.
         """
         tail.trouble, learnt = False, False
         try:
@@ -187,16 +186,16 @@ class Readers:
                 tail.wake()
 
     async def _inspect(self, tail: TailCache, cursor: int) -> None:
-        """Quiet for long: does the store write, is the turn still there, and is its log?"""
+        """After a silence: does the store write, do the turn and its log still exist?"""
         reason, seconds = self._store.health.refusal
         if seconds > self._settings.store_hold_seconds and not self._store.client.cluster:
-            raise StoreRefusesWrites(reason)  # its runner, wherever it is, has given up by now
+            raise StoreRefusesWrites(reason)  # the turn's runner has given up by now
         now = asyncio.get_running_loop().time()
         if not tail.trouble and now - tail.checked < _INSPECT_SECONDS:
             return
         tail.checked = now
         turn = await self._turn(tail)
-        # What is found is told its other readers, none of whom would ask before the next heartbeat.
+        # `tail.fail` tells the other readers too, who would look at the next heartbeat only.
         if turn is None:
             error = ServiceError("turn_not_found", "The turn was deleted while it was read.")
             tail.fail(error)
@@ -215,7 +214,7 @@ class Readers:
 
 
 class _Reader:
-    """How far one reader of a turn has come, and what it has to wait for before it takes more."""
+    """One reader of a turn: its cursor, and what it has to await before it takes more."""
 
     __slots__ = ("_closing", "_on_batch", "cursor", "pause")
 
@@ -231,7 +230,7 @@ class _Reader:
         self.pause = self._on_batch(events)
 
     def on_events(self, fresh: list[Event]) -> bool:
-        """In the callback that brings them. False where its task has to go on."""
+        """Called by the callback that brings new events. False: the reader's task has to take them."""
         if fresh[0].id != self.cursor + 1 or fresh[-1].terminal or self._closing.is_set():
             return False
         self.give(fresh)

@@ -1,4 +1,4 @@
-"""Recovery: leases renewed, deadlines kept, lapsed turns found.
+"""Recovery: renews leases, ends slow attempts, finds turns whose lease has expired.
 
 Three loops of every worker. `renew` keeps the leases of this worker's quiet turns (appends keep
 those of the others) and hears of stops and orphans; `tick` ends attempts that are too slow;
@@ -29,13 +29,13 @@ from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 
 _TICK_SECONDS: Final = 0.2
-# A lapsed turn waits half of this on average; one script per worker and sweep.
+# A turn whose lease has expired waits half of this on average; a sweep is one script per worker.
 _SWEEP_SECONDS: Final = 0.2
-# 2,000 leases at once would be 8 ms of the loop and 16 of Redis, for which all appends wait; one at a
-# time, over a slow network, they would lapse meanwhile.
+# Leases in one round trip. 2,000 at once would keep the event loop for 8 ms and Redis for 16, while all
+# appends wait; one at a time, over a slow network, they would expire meanwhile.
 _RENEWED_TOGETHER: Final = 128
-# From the leave of a reader whom nobody can follow to the end of its answer. A proxy that lost its
-# connection to one replica asks the next within milliseconds, and its client never notices.
+# From when the only possible reader leaves to the end of its answer. A proxy that has lost its connection to
+# one replica asks the next within milliseconds, and its client does not notice.
 _LEFT_SECONDS: Final = 1.0
 _SIGNALS: Final = {codes.STOP: "stop", codes.FENCED: "fenced", codes.GONE: "gone", codes.ORPHAN: "orphan"}
 
@@ -65,7 +65,7 @@ class Recovery:
         background.loop("sweep", partial(self._sweep, Apart(background, "sweep")))
 
     async def _renew(self, apart: Apart) -> None:
-        """Every third of a lease, or often enough to notice an orphan in time; each server apart."""
+        """Every third of a lease, or more often if orphans have to be noticed sooner; each server apart."""
         by_server = self._store.log.by_server
         while True:
             await aligned_sleep(min(self._settings.lease_seconds / 3, self._settings.orphan_seconds / 4))
@@ -73,7 +73,7 @@ class Recovery:
             for server, lives in by_server(self._running.lives(), lambda live: live.names[1]).items():
                 turns = [live.turn for live in lives]
                 apart.start(("renew", server), partial(_in_groups, self._renew_leases, lives))
-                # These are on the servers of their callers, and of the index.
+                # These two go to the servers of the principals and of the index.
                 apart.start(("hold", server), partial(_in_groups, self._budgets.hold, turns))
                 apart.start(("schedule", server), partial(_in_groups, self._schedule, lives))
             remote = [tail for tail in self._tails.all() if tail.readers and not self._running.find(tail.ref)]
@@ -81,26 +81,26 @@ class Recovery:
                 apart.start(("attend", server), partial(self._attend, [tail.ref for tail in tails]))
 
     async def _schedule(self, lives: Sequence[Live]) -> None:
-        """Not a turn that ends: its seal may be under way, and it would be on the index again behind that.
+        """Put turns into the index again, except those that end: a seal under way takes its turn out of it.
 
-        With 16 callers of short turns that were seven turns at each renewal.
+        With 16 callers of short turns there were seven such turns at each renewal.
         """
         await self._store.leases.schedule([live.turn.ref for live in lives if not live.ending])
 
     async def _attend(self, refs: Sequence[TurnRef]) -> None:
-        # A shard that went back to before a seal has turns that the index has forgotten.
+        # After a failover a shard may be as before a seal, with turns that the index does not name any more.
         for ref in await self._store.leases.attend(refs):
             await self._running.claim_due(ref)
 
     async def end_unread(self, ref: TurnRef) -> None:
-        """End the turn of an unnamed session in a moment, where it runs here and nobody reads it by then.
+        """In a moment end a turn of a session without a name, if it runs here and has no reader then.
 
-        Whoever has attached to it, at whichever worker, has noted that (attend.lua): it may be read again.
+        If another reader has ever attached to it, at any worker, attend.lua has noted that, and it goes on.
         """
         grace = min(_LEFT_SECONDS, self._settings.orphan_seconds)
         await asyncio.sleep(grace + 0.01)
         live = self._running.find(ref)
-        with contextlib.suppress(StoreUnavailable):  # the next renewals find it as well, only later
+        with contextlib.suppress(StoreUnavailable):  # then a later renewal finds it
             if live is not None and not await self._store.leases.attended(ref):
                 await self._renew_leases([live], grace)
 
@@ -124,7 +124,7 @@ class Recovery:
             metrics.loop_lag.observe(late)
             self._admission.note_lag(late)
             for live in self._running.lives():
-                # Silence that Redis causes is not the model's.
+                # While Redis fails, a silence is not the model's.
                 if live.deadline is None or live.failing_since is not None or live.signal is not None:
                     continue
                 if now > live.deadline[0]:
@@ -134,7 +134,7 @@ class Recovery:
         while True:
             await aligned_sleep(min(_SWEEP_SECONDS, self._settings.lease_seconds / 4))
             if self._running.closed:
-                continue  # asking hides what is due from those who would take it
+                continue  # asking would hide due turns from other workers for a second
             apart.collect()
             for index in self._store.leases.indexes:
                 apart.start(("due", index), partial(self._sweep_index, apart, index))

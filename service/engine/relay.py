@@ -1,6 +1,6 @@
-"""Relay: what one upstream call brings, on its way into the turn.
+"""Relay: puts what an upstream call brings into the turn.
 
-Called in the callback that brings it: nothing here waits. What becomes of it in the log is flusher.py's.
+Called by the network callback, so nothing here waits. Writing to the log is flusher.py's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Relay:
         self.last = Batch()
 
     def on_batch(self, batch: Batch) -> Awaitable[None] | None:
-        """Tokens have come. What is returned is awaited before more is read."""
+        """Take a batch. What is returned is awaited before more is read."""
         live, last = self._live, self.last
         if live.signal is not None:
             return None  # the attempt is being ended
@@ -42,7 +42,7 @@ class Relay:
         last.model = batch.model or last.model
         if not batch.pieces:
             return None
-        # The turn's own end may be nearer; it is another failure.
+        # The deadline of the whole turn may be nearer, and is a different failure.
         live.deadline = min((self._loop.time() + self._idle, "idle_timeout"), live.end)
         live.tokens += batch.tokens
         for kind, piece in batch.pieces:

@@ -1,6 +1,6 @@
 """Repeats: a send under an idempotency key that is known leads to the turn of the first. It is never refused.
 
-What a key is known by is store/turns.py's; a send whose key is not known begins (beginning.py).
+How keys are stored is store/turns.py's. A send whose key is not known begins a turn (beginning.py).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Repeats:
         attached = await self.attach(ref)
         if attached is None:
             if await self._answered(ref):
-                raise turn_not_found()  # and is not asked for again
+                raise turn_not_found()  # its answer is in the history, so the model is not asked again
             await self._running.free(ref, send.key)
         return attached
 
     async def knows(self, principal: str, session_id: str | None, key: str) -> bool:
-        """Does the key belong to a turn of this session, or of the one that a send without has?"""
+        """Does the key belong to a turn of the session (None: of that of sends without one)?"""
         session_id = session_id or ids.derived_session_id(principal, key)
         return await self._store.turns.known(principal, session_id, key) is not None
 
     async def _answered(self, ref: TurnRef) -> bool:
-        """Is its answer in the history, though the turn is gone? One it went on with has another's id."""
+        """Is the answer in the history though the turn is gone? One that it continued has another id."""
         sessions, answer = self._store.sessions, ids.answer_id(ref.turn_id)
         if await sessions.message(ref.principal, ref.session_id, answer) is not None:
             return True
@@ -56,6 +56,6 @@ class Repeats:
         if turn is None:
             return None
         if not turn.sealed:
-            await self._store.leases.attend([ref])  # its runner, elsewhere, may be about to end it unread
+            await self._store.leases.attend([ref])  # else its runner may be about to end it as unread
         metrics.idempotent_repeats.inc()
         return Attached(ref, turn.model, turn.created, fresh=False, state=turn.state, void=turn.void)

@@ -1,4 +1,4 @@
-"""Sends: what a dialect has understood of a request that starts a turn.
+"""Sends: a parsed request that starts a turn.
 
 Pure data, its fingerprint (equal after parsing means the same send), and the begin that it asks
 the store for. No I/O here.
@@ -27,7 +27,7 @@ from service.upstream.models import Model
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """An answer that a send goes on with: `before` is what stands of it, `place` is the answer's."""
+    """An answer that a send goes on with; `before` are its parts that stay, `place` is its position."""
 
     answer: Message
     question: Message
@@ -99,12 +99,12 @@ class Send:
     _fingerprint: str = field(default="", repr=False, compare=False)
 
     async def breathe(self) -> None:
-        """Between two steps of a large send: no iteration of the event loop has more than one of them."""
+        """Called between two steps of a send: if it is large, other tasks of the event loop run first."""
         if self.large:
             await asyncio.sleep(0)
 
     def fingerprint(self) -> str:
-        """Made once: what it is made of stays as it is once the send is on its way."""
+        """What makes a repeat the same. Made once, when it is first asked for."""
         if not self._fingerprint:
             self._fingerprint = self._digest()
         return self._fingerprint
@@ -151,7 +151,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A send that may become the turn `ref`: what was seen of its session, who is to answer, with what."""
+    """A send that may become the turn `ref`, with what was read of its session, the model and its params."""
 
     send: Send
     ref: TurnRef

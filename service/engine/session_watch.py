@@ -1,11 +1,11 @@
-"""Watching a session: what happens in it, told to whoever has it open.
+"""Watching a session: its events, for all clients that have it open.
 
-There is no log of it: an event says how the session is now, and its id names that state. Who comes back
-with the id of another state is told the present one, so that nothing can be missed and nothing is kept
-for it. Scripts that change a session publish under the name of its key; upon that, and at every heartbeat,
-the session is read again: once for all of its watchers on this worker, and the less often the more there
-are. Who has its largest session open a hundred times and changes it 20 times a second would else have Redis
-send 250 MB/s. Turns are followed by readers, not here.
+There is no log of these: an event has the session as it is now, and its id names that state. A client that
+comes back with the id of another state gets the present one, so nothing is missed and nothing is stored for
+it. Scripts that change a session publish under the name of its key. Then, and at every heartbeat, the session
+is read again: once for all of its watchers on this worker, and less often the more there are. Else the
+largest session, open a hundred times and changed 20 times a second, would have Redis send 250 MB/s. Turns are
+followed by readers (reader.py).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ BEGUN: Final = "turn.begun"
 ENDED: Final = "turn.ended"
 DELETED: Final = "session.deleted"
 
-# Between two reads of a session, for each of its watchers: 200 times a second one is told something.
+# Seconds between two reads of a session, times its watchers: together they get 200 events a second.
 _TELLING_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEvent:
-    """`id` names the state in which the session is after it; 0 in front of others that lead there."""
+    """`id` names the session's state after the event; 0 where another event follows at once."""
 
     name: str
     data: dict[str, Any]
@@ -46,11 +46,11 @@ class _Watched:
 
     def __init__(self) -> None:
         self.watchers = 0
-        self.begun = 0  # reads, of which the last to end was this one
+        self.begun = 0  # the number of the last read that has begun
         self._number = 0
         self._found: Session | BaseException | None = None
         self._news = asyncio.Event()
-        self._told = asyncio.Event()  # what the next read finds
+        self._told = asyncio.Event()  # set when the next read has ended
         self._closed = False
         self._reading: asyncio.Task[None] | None = None
 
@@ -64,7 +64,7 @@ class _Watched:
             self._reading.cancel()
 
     def read(self, get: Callable[[], Awaitable[Session | None]], heartbeat: float) -> None:
-        """Anew, now or soon, and on from there."""
+        """Read the session again, at once or soon, and go on reading it."""
         self._news.set()
         if self._reading is None:
             self._reading = asyncio.create_task(self._read_on(get, heartbeat), name="session-watch")
@@ -86,13 +86,13 @@ class _Watched:
         told.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """The store cannot be asked: all who watch are told, and whoever comes next tries again."""
+        """The read has failed: all watchers get the error, and the next watcher tries again."""
         self._reading = None
         if not task.cancelled():
             self._tell(task.exception())
 
     async def after(self, seen: int) -> tuple[int, Session | None]:
-        """What a later read than that one has found, and its number. Raises what the read has raised."""
+        """The result of a read after number `seen`, and its number. Raises what the read has raised."""
         while self._number <= seen and not self._closed:
             await self._told.wait()
         if isinstance(self._found, BaseException):
@@ -121,7 +121,7 @@ class SessionWatches:
             watched.notify()
 
     def close(self) -> None:
-        """End all watches: this worker goes away, and they hold up nothing."""
+        """End all watches: this worker goes away, and does not wait for them."""
         self.closed = True
         for watched in self._watched.values():
             watched.close()
@@ -156,7 +156,7 @@ class SessionWatches:
         watched = self._watched.setdefault(channel, _Watched())
         watched.watchers += 1
         try:
-            # Each, until it is heard: the first may have left by then.
+            # Each watcher subscribes: the first may leave before the subscription is confirmed.
             await self._notifications.subscribe(channel)
             get = partial(self._store.sessions.get, principal, session_id)
             watched.read(get, self._settings.heartbeat_seconds)
@@ -170,7 +170,7 @@ class SessionWatches:
 
 
 def state_of(session: Session) -> int:
-    """A number for the state of a session: its last change in ms, and two digits for what it is like."""
+    """A number for the state of a session: the ms of its last change, and two digits of a checksum."""
     facts = (session.title, session.model, session.system_prompt, session.turns, session.active_turn)
     return session.updated * 100 + zlib.crc32(repr(facts).encode()) % 100
 

@@ -1,7 +1,7 @@
-"""Stopping: a user's wish, carried out by the turn's owner, or by us where the owner does not.
+"""Stopping a turn: by its owner, or by this worker if the owner does not.
 
-The wish is in the store before anybody is told, so that it holds whoever runs the turn. What a
-stopped turn keeps and bills is sealing.py's.
+The stop is noted in the store before the owner is told, so that it holds for any later owner too.
+What a stopped turn keeps and bills is sealing.py's.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from service.store.turn_records import TurnRef
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 
-# A stop that the owner has not carried out by then is carried out by whoever was asked.
+# After this time the worker that was asked seals the turn itself.
 _PATIENCE_SECONDS: Final = 0.2
-# Two workers that stop one turn by force fence each other: they pause by chance, a claim and a seal long.
+# Two workers that stop one turn by force fence each other. They pause for a random time, up to a claim and a
+# seal.
 _TRIES: Final = 10
 _PAUSE_SECONDS: Final = 0.05
 
-# Turns that come into a session while those in it are stopped: each waits for a seal, so this bounds an
-# interrupt, or a delete, to seconds.
+# Turns that begin in a session while its turns are stopped, and are stopped too. Each waits for a seal, so an
+# interrupt or a delete takes seconds at most.
 _LATE_TURNS: Final = 5
 
 log = get_logger(__name__)
@@ -41,7 +42,7 @@ class Stops:
         self._readers = readers
         self._sealer = sealer
         self._running = running
-        #: of one session that are stopped one after the other: the queued ones begin while it is emptied
+        #: turns of one session that are stopped one after the other; queued ones begin meanwhile
         self.most = store.settings.max_queued_turns + _LATE_TURNS
         self._forcing: dict[str, asyncio.Task[None]] = {}
 
@@ -81,7 +82,7 @@ class Stops:
         return True
 
     async def _seal_by_force(self, ref: TurnRef) -> None:
-        """Whoever stops the same turn meanwhile waits for the same seal."""
+        """Seal the turn here; other stops of the same turn wait for the same seal."""
         forcing = self._forcing.get(ref.turn_id)
         if forcing is None:
             forcing = self._forcing[ref.turn_id] = asyncio.create_task(self._force(ref), name="stop")
@@ -96,7 +97,7 @@ class Stops:
             log.warning("stop.forced", turn=ref.turn_id, previous_owner=claim.previous_owner)
             sealed = await self._sealer.stop_from_log(claim.turn)
             if claim.previous_owner != self._store.worker:
-                with suppress(StoreUnavailable):  # a stop does not fail for a list
+                with suppress(StoreUnavailable):  # the set is a hint: a stop does not fail because of it
                     await self._store.leases.disown(ref, claim.previous_owner)
             if sealed.outcome != "FENCED":
                 if sealed.following:

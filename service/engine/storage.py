@@ -1,7 +1,7 @@
 """Storage: how many sessions a principal may keep, and how many bytes in them.
 
-A send is checked with its reservation (budgets.py), a session that is made or changed by itself here.
-Invariants: what is refused has stored nothing; what frees room is free at once. How it is counted is
+Sends are checked with their reservation (budgets.py); calls that only make or change a session here.
+Invariants: a refused call has stored nothing; freed room can be used at once. How it is counted is
 store/account.py's.
 """
 
@@ -15,7 +15,7 @@ from service.telemetry import metrics
 
 
 class Storage:
-    """`kept` says what is counted; `heal` whether something was that is gone: then asking again may help."""
+    """`kept` is what is counted. `heal` drops entries of deleted sessions; True: asking again may help."""
 
     def __init__(self, account: Account, sessions: Sessions) -> None:
         self._account = account
@@ -38,7 +38,7 @@ class Storage:
         return await self._sessions.update(principal, session.id, fields)
 
     async def charge(self, principal: str, session_id: str, size: int, *, new: bool) -> None:
-        """So many bytes more; `new`: only where the session is not there yet. Raises storage_full."""
+        """Charge bytes; `new`: only if the session does not exist yet. Raises storage_full."""
         full = await self._account.charge(principal, session_id, size, new=new)
         if full and await self.heal(principal):
             full = await self._account.charge(principal, session_id, size, new=new)
@@ -46,14 +46,14 @@ class Storage:
             raise self.refusal(full)
 
     async def freed(self, principal: str, session_id: str, size: int) -> None:
-        """So many bytes less; -1: the session is gone."""
+        """Give bytes back; -1: the session is gone."""
         if size < 0:
             await self._account.free(principal, [session_id])
         else:
             await self._account.charge(principal, session_id, -size, new=False)
 
     def refusal(self, full: str) -> ServiceError:
-        """Not to be repeated: there is room when something was deleted, or has expired."""
+        """Not retryable: there is room only after a delete, or when something expires."""
         metrics.limit_rejections.labels(limit="storage").inc()
         if full == "sessions":
             sentence = f"You keep {self.most_sessions} sessions, which is the limit; delete some."

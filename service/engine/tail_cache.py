@@ -28,20 +28,21 @@ from service.telemetry import metrics
 # A reader further behind than this many events reads the log: about 10 s at a window of 40 ms.
 _KEPT_EVENTS: Final = 256
 _RETRY_SECONDS: Final = 0.2
-# Between two reads for turns that other workers run: such a read costs what six tokens do that only
-# pass through, and 14 updates a second still read as a flow.
+# Seconds between two reads for turns of other workers. A read takes as much time as passing six tokens on,
+# and 14 updates a second still read as a flow.
 _TAIL_SECONDS: Final = 0.07
-# So long after its end a log is there for readers at other workers who had just looked, and a read takes.
+# Seconds that a log is kept after its end, for readers at other workers: the wait for the next read, and the
+# read.
 FAREWELL_SECONDS: Final = 3 * _TAIL_SECONDS
-# How late a heartbeat may be; 5,000 waiting readers are looked through in about 1 ms.
+# Seconds that a heartbeat may be late. A look at 5,000 waiting readers takes about 1 ms.
 _PULSE_SECONDS: Final = 1.0
 
-#: Takes new events in the callback that brings them; False where its reader has to be woken for them.
+#: Takes new events in the callback that brings them. False: its reader has to be woken for them.
 OnEvents = Callable[[list[Event]], bool]
 
 
 class _Wait(InlineFuture[bool]):
-    """A reader that waits at the end of what there is."""
+    """A reader that waits for new events."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, on_events: OnEvents) -> None:
         super().__init__(loop=loop)
@@ -51,7 +52,7 @@ class _Wait(InlineFuture[bool]):
 
 
 class TailCache:
-    """Gives its readers what arrives, or wakes them for it. `last` is the id of the newest event known of."""
+    """Gives new events to its readers, or wakes them. `last` is the id of the newest known event."""
 
     def __init__(self, ref: TurnRef, channel: str) -> None:
         self.ref = ref
@@ -63,7 +64,7 @@ class TailCache:
         self.local = False
         self.readers = 0
         self.stale = False
-        self.subscribed = False  # notifications come
+        self.subscribed = False  # to notifications of this log
         self.trouble = False
         self.checked = 0.0
         self.error: ServiceError | None = None
@@ -72,15 +73,15 @@ class TailCache:
     def push(self, events: Sequence[Event]) -> None:
         fresh = [event for event in events if self.last is None or event.id > self.last]
         if fresh:
-            self.error = None  # the turn goes on: an error of the past does not outlive its cause
+            self.error = None  # the turn goes on, so an earlier error is over
             if self.last is not None and fresh[0].id != self.last + 1:
-                self.events.clear()  # a takeover by this worker: what came between is in the log
+                self.events.clear()  # this worker has taken the turn over: the events between are in the log
             self.events.extend(fresh)
             self.last = fresh[-1].id
             self._give(fresh)
 
     def _give(self, fresh: list[Event]) -> None:
-        """To each reader where it waits: waking its task for them would cost as much as all the rest."""
+        """Call each waiting reader; waking its task would take as much time as everything else."""
         waiting, self._waiting = self._waiting, {}
         now = self._loop.time()
         for wait in waiting:
@@ -100,13 +101,13 @@ class TailCache:
                 wait.set_result(True)
 
     def fill(self, events: Sequence[Event], *, whole: bool) -> None:
-        """What a reader has read from the log; `whole` when it read up to the log's end."""
+        """Add what a reader has read from the log; `whole`: it has read to the end."""
         follows = bool(events) and self.last is not None and events[0].id <= self.last + 1
         if follows or (whole and self.last is None):
             self.push(events)
 
     def after(self, cursor: int) -> list[Event] | None:
-        """Events above the cursor; None when only the log can tell."""
+        """Events above the cursor; None: read the log."""
         if self.last is None or self.stale:
             return None
         if cursor >= self.last:
@@ -122,23 +123,23 @@ class TailCache:
         return found
 
     def fail(self, error: ServiceError) -> None:
-        """The runner has given up on the store; its readers are told so."""
+        """The log cannot be read on: tell all readers."""
         self.error = error
         self.wake()
 
     def forget(self) -> None:
-        """What it holds is not what the log says: the next reader reads that."""
+        """Its events differ from the log: drop them, so that the next reader reads the log."""
         self.events.clear()
         self.last = None
 
     def wake(self) -> None:
-        waiting, self._waiting = self._waiting, {}  # who is woken goes on at once, and may wait again
+        waiting, self._waiting = self._waiting, {}  # a woken reader runs at once, and may wait again
         for wait in waiting:
             if not wait.done():
                 wait.set_result(True)
 
     async def wait(self, seconds: float, on_events: OnEvents) -> bool:
-        """False when nothing happened for so long, give or take a pulse. Raises what `on_events` raised."""
+        """False when nothing came for `seconds`, give or take a pulse. Raises what `on_events` raised."""
         wait = _Wait(self._loop, seconds, on_events)
         self._waiting[wait] = None
         try:
@@ -201,7 +202,7 @@ class TailCaches:
             self.notify(channel)
 
     def watch(self, ref: TurnRef) -> _Watch:
-        """Around a reader: the cache of what it reads."""
+        """A block around a reader, which gives it the tail."""
         channel = self._store.log.name(ref)
         tail = self._tails.setdefault(channel, TailCache(ref, channel))
         return _Watch(self, tail)
@@ -244,7 +245,7 @@ class TailCaches:
             tail.wake()
 
     async def _pulse(self) -> None:
-        """One timer for all that wait: a timer each would cost more than what they wait for."""
+        """One timer for all waiting readers: a timer for each would take more time than their events."""
         while True:
             await aligned_sleep(self._pulse_seconds)
             now = asyncio.get_running_loop().time()
@@ -266,7 +267,7 @@ class TailCaches:
             self._dirty.clear()
             for together in self._store.log.by_server(tails, lambda tail: tail.channel).values():
                 self._background.task("tail", self._bring(together))
-            if tails:  # what is named meanwhile is read together
+            if tails:  # logs that are named meanwhile are read together
                 await asyncio.sleep(_TAIL_SECONDS)
 
     async def _bring(self, tails: Sequence[TailCache]) -> None:
@@ -306,7 +307,7 @@ class _Watch:
         tail = self._tail
         tail.readers += 1
         if not tail.local and not tail.subscribed:
-            # Each reader until it is heard: the one that asked first may leave before that.
+            # Each reader subscribes: the first may leave before the subscription is confirmed.
             try:
                 await self._tails.subscribe(tail)
             except BaseException:

@@ -1,9 +1,9 @@
-"""Titles: what a cheap model calls a session, after its first answer.
+"""Titles: a cheap model finds a title for a session, after its first answer.
 
-Off unless CHAT_TITLE_MODEL names a model. Nothing waits for it: it begins when a turn has ended, holds no
-place among running turns, and is given up where the provider has no room, after some seconds, or at a drain.
-One try per session, whichever replica ends the turn; what a person has called it stays. What it costs is
-booked to the principal as a turn of the model. Nothing that was said is logged.
+Off unless CHAT_TITLE_MODEL names a model. Nothing waits for it: it begins when a turn has ended, takes no
+place among running turns, and is given up if the provider has no room, after 20 s, or at a drain. There is
+one try per session, whichever replica ends the turn; a title that somebody has set stays. Its usage is booked
+to the principal. No text is logged.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ _PROMPT: Final = (
     "Give the conversation that follows a title of two to six words, in its own language. "
     "Answer with the title alone: no quotation marks, no full stop."
 )
-# Characters of the question, and of the answer, that the model is told: their begin says what it is about.
+# Characters of the question and of the answer that the model is sent: their beginnings are enough for a
+# title.
 _TOLD: Final = 2_000
-# Six words, and what a model thinks before them at its least effort.
+# Tokens: six words, and the reasoning before them at the least effort.
 _COMPLETION: Final = 512
 _LONGEST: Final = 80  # characters; a person may take 200
 _SECONDS: Final = 20.0
-# Of a worker. More turns that end within some seconds leave their sessions without.
+# Titles that a worker looks for at a time; further sessions get none.
 _AT_ONCE: Final = 8
 # The least first: a title takes no thought.
 _EFFORTS: Final = ("none", "low")
@@ -114,7 +115,7 @@ class Titles:
             spent.update(batch.usage or {})
             said.extend(piece for kind, piece in batch.pieces if kind == TEXT)
 
-        # Whoever waits for an answer goes first: without room now there is no title.
+        # Answers go first: without room now there is no title.
         permit = await self._governor.admit(ref.principal, [model], prompt, _COMPLETION, 0.0, asked=True)
         request = Request(model, messages, permit.completion, params, ids.new_turn_id(), permit.key.secret)
         try:
@@ -131,7 +132,7 @@ class Titles:
 
 
 def _cleaned(said: str) -> str:
-    """The first line that says something, without what models put around it."""
+    """The first line that is not blank, without the quotes and marks that models put around it."""
     lines = [line.strip().strip("\"'`*#_.\u201c\u201d\u201e\u00ab\u00bb ") for line in said.splitlines()]
     line = next((line for line in lines if line), "")
     words = "".join(character for character in line if character.isprintable())

@@ -1,8 +1,8 @@
-"""Tokens: how many a model counts in what it is sent, before it says so itself.
+"""Tokens: how many a prompt has, before the provider reports it.
 
 Exact with a tokenizer (the extra `tokens`), else estimated by length and corrected by what the provider
-reports. Invariant: what one caller's texts teach changes no other caller's counts. What is sent belongs to
-context.py.
+reports. Invariant: corrections from one caller's texts change no other caller's counts. What is sent belongs
+to context.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from service.upstream.models import ImageRules, Model
 
 #: chat templates wrap every message in a few tokens (o200k_harmony: 4)
 PER_MESSAGE: Final = 4
-# Shorter prompts tell more of the template, which models wrap around them, than of the text.
+# Tokens of a prompt from which estimates are corrected: shorter ones are mostly the model's template.
 _TELLING: Final = 500
-# Principals whose ratio a worker remembers, some 150 bytes each; a forgotten one begins again at 1.
+# Principals whose ratio a worker remembers, 150 bytes each; a forgotten one begins again at 1.
 _KNOWN_PRINCIPALS: Final = 4_096
 
 
@@ -85,7 +85,7 @@ class Tokens:
         return Counter(self._exact, self._ratios.get(principal, 1.0), model.images if model else None)
 
     def learn(self, principal: str, prompt: int, text: int, reported: int) -> None:
-        """Correct later estimates by a fifth of what this one's `text` was off, within sound bounds."""
+        """Correct later estimates by a fifth of the error of this one; the ratio stays in 0.5 to 3."""
         said = reported - (prompt - text)
         if self._exact is not None or text < _TELLING or said <= 0:
             return

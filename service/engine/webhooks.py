@@ -1,10 +1,10 @@
-"""Telling receivers of the end of each turn, at least once: one of all turns (CHAT_WEBHOOK_URL), and that of
-the API key with which a turn was sent, where the key has one.
+"""Webhooks: the end of each turn is told to a receiver for all turns (CHAT_WEBHOOK_URL), and to that of the
+turn's API key, if the key has one; at least once.
 
-What is told is queued before the turn is settled, by whoever settles it, and sent apart from that: a receiver
-that is dead or slow costs no turn anything, nor another key's receiver: each has a queue of its own.
-Invariants: the id is the turn's, so a receiver knows a repeat; at most `_AT_ONCE` tries run per worker, and
-as many for each of `_KEYS_AT_ONCE` keys; nobody is tried for ever.
+A message is queued before the turn is settled, by the worker that settles it, and sent by loops of their own:
+a dead or slow receiver delays no turn and no other receiver, since each has its queue. Invariants: the id is
+the turn's, so a receiver sees a repeat; at most `_AT_ONCE` tries run per worker, and as many for each of
+`_KEYS_AT_ONCE` keys; tries of a message end after two days.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from service.upstream.webhook import NotTold, tell
 _LOOK_SECONDS: Final = 1.0
 _AT_ONCE: Final = 8
 _KEYS_AT_ONCE: Final = 32
-#: s after a try that failed, the first of them after the first; two days in all. A tenth by chance.
+#: seconds to wait after each failed try, two days in all; up to a tenth is added at random
 PAUSES: Final = (5, 30, 120, 600, 3_600, 10_800, 21_600, 43_200, 86_400)
 _LONGEST_TEXT: Final = 65_536  # characters
 _USAGE: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -48,7 +48,7 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Receiver:
     url: str
-    key: bytes  # what is told is signed with it
+    key: bytes  # messages are signed with it
 
 
 class Webhooks:
@@ -70,11 +70,11 @@ class Webhooks:
             background.loop("webhooks_of_keys", partial(self._run_keys, apart))
 
     def told_of(self, turn: Turn) -> bool:
-        """Is anybody told of the turn's end?"""
+        """Is there a receiver for the turn's end?"""
         return self._all is not None or turn.hook != ""
 
     async def ended(self, turn: Turn, ending: Ending) -> None:
-        """Queue what is told of a sealed turn that is not settled yet. Raises StoreUnavailable."""
+        """Queue the message about a sealed turn that is not settled yet. Raises StoreUnavailable."""
         queues = [*([""] if self._all else []), *([turn.hook] if turn.hook else [])]
         if not queues:
             return
@@ -119,7 +119,7 @@ class Webhooks:
             await aligned_sleep(_LOOK_SECONDS)
 
     async def _tell_of(self, key_id: str) -> None:
-        """Some of what waits for the receiver of one key. It is dropped where the key has none any more."""
+        """Send some messages of one key's queue; they are dropped if the key has no webhook any more."""
         async with self._room:
             receiver = _receiver(await self._store.credentials.get(key_id))
             waiting = await self._store.webhooks.take(_AT_ONCE, key_id)

@@ -161,8 +161,7 @@ class Head(NamedTuple):
 
 
 class _Borrowed(socket.socket):
-    """A socket on a descriptor of uvloop's, which it must never close: uvloop closes a connection whose maker
-    was cancelled without telling the protocol, and by then another connection may have the number."""
+    """A socket on a descriptor of uvloop's, which it must never close: it may be another's number by then."""
 
     def __del__(self) -> None:
         self.detach()

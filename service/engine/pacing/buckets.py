@@ -1,10 +1,10 @@
-"""The arithmetic of a model's limits: what fits into them, how long a line is, where they stand now.
+"""The arithmetic of a model's limits: what fits, how long to wait, how full they are now.
 
 Pure. lua/pace.lua keeps the books for all replicas; while Redis does not answer, `reckoned` stands
-in for it by dead reckoning: from where the limits last were, by what refills, and by what this
-worker has taken and given back since. Invariant: no call goes that does not fit into that. What
-others take meanwhile it cannot know: n workers together may take n times what refills, until
-Redis is back or the provider refuses.
+in for it: from the last known levels, what refills, and what this worker has taken and given back
+since. Invariant: no call goes that does not fit into that. It does not know what others take
+meanwhile: n workers together may take n times what refills, until Redis is back or the provider
+refuses.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def fitting(buckets: Mapping[str, Bucket], prompt: int, completion: int, *, fixe
 
 
 def line(buckets: Mapping[str, Bucket], calls: int, prompt: int, completion: int) -> float:
-    """Seconds until this many calls with so many tokens have had their room."""
+    """Seconds until there was room for this many calls with so many tokens."""
     longest = 0.0
     for kind, bucket in buckets.items():
         missing = _cost(kind, calls, prompt, completion) - bucket.level
@@ -67,7 +67,7 @@ def lowered(pace: Pace | None, age: float, report: Report, kind: str, size: int,
 def reckoned(
     pace: Pace | None, age: float, report: Report, asks: Sequence[tuple[int, int, float]], blocked: float
 ) -> Pace:
-    """What Redis would say, as far as this worker can tell: `pace` is `age` seconds old, `report` untold.
+    """An estimate of Redis's reply: `pace` is the last one, `age` seconds old; `report` was not sent since.
 
     `blocked` are the seconds for which the provider refuses calls, by what limit is unknown.
     """
@@ -83,7 +83,7 @@ def reckoned(
     }
     granted, wait = 0, 0.0
     for prompt, completion, _ in asks:
-        # One that is larger than a limit waits for nothing: the provider says so to the caller.
+        # A call that is larger than a limit does not wait: the provider refuses it.
         too_large = any(_cost(kind, 1, prompt, completion) > one.limit for kind, one in buckets.items())
         wait = max(blocked, 0.0 if too_large else line(buckets, 1, prompt, completion))
         if wait > 0:
@@ -106,7 +106,7 @@ def reckoned(
 
 
 def _cost(kind: str, calls: int, prompt: int, completion: int) -> int:
-    """What calls take of a limit, all of them together."""
+    """What calls take together of a limit of this kind."""
     if kind in ("rpm", "rpd"):
         return calls
     return {"itpm": prompt, "otpm": completion}.get(kind, prompt + completion)

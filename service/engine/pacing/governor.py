@@ -1,4 +1,4 @@
-"""A governor: who may call the provider now with one API key, by what replicas have learned of its limits.
+"""A governor: decides which calls to the provider go now with one API key, by its limits as learned so far.
 
 A call is let go, held back for as long as its turn's retry budget lasts, moved to a fallback model
 that has room, or refused with the time after which it would make sense. An invalid key or a
@@ -29,15 +29,15 @@ from service.telemetry.logs import get_logger
 from service.upstream.base import Limits
 from service.upstream.models import Model
 
-# A model that has died, or that we may not use, stays so until somebody acts.
+# A model that is gone, or that we may not use, stays so until somebody acts.
 _GONE_SECONDS: Final = 60.0
-# A 403 that does not say what it is about may be over at once: one call in 5 s goes in vain.
+# A 403 without a reason may be over soon, so one call in 5 s tries again.
 _FORBIDDEN_SECONDS: Final = 5.0
-# Two models that were refused so long apart are not refused for one reason.
+# Two 403s of different models within this time are about the key.
 _TOGETHER_SECONDS: Final = 60.0
-# Refusals of a call for what it asks, by which the provider shows that it takes the key.
+# Refusals that are about the call: the provider takes the key.
 _KEY_TAKEN: Final = ("rejected", "too_large", "too_long", "bad_output", "streaming", "model_gone")
-#: behind the reason, in what is known of a provider that may be tried again and has not answered since
+#: the end of a state whose reason still stands, but which may be tried again
 MAY_BE_TRIED: Final = " (may be tried)"
 
 log = get_logger(__name__)
@@ -64,8 +64,8 @@ class Permit:
         self._pacer = pacer
         self._grant = grant
         self._used = (0, 0)
-        self._head: dict[str, float] | None = None  # as it was reported
-        self._probes = bool(governor.reason)  # where it succeeds it closes the circuit
+        self._head: dict[str, float] | None = None  # what was reported of the answer's head
+        self._probes = bool(governor.reason)  # the circuit closes if this call succeeds
 
     def learned(self, limits: Limits) -> None:
         """The head of the answer has come: the provider has let the call in."""
@@ -97,7 +97,7 @@ class Permit:
         self._pacer.ended(self._grant, *(self._used if made else (0, 0)), made=made, head=self._head)
 
     def _shows_good_key(self, error: BaseException | None) -> bool:
-        """Has the provider answered, or refused for another reason than who we are?"""
+        """Has the provider answered, or refused for another reason than the key?"""
         if not isinstance(error, UpstreamError):
             return error is None or self._head is not None
         refused = bool(error.window) or error.kind in _KEY_TAKEN
@@ -121,8 +121,8 @@ class Governor:
         self._circuit = Circuit()
         self._show()
         self._circuit_at = 0.0
-        self._unavailable: dict[str, float] = {}  # models and the loop time until which they are
-        self._forbidden: dict[str, float] = {}  # models and when they last met a 403
+        self._unavailable: dict[str, float] = {}  # model -> loop time until which it is not asked for
+        self._forbidden: dict[str, float] = {}  # model -> loop time of its last 403
         self._answered_at = float("-inf")  # by any model
 
     async def take(self, ask: Ask, model: Model, patience: float) -> Permit | float:
@@ -153,7 +153,7 @@ class Governor:
             pacer.refused(grant, error)
         elif error.kind == "too_large" and _plausible(grant, error):
             pacer.refused(grant, error)
-            # The next one asks for less, where that can help.
+            # The next attempt asks for less, if that can help.
             error.retryable = grant.prompt < (error.limit or 0) / 2
 
     def answered(self, model: Model) -> None:
@@ -169,18 +169,18 @@ class Governor:
         return any(at > since for name, at in self._forbidden.items() if name != model.id)
 
     def tried(self, error: BaseException | None, *, shown: bool) -> None:
-        """A call that was to show whether the key works again has ended; `shown`: it does."""
+        """A call that tested whether the key works again has ended; `shown`: it works."""
         if shown:
             self._beside(self._close_circuit)
         elif not (isinstance(error, UpstreamError) and error.circuit):
             self.free_probe()
 
     def free_probe(self) -> None:
-        """Whoever was to try whether the key works has found out nothing: the next one may, at once."""
+        """A test of the key has found out nothing: the next call may test at once."""
         self._beside(self._free_probe)
 
     def _beside(self, tell: Callable[..., Awaitable[None]], *what: Any) -> None:
-        """Tell the others, beside what goes on; where the store is away only this worker knows."""
+        """Tell other replicas in a task of its own; while the store is away only this worker knows."""
 
         async def work() -> None:
             try:
@@ -217,20 +217,20 @@ class Governor:
 
     @property
     def known(self) -> str:
-        """Of the provider, until a call has succeeded: why no call can, or could, or `ok`."""
+        """`ok`, or the reason of the circuit, with MAY_BE_TRIED if a call may go again."""
         reason = self._circuit.reason
         return self.circuit() or (f"{reason}{MAY_BE_TRIED}" if reason else "ok")
 
     @property
     def reason(self) -> str:
-        """Of the circuit, '' when it is closed."""
+        """The reason of the circuit, '' when it is closed."""
         return self._circuit.reason
 
     def _open_for(self) -> float:
         return self._circuit_at + self._circuit.wait - asyncio.get_running_loop().time()
 
     async def pass_circuit(self) -> bool:
-        """Raises UpstreamError while the circuit is open; half open, one at a time tries, who gets True."""
+        """Raises UpstreamError while the circuit is open. Half open, one call at a time gets True: a test."""
         if not self._circuit.refuses:
             return False
         if self._open_for() <= 0:
@@ -267,7 +267,7 @@ class Governor:
         metrics.provider_key_up.labels(key=self.key.name).set(int(not self._circuit.reason))
 
     async def look(self) -> None:
-        """What others have found out of the key."""
+        """Learn what other replicas have found out about the key."""
         self._saw(await self._pacing.circuit())
         self._know(await self._pacing.unavailable())
 
@@ -299,7 +299,7 @@ def held(soonest: float) -> UpstreamError:
 
 
 def _plausible(grant: Grant, error: UpstreamError) -> bool:
-    """Does the refusal speak of a call as large as this one was?"""
+    """Does the refusal name about the size that this call had?"""
     asked = {"itpm": grant.prompt, "otpm": grant.completion}.get(
         error.window, grant.prompt + grant.completion
     )

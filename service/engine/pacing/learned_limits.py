@@ -1,9 +1,9 @@
-"""What this worker knows of a model's limits, and what it has learned that others are to know.
+"""What this worker knows of a model's limits, and what it has learned and reports to others.
 
-The books of all replicas are lua/pace.lua's; what Redis said last is believed for a moment, and while Redis
-is away calls are paced by it (buckets.py), and counted. Invariants: a call that was let go and never made, or
-used less than it reserved, is reported; the newest refusals are kept until Redis has heard of them. Which
-call is let go first is queue.py's.
+lua/pace.lua keeps the books of all replicas. Its last reply is used for a moment, and while Redis is away
+calls are paced by it (buckets.py), and counted. Invariants: a call that was let go and never made, or used
+less than it reserved, is reported; the newest refusals are kept until Redis has heard of them. Which call is
+let go first is queue.py's.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.base import Limits
 
-# What Redis said is believed for this long where nothing was in the way of calls; then a call goes
-# and asks beside it: at 100 calls a second two or three more go out before this worker hears of a
-# limit that another has met. What is older than a second is asked for first.
+# If nothing limits calls, Redis's reply is used for this long; after it a call still goes at once, and Redis
+# is asked beside it: at 100 calls a second two or three more go before this worker hears of a limit that
+# another has met. When the reply is older than 1 s, Redis is asked first.
 _FRESH_SECONDS: Final = 0.025
 _STALE_SECONDS: Final = 1.0
-# Of limits that are half unused a worker takes so much before it asks: 16 workers cannot meet them.
+# If half of each limit is left, a worker may take up to 1/32 of it before it asks: 16 workers take half at
+# most.
 _UNASKED: Final = 1 / 32
-# What was learned is told to the others after this time, where no poll does it before.
+# What was learned is reported after this time, unless a poll does it before.
 _TELL_SECONDS: Final = 0.1
 # The provider needs a moment to count what a call has not used; asking sooner would be refused.
 _SETTLE_SECONDS: Final = 0.05
-# After a refusal by the store, before it is asked again.
+# Seconds until the store is asked again after it has not answered.
 _ALONE_SECONDS: Final = 1.0
-# Of refusals that Redis could not be told yet, so many of the last are kept for it.
+# Refusals that are kept to be reported when Redis is back, the newest.
 _UNTOLD: Final = 32
 
 log = get_logger(__name__)
@@ -42,7 +43,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A call let go, `at` Redis's ms; tokens left of the minute and reserved by others as of then."""
+    """A call that may go, `at` ms of Redis's clock; the minute's tokens left then, and others' reserves."""
 
     prompt: int
     completion: int
@@ -64,7 +65,7 @@ class Waiter:
 
 
 def _says_nothing(limits: Limits) -> bool:
-    """The headers of an account whose calls are not counted, or that are not there."""
+    """Are there no headers of limits, or only those of an account whose calls are not counted?"""
     if limits.remaining_tokens is not None and limits.remaining_tokens < (limits.limit_tokens or 0):
         return False
     return limits.remaining_requests is None or limits.remaining_requests >= NEAR
@@ -78,14 +79,14 @@ class LearnedLimits:
         self._report = Report()
         self._pace: Pace | None = None
         self._paced_at = self._stale_at = float("-inf")
-        self._unasked = (0, 0)  # calls and tokens let go since Redis was asked
+        self._unasked = (0, 0)  # calls, and tokens, that went since Redis was asked
         self._looking: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._telling: asyncio.Future[Any] | None = None  # of a refusal
         self._alone_until = float("-inf")
-        self._blocked_until = float("-inf")  # by refusals, which Redis may not have heard of
-        self._waiting: dict[str, deque[Waiter]] = {}  # principals and their calls, which a pacer lets go
-        self._wake = asyncio.Event()  # something was learned that may let them go
+        self._blocked_until = float("-inf")  # by refusals that Redis may not know of
+        self._waiting: dict[str, deque[Waiter]] = {}  # principal -> its waiting calls
+        self._wake = asyncio.Event()  # something was learned by which they may go
         self._loop = asyncio.get_running_loop()
 
     def _grant(self, grant: Grant) -> Grant:
@@ -93,12 +94,12 @@ class LearnedLimits:
         return grant
 
     def _known(self) -> Pace | None:
-        """What Redis said a moment ago, where nobody waits and nothing was refused since."""
+        """Redis's last reply, if it is fresh, nobody waits, and nothing was refused since."""
         stale = self._waiting or self._report.refusals or self._loop.time() >= self._stale_at
         return None if stale else self._pace
 
     def _open(self) -> bool:
-        """Calls may go without asking: nothing was in the way a moment ago."""
+        """May calls go without asking, because no limit was near a moment ago?"""
         pace = self._known()
         if pace is None or not pace.free:
             return False
@@ -109,7 +110,7 @@ class LearnedLimits:
         return True
 
     def _take_a_little(self, prompt: int, completion: int, fixed: bool) -> Grant | None:
-        """Of what there is plenty of; Redis is told with the next report."""
+        """A grant without asking, if much of each limit is left; the next report tells Redis."""
         pace = self._known()
         if pace is None or not pace.roomy:
             return None
@@ -124,7 +125,7 @@ class LearnedLimits:
         return self._grant(Grant(prompt, completion))
 
     def _take(self, prompt: int, completion: int) -> None:
-        """Before Redis has been asked, which is told with the next report."""
+        """Count a call that goes before Redis was asked; the next report tells Redis."""
         self._tell_soon()
         self._report.requests -= 1
         self._report.prompt -= prompt
@@ -135,7 +136,7 @@ class LearnedLimits:
     # What calls have learned
 
     def head(self, grant: Grant, limits: Limits) -> dict[str, float]:
-        """The head of an answer has come. Returns what is reported of it, for `ended`."""
+        """The head of an answer has come. Returns its entry in the report, for `ended`."""
         self._tell_soon()
         self._report.heard += 1
         entry: dict[str, float] = {
@@ -157,7 +158,7 @@ class LearnedLimits:
         return entry
 
     def refused(self, grant: Grant, error: UpstreamError) -> None:
-        """The provider has refused the call by a limit of its own."""
+        """A limit of the provider has refused the call."""
         entry: dict[str, Any] = {
             "kind": error.window,
             "wait": (error.retry_after or 0) * 1000,
@@ -174,7 +175,7 @@ class LearnedLimits:
         self._telling = self._background.task("pace", self.flush())
 
     def _note(self, error: UpstreamError) -> None:
-        """What a refusal says holds here at once, whether or not Redis can be told."""
+        """Apply a refusal in this worker at once, whether or not Redis can be told."""
         self._stale_at = now = self._loop.time()
         wait = error.retry_after or 0.0
         if error.limit is None or error.window not in PERIODS:
@@ -196,7 +197,7 @@ class LearnedLimits:
     ) -> None:
         """The call is over and has used this much.
 
-        `made` is False where the provider let none in, `head` what was reported of its head.
+        `made` is False if the provider has not let it in; `head` is the entry of its head.
         """
         self._tell_soon()
         self._report.heard += head is None
@@ -210,7 +211,7 @@ class LearnedLimits:
     ) -> None:
         self._tell_soon()
         if head is not None:
-            # Heard with the head itself, where that is not told yet: the head was before it.
+            # Reported with the head, if that was not sent yet.
             head["unused"] = grant.prompt - prompt + grant.completion - completion
         self._report.ended += grant.prompt + grant.completion
         self._report.prompt += grant.prompt - prompt
@@ -229,7 +230,7 @@ class LearnedLimits:
         self._background.task("pace", self.flush())
 
     async def flush(self) -> None:
-        """Tell the others what was learned, unless a poll is about to."""
+        """Report what was learned, unless a poll is about to."""
         if not self._report.news or self._waiting:
             return
         if self._pace is not None and self._pace.free and not (self._report.heads or self._report.refusals):
@@ -240,7 +241,7 @@ class LearnedLimits:
     # What Redis is told, and says
 
     async def _ask(self, asks: list[tuple[int, int, float]]) -> Pace:
-        """One round trip; while Redis is away, what this worker can tell itself."""
+        """Report and ask, in one round trip; while Redis is away, estimate."""
         if self._loop.time() >= self._alone_until:
             report, self._report = self._report, Report()
             self._unasked = (0, 0)
@@ -267,7 +268,7 @@ class LearnedLimits:
         return pace
 
     def _reckon(self, report: Report) -> None:
-        """What Redis may not have heard still holds here."""
+        """Apply a report that Redis may not have got to this worker's own figures."""
         if self._pace is not None:
             now = self._loop.time()
             self._pace = reckoned(self._pace, now - self._paced_at, report, [], 0.0)

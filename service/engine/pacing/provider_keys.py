@@ -1,8 +1,8 @@
-"""Several API keys: which of them a call is made with, and which of them there are now.
+"""Several API keys of the provider: which exist now, and with which a call is made.
 
-Each key has a governor of its own: its pace, its circuit and the models that it may not use are learned by
-key and model, since each may be of another organisation. A call goes out with the first key that has room for
-it; where none has, it waits at the one that will have some soonest. Keys come in the order in which they are
+Each key has a governor of its own, with its pace, its circuit and the models that it may not use, since each
+may belong to a different organisation. A call goes with the first key that has room for it; if none has, it
+waits at the one that will have room soonest. Keys come in the order in which they are
 named, or by weights. Files are looked at for changed keys. Invariants: a key that has not changed keeps its
 governor and all that waits there; without a key that works calls are refused as with one.
 """
@@ -26,9 +26,9 @@ from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.models import Model
 
-# How often this worker asks whether another one has opened a circuit, and whether files have changed.
+# Between two looks at circuits that other workers have opened, and at files of keys.
 _LOOK_SECONDS: Final = 1.0
-# Of a wait at one key: then it is looked whether another one has room by now.
+# A wait at one key takes this long; then other keys are tried again.
 _SLICE_SECONDS: Final = 1.0
 
 log = get_logger(__name__)
@@ -56,12 +56,12 @@ class ProviderKeys:
         }
         for key in before.keys() - self._governors.keys():
             if key.name not in {kept.name for kept in self._governors}:
-                # A series stays for as long as its worker. No alert is for a key that was taken away.
+                # A series exists as long as its worker; -1 raises no alert for a key that was removed.
                 metrics.provider_key_up.labels(key=key.name).set(-1)
         self._show()
 
     def _show(self) -> None:
-        """For metrics: a circuit that is open with every key stops all calls, with some of them none."""
+        """Set the metric of circuits: 1 only if every key has an open circuit."""
         reasons = [governor.reason for governor in self._governors.values()]
         for reason in metrics.CIRCUITS:
             metrics.circuit_open.labels(reason=reason).set(int(all(reasons) and reason in reasons))
@@ -76,7 +76,7 @@ class ProviderKeys:
             await aligned_sleep(_LOOK_SECONDS)
 
     def reload(self) -> None:
-        """Take the keys that the files have now; what is wrong with them leaves those that there are."""
+        """Take the keys that the files have now; if they are wrong, the present keys stay."""
         try:
             keys = self._source.read()
         except SettingsError as error:
@@ -86,12 +86,12 @@ class ProviderKeys:
         log.info("provider_keys.reloaded", names=[key.name for key in self._governors])
 
     def state(self) -> dict[str, str]:
-        """What is known of each key, by name: `ok`, or why no call with it can succeed, or could."""
+        """The state of each key, by name (Governor.known)."""
         return {key.name: governor.known for key, governor in self._governors.items()}
 
     @property
     def known(self) -> str:
-        """Of the provider: as of the key that it is best with."""
+        """The state of the provider: that of its best key."""
         found = list(self.state().values())
         return "ok" if "ok" in found else next((one for one in found if one.endswith(MAY_BE_TRIED)), found[0])
 
@@ -100,7 +100,7 @@ class ProviderKeys:
         return any(governor.offers(model) for governor in self._governors.values())
 
     def others(self, refused: Collection[ProviderKey]) -> bool:
-        """Is there a key that may work beside those that have refused a turn?"""
+        """May a key work that is not among those with which the turn was refused?"""
         return any(key not in refused and not one.circuit() for key, one in self._governors.items())
 
     # Which one is used
@@ -121,7 +121,7 @@ class ProviderKeys:
         `left` is how long it may take, `asked` that the caller has named the completion limit, `refused` are
         keys with which a call of this turn was refused whatever it asked. Raises UpstreamError.
         """
-        probing: list[Governor] = []  # keys of which this call is to show whether they work again
+        probing: list[Governor] = []  # keys that this call may test
         try:
             ask = Ask(principal, prompt, completion, fixed=asked)
             permit = await self._admit(ask, chain, left, refused, probing)
@@ -140,7 +140,7 @@ class ProviderKeys:
         probing: list[Governor],
     ) -> Permit:
         usable = await self._usable(refused, probing)
-        # Where no model is left the first is asked: it may be back.
+        # If no model is offered, the first is asked: it may be back.
         offered = [model for model in chain if any(one.offers(model) for one in usable)] or chain[:1]
         soonest = math.inf
         for model in offered:
@@ -157,7 +157,7 @@ class ProviderKeys:
     async def _take(
         self, governors: list[Governor], ask: Ask, model: Model, patience: float, probing: list[Governor]
     ) -> Permit | float:
-        """At once with the first that has room; else with the one that will have it soonest."""
+        """A permit of the first key that has room now; else of the one that will have it soonest."""
         if len(self._governors) == 1:
             return await governors[0].take(ask, model, patience)
         loop = asyncio.get_running_loop()
@@ -169,7 +169,7 @@ class ProviderKeys:
                 try:
                     if await governor.pass_circuit():
                         probing.append(governor)
-                except UpstreamError as error:  # somebody else tries whether it works again
+                except UpstreamError as error:  # another call tests the key
                     failure = error
                     continue
                 found = await governor.take(ask, model, 0.0)
@@ -187,7 +187,7 @@ class ProviderKeys:
                 return found
 
     async def _usable(self, refused: Collection[ProviderKey], probing: list[Governor]) -> list[Governor]:
-        """Those with which a call may succeed, in order. Raises UpstreamError where there is none."""
+        """The keys with which a call may succeed, in order. Raises UpstreamError where there is none."""
         ordered = [one for one in self._ordered() if one.key not in refused] or self._ordered()
         found = [one for one in ordered if not one.circuit()]
         if not found or len(self._governors) == 1:
@@ -197,7 +197,7 @@ class ProviderKeys:
         return found
 
     def _ordered(self) -> list[Governor]:
-        """As they are named; with weights at random, so that each comes first by its share, 0 at the end."""
+        """In the order of the settings; with weights at random, by their share, weight 0 last."""
         governors = list(self._governors.values())
         if not self._weights:
             return governors

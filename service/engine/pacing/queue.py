@@ -18,9 +18,9 @@ from service.engine.pacing.learned_limits import Grant, LearnedLimits, Waiter
 from service.store.pacing import Pace, Pacing
 from service.telemetry import metrics
 
-# Between two polls: room comes back early when calls of other replicas end.
+# Seconds between two polls: room may come back early, when calls of other replicas end.
 _POLL_SECONDS: Final = 0.1
-# Who had no turn for so long goes before all others: the time in which limits refill.
+# A principal without a call for so long goes before all others: in this time limits refill.
 _REMEMBERED_SECONDS: Final = 60.0
 # Asks per poll; one round trip costs the same for 1 and for 32.
 _BATCH: Final = 32
@@ -29,7 +29,7 @@ _BATCH: Final = 32
 class Pacer(LearnedLimits):
     def __init__(self, model: str, pacing: Pacing, background: Background) -> None:
         super().__init__(model, pacing, background)
-        self._served: dict[str, float] = {}  # principals and when they had their last turn, in that order
+        self._served: dict[str, float] = {}  # principal -> loop time of its last call, in that order
         self._pump: asyncio.Future[None] | None = None
 
     async def take(
@@ -46,7 +46,7 @@ class Pacer(LearnedLimits):
             return at_once
         now = self._loop.time()
         outcome: asyncio.Future[Grant | float] = self._loop.create_future()
-        # First things first: a call is measured by what is known.
+        # Redis has to know of refusals first: the call is measured by them.
         if self._report.refusals:
             await self._ask([])
         elif self._telling is not None and not self._telling.done():
@@ -88,10 +88,8 @@ class Pacer(LearnedLimits):
             pass
 
     def _in_turns(self) -> list[Waiter]:
-        """Who is next: one of each principal, then the next of each; whose last turn is longest ago first.
-
-        Those that left are dropped.
-        """
+        """The next calls: one of each principal, then a second of each, and so on; first the principal whose
+        last call is longest ago. Calls that were cancelled are dropped."""
         queues = []
         for principal in sorted(self._waiting, key=lambda one: self._served_at(self._waiting[one][0])):
             queue = deque(waiter for waiter in self._waiting[principal] if not waiter.outcome.done())
@@ -111,11 +109,11 @@ class Pacer(LearnedLimits):
         return batch[:_BATCH]
 
     def _served_at(self, waiter: Waiter) -> float:
-        """When its principal had its last turn here: of all workers' calls the earliest goes first."""
+        """The time of its principal's last call here; of all workers' calls the earliest goes first."""
         return self._served.get(waiter.principal, waiter.since - _REMEMBERED_SECONDS)
 
     async def _let_go(self, batch: list[Waiter]) -> Pace:
-        """Let as many of them go as may, the first ones."""
+        """Let the first calls go, as many as may."""
         now = self._loop.time()
         buckets = self._pace.buckets if self._pace else {}
         for waiter in batch:
@@ -145,7 +143,7 @@ class Pacer(LearnedLimits):
             waiter.outcome.set_result(grant)
 
     def _give_up(self, first: Waiter, pace: Pace) -> bool:
-        """Tell those whose time is over how long it would take. True when `first` is one of them."""
+        """Tell calls whose time is over how long they would wait. True when `first` is one of them."""
         now = self._loop.time()
         prompt = completion = calls = 0
         for queue in self._waiting.values():
