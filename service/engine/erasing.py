@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service.engine.engine import Engine
+from service.engine.webhooks import forget_text
 from service.errors import ServiceError
 from service.store.ledger import USAGE_DAYS
 
@@ -30,6 +31,12 @@ _KEPT: Final = (
     ),
     ("budgets", "tokens used in this minute, day and month", "the end of each", 31 * 86_400),
     ("limits", "times of requests", "the end of each limit's window", None),
+    (
+        "webhooks",
+        "ids and figures of turns that a receiver is to be told of; no text",
+        "it is told",
+        3 * 86_400,
+    ),
     ("api_keys", "names, owners, limits and digests of API keys", "30 days after they are revoked", None),
 )
 
@@ -78,6 +85,7 @@ class _Erasure:
         async for found in inventory.names(self._principal):
             if not await self._each(self._rest(*of_session) for of_session in found.items()):
                 return self._erased
+        await forget_text(self._store.webhooks, self._principal)
         self._erased.complete = self._left == 0
         return self._erased
 

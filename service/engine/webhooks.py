@@ -29,7 +29,7 @@ from service.eventloop.aligned_sleep import aligned_sleep
 from service.store.credentials import Credential
 from service.store.store import Store
 from service.store.turn_records import Turn
-from service.store.webhooks import Told
+from service.store.webhooks import Told, WebhookQueue
 from service.telemetry import metrics
 from service.telemetry.logs import get_logger
 from service.upstream.webhook import NotTold, tell
@@ -144,6 +144,15 @@ class Webhooks:
             await self._store.webhooks.tried(told.id, of, again)
         except StoreUnavailable:
             log.warning("webhook.held_up", turn=told.id, key=of, action="it is sent again")
+
+
+async def forget_text(queue: WebhookQueue, principal: str) -> None:
+    """Receivers that have not been told yet of turns of a principal are told without the answers' text."""
+    async for of, waiting in queue.all():
+        for id, body in waiting.items():
+            said = orjson.loads(body)
+            if said["data"]["principal"] == principal and said["data"].pop("text", ""):
+                await queue.redact(id, of, orjson.dumps(said))
 
 
 def _receiver(credential: Credential | None) -> Receiver | None:

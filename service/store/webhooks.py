@@ -8,6 +8,7 @@ engine/webhooks.py's.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,7 @@ MOST_OF_KEY: Final = 1_000
 MOST_BYTES_OF_KEY: Final = 8 * 1_048_576
 _TTL: Final = 7 * 86_400  # s, from the last message that was queued
 _HOLD_MS: Final = 30_000  # longer than a try takes
+_PAGE: Final = 32  # bodies in one round trip, of 64 KiB each where they have a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,26 @@ class WebhookQueue(StorePart):
             "webhook_keys", self._redis.zrandmember(self._keys.webhook_keys, limit)
         )
         return [raw.decode() for raw in found or ()]
+
+    async def all(self) -> AsyncGenerator[tuple[str, dict[str, bytes]], None]:
+        """Everything that waits, some at a time: (`of`, bodies by id)."""
+        keys = await self._client.run("webhook_keys", self._redis.zrange(self._keys.webhook_keys, 0, -1))
+        for of in ("", *map(bytes.decode, keys)):
+            due, said, _ = self._names(of)
+            cursor = 0
+            while True:
+                cursor, members = await self._client.run("list", self._redis.zscan(due, cursor, _PAGE))
+                for first in range(0, len(members), _PAGE):
+                    ids = [raw for raw, _ in members[first : first + _PAGE]]
+                    bodies = await self._client.run("list", self._redis.hmget(said, ids))
+                    pairs = zip(ids, bodies, strict=True)
+                    yield of, {raw.decode(): body for raw, body in pairs if body is not None}
+                if cursor == 0:
+                    break
+
+    async def redact(self, id: str, of: str, body: bytes) -> None:
+        """What waits is to be told with this body."""
+        await self._scripts.call(lua.redact_webhook(said=self._names(of)[1], id=id, body=body))
 
     async def tried(self, id: str, of: str, again: float | None) -> None:
         """A message was tried: it is due `again` in so many seconds, or leaves the queue (None)."""

@@ -22,6 +22,7 @@ from service.store import webhooks as queue
 from service.upstream.webhook import NotTold, tell
 from tests.conftest import Start
 from tests.double import expected_text
+from tests.support.identity import bearer, id_in, make_key
 from tests.support.redis import free_port
 from tests.support.waiting import eventually_async
 
@@ -247,3 +248,27 @@ async def test_no_private_address_is_called(address: str, monkeypatch: pytest.Mo
 def test_wrong_settings_stop_the_start(given: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         Settings(_env_file=None, **{"webhook_secret": SECRET, **given})
+
+
+async def test_an_erased_callers_words_are_not_told_any_more(
+    start: Start, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, store: redis.Redis
+) -> None:
+    monkeypatch.setattr(webhooks, "PAUSES", (3.0,) * 9)
+    receiver.statuses = [500] * 4  # of each of two turns, at both its receivers
+    more = {"webhook_text": True, "auth": "keys"}
+    async with receiver.listening(), start(**settings(receiver, **more)) as served:
+        admin = bearer(await make_key(served, scopes=("admin",)))
+        keys = [await make_key(served), await make_key(served)]
+        for key in keys:
+            hook = {"webhook_url": receiver.url}
+            await served.client.patch(f"/v1/keys/{id_in(key)}", headers=admin, json=hook)
+            told = {"user_query": "[[say=secret words]]", "session_id": "s"}
+            assert (await served.client.post("/chat", headers=bearer(key), json=told)).status_code == 200
+        await eventually_async(lambda: len(receiver.told) == 4, within=10)
+        size = int(store.hget("chat:{webhooks}:said", "#") or 0)
+        assert (await served.client.delete("/v1/sessions", headers=bearer(keys[0]))).json()["complete"]
+        assert int(store.hget("chat:{webhooks}:said", "#") or 0) == size - len(',"text":"secret words"')
+        await eventually_async(lambda: len(receiver.told) == 8, within=15)
+    words = [(said["data"]["principal"], said["data"].get("text")) for said in receiver.said()[4:]]
+    mine, others = (f"key.{id_in(key)}" for key in keys)
+    assert sorted(words, key=str) == sorted([(mine, None), (others, "secret words")] * 2, key=str)
