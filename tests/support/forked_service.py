@@ -1,9 +1,9 @@
-"""Replicas that begin in a fork of a process which has loaded the service's libraries already.
+"""Replicas that begin in a fork of a process which has loaded the service already.
 
-Of what a worker's start costs, half is libraries that no test is about, and a test of faults starts ten
-workers. What is of the project, and what reads the environment when it is loaded (prometheus_client,
-Gunicorn), is loaded anew by each replica, so the program is the one that `python -m service` runs. Tests of
-how a process is started itself take running.py, which executes that.
+Of what a worker's start costs, nine tenths are modules that are the same in each, and a test of faults starts
+ten workers. What reads the environment when it is loaded (prometheus_client and what is made with it,
+Gunicorn) is loaded anew by each replica, and so is the application. Tests of how a process is started itself
+take running.py, which executes `python -m service`.
 
     python -m tests.support.forked_service FD     forks for whoever has the other end of the socket
 
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
+import gc
+import importlib.util
 import json
 import os
 import runpy
@@ -30,27 +31,22 @@ from typing import IO, Any, Final
 
 from tests.support.running import ROOT
 
-_LIBRARIES: Final = (
-    "dotenv",
-    "fastapi",
-    "fastapi.middleware.cors",
-    "fastapi.openapi.utils",
-    "groq",
-    "hiredis",
-    "httptools",
-    "httpx",
+# What these and the service's own modules import stays loaded.
+_LOADED: Final = (
     "jwt.algorithms",
-    "limits",
-    "msgspec",
-    "orjson",
-    "pydantic_settings",
-    "redis.asyncio",
-    "redis.asyncio.cluster",
-    "redis.asyncio.sentinel",
-    "slowapi",
-    "structlog",
-    "uvicorn",
+    "service.app",
+    "service.cli.run",
+    "service.cli.serve",
+    "uvicorn.protocols.http.httptools_impl",
     "uvloop",
+)
+_METRICS: Final = "service.telemetry.metrics"
+# Loaded by each replica: they read the environment, hold what does, or share memory with its workers only.
+_ANEW: Final = (
+    "service.app",
+    "service.api.routes.scrape",
+    "service.telemetry.multiprocess",
+    "service.telemetry.worker_deaths",
 )
 _END_SECONDS: Final = 10.0
 _LARGEST: Final = 262_144  # a request: an environment, mostly
@@ -119,9 +115,25 @@ def _end(asking: socket.socket, forking: subprocess.Popen[bytes]) -> None:
 
 
 def _load() -> None:
-    for name in _LIBRARIES:
+    # Modules hold that of the metrics, which loads itself when something in it is first asked for.
+    found = importlib.util.find_spec(_METRICS)
+    assert found
+    assert found.loader
+    found.loader = importlib.util.LazyLoader(found.loader)
+    sys.modules[_METRICS] = metrics = importlib.util.module_from_spec(found)
+    found.loader.exec_module(metrics)
+    setattr(sys.modules["service.telemetry"], "metrics", metrics)  # noqa: B010 - as an import does
+    for name in _LOADED:
         importlib.import_module(name)
-    assert not [name for name in sys.modules if name.partition(".")[0] in ("service", "prometheus_client")]
+    for name in [*sys.modules]:
+        if name in _ANEW or name.partition(".")[0] == "prometheus_client":
+            del sys.modules[name]
+            holder, _, leaf = name.rpartition(".")
+            if holder in sys.modules:
+                vars(sys.modules[holder]).pop(leaf, None)
+    assert "gunicorn" not in sys.modules
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy all that it looks at
 
 
 def _fork_for(asking: socket.socket) -> dict[str, Any] | None:
