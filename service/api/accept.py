@@ -29,7 +29,7 @@ def _weight(parameters: list[str]) -> float:
 def json_before_events(header: str) -> bool:
     """Does an Accept header prefer JSON? At equal q the first name counts; none, and `*/*`, mean events."""
     json, events = quality(header, "application/json"), quality(header, "text/event-stream")
-    if json != events:
+    if json != events or not json:
         return json > events
     named = [part.partition(";")[0].strip() for part in header.lower().split(",")]
     return [name for name in named if name in ("application/json", "text/event-stream", "*/*")][:1] == [

@@ -225,7 +225,8 @@ class BoundedHttp(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_body:
             return  # a trailer is no header: the application has read those already
-        name = name.lower()
+        # What surrounds a value is not of it (RFC 9112, 5); the parser leaves what stands behind.
+        name, value = name.lower(), value.rstrip(b" \t")
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))

@@ -16,6 +16,7 @@ from tests.support.service import Served
         ({"Accept": "text/event-stream, application/json"}, "text/event-stream; charset=utf-8"),
         ({"Accept": "*/*"}, "text/event-stream; charset=utf-8"),
         ({"Accept": "application/json;q=0, text/event-stream"}, "text/event-stream; charset=utf-8"),
+        ({"Accept": "application/json;q=0"}, "text/event-stream; charset=utf-8"),
         ({"Accept": "application/json;q=0.2, text/event-stream"}, "text/event-stream; charset=utf-8"),
         ({"Accept": "text/event-stream;q=0.1, application/json"}, "application/json"),
         ({"Accept": "text/plain, application/json, */*"}, "application/json"),

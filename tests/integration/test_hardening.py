@@ -115,6 +115,26 @@ async def test_two_headers_of_which_one_counts_have_to_say_the_same(
     assert (same.status_code, same.text) == (200, "Hi")
 
 
+@pytest.mark.parametrize("space", [b" ", b"\t", b" \t "])
+async def test_spaces_around_the_value_of_a_header_are_not_of_it(served: Served, space: bytes) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    body = b'{"user_query": "[[say=Hi]]"}'
+
+    async def turn_of(around: bytes) -> bytes:
+        fields = {b"Idempotency-Key": b"k", b"X-Session-Id": b"s", b"X-On-Busy": b"queue"}
+        lines = [b"%b:%b%b%b" % (name, around, value, around) for name, value in fields.items()]
+        lines += [b"Host: localhost", b"Content-Length: %d" % len(body), b"Connection: close"]
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /chat HTTP/1.1\r\n" + b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        return next(line for line in answer.split(b"\r\n") if line.startswith(b"x-turn-id"))
+
+    assert await turn_of(b"") == await turn_of(space)
+
+
 async def test_a_head_without_end_is_cut_off(served: Served) -> None:
     host, port = served.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
