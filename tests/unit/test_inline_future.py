@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 
 import pytest
 
@@ -79,3 +80,12 @@ async def test_a_result_that_is_there_already_is_not_waited_for() -> None:
     waiting.bring("result")
     await waiting.task
     assert waiting.said == ["before", "after", "waits", "result"]
+
+
+async def test_who_comes_after_the_result_is_called_all_the_same() -> None:
+    future: InlineFuture[int] = InlineFuture()
+    future.set_result(1)
+    called: list[int] = []
+    future.add_done_callback(lambda done: called.append(done.result()), context=copy_context())
+    await asyncio.sleep(0)
+    assert called == [1]
