@@ -165,7 +165,7 @@ class Contexts:
         whole = True
         if seen.session is not None:
             place = send.base.place - 1 if send.base is not None else _END
-            room = self.room(model, params) - used
+            room = self.room(model, params) + _PRIMING - used  # in which that is
             window = await self._window(ref, place, room, seen.page, model, asked)
             seen.page = window.read
             used += window.tokens

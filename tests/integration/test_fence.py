@@ -11,6 +11,7 @@ import redis
 from service import events
 from service.config.settings import Settings
 from service.store import log as codes
+from service.store.expire_leases import expire_leases
 from service.store.log import Append
 from service.store.store import Store
 from service.store.turn_records import LIFE, Begin, Claim, Seal, Turn, TurnRef
@@ -234,3 +235,51 @@ async def test_a_worker_that_leaves_after_a_failover_is_not_waited_for(
     Snapshot(store).come_back()
     assert await scripts.turns.release(turn)
     assert (await scripts.turns.claim(REF, "host:2")).outcome == "CLAIMED"
+
+
+async def test_a_worker_that_died_after_a_failover_is_not_waited_for(
+    scripts: Store, store: redis.Redis, redis_server: RedisServer
+) -> None:
+    await begin(scripts)
+    await scripts.leases.own(REF)
+    Snapshot(store).come_back()
+    assert expire_leases(Settings(_env_file=None, redis_url=redis_server.url), "host:1") == 1
+    assert (await scripts.turns.claim(REF, "host:2")).outcome == "CLAIMED"
+
+
+@pytest.mark.parametrize("ahead", [-3_600, 3_600])
+async def test_a_new_life_lies_beyond_the_old_one_by_the_later_of_both_clocks(
+    scripts: Store, store: redis.Redis, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """That of a promoted replica may be behind, and so may be a worker's."""
+    await begin(scripts)
+    begun = int(str(store.hget(turn_key(scripts), "created")))
+    store.hset(turn_key(scripts), "created", begun - 1_000)
+    Snapshot(store).come_back()
+    monkeypatch.setattr("service.store.turns.now_ms", lambda: begun + 1_000 * ahead)
+    turn = await claim(scripts, "host:2")
+    assert turn.last + 1 >= (10 * LIFE if ahead < 0 else 10 * (ahead + 1) * LIFE)
+
+
+async def test_what_has_ended_or_has_not_begun_to_run_has_no_lease_to_give_up(
+    scripts: Store, store: redis.Redis, redis_server: RedisServer
+) -> None:
+    turn = await begin(scripts)
+    await scripts.leases.own(REF)
+    sealed = await scripts.turns.seal(turn, ending(2))
+    assert sealed.outcome == "SEALED"
+    assert not await scripts.turns.release(turn)
+    expire_leases(Settings(_env_file=None, redis_url=redis_server.url), "host:1")
+    assert store.hget(turn_key(scripts), "lease") == "0"
+
+
+async def test_who_stops_a_turn_is_told_how_long_its_owner_has(scripts: Store, store: redis.Redis) -> None:
+    await begin(scripts)
+    noted = await scripts.turns.stop(REF)
+    assert noted is not None
+    state, owner, left = noted
+    assert (state, owner, 0 < left <= scripts.turns.lease_ms) == ("running", "host:1", True)
+    store.hincrby(turn_key(scripts), "lease", -scripts.turns.lease_ms - 60_000)
+    noted = await scripts.turns.stop(REF)
+    assert noted is not None
+    assert noted[2] <= -60_000

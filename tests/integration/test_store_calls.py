@@ -179,3 +179,52 @@ async def test_a_turn_that_waited_through_a_loss_has_its_first_event_before_the_
     later = (await hands.store.turns.claim(ref("t2"), "host:3")).turn
     assert later is not None
     assert (later.last, later.opens_life) == (turn.last + 1, False)
+
+
+async def test_a_turn_that_waits_is_no_turn_that_is_gone(hands: Hands) -> None:
+    first = await hands.begin("t1")
+    await hands.begin("t2", on_busy="queue")
+    assert await hands.store.turns.free_session(ref("t2")) == ("HELD", "")
+    assert (await hands.complete(first, 2)).following == "t2"
+    assert await hands.store.turns.free_session(ref("t2")) == ("ABANDONED", "")  # its time has come
+
+
+async def test_what_refuses_a_send_ends_it_there(hands: Hands, store: redis.Redis) -> None:
+    opened = hands.store
+    sending = Begin(ref("t2"), "append", "m", b"{}", {"model": "m"}, b"{}", {}, named=True, created=1)
+    admit = opened.send_admission.admit
+
+    def announced() -> bool:
+        return store.zscore("chat:turns:deadlines", str(ref("t2"))) is not None
+
+    one, little = Bounds(running=1), Bounds(day=600)
+    await opened.ledger.reserve(ref("t1"), 10, 10, one)
+    found = await admit(sending, Need(10, 10, one), None)
+    assert (found.reserved.by, found.begun, announced()) == ("turns", None, False)
+    found = await admit(sending, Need(100, 5_000, little), None)  # its caller makes a shorter one of it
+    assert (found.reserved.by, found.reserved.tokens, found.begun, announced()) == ("", 600, None, True)
+    assert await opened.turns.get(ref("t2")) is None
+    found = await admit(sending, Need(100, 500, little), None)
+    assert found.begun is not None
+    assert found.begun.outcome == "BEGUN"
+
+
+async def test_a_seal_that_is_fenced_settles_nothing(hands: Hands, store: redis.Redis) -> None:
+    opened, booking = hands.store, Booking("m", {"prompt_tokens": 1, "completion_tokens": 1})
+    await opened.ledger.reserve(ref("t1"), 10, 10, Bounds(running=1))
+    await opened.leases.own(ref("t1"))
+    turn = await hands.begin("t1")
+    await opened.turns.release(turn)
+    now = (await opened.turns.claim(ref("t1"), "host:2")).turn
+    assert now is not None
+    ending = Seal("completed", 2, [b'{"type":"turn.completed","data":{}}'], {}, "a_t1", b"")
+    assert (await opened.turn_ends.finish(turn, ending, booking)).outcome == "FENCED"
+    assert await opened.ledger.unsettled(PRINCIPAL) == {"t1"}
+    assert store.zscore("chat:turns:deadlines", str(ref("t1"))) is not None
+    assert await opened.ledger.usage(PRINCIPAL, 1) == []
+    sealed = await opened.turn_ends.finish(now, ending, booking)
+    assert (sealed.outcome, await opened.ledger.unsettled(PRINCIPAL)) == ("SEALED", set())
+    assert store.zscore("chat:turns:deadlines", str(ref("t1"))) is None
+    assert store.smembers("chat:worker:host:1:turns") == set()
+    stored = cast("dict[str, str]", store.hgetall(f"chat:{{{PRINCIPAL}}}:stored"))
+    assert stored[SESSION] == sealed.stored.split()[0]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 
 from service import events
 from service.engine.admission import Admission
@@ -96,6 +97,25 @@ class World:
         return [call for call in self.calls if call == name or call[0] == name]
 
 
+def gauge() -> float:
+    return REGISTRY.get_sample_value("chat_turns_running") or 0
+
+
+def takeovers() -> float:
+    return REGISTRY.get_sample_value("chat_takeovers_total") or 0
+
+
+@pytest.mark.parametrize(("promoted", "counted"), [(False, 1), (True, 0)])
+async def test_a_takeover_is_counted_and_a_turn_whose_time_has_come_is_none(
+    promoted: bool, counted: int
+) -> None:
+    world = World(Claim("CLAIMED", turn(epoch=2), promoted=promoted, previous_owner="host:2"))
+    before = takeovers()
+    await world.running.claim_due(REF)
+    assert takeovers() == before + counted
+    world.running.cancel()
+
+
 async def test_a_turn_that_begins_here_is_read_from_its_first_event_and_one_of_another_worker_is_not() -> (
     None
 ):
@@ -107,16 +127,17 @@ async def test_a_turn_that_begins_here_is_read_from_its_first_event_and_one_of_a
 
 
 async def test_a_turn_is_found_counted_and_in_its_place_while_it_runs_and_not_after_it() -> None:
-    world = World()
+    world, before = World(), gauge()
     running = world.running
     assert (running.idle, len(running)) == (True, 0)
     running.run(turn())
     await eventually_async(lambda: bool(world.lives))
     assert (running.idle, len(running), running.find(REF)) == (False, 1, world.lives[0])
-    assert world.admission._running == 1
+    assert (world.admission._running, gauge()) == (1, before + 1)
     world.may_end.set()
     await eventually_async(lambda: running.idle)
     assert (len(running), running.find(REF), world.admission._running) == (0, None, 0)
+    assert gauge() == before
     assert world.calls == ["titled", ("left", REF)]
 
 

@@ -10,7 +10,7 @@ from service.errors import UpstreamError
 from service.upstream import chunks
 from service.upstream.base import REASONING, TEXT
 from service.upstream.chunks import LONGEST_WORD, CallFacts, Decoder, keep_facts
-from tests.unit.test_chunks import chunk, decode
+from tests.unit.test_chunks import call, calls_of, chunk, decode
 
 
 @pytest.mark.parametrize("said", [b'{"message":"over"}', b"over", b'{"choices":[]}', b"[]"])
@@ -108,3 +108,44 @@ def test_the_first_chunk_tells_what_it_has_beside_an_empty_piece() -> None:
     decoder = Decoder()
     batch = decoder.feed(chunk({"role": "assistant", "content": ""}, model="m2", system_fingerprint="fp"))
     assert (batch.model, decoder.said) == ("m2", {"system_fingerprint": "fp"})
+
+
+def test_a_choice_that_was_not_asked_for_is_not_told_where_it_comes_alone() -> None:
+    other = b'data: {"choices":[{"index":1,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+    decoder = Decoder()
+    assert decoder.feed(other).pieces == []
+    assert not decoder.finished
+
+
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        # A brace within a text ends no call.
+        ([call('{"a":"}', name="f"), call('"}'), call("{}", name="g")], [("f", '{"a":"}"}'), ("g", "{}")]),
+        # A call that came in pieces is whole: the next one may have the same index.
+        (
+            [
+                call("", name="f", index=0, id="1"),
+                call('{"a":', index=0),
+                call("1}", index=0),
+                call("{}", name="g", index=0, id="2"),
+            ],
+            [("f", '{"a":1}'), ("g", "{}")],
+        ),
+        ([call("{}", name="f", index=1_023, id="1")], [("f", "{}")]),
+    ],
+)
+def test_calls_in_pieces_are_told_apart(deltas: list[dict[str, Any]], expected: list[Any]) -> None:
+    assert calls_of(*deltas) == expected
+
+
+def test_there_are_so_many_places_for_calls() -> None:
+    with pytest.raises(UpstreamError):
+        calls_of(call("{}", name="f", index=1_024, id="1"))
+
+
+def test_a_call_that_we_have_named_keeps_its_name_when_the_provider_comes_with_one() -> None:
+    deltas = [call("", name="f", index=0), call("{}", index=0, id="late")]
+    (_, first), (_, later) = Decoder().feed(chunk({"tool_calls": deltas})).pieces
+    assert first["id"]
+    assert later == {"function": {"arguments": "{}"}, "index": 0}
