@@ -1,7 +1,7 @@
 """Sends: a parsed request that starts a turn.
 
-Pure data, its fingerprint (equal after parsing means the same send), and the begin that it asks
-the store for. No I/O here.
+Pure data, its fingerprint (two sends with the same one are the same send), and the begin that the store is
+asked for. No I/O here.
 """
 
 from __future__ import annotations
@@ -40,61 +40,48 @@ OnBusy = Literal["reject", "interrupt", "queue"]
 
 @dataclass(slots=True)
 class Send:
-    """`route` is the kind of route; a key used at another kind is another send.
+    """A send. Images are named by their digests in `parts`, or in `messages`."""
 
-    `parts` are those of a message that is more than its text, `content`; `images` are new ones that these, or
-    `messages`, name by their digest.
-    `messages` is a whole context that replaces the history's (OpenAI); `seeds` are earlier
-    messages for a new session, and unless `seeds_required` a session that has messages already
-    does without them; their images are in the session `seeds_from`. `params` are what the model
-    takes, already checked.
-    `large`: what is done for it before it begins takes ms, so that others have their turn in between.
-    `before`: ids of what stands before the message at its client, newest first, "" for the beginning; it
-    has cut off what the session has behind the first of them that it knows. None: it says nothing of that.
-    `continue` goes on with the session's newest answer: with `results` of its tools, or where it was cut.
-    `prior` is what the client knows to have been said of the answer already, the results in it: with it the
-    question is appended where the session has no such answer. `base` is what it goes on with, once found.
-    `instructions` are a system text for this turn alone, before the session's own. `response`: what a
-    Response repeats of its request, kept with the turn. `identity`: what makes a repeat the same send,
-    where that is not what the send has become.
-    `trims`: may what does not fit the model be left out, oldest first? None: of a history, not of `messages`.
-    `on_busy_asked`: the body itself says what to do in a busy session. `shows` is what the response shows of
-    an answer before it ends well. `hook` is the API key whose own webhook is told of the turn's end, if any.
-    """
-
-    route: str
+    route: str  # the kind of route; a key used at another kind is another send
     principal: str
-    content: str
+    content: str  # the message's text
     session_id: str | None = None
-    parts: list[Part] = field(default_factory=list)
-    images: dict[str, Image] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)  # of a message that is more than its text
+    images: dict[str, Image] = field(default_factory=dict)  # the new ones, by digest
+    #: `continue` goes on with the session's newest answer: with `results`, or where it was cut
     mode: Literal["append", "edit", "regenerate", "continue"] = "append"
     message_id: str | None = None
     model: str | None = None
     system: str | None = None
-    params: dict[str, Any] = field(default_factory=dict)
-    seeds: list[dict[str, Any]] = field(default_factory=list)
-    seeds_required: bool = True
-    seeds_from: str = ""
+    params: dict[str, Any] = field(default_factory=dict)  # what the model takes, already checked
+    seeds: list[dict[str, Any]] = field(default_factory=list)  # earlier messages, for a new session
+    seeds_required: bool = True  # False: a session that has messages already does without the seeds
+    seeds_from: str = ""  # the session that has the images of the seeds
+    #: ids of the messages before this one at its client, newest first, "" for the beginning: what the session
+    #: has behind the first that it knows is cut off. Empty: the client says nothing of that.
     before: list[str] = field(default_factory=list)
-    results: list[Part] = field(default_factory=list)
+    results: list[Part] = field(default_factory=list)  # of the answer's tools
+    #: the parts of the answer that the client knows, the results in it: with them the question is appended
+    #: where the session has no such answer
     prior: list[Part] = field(default_factory=list)
-    base: Base | None = None
-    messages: list[dict[str, Any]] | None = None
+    base: Base | None = None  # what it goes on with, once that is found
+    messages: list[dict[str, Any]] | None = None  # a whole context instead of the history (OpenAI)
+    #: May what does not fit the model be left out, oldest first? None: of a history, but not of `messages`.
     trims: bool | None = None
     on_busy: OnBusy = "reject"
-    on_busy_asked: bool = False
-    shows: Shows = "all"
+    on_busy_asked: bool = False  # the body itself has `on_busy`
+    shows: Shows = "all"  # what the response shows of an answer before it ends well
     key: str | None = None
     must_exist: bool = False
     traceparent: str = ""
     request_id: str = ""
     own: OwnLimits = field(default_factory=OwnLimits)
-    hook: str = ""
+    hook: str = ""  # the API key whose own webhook is told of the turn's end, if any
     charging: Charging | None = None
-    large: bool = False
-    instructions: str | None = None
-    response: dict[str, Any] = field(default_factory=dict)
+    large: bool = False  # steps before its begin take ms, so other tasks run between them
+    instructions: str | None = None  # a system text for this turn alone, before the session's own
+    response: dict[str, Any] = field(default_factory=dict)  # what a Response repeats of its request
+    #: what the fingerprint is made of, where that is not the send's fields
     identity: dict[str, Any] | None = None
     _fingerprint: str = field(default="", repr=False, compare=False)
 
@@ -104,7 +91,7 @@ class Send:
             await asyncio.sleep(0)
 
     def fingerprint(self) -> str:
-        """What makes a repeat the same. Made once, when it is first asked for."""
+        """Two sends with the same one are the same send. Made once, when it is first asked for."""
         if not self._fingerprint:
             self._fingerprint = self._digest()
         return self._fingerprint
@@ -130,15 +117,15 @@ class Send:
 
 
 def fingerprint_of(body: list[Any]) -> str:
-    """What makes a repeat under an idempotency key the same: equal after parsing."""
+    """The fingerprint of a parsed body: its spaces and the order of its keys do not count."""
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A reader's way to a turn. `fresh` is False for a repeat that met a known turn.
+    """The turn that a reader follows. `fresh` is False if the send was a repeat.
 
-    `void` is the id of the turn's last restart: what was shown before it is not of the answer.
+    `void` is the id of the turn's last restart: events before it are not of the answer.
     """
 
     ref: TurnRef
@@ -161,7 +148,7 @@ class Candidate:
 
 
 def draft(candidate: Candidate, reserved: int) -> Begin:
-    """What begins the turn: its message, its fields, its first event."""
+    """The begin of the turn: its message, its fields, its first event."""
     send, ref, model, params = candidate.send, candidate.ref, candidate.model.id, candidate.params
     now = int(time.time() * 1000)
     message_id = send.message_id or ("" if send.mode == "regenerate" else ids.new_message_id())
