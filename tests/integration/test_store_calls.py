@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from service.config.settings import Settings
-from service.errors import StoreRefusesWrites
+from service.errors import StoreRefusesWrites, StoreUnavailable
 from service.store import log as codes
 from service.store.credentials import new_key
 from service.store.ledger import Booking, Bounds, Need
@@ -228,3 +228,29 @@ async def test_a_seal_that_is_fenced_settles_nothing(hands: Hands, store: redis.
     assert store.smembers("chat:worker:host:1:turns") == set()
     stored = cast("dict[str, str]", store.hgetall(f"chat:{{{PRINCIPAL}}}:stored"))
     assert stored[SESSION] == sealed.stored.split()[0]
+
+
+async def test_a_send_beyond_its_limit_or_its_time_takes_no_place(hands: Hands, store: redis.Redis) -> None:
+    opened = hands.store
+    sending = Begin(ref("t2"), "append", "m", b"{}", {"model": "m"}, b"{}", {}, named=True, created=1)
+    need, charge = Need(10, 10, Bounds(running=1)), Charge(PRINCIPAL, "sends", (Window(1, 60),), "fixed")
+    await opened.sessions.create(PRINCIPAL, SESSION, {})
+    look = opened.send_admission.read_snapshot
+    assert (await look(PRINCIPAL, SESSION, 1, 1, charge)).session is not None
+    assert (await look(PRINCIPAL, SESSION, 1, 1, charge)).session is None
+    found = await opened.send_admission.admit(sending, need, charge)
+    assert (found.charged[0], found.begun, await opened.ledger.unsettled(PRINCIPAL)) == (0, None, set())
+    opened.clock._ahead = 1.0 - time.monotonic()  # long ago, by the clock of Redis
+    with pytest.raises(StoreUnavailable):
+        await opened.send_admission.admit(sending, need, None)
+    assert await opened.ledger.unsettled(PRINCIPAL) == set()
+    assert await opened.turns.get(ref("t2")) is None
+
+
+async def test_a_session_whose_only_turn_never_began_is_kept_by_nobody(hands: Hands) -> None:
+    opened = hands.store
+    await opened.ledger.reserve(ref("t1"), 1, 1, Bounds(), 500)
+    assert (await opened.account.kept(PRINCIPAL)).sessions == 1
+    await opened.ledger.settle(ref("t1"), "", {})
+    kept = await opened.account.kept(PRINCIPAL)
+    assert (kept.sessions, kept.bytes) == (0, 0)

@@ -15,6 +15,7 @@ from service.store import log as codes
 from service.store.credentials import new_key
 from service.store.ledger import Booking, Bounds
 from service.store.store import Store
+from service.store.turn_records import Seal
 from tests.support.redis import RedisServer
 from tests.support.turns import PRINCIPAL, SESSION, Hands, ref
 
@@ -199,3 +200,70 @@ async def test_sessions_that_are_gone_make_no_page_leave_out_others(hands: Hands
     store.delete(*(f"chat:{{{PRINCIPAL}/{name}}}:session" for name in gone))
     page, cursor = await hands.store.sessions.page(PRINCIPAL, 30, None)
     assert ({one.id for one in page}, cursor) == (set(names) - gone, None)
+
+
+def order(store: redis.Redis) -> list[str]:
+    return cast("list[str]", store.zrange(key("order"), 0, -1))
+
+
+async def ended(hands: Hands, *turn_ids: str) -> None:
+    for turn_id in turn_ids:
+        await hands.complete(await hands.begin(turn_id, named=True), 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        (["m_t1"], ["m_t1", "a_t1"]),  # with the answer, of which a client may know nothing
+        (["a_t1"], ["m_t1", "a_t1"]),
+        (["unknown", "a_t2", "a_t1"], ["m_t1", "a_t1", "m_t2", "a_t2"]),
+        (["unknown", ""], []),
+    ],
+)
+async def test_a_message_stands_where_its_client_has_it(
+    hands: Hands, store: redis.Redis, before: list[str], left: list[str]
+) -> None:
+    await ended(hands, "t1", "t2")
+    begun = await hands.try_begin("t3", named=True, before=before)
+    assert (begun.outcome, order(store)) == ("BEGUN", [*left, "m_t3"])
+    assert begun.cut is (len(left) < 4)
+
+
+async def test_an_answer_is_no_question_and_is_gone_on_with_as_it_was_read(hands: Hands) -> None:
+    first = await hands.begin("t1", named=True)
+    said = b'{"role":"assistant","content":"x","turn_id":"t1"}'
+    await hands.store.turns.seal(first, Seal("completed", 2, [b"{}"], {}, "a_t1", said))
+    assert (await hands.try_begin("t2", message_id="a_t1")).outcome == "MESSAGE_EXISTS"
+    wanted = {"mode": "continue", "message_id": "a_t1", "message": said}
+    for last_turn, outcome in (("", "NO_MESSAGE"), ("other", "NO_MESSAGE"), ("t1", "BEGUN")):
+        assert (await hands.try_begin("t2", last_turn=last_turn, **wanted)).outcome == outcome
+
+
+async def test_a_history_that_is_known_already_is_not_told_twice(hands: Hands, store: redis.Redis) -> None:
+    await ended(hands, "t1")
+    seeds = [("s1", "user", b'{"role":"user"}')]
+    await hands.begin("t2", seeds=seeds, seeds_required=False)
+    assert order(store) == ["m_t1", "a_t1", "m_t2"]
+
+
+async def test_a_repeat_of_a_send_that_failed_takes_the_place_of_its_partial_answer(
+    hands: Hands, store: redis.Redis
+) -> None:
+    keyed = {"key": "k", "fingerprint": "f", "named": True}
+    first = await hands.begin("t1", **keyed)
+    part = b'{"role":"assistant","content":"a part"}'
+    await hands.store.turns.seal(first, Seal("failed", 2, [b"{}"], {}, "a_t1", part, frees_key=True))
+    assert order(store) == ["m_t1", "a_t1"]
+    again = await hands.try_begin("t2", **keyed)
+    assert (again.outcome, again.message_id, order(store)) == ("BEGUN", "m_t1", ["m_t1"])
+
+
+async def test_what_a_turn_held_is_given_back_whole(hands: Hands, store: redis.Redis) -> None:
+    ledger, bounds = hands.store.ledger, Bounds(running=5, day_money=10**12, price=Price("USD", 10, 10, 20))
+    for turn_id in ("t1", "t2"):
+        assert (await ledger.reserve(ref(turn_id), 1_000, 1_000, bounds)).tokens == 2_000
+    assert store.get(f"chat:{{{PRINCIPAL}}}:held") == "2 4000 60"
+    await ledger.settle(ref("t1"), "m", {"prompt_tokens": 1, "completion_tokens": 1}, cost=Amount(7))
+    assert store.get(f"chat:{{{PRINCIPAL}}}:held") == "1 2000 30"
+    await ledger.settle(ref("t2"), "", {})
+    assert store.get(f"chat:{{{PRINCIPAL}}}:held") == "0 0"
