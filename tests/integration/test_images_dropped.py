@@ -77,6 +77,20 @@ async def test_an_image_stays_as_long_as_a_version_shows_it_and_goes_with_that(
         assert 0 < await used(served) - before < 10_000
 
 
+async def test_a_version_that_is_put_back_may_take_the_last_one_of_an_image_away(start: Start) -> None:
+    async with start(max_versions=2) as served:
+        question = await asked(served)
+        for number in (1, 2):
+            await edit(served, question, f"[[say=ok]] {number}")
+        assert await there(served, LARGE_REF)
+    async with start(max_versions=1) as served:  # fewer are kept than there were
+        path = "/v1/sessions/s"
+        held = (await served.client.get(f"{path}/messages", params={"versions": 1})).json()["data"][0]
+        [plain] = [one["id"] for one in held["versions"] if "parts" not in one["messages"][0]]
+        assert (await served.client.patch(path, json={"version": plain})).status_code == 200
+        await gone(served, LARGE_REF)
+
+
 async def test_what_another_message_shows_stays(start: Start) -> None:
     async with start(max_versions=0) as served:
         question = await asked(served)

@@ -175,3 +175,15 @@ async def test_of_a_long_history_a_version_keeps_the_beginning(served: Served, s
     [(_, old)] = (await versions(served))["[[say=short]]"]
     assert len(old) == 200
     assert await said(served) == ["0 " + "x" * 20, "1 " + "x" * 20, "[[say=short]]", "short"]
+
+
+async def test_a_choice_leaves_nothing_in_the_session_but_what_it_changes(
+    served: Served, store: redis.Redis
+) -> None:
+    await say(served, "[[tokens=2 seed=1]]")
+    await say(served, "", regenerate=True)
+    [answer] = [one for one in await messages(served, versions=1) if one["versions"]]
+    kept = store.hkeys("chat:{none.anonymous/s}:session")
+    body = {"version": answer["versions"][0]["id"], "title": "T"}
+    assert (await served.client.patch("/v1/sessions/s", json=body)).json()["title"] == "T"
+    assert sorted(store.hkeys("chat:{none.anonymous/s}:session")) == sorted({*kept, "title"})

@@ -8,6 +8,7 @@ import pytest
 from fastapi import Request
 
 from service.api import accept, bodies
+from service.api.accept import responds_async
 from service.api.body_bounds import BodyBounds, RefusedBodies
 from service.config.settings import Settings
 from service.errors import ServiceError
@@ -210,3 +211,9 @@ def test_large_bodies_that_were_refused_cost_their_caller_time_by_their_bytes() 
     for number in range(10_001):
         bodies_of.add(str(number), 1)
     assert len(bodies_of._levels) == 10_000
+
+
+def test_a_preference_is_known_in_any_case_with_any_parameters_beside_any_other() -> None:
+    asked = ("respond-async", "Respond-Async", "wait=10, RESPOND-ASYNC; foo=1", " respond-async ")
+    assert [responds_async(header) for header in asked] == [True] * 4
+    assert not any(map(responds_async, ("", "respond-asynchronously", "wait=10", "return=respond-async")))

@@ -42,11 +42,20 @@ def test_a_prefix_is_believed_from_a_proxy_of_ours_and_where_it_is_a_path(
     assert prefixes.take_off(scope(peer=peer, x_forwarded_prefix=header)) == prefix
 
 
+def test_a_prefix_has_eight_segments_at_most() -> None:
+    prefixes = Prefixes(settings(trusted_proxies="10.0.0.0/8"))
+    found = [prefixes.take_off(scope(x_forwarded_prefix="/a" * count)) for count in (8, 9)]
+    assert found == ["/a" * 8, ""]
+
+
 def test_a_mounted_service_takes_its_path_off_and_links_with_it() -> None:
     asked = {**scope("/mnt/v1/models"), "root_path": "/mnt"}
     assert Prefixes(settings()).take_off(asked) == "/mnt"
     assert (asked["path"], asked["root_path"]) == ("/v1/models", "")
     assert Prefixes(settings()).take_off({**scope("/mnt"), "root_path": "/mnt"}) == "/mnt"
+    other = {**scope("/mntother"), "root_path": "/mnt"}  # a server that leaves the path alone
+    Prefixes(settings()).take_off(other)
+    assert other["path"] == "/mntother"
     headers = [(b"location", b"/v1/x"), (b"location", b"https://x.example/"), (b"etag", b"/v1/x")]
     assert below("/mnt", headers) == [(b"location", b"/mnt/v1/x"), *headers[1:]]
     assert below("", headers) == headers

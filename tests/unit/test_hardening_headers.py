@@ -76,3 +76,13 @@ def test_browsers_are_told_to_stay_on_https_in_production_where_they_came_by_it(
 
 def test_limits_headers_come_along() -> None:
     assert added(limits=[(b"ratelimit-limit", b"5")])["ratelimit-limit"] == "5"
+
+
+def test_a_year_of_https_is_said() -> None:
+    production: dict[str, Any] = {
+        "env": "production",
+        "GROQ_API_KEY": "gsk_x",
+        "redis_url": "redis://localhost",
+    }
+    assert added({"scheme": "https"}, **production)["strict-transport-security"] == "max-age=31536000"
+    assert "strict-transport-security" not in added({"scheme": "https"})

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import structlog
 from prometheus_client import REGISTRY
 from structlog.testing import CapturingLogger
 
 from service.api.hosts import PROBES
 from service.api.request_state import RequestState
+from service.telemetry import tracing
 from tests.support.asgi import scope
 
 
@@ -111,3 +113,90 @@ def test_a_request_s_id_is_the_caller_s_where_it_is_clean(given: str, kept: bool
     state = RequestState(scope(x_request_id=given), "", cast(Any, None))
     assert (state.request_id == given) is kept
     assert state.request_id
+
+
+class Traced:
+    """A span of the caller's trace, and what becomes of it."""
+
+    def __init__(self) -> None:
+        self.traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
+        self.did: list[Any] = []
+
+    def rename(self, name: str) -> None:
+        self.did.append(("rename", name))
+
+    def set(self, attributes: dict[str, Any]) -> None:
+        self.attributes = attributes
+
+    def fail(self, kind: str) -> None:
+        self.did.append(("fail", kind))
+
+    def end(self) -> None:
+        self.did.append("end")
+
+
+@pytest.mark.parametrize(
+    ("fields", "fails"),
+    [
+        ({}, []),
+        ({"status": 404}, []),
+        ({"status": 503, "code": "draining"}, [("fail", "draining")]),
+        ({"status": 200, "outcome": "broken"}, [("fail", "broken")]),
+        ({"status": 500, "outcome": "error"}, [("fail", "error")]),
+    ],
+)
+def test_a_span_has_the_name_of_its_route_and_fails_where_the_answer_did(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], fails: list[Any]
+) -> None:
+    span = Traced()
+    monkeypatch.setattr(tracing, "start", lambda *_: span)
+    ended(**fields)
+    assert span.did == [("rename", "GET /v1/sessions"), *fails, "end"]
+    assert span.attributes["http.response.status_code"] == fields.get("status", 200)
+    assert (span.attributes["http.route"], span.attributes["url.scheme"]) == ("/v1/sessions", "http")
+
+
+def test_probes_are_no_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Any] = []
+
+    def start(*given: Any) -> Traced:
+        begun.append(given)
+        return Traced()
+
+    monkeypatch.setattr(tracing, "start", start)
+    for path in PROBES:
+        ended(path, route=path)
+    assert begun == []
+    ended()
+    assert begun == [("request", "server", "")]
+
+
+def test_lines_of_a_request_name_it_and_nothing_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    structlog.contextvars.bind_contextvars(turn="of another")
+    monkeypatch.setattr(tracing, "start", lambda *_: Traced())
+    RequestState(scope(x_request_id="mine"), "", cast(Any, None))
+    assert structlog.contextvars.get_contextvars() == {"request": "mine", "trace": "a" * 32}
+    for made_up in ("a b", "x" * 129, ""):
+        monkeypatch.setattr(tracing, "start", lambda *_: tracing.NOTHING)
+        state = RequestState(scope(x_request_id=made_up), "", cast(Any, None))
+        assert state.request_id.startswith("r_")
+        assert structlog.contextvars.get_contextvars() == {"request": state.request_id}
+    structlog.contextvars.clear_contextvars()
+
+
+def test_a_line_names_what_its_path_does_where_that_can_be_an_id_and_how_it_ended() -> None:
+    asked = scope()
+    lines = CapturingLogger()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.api.request_state.log", lines)
+        for session, turn in (("s", "t_1"), ("a b", "x" * 129)):
+            asked["path_params"] = {"session_id": session, "turn_id": turn}
+            state = RequestState(asked, "", cast(Any, None))
+            state.outcome = "cut"
+            state.close()
+            # Else each would keep the other until the garbage collector comes.
+            assert state not in asked.values()
+    said = [
+        (line.kwargs["outcome"], line.kwargs.get("session"), line.kwargs.get("turn")) for line in lines.calls
+    ]
+    assert said == [("cut", "s", "t_1"), ("cut", None, None)]
