@@ -44,6 +44,7 @@ from service.store.turn_records import Turn, TurnRef
 from service.upstream.base import Upstream
 from service.upstream.models import Catalogue
 
+_TELL_SECONDS: Final = 0.5  # half of the time that a drain leaves for it
 _IDLE_POLL_SECONDS: Final = 0.05
 
 
@@ -145,9 +146,14 @@ class Engine:
         return self.beginning.closed
 
     async def release(self) -> None:
-        """Leave what still runs to others, and tell all readers to reconnect."""
-        await self.running.release(self.settings.redis_timeout_seconds + 1)
+        """Leave what still runs to others, and tell all readers to reconnect.
+
+        Where the store is silent they are told all the same, before the server cuts their connections.
+        """
+        releasing = asyncio.create_task(self.running.release(self.settings.redis_timeout_seconds + 1))
+        await asyncio.wait({releasing}, timeout=_TELL_SECONDS)
         self.readers.close()
+        await releasing
 
     async def close(self) -> None:
         """End everything; the store outlives the engine."""

@@ -172,12 +172,18 @@ def stdlib_config(settings: Settings, *, stream: TextIO | None = None) -> dict[s
     }
 
 
+_INTENDED: Final = ("BrokenAnswer", "CancelledError")
+
+
 class IntendedBreaks(logging.Filter):
-    """Drops the server's complaint about a `BrokenAnswer`: that connection broke on purpose."""
+    """Drops the server's complaint about a `BrokenAnswer`: that connection broke on purpose.
+
+    And about requests that a server cancels when it ends: `server.requests_cut` says how many.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        return error is None or not all(type(leaf).__name__ == "BrokenAnswer" for leaf in _leaves(error))
+        return error is None or not all(type(leaf).__name__ in _INTENDED for leaf in _leaves(error))
 
 
 def _leaves(error: BaseException) -> Iterable[BaseException]:

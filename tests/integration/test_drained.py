@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from service.errors import ServiceError
 from service.eventloop.aligned_sleep import aligned_sleep
 from service.upstream.models import Catalogue
 from tests.conftest import Start
+from tests.double import Double
+from tests.support.redis import RedisServer
+from tests.support.service import serve
 from tests.support.sse import Parser
 
 
@@ -45,6 +49,29 @@ async def test_a_draining_worker_does_not_ask_for_what_is_due(
         monkeypatch.setattr("service.engine.recovery.aligned_sleep", beating)
         await asyncio.wait_for(over.wait(), 10)
         assert asked <= 1  # by the sweep that was under way
+
+
+async def test_readers_are_told_to_come_again_also_while_the_store_is_silent(
+    tmp_path: Path, double_server: tuple[Double, str]
+) -> None:
+    redis = RedisServer(tmp_path / "redis")
+    try:
+        async with serve(redis.url, double_server[1]) as served:
+            engine = served.app.state.edge.engine
+            turns, asked = "/v1/sessions/s/turns", {"content": "[[tokens=900 rate=20]]"}
+            async with served.client.stream("POST", turns, json=asked) as answer:
+                chunks = answer.aiter_raw()
+                while b"delta" not in await anext(chunks):
+                    pass
+                redis.stall()
+                releasing = asyncio.create_task(engine.release())
+                async with asyncio.timeout(10):
+                    [_ async for _ in chunks]  # a clean end, and no last event
+                assert not releasing.done()  # it still waits for the store
+                redis.go_on()
+                await releasing
+    finally:
+        redis.close()
 
 
 async def test_a_turn_whose_model_has_left_the_catalogue_says_so(

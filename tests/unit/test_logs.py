@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -184,7 +185,8 @@ def test_any_value_can_be_logged() -> None:
 def test_an_intended_break_is_not_logged_and_any_other_failure_is() -> None:
     lines = configured()
     server = logging.getLogger("uvicorn.error")
-    intended = [BrokenAnswer(), ExceptionGroup("both", [BrokenAnswer(), BrokenAnswer()])]
+    both = ExceptionGroup("both", [BrokenAnswer(), BrokenAnswer()])
+    intended: list[BaseException] = [BrokenAnswer(), both, asyncio.CancelledError()]
     for error in intended:
         server.error("Exception in ASGI application\n", exc_info=error)
     assert lines.text() == ""
