@@ -1,4 +1,4 @@
-"""Calls for one session that meet at two replicas in one moment: one thing comes of them, at both the same."""
+"""Calls for one session that meet at two replicas in one moment: one thing comes of them, everywhere."""
 
 from __future__ import annotations
 
