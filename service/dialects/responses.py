@@ -315,7 +315,8 @@ class ResponseStream(Encoder):
             seen = max(0, self._after - event.id * STEP + 1)
             if event.terminal and seen > len(told):
                 last = event.id * STEP + len(told) - 1
-                raise ServiceError("cursor_ahead", f"The last event of this response has the number {last}.")
+                sentence = f"The last event of this response has the number {last}."
+                raise ServiceError("cursor_ahead", sentence, param="starting_after")
             told = told[seen:]
         return b"".join(told)
 

@@ -306,6 +306,8 @@ async def test_numbers_that_cannot_be_gone_on_from_are_refused(served: Served) -
         )
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
         assert answer.headers.get("x-should-retry") == ("false" if status == 409 else None)
+        assert answer.json()["error"]["param"] == "starting_after"
+        assert "this turn" not in answer.json()["error"]["message"]  # its ids are no numbers of this response
 
 
 @pytest.mark.parametrize("fault", ["[[fault=400]]", "[[tokens=9 fault=cut after=4]]"])

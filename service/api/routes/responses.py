@@ -128,7 +128,14 @@ async def retrieve(request: Request, response_id: str) -> Response:
             "events_expired", "The answer was begun again; read the response from its start.", status=409
         )
     # A reader that has seen the last event is sent the end once more.
-    ended = not await edge.engine.readers.check(turn.ref, seen)
+    try:
+        ended = not await edge.engine.readers.check(turn.ref, seen)
+    except ServiceError as error:
+        if error.code != "cursor_ahead":
+            raise
+        # The reader's own sentence names an event's id, which is not what the client has sent.
+        sentence = "starting_after is beyond the last event of this response."
+        raise ServiceError("cursor_ahead", sentence, param="starting_after") from None
     if ended:
         await edge.engine.readers.check(turn.ref, 0)
     if after is not None:
