@@ -36,7 +36,8 @@ def test_what_comes_with_each_piece_is_told_with_each() -> None:
     said: list[tuple[str, str]] = []
     decoder = Decoder()
     for text in ("one", "two", "three"):
-        said += decoder.feed(chunk({"content": text, "reasoning": "same"})).pieces
+        delta = b'{"content":"%b","reasoning":"same"}' % text.encode()
+        said += decoder.feed(b'data: {"choices":[{"index":0,"delta":%b}]}\n\n' % delta).pieces
     assert said == [
         (kind, piece)
         for text in ("one", "two", "three")
@@ -125,8 +126,8 @@ def test_a_choice_that_was_not_asked_for_is_not_told_where_it_comes_alone() -> N
         # A call that came in pieces is whole: the next one may have the same index.
         (
             [
-                call("", name="f", index=0, id="1"),
-                call('{"a":', index=0),
+                call("{", name="f", index=0, id="1"),
+                call('"a":', index=0),
                 call("1}", index=0),
                 call("{}", name="g", index=0, id="2"),
             ],
