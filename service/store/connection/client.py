@@ -37,8 +37,8 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-# Between two lines about refusals of one kind: while one lasts, each send has one.
-_TOLD_SECONDS = 60.0
+# Between two log lines about refusals of one kind: while one lasts, each send is refused.
+_LOGGED_SECONDS = 60.0
 _MOST_KINDS = 32  # a proxy's words may be anything
 # The health of the store is looked at once a second, which finds replicas that stay away again.
 _DOUBTED_SECONDS = 2.5
@@ -89,7 +89,7 @@ class Client:
         self.cluster = self.redis.cluster
         self._multiplexer = self.redis.multiplexer if isinstance(self.redis, MultiplexedRedis) else None
         self.answers = 0  # so many have come so far
-        self._told: dict[str, float] = {}  # when a refusal was last told, by its first word
+        self._logged: dict[str, float] = {}  # when a refusal was last logged, by its first word
         self._doubted_until = float("-inf")
         self.refusals = 0  # so many commands were refused for want of the right, or the room, to write
 
@@ -134,7 +134,7 @@ class Client:
         return unavailable(error)
 
     def failed(self, operation: str, error: Exception) -> None:
-        """Count it; a refusal by a Redis that answers is told, too, as nothing else says what it minds."""
+        """Count it; a refusal by a Redis that answers is logged too: nothing else says what is wrong."""
         metrics.redis_errors.labels(operation=operation).inc()
         if reason := refusal(error):
             self.refusals += 1
@@ -143,10 +143,10 @@ class Client:
         if isinstance(error, ResponseError | AuthenticationError):
             now, said = time.monotonic(), str(error)[:200]
             kind = said.partition(" ")[0]
-            if now >= self._told.get(kind, float("-inf")) + _TOLD_SECONDS:
-                if len(self._told) >= _MOST_KINDS:
-                    self._told.clear()
-                self._told[kind] = now
+            if now >= self._logged.get(kind, float("-inf")) + _LOGGED_SECONDS:
+                if len(self._logged) >= _MOST_KINDS:
+                    self._logged.clear()
+                self._logged[kind] = now
                 log.warning("store.refused", operation=operation, reason=said)
 
     @property
