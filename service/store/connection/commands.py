@@ -69,8 +69,11 @@ class Vocabulary(ABC):
     def get(self, name: str) -> Awaitable[bytes | None]:
         return self._ask(_as_it_is, "GET", name)
 
-    def set(self, name: str, value: Text | int, *, nx: bool = False) -> Awaitable[bool]:
-        return self._ask(bool, "SET", name, value, *(("NX",) if nx else ()))
+    def set(
+        self, name: str, value: Text | int, *, ex: int | None = None, nx: bool = False
+    ) -> Awaitable[bool]:
+        words = [*(("EX", ex) if ex else ()), *(("NX",) if nx else ())]
+        return self._ask(bool, "SET", name, value, *words)
 
     def unlink(self, *names: str) -> Awaitable[int]:
         return self._ask(int, "UNLINK", *names)
