@@ -200,3 +200,22 @@ def test_a_line_names_what_its_path_does_where_that_can_be_an_id_and_how_it_ende
         (line.kwargs["outcome"], line.kwargs.get("session"), line.kwargs.get("turn")) for line in lines.calls
     ]
     assert said == [("cut", "s", "t_1"), ("cut", None, None)]
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("h.example:8000", {"server.address": "h.example", "server.port": 8000}),
+        ("h.example", {"server.address": "h.example"}),
+        ("[::1]:8000", {"server.address": "::1", "server.port": 8000}),
+        ("[::1]", {"server.address": "::1"}),
+        ("", {}),
+    ],
+)
+def test_a_span_has_the_name_and_the_port_by_which_the_client_has_asked(
+    monkeypatch: pytest.MonkeyPatch, host: str, told: dict[str, Any]
+) -> None:
+    span = Traced()
+    monkeypatch.setattr(tracing, "start", lambda *_: span)
+    RequestState(scope(host=host), "", cast(Any, None)).close()
+    assert {name: one for name, one in span.attributes.items() if name.startswith("server.")} == told
