@@ -274,6 +274,8 @@ class Decoder:
                 self._chunk(event[6:], batch, event)
             else:
                 self._unusual(event, batch)
+                if self.done:
+                    return len(events)  # nothing of what stands behind the end is of the answer
             if self._frame is not frame:
                 return place + 1
         return len(events)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from service.errors import UpstreamError
@@ -55,11 +57,14 @@ def go_duration(text: str) -> float | None:
 
 
 def _seconds(text: str | None) -> float | None:
-    """The seconds of a Retry-After; None for a date or NaN."""
+    """The seconds of a Retry-After, which has them or a date (RFC 9110, 10.2.3); None if it has neither."""
     try:
         seconds = float(text) if text else math.nan
     except ValueError:
-        return None
+        try:
+            seconds = parsedate_to_datetime(text or "").timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
     return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_DAILY)
 
 

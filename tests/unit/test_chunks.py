@@ -100,6 +100,13 @@ def test_tokens_that_differ_in_their_text_only_are_the_same_as_one_by_one(
     assert (last.finish_reason, decoder.done) == ("stop", True)
 
 
+@pytest.mark.parametrize("behind", [chunk({"content": " more"}), b"data: {not json}\n\n", b"<html>\n\n"])
+def test_nothing_behind_the_end_is_of_the_answer(behind: bytes) -> None:
+    stream = chunk({"content": "whole"}) + chunk({}, "stop") + b"data: [DONE]\n\n" + behind
+    pieces, last, decoder = decode([stream])
+    assert (pieces, last.finish_reason, decoder.done) == ([(TEXT, "whole")], "stop", True)
+
+
 @pytest.mark.parametrize(
     "middle",
     [b"\xff", b"\x00", b'a"b', b'"}}],"error":{"message":"over"},"x":[{"y":{"z":"'],

@@ -181,3 +181,20 @@ def test_a_wait_that_a_provider_names_is_a_number_of_seconds_within_a_day(
     said: str, seconds: float | None
 ) -> None:
     assert refusal(503, {}, {"retry-after": said}).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("Mon, 30 Nov 2026 12:01:30 GMT", 90),
+        ("Mon, 30 Nov 2026 11:00:00 GMT", 0),
+        ("Tue, 30 Nov 2027 12:00:00 GMT", 86_400),
+        ("Mon, 30 Nov 99999 12:00:00 GMT", None),
+        ("Mon, 30 Feb 2026 12:00:00 GMT", None),
+    ],
+)
+def test_a_wait_that_a_provider_names_may_be_a_date(
+    said: str, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_796_040_000.0)  # 30 November 2026, 12:00
+    assert refusal(503, {}, {"retry-after": said}).retry_after == seconds
