@@ -139,6 +139,11 @@ async def test_a_channel_follows_its_slot_once_its_node_is_gone_and_not_before(s
     before = slots.refreshed
     await eventually_async(lambda: slots.refreshed > before + 2)
     assert (Node.made[A].closed, Node.made[A].channels) == (False, ["x", "own"])
+    # One that answers and holds nothing that is read just now is kept.
+    await heard.found.unsubscribe("y")
+    before = slots.refreshed
+    await eventually_async(lambda: slots.refreshed > before + 2)
+    assert (Node.made[C].closed, Node.made[C].channels) == (False, [])
     assert heard.resets == resets + 1
     await heard.found.close()
 
