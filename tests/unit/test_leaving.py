@@ -312,13 +312,23 @@ async def test_what_clients_do_not_take_is_looked_at_each_second(
 
 
 def test_a_signal_ends_the_server_and_is_not_raised_again(desk: Desk) -> None:
-    before = signal.getsignal(signal.SIGQUIT)
-    with desk.server.capture_signals():
-        signal.raise_signal(signal.SIGTERM)
-        assert (desk.server.should_exit, desk.server.force_exit) == (True, False)
-        signal.raise_signal(signal.SIGQUIT)
-        assert (desk.server.should_exit, desk.server.force_exit) == (True, True)
-    assert signal.getsignal(signal.SIGQUIT) is before
+    raised: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: raised.append(number))
+        for number in (signal.SIGTERM, signal.SIGQUIT)
+    }
+    try:
+        ours = signal.getsignal(signal.SIGQUIT)
+        with desk.server.capture_signals():
+            signal.raise_signal(signal.SIGTERM)
+            assert (desk.server.should_exit, desk.server.force_exit) == (True, False)
+            signal.raise_signal(signal.SIGQUIT)
+            assert (desk.server.should_exit, desk.server.force_exit) == (True, True)
+        assert raised == []
+        assert signal.getsignal(signal.SIGQUIT) is ours
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_the_third_interrupt_ends_the_process(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import http.client
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +52,7 @@ def listener() -> Iterator[socket.socket]:
 
 def ask(listener: socket.socket, path: str = "/metrics", **headers: str) -> http.client.HTTPResponse:
     host, port = listener.getsockname()
-    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection = http.client.HTTPConnection(host, port, timeout=30)
     connection.request("GET", path, headers=headers)
     return connection.getresponse()
 
@@ -139,52 +138,53 @@ def test_it_serves_until_its_master_is_gone_and_only_the_master_ends_it(
     assert (tmp_path / "comm").read_text() == "chat-metrics"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted in /proc")
 def test_a_process_that_has_ended_is_started_again_and_costs_no_descriptor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
-    pids = iter((1_000_000_001, 1_000_000_002, 1_000_000_003))
+    pids = iter(range(1_000_000_001, 1_000_000_005))
     forks: list[int] = []
-    sides: list[int] = []
-    make = os.pipe
-
-    def fork() -> int:
-        forks.append(next(pids))
-        sides.append(os.dup(held[-1]))  # what the child holds
-        return forks[-1]
-
-    held: list[int] = []
+    pipes: list[tuple[int, int]] = []
+    of_child: list[int] = []
+    closed: list[int] = []
+    signals: list[tuple[int, int]] = []
+    make, close = os.pipe, os.close
 
     def pipe() -> tuple[int, int]:
-        life, other = make()
-        held.append(other)
-        return life, other
+        pipes.append(make())
+        return pipes[-1]
 
-    signals: list[tuple[int, int]] = []
+    def fork() -> int:
+        of_child.append(os.dup(pipes[-1][1]))  # the other side, which a child holds to its end
+        forks.append(next(pids))
+        return forks[-1]
+
+    def close_it(number: int) -> None:
+        closed.append(number)
+        close(number)
+
     monkeypatch.setattr(os, "pipe", pipe)
     monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr(os, "close", close_it)
     monkeypatch.setattr(os, "kill", lambda pid, number: signals.append((pid, number)))
     exporter = ExporterProcess([], settings())
     exporter.end()  # there is none
-    before = descriptors()
     for _ in range(3):
+        closed.clear()
         exporter.keep()
         exporter.keep()  # it runs
-        assert descriptors() == before + 2
+        life, held = pipes[-1]
+        assert closed == [held]
         new = settings("new")
         exporter.renew(new)
         assert exporter._settings is new
-        os.close(sides.pop())  # the child has ended
+        close(of_child.pop())  # the child has ended
         exporter.end()  # and is sent nothing
-        assert descriptors() == before
+        assert closed == [held, life]
     assert forks == [1_000_000_001, 1_000_000_002, 1_000_000_003]
     assert signals == [(pid, signal.SIGTERM) for pid in forks]
     exporter._master = 1  # a worker, which is a fork of the master and unwinds through its code
-    pids = iter((1_000_000_004,))
     exporter.keep()
     exporter.end()
     assert len(signals) == 3
-    os.close(sides.pop())
+    close(of_child.pop())
+    assert not exporter._runs()
