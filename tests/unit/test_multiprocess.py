@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.telemetry import multiprocess
+from service.telemetry import multiprocess, worker_deaths
 from service.telemetry.multiprocess import Exposition
 from tests.support.running import ROOT, clean_environment
 from tests.support.scrape import Scrape
@@ -75,6 +75,8 @@ def worker(tmp_path: Path) -> Iterator[Callable[[], Worker]]:
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Scrape]:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    # Of its own: other tests of this process have workers die.
+    monkeypatch.setattr(worker_deaths, "_PAGE", memoryview(bytearray(8)).cast("Q"))
     return lambda: Scrape(Exposition().text().decode())
 
 
