@@ -64,6 +64,7 @@ async def test_turns_go_on_at_their_owner_when_the_store_was_away_for_longer_tha
         running = owner.app.state.edge.engine.running
         await eventually_async(lambda: len(list(double.calls)) == len(running.lives()) == 6)
 
+        await eventually_async(lambda: is_heard(other))  # else it does not know that the store was away
         heal = lose(admin)
         await eventually_async(lambda: all_lapsed(admin, 0.5), within=10)
         heal()
